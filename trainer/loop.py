@@ -1,0 +1,281 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import trainer
+from trainer import checkpoint, data, memory, seeds
+from trainer.checkpoint import CheckpointError
+from trainer.config import TrainConfig
+from trainer.metrics import Epoch, Result
+from trainer.models._layers import initialise
+from trainer.pipeline import Pipeline, Split, to_device
+from trainer.precision import autocast, grad_scaler, set_matmul_precision
+from trainer.runtime import Runtime
+
+EVAL_BATCH_SIZE = 1000
+Report = Callable[[Epoch], None]
+
+
+class Interrupted(Exception):
+    """The trial was asked to stop; its checkpoint holds all that was done."""
+
+
+def ignore(epoch: Epoch) -> None:
+    """Drop a report."""
+
+
+def train(
+    config: TrainConfig, *, seed: int, report: Report = ignore, runtime: Runtime | None = None
+) -> Result:
+    """Train one trial to its end, from its checkpoint if there is one.
+
+    Args:
+        config: what to train.
+        seed: of every random stream of the trial.
+        report: called with each finished epoch, but for those before the checkpoint.
+        runtime: where to run; nothing in it changes the result.
+
+    Raises:
+        DataError: the data set is not to be had.
+        Interrupted: `runtime.should_stop` said so.
+    """
+    runtime = runtime or Runtime()
+    run = _Run(config, seed, runtime)
+    try:
+        run.resume()
+    except CheckpointError as error:
+        run = _Run(config, seed, runtime)  # the first one may be half restored
+        run.notes.append(f"started again: {error}")
+    while not run.ended:
+        report(run.epoch())
+    return run.result()
+
+
+class _Run:
+    """One trial in progress: everything a checkpoint carries, and the way to carry it on."""
+
+    def __init__(self, config: TrainConfig, seed: int, runtime: Runtime) -> None:
+        self.config, self.seed, self.runtime = config, seed, runtime
+        self.device = torch.device(runtime.device)
+        _reset_process(config, runtime, self.device)
+
+        spec = config.dataset.spec
+        images = data.load(config.dataset, runtime.data_dir, runtime.cache_dir)
+        self.train_split, self.test_split = to_device(images, self.device)
+        self.pipeline = Pipeline(spec, config.augmentation, self.device)
+
+        torch.manual_seed(seeds.stream(seed, "init"))
+        model = config.model.build(spec)
+        initialise(model, config.init)
+        self.model = model.to(self.device).to(memory_format=torch.channels_last)
+        self.num_params = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        torch.manual_seed(seeds.stream(seed, "model"))  # dropout and the like
+
+        groups = [{"params": list(self.model.parameters()), "weight_decay": config.weight_decay}]
+        self.optimizer = config.optimizer.build(groups, config.lr)
+        self.scaler = grad_scaler(config.precision, self.device)
+        self.generator = torch.Generator(self.device).manual_seed(seeds.stream(seed, "augmentation"))
+
+        self.step = 0  # optimiser steps taken
+        self.history: list[Epoch] = []
+        self.totals = torch.zeros(2, dtype=torch.float64, device=self.device)  # loss, wrong: this epoch's
+        self.epoch_seconds = 0.0  # trained so far in this epoch
+        self.diverged = False
+        self.resumes = 0
+        self.notes: list[str] = []
+        self.saved_at = time.monotonic()
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is left to train."""
+        return self.diverged or len(self.history) == self.config.epochs
+
+    def epoch(self) -> Epoch:
+        """Train to the end of the current epoch and evaluate."""
+        steps, size = self.config.steps_per_epoch, self.config.batch_size
+        order = self._order(len(self.history))
+        self.model.train()
+        started = time.perf_counter()
+        while self.step < (len(self.history) + 1) * steps:
+            if self._checkpoint_due():
+                self._pause(started)
+                started = time.perf_counter()
+            batch = order[(self.step % steps) * size :][:size]
+            self._train_step(self.train_split.x[batch], self.train_split.y[batch])
+        loss, wrong = (self.totals / (steps * size)).tolist()  # synchronises with the device
+        self.epoch_seconds += time.perf_counter() - started
+
+        test_loss, test_error = evaluate(
+            self.model, self.test_split, self.pipeline, lambda: autocast(self.config.precision, self.device)
+        )
+        self.diverged = not (math.isfinite(loss) and math.isfinite(test_loss))
+        self.history.append(
+            Epoch(
+                epoch=len(self.history) + 1,
+                lr=self.config.lr_at(self.step - 1),
+                train_loss=_finite(loss),
+                train_error=wrong if math.isfinite(loss) else None,
+                test_loss=_finite(test_loss),
+                test_error=test_error if math.isfinite(test_loss) else None,
+                train_seconds=self.epoch_seconds,
+            )
+        )
+        self.totals.zero_()
+        self.epoch_seconds = 0.0
+        return self.history[-1]
+
+    def _train_step(self, pixels: torch.Tensor, targets: torch.Tensor) -> None:
+        """Take one optimiser step; nothing in it waits for the device."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.lr_at(self.step)
+        images = self.pipeline.augment(pixels, self.generator)
+        with autocast(self.config.precision, self.device):
+            logits = self.model(images)
+        loss = F.cross_entropy(logits.float(), targets)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+        self.totals[0] += loss.detach() * len(targets)
+        self.totals[1] += (logits.detach().argmax(1) != targets).sum()
+        self.step += 1
+
+    def _order(self, epoch: int) -> torch.Tensor:
+        """Return the order of an epoch's images: a function of seed and epoch alone."""
+        generator = torch.Generator().manual_seed(seeds.stream(self.seed, "order", epoch))
+        return torch.randperm(len(self.train_split), generator=generator).to(self.device)
+
+    def result(self) -> Result:
+        """Return what the trial came to."""
+        return Result(
+            status="diverged" if self.diverged else "done",
+            epochs=tuple(self.history),
+            num_params=self.num_params,
+            images_per_epoch=self.config.steps_per_epoch * self.config.batch_size,
+            peak_memory_mib=memory.peak_mib(self.device),
+            resumes=self.resumes,
+            notes=tuple(self.notes),
+        )
+
+    # --- checkpoints ---------------------------------------------------------------------------
+
+    def _checkpoint_due(self) -> bool:
+        late = time.monotonic() - self.saved_at >= self.runtime.checkpoint_seconds
+        return late or self.runtime.should_stop()
+
+    def _pause(self, started: float) -> None:
+        """Save between two steps; leave if asked to."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.epoch_seconds += time.perf_counter() - started
+        if self.runtime.checkpoint:
+            checkpoint.save(self.runtime.checkpoint, self.state_dict())
+        self.saved_at = time.monotonic()
+        if self.runtime.should_stop():
+            raise Interrupted
+
+    def resume(self) -> None:
+        """Go on from the checkpoint, if there is one.
+
+        Raises:
+            CheckpointError: it is damaged or another trial's; this run is not to be used then.
+        """
+        state = checkpoint.load(self.runtime.checkpoint) if self.runtime.checkpoint else None
+        if state is None:
+            return
+        if state.get("trial") != self._identity():
+            raise CheckpointError("checkpoint is another trial's")
+        try:
+            self.load_state_dict(state)
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise CheckpointError(f"checkpoint does not fit: {error}") from error
+        self.resumes += 1
+
+    def _identity(self) -> dict[str, Any]:
+        return {"version": trainer.VERSION, "config": self.config.canonical(), "seed": self.seed}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that decides how the trial goes on, as tensors and plain values."""
+        on_cuda = self.device.type == "cuda"
+        return {
+            "trial": self._identity(),
+            "step": self.step,
+            "history": [dataclasses.asdict(epoch) for epoch in self.history],
+            "totals": self.totals,
+            "epoch_seconds": self.epoch_seconds,
+            "resumes": self.resumes,
+            "notes": list(self.notes),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "device": self.device.type,
+            "generator": self.generator.get_state(),
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state(self.device) if on_cuda else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave, if need be on another kind of device."""
+        self.step = state["step"]
+        self.history = [Epoch(**epoch) for epoch in state["history"]]
+        self.totals.copy_(state["totals"])
+        self.epoch_seconds = state["epoch_seconds"]
+        self.resumes = state["resumes"]
+        self.notes = list(state["notes"])
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["rng"])
+        if state["device"] == self.device.type:
+            self.generator.set_state(state["generator"])
+            if state["cuda_rng"] is not None:
+                torch.cuda.set_rng_state(state["cuda_rng"], self.device)
+        else:  # generators of another device cannot be carried over: begin a new stream
+            self.generator.manual_seed(seeds.stream(self.seed, "augmentation", self.step))
+            self.notes.append(f"moved from {state['device']} to {self.device.type} at step {self.step}")
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module,
+    split: Split,
+    pipeline: Pipeline,
+    context: Callable[[], Any],
+) -> tuple[float, float]:
+    """Return (mean loss, error as a fraction) of a model over a split."""
+    model.eval()
+    totals = torch.zeros(2, dtype=torch.float64, device=split.y.device)
+    for pixels, targets in split.batches(EVAL_BATCH_SIZE):
+        with context():
+            logits = model(pipeline.normalise(pixels))
+        logits = logits.float()
+        totals[0] += F.cross_entropy(logits, targets, reduction="sum")
+        totals[1] += (logits.argmax(1) != targets).sum()
+    loss, wrong = (totals / len(split)).tolist()
+    return loss, wrong
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _reset_process(config: TrainConfig, runtime: Runtime, device: torch.device) -> None:
+    """Set every process-wide switch, whatever the trial before this one left behind."""
+    torch.set_num_threads(runtime.threads)
+    torch.set_default_dtype(torch.float32)
+    set_matmul_precision(config.precision)
+    torch.backends.cudnn.benchmark = device.type == "cuda"
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    memory.reset_peak(device)

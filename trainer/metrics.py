@@ -1,0 +1,56 @@
+"""What a trial measures. Torch-free. Errors are fractions; None stands for a non-finite figure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Epoch:
+    """One epoch's figures."""
+
+    epoch: int
+    """Counted from 1."""
+    lr: float
+    """Of the epoch's last step."""
+    train_loss: float | None
+    train_error: float | None
+    """Over the augmented training images, as the model stood at each step."""
+    test_loss: float | None
+    test_error: float | None
+    train_seconds: float
+    """Of the training steps alone: no evaluation, no checkpoints."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    """A trial that has ended."""
+
+    status: Literal["done", "diverged"]
+    """diverged: a loss became non-finite, and the trial ended with that epoch."""
+    epochs: tuple[Epoch, ...]
+    num_params: int
+    images_per_epoch: int
+    peak_memory_mib: float | None
+    """Of the GPU's memory, or on CPU of the process."""
+    resumes: int
+    """How often the trial went on from a checkpoint."""
+    notes: tuple[str, ...] = ()
+    """What the reader of this result should know, such as a checkpoint that could not be used."""
+
+    @property
+    def train_seconds(self) -> float:
+        """Time of all training steps."""
+        return sum(epoch.train_seconds for epoch in self.epochs)
+
+    @property
+    def images_per_second(self) -> float:
+        """Training throughput over the whole trial."""
+        return self.images_per_epoch * len(self.epochs) / self.train_seconds
+
+    @property
+    def best(self) -> Epoch | None:
+        """The first epoch with the lowest test error."""
+        measured = [epoch for epoch in self.epochs if epoch.test_error is not None]
+        return min(measured, key=lambda epoch: epoch.test_error or 0.0, default=None)

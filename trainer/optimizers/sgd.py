@@ -1,0 +1,30 @@
+"""Stochastic gradient descent with momentum: torch's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from trainer.optimizers import OptimizerOptions, optimizers
+from trainer.schema import check
+
+if TYPE_CHECKING:
+    import torch
+
+
+@optimizers.register("sgd")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SGD(OptimizerOptions):
+    """SGD; weight decay is the L2 term added to the gradient."""
+
+    momentum: float = 0.9
+    nesterov: bool = True
+
+    def __post_init__(self) -> None:
+        check(0 <= self.momentum < 1, "momentum", f"must be in 0..1, got {self.momentum}")
+        check(self.momentum > 0 or not self.nesterov, "nesterov", "needs a momentum > 0")
+
+    def build(self, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
+        import torch
+
+        return torch.optim.SGD(groups, lr=lr, momentum=self.momentum, nesterov=self.nesterov)

@@ -1,0 +1,64 @@
+"""A batch's way from stored pixels to the network's input, all on the batch's device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from trainer.augmentations import STAGES, AugmentationOptions
+from trainer.datasets import DataSpec, Images
+
+
+class Split:
+    """Images and labels of one split, held on the device as they are stored: uint8."""
+
+    def __init__(self, x: torch.Tensor, y: torch.Tensor) -> None:
+        self.x = x  # (N, C, H, W) uint8
+        self.y = y  # (N,) int64
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def batches(self, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield (images, labels) in stored order, the last batch as small as it comes."""
+        yield from zip(self.x.split(size), self.y.split(size), strict=True)
+
+
+def to_device(images: Images, device: torch.device) -> tuple[Split, Split]:
+    """Return the training and the test split; on CPU they share the cache's memory map."""
+    train_x, train_y, test_x, test_y = (torch.from_numpy(array).to(device) for array in images)
+    return Split(train_x, train_y), Split(test_x, test_y)
+
+
+class Pipeline:
+    """Normalisation and augmentation."""
+
+    def __init__(
+        self, spec: DataSpec, augmentation: tuple[AugmentationOptions, ...], device: torch.device
+    ) -> None:
+        std = torch.tensor(spec.std, device=device).view(1, -1, 1, 1)
+        mean = torch.tensor(spec.mean, device=device).view(1, -1, 1, 1)
+        self.scale, self.shift = 1 / (255 * std), -mean / std
+        ordered = sorted(augmentation, key=lambda options: (STAGES.index(options.stage), options.name))
+        self.on_pixels = [options for options in ordered if options.stage != "erase"]
+        self.on_images = [options for options in ordered if options.stage == "erase"]
+
+    def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return float32 images, channels last in memory, of uint8 `pixels` (N, C, H, W)."""
+        images = pixels.to(torch.float32, memory_format=torch.channels_last)
+        return images.mul_(self.scale).add_(self.shift)
+
+    def augment(self, pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Return a training batch: augmented, normalised."""
+        for options in self.on_pixels:
+            pixels = _augment(options, pixels, generator)
+        images = self.normalise(pixels)
+        for options in self.on_images:
+            images = _augment(options, images, generator)
+        return images
+
+
+def _augment(options: AugmentationOptions, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    n, channels, height, width = x.shape
+    return options.apply(x, options.draw((n, channels, height, width), generator))

@@ -1,0 +1,30 @@
+"""Numeric precision of a training step: autocast, gradient scaling, float32 arithmetic."""
+
+from __future__ import annotations
+
+import contextlib
+
+import torch
+
+from trainer.config import Precision
+
+_AUTOCAST: dict[str, torch.dtype] = {"mixed_bf16": torch.bfloat16, "mixed_fp16": torch.float16}
+
+
+def autocast(precision: Precision, device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Return the context a forward pass runs in."""
+    if precision not in _AUTOCAST:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=_AUTOCAST[precision])
+
+
+def grad_scaler(precision: Precision, device: torch.device) -> torch.amp.GradScaler:
+    """Return the gradient scaler; it does nothing unless the precision is mixed fp16."""
+    return torch.amp.GradScaler(device.type, enabled=precision == "mixed_fp16")
+
+
+def set_matmul_precision(precision: Precision) -> None:
+    """Let float32 products on a GPU round to TF32 only where the config says so."""
+    mode = "tf32" if precision == "tf32" else "ieee"
+    torch.backends.cuda.matmul.fp32_precision = mode
+    torch.backends.cudnn.conv.fp32_precision = mode  # type: ignore[attr-defined]

@@ -1,0 +1,88 @@
+"""Registries: the options a config may name, each registered where it stands."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable
+from typing import Generic, TypeVar, cast
+
+KindT = TypeVar("KindT", bound="Options")
+ClassT = TypeVar("ClassT", bound="type[Options]")
+
+
+class Options:
+    """What one registered thing (a model, a schedule ...) may be told.
+
+    A subclass is a frozen dataclass: `name` comes from its registration, the fields are its
+    options. Its module is imported to check a grid, so it must not import torch at the top;
+    the methods that build something do.
+    """
+
+    __slots__ = ()
+    name: str
+    kind: str
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ` Did you mean 'x'?` for the nearest known name, or the whole choice."""
+    choices = sorted(known)
+    near = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
+    if near:
+        return f" Did you mean {near[0]!r}?"
+    return f" Choose from: {', '.join(choices)}." if choices else ""
+
+
+class Registry(Generic[KindT]):
+    """Names of one kind, found by importing every public module of one package.
+
+    Adding a name is adding a module; there is no list to edit.
+    """
+
+    def __init__(self, kind: str, package: str) -> None:
+        self.kind = kind
+        self.package = package
+        self._known: dict[str, type[KindT]] = {}
+        self._discovered = False
+
+    def register(self, name: str) -> Callable[[ClassT], ClassT]:
+        """Class decorator: make `name` stand for the decorated options.
+
+        Raises:
+            ValueError: the name is taken.
+        """
+
+        def add(options: ClassT) -> ClassT:
+            if name in self._known:
+                raise ValueError(f"{self.kind} {name!r} is registered twice")
+            options.name = name
+            options.kind = self.kind
+            self._known[name] = cast("type[KindT]", options)
+            return options
+
+        return add
+
+    def get(self, name: str) -> type[KindT]:
+        """Return the options class called `name`.
+
+        Raises:
+            ValueError: nothing is registered under that name; the message has the nearest one.
+        """
+        known = self._discover()
+        if name not in known:
+            raise ValueError(f"unknown {self.kind} {name!r}.{did_you_mean(name, known)}")
+        return known[name]
+
+    def names(self) -> list[str]:
+        """Return every registered name, sorted."""
+        return sorted(self._discover())
+
+    def _discover(self) -> dict[str, type[KindT]]:
+        if not self._discovered:
+            package = importlib.import_module(self.package)
+            for module in pkgutil.iter_modules(package.__path__):
+                if not module.name.startswith("_"):
+                    importlib.import_module(f"{self.package}.{module.name}")
+            self._discovered = True
+        return self._known

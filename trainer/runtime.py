@@ -1,0 +1,43 @@
+"""Where and how a trial runs: nothing in here may change its result."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+def default_data_dir() -> Path:
+    """Where the user keeps data-set archives: `GRIDRUN_DATA`, else `data`."""
+    return Path(os.environ.get("GRIDRUN_DATA") or "data").absolute()
+
+
+def default_cache_dir() -> Path:
+    """Where decoded data sets are kept: `GRIDRUN_CACHE`, else the user's cache directory."""
+    if chosen := os.environ.get("GRIDRUN_CACHE"):
+        return Path(chosen).absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gridrun"
+
+
+def never() -> bool:
+    """Answer that nobody has asked the trial to stop."""
+    return False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Runtime:
+    """Placement of one trial."""
+
+    device: str = "cpu"
+    """A torch device, such as `cpu` or `cuda:0`."""
+    threads: int = 1
+    """CPU threads. One a trial gives the best throughput over many trials."""
+    data_dir: Path = field(default_factory=default_data_dir)
+    cache_dir: Path = field(default_factory=default_cache_dir)
+    checkpoint: Path | None = None
+    """File to resume from and to save to; None keeps nothing."""
+    checkpoint_seconds: float = 30.0
+    """Save at the first step after so many seconds."""
+    should_stop: Callable[[], bool] = never
+    """Asked between steps; True makes the trial save its checkpoint and raise Interrupted."""

@@ -1,0 +1,32 @@
+"""Step decay at given epochs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trainer.schedules import ScheduleOptions, schedules
+from trainer.schema import check
+
+
+@schedules.register("multistep")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Multistep(ScheduleOptions):
+    """lr x gamma at each milestone, from the first step of that epoch on."""
+
+    milestones: tuple[float, ...]
+    """Epochs since the run began (warm-up included), increasing."""
+    gamma: float = 0.1
+
+    def __post_init__(self) -> None:
+        ordered = list(self.milestones) == sorted(set(self.milestones)) and all(
+            m > 0 for m in self.milestones
+        )
+        check(ordered, "milestones", f"must be increasing and > 0, got {list(self.milestones)}")
+        check(self.gamma > 0, "gamma", f"must be > 0, got {self.gamma}")
+
+    def check(self, epochs: float) -> None:
+        late = [m for m in self.milestones if m >= epochs]
+        check(not late, "milestones", f"must be below epochs ({epochs:g}), got {late}")
+
+    def factor(self, epoch: float, start: float, end: float) -> float:
+        return self.gamma ** sum(epoch >= milestone for milestone in self.milestones)

@@ -1,0 +1,271 @@
+"""Plain data to frozen dataclasses and back: the one place that knows how a config is written.
+
+A mapping read from YAML becomes a checked dataclass (`read`); a dataclass becomes the shortest
+mapping that says the same (`canonical`) or a flat row of columns (`flatten`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeVar
+
+from trainer.registry import Options, Registry, did_you_mean
+
+T = TypeVar("T")
+
+
+class ConfigError(ValueError):
+    """A config that cannot be trained.
+
+    `key` is the dotted name of the option at fault ("model.depth"), `problem` what is wrong.
+    """
+
+    def __init__(self, key: str, problem: str) -> None:
+        super().__init__(f"{key}: {problem}" if key else problem)
+        self.key = key
+        self.problem = problem
+
+
+def check(condition: bool, key: str, problem: str) -> None:
+    """Raise ConfigError(key, problem) unless the condition holds."""
+    if not condition:
+        raise ConfigError(key, problem)
+
+
+def _once_a_class(function: Callable[[type], T]) -> Callable[[type], T]:
+    return functools.cache(function)
+
+
+@_once_a_class
+def field_types(cls: type) -> dict[str, Any]:
+    """Return the resolved annotation of every dataclass field of `cls`."""
+    hints = typing.get_type_hints(cls)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+
+
+def default_of(field: dataclasses.Field[Any]) -> Any:
+    """Return a field's default, or dataclasses.MISSING where it has none."""
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
+@_once_a_class
+def defaults(cls: type) -> dict[str, Any]:
+    """Return the defaults of every field of `cls` that has one."""
+    found = {field.name: default_of(field) for field in dataclasses.fields(cls)}
+    return {name: value for name, value in found.items() if value is not dataclasses.MISSING}
+
+
+# --- reading ---------------------------------------------------------------------------------
+
+
+def read(cls: type[T], values: Mapping[str, Any], at: str = "") -> T:
+    """Build the dataclass `cls` from a mapping of its options.
+
+    Args:
+        cls: a frozen dataclass whose fields are annotated with the types of this module.
+        values: option name to plain value, as YAML gives it.
+        at: dotted name of `cls` itself, for error messages.
+
+    Raises:
+        ConfigError: an option is unknown, missing, of the wrong type, or refused by `cls`.
+    """
+    known = field_types(cls)
+    for name in values:
+        if name not in known:
+            raise ConfigError(_join(at, str(name)), f"unknown option.{did_you_mean(str(name), known)}")
+    given = {name: _value(known[name], value, _join(at, name)) for name, value in values.items()}
+    for name in known:
+        if name not in given and name not in defaults(cls):
+            raise ConfigError(_join(at, name), "is required")
+    try:
+        return cls(**given)
+    except ConfigError as error:
+        raise ConfigError(_join(at, error.key), error.problem) from None
+
+
+def read_options(registry: Registry[Any], value: Any, at: str) -> Options:
+    """Build registered options from a name, or from a mapping that holds one under `name`."""
+    if isinstance(value, str):
+        value = {"name": value}
+    if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
+        raise ConfigError(
+            at, f"must be the name of a {registry.kind}, or a mapping with a `name`, got {value!r}"
+        )
+    try:
+        cls = registry.get(value["name"])
+    except ValueError as error:
+        raise ConfigError(at if set(value) == {"name"} else f"{at}.name", str(error)) from None
+    options: Options = read(cls, {key: item for key, item in value.items() if key != "name"}, at)
+    return options
+
+
+def _join(at: str, name: str) -> str:
+    return ".".join(part for part in (at, name) if part)
+
+
+def _value(hint: Any, value: Any, at: str) -> Any:
+    """Check one value against one annotation and bring it to that type's one form."""
+    if registry := registry_of(hint):
+        return read_options(registry, value, at)
+    if registry := mapped_registry(hint):
+        return _read_mapped(registry, value, at)
+    if (inner := without_none(hint)) is not hint:
+        return None if value is None else _value(inner, value, at)
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return _choice(arguments, value, at)
+    if origin is tuple:
+        return _tuple(arguments, value, at)
+    return _scalar(hint, value, at)
+
+
+def _choice(choices: tuple[Any, ...], value: Any, at: str) -> Any:
+    if not isinstance(value, str):
+        raise ConfigError(at, f"must be one of {', '.join(choices)}, got {_shown(value)}")
+    if value not in choices:
+        raise ConfigError(at, f"unknown choice {value!r}.{did_you_mean(value, choices)}")
+    return value
+
+
+def _tuple(arguments: tuple[Any, ...], value: Any, at: str) -> tuple[Any, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise ConfigError(at, f"must be a list, got {_shown(value)}")
+    if len(arguments) == 2 and arguments[1] is Ellipsis:
+        arguments = (arguments[0],) * len(value)
+    if len(value) != len(arguments):
+        raise ConfigError(at, f"must have {len(arguments)} items, got {len(value)}")
+    return tuple(_value(hint, item, at) for hint, item in zip(arguments, value, strict=True))
+
+
+def _scalar(hint: type, value: Any, at: str) -> Any:
+    # bool is a subclass of int, so every comparison is on the exact type.
+    given = type(value)
+    if hint is float and given in (int, float):
+        number = float(value) + 0.0  # + 0.0 makes -0.0 the same value as 0.0
+        if not math.isfinite(number):
+            raise ConfigError(at, f"must be finite, got {value!r}")
+        return number
+    if hint is int and given is float and value.is_integer():
+        return int(value)
+    if given is hint:
+        return value
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+    raise ConfigError(at, f"must be {names.get(hint, hint.__name__)}, got {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return (
+            "true (YAML reads yes and on so; quote it to mean text)"
+            if value
+            else ("false (YAML reads no and off so; quote it to mean text)")
+        )
+    if isinstance(value, str):
+        try:
+            number = float(value)
+        except ValueError:
+            return f"the text {value!r}"
+        return f"the text {value!r} (YAML reads it as text; write {number!r})"
+    return repr(value)
+
+
+# --- registered options as fields --------------------------------------------------------------
+
+
+def without_none(hint: Any) -> Any:
+    """Return `T` for the annotation `T | None`, and any other annotation as it is."""
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        return next(a for a in typing.get_args(hint) if a is not type(None))
+    return hint
+
+
+def registry_of(hint: Any) -> Registry[Any] | None:
+    """Return the registry behind a field annotated with a kind of options, else None."""
+    return getattr(hint, "registry", None) if isinstance(hint, type) and issubclass(hint, Options) else None
+
+
+def mapped_registry(hint: Any) -> Registry[Any] | None:
+    """Return the registry behind a field annotated `tuple[Kind, ...]`, else None.
+
+    Such a field is written as a mapping from registered name to options, so that a grid can
+    vary one of them by its dotted name; its order is of no account.
+    """
+    arguments = typing.get_args(hint)
+    if typing.get_origin(hint) is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:
+        return registry_of(arguments[0])
+    return None
+
+
+def _read_mapped(registry: Registry[Any], value: Any, at: str) -> tuple[Options, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, Mapping):
+        raise ConfigError(at, f"must be a mapping from {registry.kind} to its options, got {_shown(value)}")
+    found = []
+    for name, given in value.items():
+        if given is False or given is None:  # switched off
+            given = None
+        elif given is True:
+            given = {}
+        elif not isinstance(given, Mapping):
+            raise ConfigError(
+                _join(at, str(name)), f"must be true, false or a mapping of options, got {_shown(given)}"
+            )
+        try:
+            cls = registry.get(str(name))
+        except ValueError as error:
+            raise ConfigError(_join(at, str(name)), str(error)) from None
+        if given is not None:
+            found.append(read(cls, given, _join(at, str(name))))
+    return tuple(sorted(found, key=lambda options: options.name))
+
+
+# --- writing -----------------------------------------------------------------------------------
+
+
+def canonical(config: Any) -> dict[str, Any]:
+    """Return the shortest mapping that `read` turns back into an equal config.
+
+    Values equal to their default are left out, so a new option with a default changes nothing.
+    """
+    cls = type(config)
+    short: dict[str, Any] = {}
+    for name, hint in field_types(cls).items():
+        value = getattr(config, name)
+        if name in defaults(cls) and value == defaults(cls)[name]:
+            continue
+        if isinstance(value, Options):
+            short[name] = {"name": value.name, **canonical(value)}
+        elif mapped_registry(hint):
+            short[name] = {options.name: canonical(options) for options in value}
+        else:
+            short[name] = list(value) if isinstance(value, tuple) else value
+    return short
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Return every value of a config, defaults too, under its dotted name.
+
+    Registered options stand under the field's own name (`model`: "resnet") with their options
+    beside it (`model.depth`); options written as a mapping stand as `augmentation.cutout`: True.
+    """
+    flat: dict[str, Any] = {}
+    for name, hint in field_types(type(config)).items():
+        value, key = getattr(config, name), prefix + name
+        if isinstance(value, Options):
+            flat[key] = value.name
+            flat.update(flatten(value, key + "."))
+        elif mapped_registry(hint):
+            for options in value:
+                flat[f"{key}.{options.name}"] = True
+                flat.update(flatten(options, f"{key}.{options.name}."))
+        else:
+            flat[key] = list(value) if isinstance(value, tuple) else value
+    return flat
