@@ -1,0 +1,500 @@
+"""The command line: the only place that prints. Results go to stdout, progress and errors to stderr.
+
+Everything heavier than click is imported by the command that needs it, so that `--help`, `plan`,
+`status` and `table` answer at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+import gridrun
+from gridrun.errors import GridrunError
+
+if TYPE_CHECKING:
+    from gridrun.executors.base import Executor
+    from gridrun.grid import Grid
+    from gridrun.launch import LaunchEvent, Summary
+    from gridrun.plan import Plan
+    from gridrun.store import Store
+    from gridrun.tables import Table
+
+
+FunctionT = TypeVar("FunctionT", bound="Callable[..., Any]")
+
+
+class Problem(click.ClickException):
+    """A user's mistake: one message, exit 2."""
+
+    exit_code = 2
+
+
+class Commands(click.Group):
+    """Turns what a user can mend into a message, and leaves a traceback to `--debug`."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except GridrunError as error:
+            if ctx.params.get("debug"):
+                raise
+            raise Problem(str(error)) from None
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            from trainer.registry import did_you_mean
+
+            raise click.UsageError(
+                f"{error.message.rstrip('.')}.{did_you_mean(args[0], self.commands)}", ctx
+            ) from None
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(gridrun.__version__, prog_name="gridrun")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def main(debug: bool) -> None:
+    """Experiment grids for image classification.
+
+    A grid file says which trials a table needs. gridrun runs those that are missing, on the GPUs
+    that Ray can see, and renders the table from what is stored.
+
+    Exit codes: 0 all went well, 1 a trial failed or a check found a difference, 2 wrong usage or
+    a bad grid, 130 interrupted.
+    """
+
+
+# --- options that commands share ------------------------------------------------------------------
+
+
+def grids_argument(*, required: bool) -> Callable[[FunctionT], FunctionT]:
+    return click.argument(
+        "grids", metavar="GRID...", nargs=-1, required=required, type=click.Path(path_type=Path)
+    )
+
+
+results_option = click.option(
+    "--results",
+    metavar="DIR",
+    envvar="GRIDRUN_RESULTS",
+    default="results",
+    show_default=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The store: where results are kept. [env: GRIDRUN_RESULTS]",
+)
+set_option = click.option(
+    "--set",
+    "settings",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Set a trainer option in every trial, such as model.depth=56.",
+)
+seeds_option = click.option(
+    "--seeds", type=click.IntRange(min=1), help="Run seeds 0..N-1 instead of the grid's."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+def read_grids(paths: Sequence[Path], settings: Sequence[str] = (), seeds: int | None = None) -> list[Grid]:
+    """Load grid files, every `grids/*.yaml` if none is named."""
+    from gridrun.grid import load_grid, parse_settings
+
+    if not paths:
+        paths = sorted(Path("grids").glob("*.yaml"))
+        if not paths:
+            raise Problem("no grid file is named, and there is no grids/*.yaml here")
+    overrides = parse_settings(settings)
+    grids = [load_grid(path, overrides) for path in paths]
+    return [grid.with_seeds(range(seeds)) for grid in grids] if seeds else grids
+
+
+def echo_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2))
+
+
+# --- commands that answer from the store ------------------------------------------------------------
+
+
+@main.command()
+@grids_argument(required=False)
+@results_option
+@set_option
+@seeds_option
+@json_option
+def plan(
+    grids: tuple[Path, ...], results: Path, settings: tuple[str, ...], seeds: int | None, as_json: bool
+) -> None:
+    """Show what a launch would do: trials, done, missing, failed, their order. Starts nothing."""
+    from gridrun.plan import make_plan
+    from gridrun.store import Store
+
+    show_plan(make_plan(read_grids(grids, settings, seeds), Store(results).statuses()), as_json)
+
+
+def show_plan(plan: Plan, as_json: bool) -> None:
+    """Print a plan."""
+    if as_json:
+        echo_json(
+            {
+                "trials": len(plan.trials),
+                "configs": len({trial.config_id for trial in plan.trials}),
+                "asked_for": plan.asked_for,
+                **plan.counts,
+                "order": [
+                    {"trial_id": trial.trial_id, "config_id": trial.config_id, "seed": trial.seed}
+                    for trial in plan.missing
+                ],
+            }
+        )
+        return
+    click.echo(f"{len(plan.trials)} trials: {counted(plan.counts)}")
+    if plan.asked_for > len(plan.trials):
+        click.echo(f"{plan.asked_for - len(plan.trials)} more are asked for twice and trained once")
+    for trial in plan.missing[:20]:
+        click.echo(f"  {trial.trial_id}  {describe(trial)}")
+    if len(plan.missing) > 20:
+        click.echo(f"  ... and {len(plan.missing) - 20} more (--json shows all)")
+
+
+def describe(trial: Any) -> str:
+    """Return a trial in a few words."""
+    config = trial.config
+    return (
+        f"{config.dataset.name} {config.model.label}, batch size {config.batch_size}, lr {config.lr:g}, "
+        f"{config.schedule.name}, {config.epochs} epochs, seed {trial.seed}"
+    )
+
+
+def counted(counts: dict[str, int]) -> str:
+    """Return `45 done, 3 missing`, leaving out what there is none of."""
+    return ", ".join(f"{number} {name}" for name, number in counts.items() if number) or "none"
+
+
+@main.command()
+@grids_argument(required=False)
+@results_option
+@json_option
+def status(grids: tuple[Path, ...], results: Path, as_json: bool) -> None:
+    """Show what is running, done, failed and left, of some grids or of the whole store."""
+    from collections import Counter
+
+    from gridrun.plan import make_plan
+    from gridrun.store import Store
+
+    store = Store(results)
+    statuses, launches = store.statuses(), store.launches()
+    running = {trial_id: state for launch in launches for trial_id, state in launch["running"].items()}
+    if grids:
+        wanted = make_plan(read_grids(grids), statuses)
+        running = {
+            trial.trial_id: running[trial.trial_id] for trial in wanted.trials if trial.trial_id in running
+        }
+        counts = wanted.counts
+        counts["missing"] -= sum(trial.trial_id in running for trial in wanted.missing)
+    else:
+        counts = dict(Counter(statuses.values()))
+    if as_json:
+        echo_json({**counts, "running": running, "launches": len(launches)})
+        return
+    click.echo(f"{counted({'running': len(running), **counts})} (launches under way: {len(launches)})")
+    for trial_id, state in running.items():
+        error = state.get("test_error")
+        figure = "" if error is None else f", test error {100 * error:.2f} %"
+        click.echo(f"  {trial_id}  epoch {state['epoch']} of {state['epochs']}{figure}")
+    failures = [row for row in store.rows().values() if row["status"] != "done"] if counts else []
+    for row in failures[:20]:
+        if not grids or row["trial_id"] in wanted.status:
+            click.echo(f"  {row['trial_id']}  {row['status']}: {printable(row['error'])}")
+
+
+def printable(text: str | None) -> str:
+    """Return a stored text without what would steer a terminal."""
+    return "".join(c for c in text or "" if c.isprintable())
+
+
+@main.command()
+@grids_argument(required=False)
+@results_option
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "md", "json", "csv"]),
+    help="[default: text on a terminal, else md]",
+)
+def table(grids: tuple[Path, ...], results: Path, form: str | None) -> None:
+    """Print the tables of some grids, of every grids/*.yaml if none is named."""
+    from gridrun.store import Store
+
+    show_tables(tables_of(read_grids(grids), Store(results)), form)
+
+
+def tables_of(grids: Sequence[Grid], store: Store) -> list[Table]:
+    """Build every table of some grids from what is stored."""
+    from gridrun.tables import build_table
+
+    rows = store.rows([trial.trial_id for grid in grids for trial in grid.trials])
+    return [build_table(spec, grid.seeds, rows) for grid in grids for spec in grid.tables]
+
+
+def show_tables(tables: Sequence[Table], form: str | None) -> None:
+    """Print tables in one of the forms."""
+    from gridrun import render
+
+    form = form or ("text" if sys.stdout.isatty() else "md")
+    if form == "json":
+        click.echo(render.to_json(tables))
+        return
+    one = {"text": render.to_text, "md": render.to_markdown, "csv": render.to_csv}[form]
+    click.echo("\n\n".join(one(table).rstrip() for table in tables))
+
+
+@main.command("list")
+@click.argument(
+    "what",
+    type=click.Choice(["models", "datasets", "augmentations", "optimizers", "schedules", "warmups", "grids"]),
+)
+def list_(what: str) -> None:
+    """List what there is to choose from."""
+    if what == "grids":
+        for grid in read_grids([]):
+            click.echo(f"{grid.path}  {len(grid.trials)} trials  {printable(grid.title)}")
+        return
+    import importlib
+
+    registry = getattr(importlib.import_module(f"trainer.{what}"), what)
+    for name in registry.names():
+        options = registry.get(name)
+        about = next(iter((options.__doc__ or "").splitlines()), "")
+        click.echo(f"{name:20} {about}")
+
+
+# --- commands that train -----------------------------------------------------------------------------
+
+
+@main.command()
+@grids_argument(required=True)
+@results_option
+@click.option(
+    "--data",
+    metavar="DIR",
+    envvar="GRIDRUN_DATA",
+    default="data",
+    show_default=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where data-set archives are; what is not there is downloaded. [env: GRIDRUN_DATA]",
+)
+@click.option("--cpus", type=click.IntRange(min=1), help="CPUs to use. [default: all]")
+@click.option("--gpus", type=click.IntRange(min=0), help="GPUs to use. [default: all]")
+@click.option(
+    "--gpus-per-trial", type=click.FloatRange(min=0), help="Below 1, trials share a GPU. [default: 1 if any]"
+)
+@click.option("--cpus-per-trial", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--executor", type=click.Choice(["ray", "serial"]), default="ray", show_default=True)
+@click.option("--only", metavar="ID", multiple=True, help="Run only these trials (or the start of an id).")
+@click.option("--retry", is_flag=True, help="Also run again what has failed or diverged.")
+@click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
+@set_option
+@seeds_option
+def launch(
+    grids: tuple[Path, ...],
+    results: Path,
+    data: Path,
+    cpus: int | None,
+    gpus: int | None,
+    gpus_per_trial: float | None,
+    cpus_per_trial: int,
+    executor: str,
+    only: tuple[str, ...],
+    retry: bool,
+    dry_run: bool,
+    settings: tuple[str, ...],
+    seeds: int | None,
+) -> None:
+    """Train what the grids ask for and the store does not have; then print the tables.
+
+    The same command again goes on where an interruption left off. Ctrl-C once: running trials
+    save their checkpoints and stop; twice: stop at once.
+    """
+    from gridrun import launch as sweep
+    from gridrun.plan import make_plan
+    from gridrun.store import Store
+    from trainer import Runtime
+
+    wanted, store = read_grids(grids, settings, seeds), Store(results)
+    if dry_run:
+        show_plan(make_plan(wanted, store.statuses()), as_json=False)
+        return
+    with make_executor(executor, cpus, gpus, gpus_per_trial, cpus_per_trial) as runs, make_view() as view:
+        summary = sweep.launch(
+            wanted,
+            store,
+            runs,
+            runtime=Runtime(data_dir=data.absolute(), threads=cpus_per_trial),
+            only=only,
+            retry=retry,
+            on_event=view.show,
+        )
+    show_tables(tables_of(wanted, store), None)
+    show_summary(summary, results)
+    if summary.interrupted:
+        raise SystemExit(130)
+    if summary.plan.counts["failed"]:
+        raise SystemExit(1)
+
+
+def make_executor(
+    name: str, cpus: int | None, gpus: int | None, gpus_per_trial: float | None, cpus_per_trial: int
+) -> Executor:
+    """Return the executor called `name`; it starts nothing before it has work."""
+    if name == "serial":
+        from gridrun.executors.serial import SerialExecutor
+
+        return SerialExecutor()
+    from gridrun.executors.ray_tune import RayTuneExecutor, Resources
+
+    return RayTuneExecutor(
+        Resources(cpus=cpus, gpus=gpus, gpus_per_trial=gpus_per_trial, cpus_per_trial=cpus_per_trial)
+    )
+
+
+def show_summary(summary: Summary, results: Path) -> None:
+    """Say on stderr how a launch ended."""
+    if not summary.started and not summary.interrupted:
+        click.echo(f"Nothing to do: {counted(summary.plan.counts)}.", err=True)
+    else:
+        click.echo(
+            f"{counted(summary.plan.counts)} of {len(summary.plan.trials)} trials in {results}.", err=True
+        )
+    if summary.interrupted:
+        click.echo("Interrupted; the same command goes on.", err=True)
+    elif summary.plan.counts["failed"]:
+        click.echo(
+            "Failed trials: `gridrun status` says why, `gridrun launch --retry` tries again.", err=True
+        )
+
+
+class LogView:
+    """One line an event, for logs and pipes."""
+
+    def __enter__(self) -> LogView:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def show(self, event: LaunchEvent) -> None:
+        """Print an event."""
+        if text := worded(event):
+            click.echo(text, err=True)
+
+
+def worded(event: LaunchEvent) -> str | None:
+    """Return an event worth a line in a log."""
+    from gridrun.executors.base import Ended, Lost, Started
+    from gridrun.launch import Preparing, Waiting
+
+    match event:
+        case Preparing(dataset):
+            return f"preparing data set {dataset}"
+        case Started(trial):
+            return f"started {trial.trial_id}  {describe(trial)}"
+        case Ended(trial, outcome):
+            return f"{outcome} {trial.trial_id}"
+        case Lost(trial, reason):
+            return f"failed {trial.trial_id}: {reason}"
+        case Waiting(trials):
+            return f"waiting for {len(trials)} trials that other launches are training"
+        case _:
+            return None
+
+
+class LiveView:
+    """A progress bar with the running trials below it, for a terminal."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._tasks: dict[str, Any] = {}
+        self._all: Any = None
+
+    def __enter__(self) -> LiveView:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, event: LaunchEvent) -> None:
+        """Update the screen."""
+        from gridrun.executors.base import Ended, Lost, Progress, Started
+        from gridrun.launch import Planned
+
+        match event:
+            case Planned(total):
+                self._all = self._progress.add_task("trials", total=total)
+            case Started(trial):
+                self._tasks[trial.trial_id] = self._progress.add_task(
+                    describe(trial), total=trial.config.epochs
+                )
+            case Progress(trial, epoch, _) if trial.trial_id in self._tasks:
+                self._progress.update(self._tasks[trial.trial_id], completed=epoch)
+            case Ended(trial, outcome):
+                self._end(trial.trial_id)
+                if outcome in ("failed", "diverged"):
+                    self._progress.console.print(
+                        f"{outcome} {trial.trial_id}  {describe(trial)}", markup=False
+                    )
+            case Lost(trial, reason):
+                self._end(trial.trial_id)
+                self._progress.console.print(f"failed {trial.trial_id}: {reason}", markup=False)
+            case _:
+                if text := worded(event):
+                    self._progress.console.print(text, markup=False)
+
+    def _end(self, trial_id: str) -> None:
+        if (task := self._tasks.pop(trial_id, None)) is not None:
+            self._progress.remove_task(task)
+        self._progress.advance(self._all)
+
+
+def make_view() -> LogView | LiveView:
+    """Return the view that suits stderr."""
+    return LiveView() if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else LogView()
+
+
+@main.command()
+@results_option
+@json_option
+def doctor(results: Path, as_json: bool) -> None:
+    """Show what this machine can do, and what is missing."""
+    from gridrun.doctor import examine
+
+    findings = examine(results)
+    if as_json:
+        echo_json([{"what": f.what, "found": f.found, "ok": f.ok} for f in findings])
+    else:
+        for finding in findings:
+            click.echo(f"{'ok ' if finding.ok else 'NO '} {finding.what:22} {printable(finding.found)}")
+    if not all(finding.ok for finding in findings):
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,3 @@
+"""gridrun: experiment grids for image classification."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,109 @@
+"""What this machine can do."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from gridrun import provenance
+from gridrun.errors import StoreError
+from gridrun.store import Store
+from trainer.datasets import datasets
+from trainer.runtime import default_cache_dir, default_data_dir
+
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "ray",
+    "pandas",
+    "pyarrow",
+    "click",
+    "rich",
+    "PyYAML",
+    "scikit-learn",
+    "filelock",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at."""
+
+    what: str
+    found: str
+    ok: bool = True
+
+
+def examine(results: Path) -> list[Finding]:
+    """Look at the code, the packages, the processors, the data and the store."""
+    code = provenance.of_code()
+    commit = (
+        f"commit {code.commit[:12]}{' with changes' if code.dirty else ''}"
+        if code.commit
+        else "no git checkout"
+    )
+    return [
+        Finding("gridrun", f"{code.gridrun_version}, {commit}"),
+        Finding("python", f"{platform.python_version()} on {platform.platform()}"),
+        *map(_package, _PACKAGES),
+        Finding(
+            "cpus", f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()}"
+        ),
+        _gpus(),
+        _directory("cache", default_cache_dir()),
+        *_data_sets(),
+        _store(results),
+    ]
+
+
+def _package(name: str) -> Finding:
+    try:
+        return Finding(name, importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(name, "is not installed: pip install -r requirements.txt", ok=False)
+
+
+def _gpus() -> Finding:
+    try:
+        import torch
+
+        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    except Exception as error:  # a broken driver or build may raise anything; telling so is our job
+        return Finding("gpus", f"torch cannot tell: {error}", ok=False)
+    return Finding("gpus", ", ".join(names) or "none; trials run on CPUs")
+
+
+def _data_sets() -> list[Finding]:
+    from trainer import data
+
+    cache = default_cache_dir()
+    ready: list[str] = []
+    other: list[str] = []
+    for name in datasets.names():
+        (ready if data.is_cached(datasets.get(name)(), cache) else other).append(name)
+    return [
+        Finding("data sets decoded", ", ".join(ready) or "none yet"),
+        Finding(
+            "data sets to come",
+            f"{', '.join(other) or 'none'} (archives in {default_data_dir()}, or downloaded)",
+        ),
+    ]
+
+
+def _directory(what: str, path: Path) -> Finding:
+    existing = next(p for p in (path, *path.parents) if p.exists())
+    free_gib = shutil.disk_usage(existing).free / 2**30
+    return Finding(what, f"{path}, {free_gib:.0f} GiB free", ok=os.access(existing, os.W_OK) and free_gib > 1)
+
+
+def _store(results: Path) -> Finding:
+    try:
+        count = len(Store(results).statuses())
+    except StoreError as error:
+        return Finding("results", str(error), ok=False)
+    place = _directory("results", results.absolute())
+    return Finding("results", f"{place.found}, {count} trials", ok=place.ok)

@@ -1,0 +1,1 @@
+"""Executors: the seam between a sweep and what runs its trials."""

@@ -1,0 +1,74 @@
+"""What a sweep asks of whatever runs its trials."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+
+from gridrun.trial import Trial
+from gridrun.worker import Outcome, Setup
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A worker has turned to a trial."""
+
+    trial: Trial
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A trial has finished an epoch; not every epoch is told of."""
+
+    trial: Trial
+    epoch: int
+    test_error: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A worker's turn at a trial is over; a record that it made is in the store already."""
+
+    trial: Trial
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A trial's workers died, more often than it is worth trying."""
+
+    trial: Trial
+    reason: str
+
+
+Event = Started | Progress | Ended | Lost
+
+
+class Executor(abc.ABC):
+    """Runs trials. Use it as a context manager; what it holds is released at the end."""
+
+    @property
+    @abc.abstractmethod
+    def slots(self) -> int:
+        """How many trials run side by side."""
+
+    @abc.abstractmethod
+    def run(self, trials: Sequence[Trial], setup: Setup, on_event: Callable[[Event], None]) -> None:
+        """Run `trials`, starting them in their order, and return when each has had its turn.
+
+        `on_event` is called in the caller's thread. For every trial it gets exactly one `Ended`
+        or `Lost`, last; once `setup.stop_file` exists trials not yet started may get none.
+        """
+
+    def close(self) -> None:  # noqa: B027 - not every executor holds something
+        """Release what the executor holds."""
+
+    def __enter__(self) -> Executor:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

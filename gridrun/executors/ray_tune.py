@@ -1,0 +1,255 @@
+"""Ray Tune as a dispatcher: it gets trial ids in order and starts each where there is room.
+
+Nothing of Tune's own is kept or read back: no logging, no checkpoints, no restoring. What it
+does is place trials on CPUs and GPUs, reuse warm workers, and start a trial again whose worker
+died. This is the only file that imports ray.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import queue
+import secrets
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from gridrun.errors import LaunchError
+from gridrun.executors.base import Ended, Event, Executor, Lost, Progress, Started
+from gridrun.trial import Trial
+from gridrun.worker import Setup, run_trial
+from trainer.metrics import Epoch
+
+MAX_WORKER_DEATHS = 2
+"""How often a trial is started again after the death of its worker."""
+_PROGRESS_SECONDS = 1.0
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
+    "TUNE_FORCE_TRIAL_CLEANUP_S": "30",
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000000",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resources:
+    """What the sweep may use of this machine, and what a trial takes. None: what there is."""
+
+    cpus: int | None = None
+    gpus: int | None = None
+    gpus_per_trial: float | None = None
+    cpus_per_trial: int = 1
+
+
+class RayTuneExecutor(Executor):
+    """Runs trials side by side on a Ray of our own, closed to everyone without its token."""
+
+    def __init__(self, resources: Resources) -> None:
+        self.resources = resources
+        self._directory: Path | None = None
+        self._lock: FileLock | None = None
+
+    def _start(self) -> None:
+        """Start Ray. Its ports listen on all interfaces, so a random token closes them."""
+        os.environ.update(_ENVIRONMENT)
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        import ray
+
+        self._directory, self._lock = _new_directory()
+        try:
+            ray.init(
+                address="local",
+                num_cpus=self.resources.cpus,
+                num_gpus=self.resources.gpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=True,
+                object_store_memory=256 * 2**20,
+                _temp_dir=str(self._directory / "ray"),
+            )
+        except Exception as error:
+            self.close()
+            raise LaunchError(f"Ray does not start here: {error}") from error
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(self.slots + 2)
+
+    def close(self) -> None:
+        import ray
+
+        with contextlib.suppress(Exception):
+            ray.shutdown()
+        if self._directory:
+            shutil.rmtree(self._directory, ignore_errors=True)
+        if self._lock:
+            self._lock.release()
+            Path(self._lock.lock_file).unlink(missing_ok=True)
+        self._directory = self._lock = None
+
+    @property
+    def slots(self) -> int:
+        import ray
+
+        found = ray.cluster_resources()
+        by_cpu = found.get("CPU", 0) // self.resources.cpus_per_trial
+        share = self._gpus_per_trial()
+        return int(min(by_cpu, found.get("GPU", 0) // share) if share else by_cpu)
+
+    def _gpus_per_trial(self) -> float:
+        import ray
+
+        if self.resources.gpus_per_trial is not None:
+            return self.resources.gpus_per_trial
+        return 1.0 if ray.cluster_resources().get("GPU", 0) else 0.0
+
+    def run(self, trials: Sequence[Trial], setup: Setup, on_event: Callable[[Event], None]) -> None:
+        if self._directory is None:
+            self._start()
+        self._check_room()
+        by_id = {trial.trial_id: trial for trial in trials}
+        events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        failure: list[BaseException] = []
+
+        def fit() -> None:
+            try:
+                self._tuner(by_id, setup, events).fit()
+            except BaseException as error:  # handed to the caller's thread
+                failure.append(error)
+
+        # Tune takes over signals when it runs in the main thread; there they are ours.
+        thread = threading.Thread(target=fit, name="ray-tune", daemon=True)
+        thread.start()
+        running: set[str] = set()
+        while thread.is_alive() or not events.empty():
+            with contextlib.suppress(queue.Empty):
+                event = events.get(timeout=0.1)
+                (running.add if isinstance(event, (Started, Progress)) else running.discard)(
+                    event.trial.trial_id
+                )
+                on_event(event)
+            if setup.stop_file.exists() and not running and events.empty():
+                return  # what Tune still holds has not been started, and need not be
+        if failure:
+            raise LaunchError(f"Ray Tune gave up: {failure[0]}") from failure[0]
+
+    def _check_room(self) -> None:
+        if self.slots < 1:
+            import ray
+
+            found = ray.cluster_resources()
+            raise LaunchError(
+                f"no trial fits: one takes {self.resources.cpus_per_trial} CPU "
+                f"and {self._gpus_per_trial():g} GPU, "
+                f"and Ray has {found.get('CPU', 0):g} and {found.get('GPU', 0):g}"
+            )
+
+    def _tuner(self, trials: Mapping[str, Trial], setup: Setup, events: queue.SimpleQueue[Event]) -> Any:
+        from ray import tune
+
+        assert self._directory
+        gpus = self._gpus_per_trial()
+        runtime = replace(
+            setup.runtime, device="cuda" if gpus else "cpu", threads=self.resources.cpus_per_trial
+        )
+        trainable = tune.with_resources(
+            tune.with_parameters(_trainable, trials=dict(trials), setup=replace(setup, runtime=runtime)),
+            {"cpu": self.resources.cpus_per_trial, "gpu": gpus},
+        )
+        return tune.Tuner(
+            trainable,
+            param_space={"trial_id": tune.grid_search(list(trials))},
+            tune_config=tune.TuneConfig(
+                reuse_actors=True, trial_dirname_creator=lambda t: t.config["trial_id"]
+            ),
+            run_config=tune.RunConfig(
+                name="sweep",
+                storage_path=str(self._directory / "tune"),
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=MAX_WORKER_DEATHS),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+                callbacks=[_callback(trials, events)],
+            ),
+        )
+
+
+def _trainable(config: dict[str, Any], trials: Mapping[str, Trial], setup: Setup) -> None:
+    """Run one trial in a worker."""
+    from ray import tune
+
+    told_at = time.monotonic()
+
+    def report(epoch: Epoch) -> None:
+        nonlocal told_at
+        if time.monotonic() - told_at >= _PROGRESS_SECONDS:
+            told_at = time.monotonic()
+            tune.report({"at_epoch": epoch.epoch, "test_error": epoch.test_error})
+
+    outcome = run_trial(trials[config["trial_id"]], setup, report)
+    tune.report({"outcome": outcome})
+
+
+def _callback(by_id: Mapping[str, Trial], events: queue.SimpleQueue[Event]) -> Any:
+    """Return the Tune callback that turns what it is told into our events."""
+    from ray import tune
+
+    class Forward(tune.Callback):
+        def __init__(self, emit: Callable[[Any, Callable[[Trial], Event]], None]) -> None:
+            self.emit = emit
+
+        def __getstate__(self) -> dict[str, Any]:
+            return {}  # Tune pickles its callbacks to restore them one day; we never do
+
+        def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+            self.emit(trial, Started)
+
+        def on_trial_result(
+            self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any
+        ) -> None:
+            if "outcome" in result:
+                self.emit(trial, lambda own: Ended(own, result["outcome"]))
+            else:
+                self.emit(trial, lambda own: Progress(own, result["at_epoch"], result["test_error"]))
+
+        def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+            # Tune calls this once a trial's retries are used up.
+            self.emit(trial, lambda own: Lost(own, f"its worker died {MAX_WORKER_DEATHS + 1} times"))
+
+    def emit(trial: Any, event_of: Callable[[Trial], Event]) -> None:
+        events.put(event_of(by_id[trial.config["trial_id"]]))
+
+    return Forward(emit)
+
+
+def _new_directory() -> tuple[Path, FileLock]:
+    """Make a directory for one Ray session and clear those whose driver is dead.
+
+    Its path is short: the names of Ray's sockets in it are limited to 107 bytes.
+    """
+    parent = Path(tempfile.gettempdir()) / f"gridrun-{os.getuid()}"
+    parent.mkdir(mode=0o700, exist_ok=True)
+    if parent.stat().st_uid != os.getuid():
+        raise LaunchError(f"{parent} belongs to somebody else; set TMPDIR to another directory")
+    for old in parent.glob("*.lock"):
+        lock = FileLock(old)
+        with contextlib.suppress(Timeout):
+            lock.acquire(timeout=0)
+            shutil.rmtree(old.with_suffix(""), ignore_errors=True)
+            old.unlink(missing_ok=True)
+            lock.release()
+    directory = parent / secrets.token_hex(4)
+    lock = FileLock(f"{directory}.lock")
+    lock.acquire()
+    directory.mkdir()
+    return directory, lock

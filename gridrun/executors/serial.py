@@ -1,0 +1,29 @@
+"""One trial after another in this process: for tests and for debugging with breakpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from gridrun.executors.base import Ended, Event, Executor, Progress, Started
+from gridrun.trial import Trial
+from gridrun.worker import Setup, run_trial
+from trainer.metrics import Epoch
+
+
+class SerialExecutor(Executor):
+    """Runs trials here and now."""
+
+    @property
+    def slots(self) -> int:
+        return 1
+
+    def run(self, trials: Sequence[Trial], setup: Setup, on_event: Callable[[Event], None]) -> None:
+        for trial in trials:
+            if setup.stop_file.exists():
+                return
+            on_event(Started(trial))
+
+            def report(epoch: Epoch, trial: Trial = trial) -> None:
+                on_event(Progress(trial, epoch.epoch, epoch.test_error))
+
+            on_event(Ended(trial, run_trial(trial, setup, report)))

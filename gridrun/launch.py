@@ -1,0 +1,226 @@
+"""One sweep, from its plan to its last record."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gridrun import provenance
+from gridrun.errors import LaunchError
+from gridrun.executors.base import Ended, Event, Executor, Lost, Progress, Started
+from gridrun.plan import Plan, make_plan
+from gridrun.store import Store
+from gridrun.trial import Trial
+from gridrun.worker import Setup, failed, now
+from trainer import Runtime
+
+if TYPE_CHECKING:
+    from gridrun.grid import Grid
+
+_BUSY_SECONDS = 1.0
+_HEARTBEAT_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """All that is left is being trained by other processes."""
+
+    trials: tuple[Trial, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Preparing:
+    """A data set is being decoded, perhaps downloaded."""
+
+    dataset: str
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """So many trials are about to be run."""
+
+    total: int
+
+
+LaunchEvent = Event | Planned | Waiting | Preparing
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How a sweep ended."""
+
+    plan: Plan
+    """As it stood at the end."""
+    started: int
+    """Trials that this launch trained, at least in part."""
+    interrupted: bool
+
+
+def launch(
+    grids: Sequence[Grid],
+    store: Store,
+    executor: Executor,
+    *,
+    runtime: Runtime,
+    only: Sequence[str] = (),
+    retry: bool = False,
+    on_event: Callable[[LaunchEvent], None],
+) -> Summary:
+    """Train what `grids` ask for and `store` does not have.
+
+    Args:
+        grids: what is wanted.
+        store: where results are and go.
+        executor: what runs the trials; touched only if something is missing.
+        runtime: data and cache directories, checkpoint interval; the executor sets the device.
+        only: ids, or beginnings of ids, of the trials to run; empty for all.
+        retry: also run again what has failed or diverged.
+        on_event: told of everything as it happens, in this thread.
+
+    Raises:
+        StoreError: the store cannot be used.
+        LaunchError: data or resources are missing, or `only` names no trial.
+    """
+    plan = make_plan(grids, store.statuses())
+    again = plan.ended("failed", "diverged") if retry else ()
+    wanted = _chosen((*plan.missing, *again), plan, only)
+    if not wanted:
+        return Summary(plan, started=0, interrupted=False)
+    on_event(Planned(len(wanted)))
+    store.create()
+    _prepare_data(wanted, runtime, on_event)
+    with _stop_file(store) as stop_file, _Sweep(store, wanted, on_event) as sweep:
+        setup = Setup(
+            results=store.root,
+            runtime=runtime,
+            code=provenance.of_code(),
+            stop_file=stop_file,
+            since=sweep.started_at,
+        )
+        left = wanted
+        while left and not stop_file.exists():
+            executor.run(left, setup, sweep.handle)
+            left = tuple(trial for trial in left if not store.ended(trial.trial_id, since=sweep.started_at))
+            if left and not stop_file.exists():
+                sweep.handle(Waiting(left))
+                time.sleep(_BUSY_SECONDS)
+        interrupted = stop_file.exists()
+    store.compact(now=True)
+    return Summary(make_plan(grids, store.statuses()), started=len(sweep.started), interrupted=interrupted)
+
+
+def _chosen(wanted: Sequence[Trial], plan: Plan, only: Sequence[str]) -> tuple[Trial, ...]:
+    """Return the wanted trials whose ids begin as one of `only` says; all where it is empty."""
+    for start in only:
+        if not any(trial.trial_id.startswith(start) for trial in plan.trials):
+            raise LaunchError(
+                f"no trial of these grids has an id that begins with {start!r}; `gridrun plan` lists them"
+            )
+    return tuple(trial for trial in wanted if not only or trial.trial_id.startswith(tuple(only)))
+
+
+class _Sweep:
+    """Keeps the store in step with events, and tells others what this launch is doing."""
+
+    def __init__(
+        self, store: Store, wanted: Sequence[Trial], on_event: Callable[[LaunchEvent], None]
+    ) -> None:
+        self.store, self.on_event, self.total = store, on_event, len(wanted)
+        self.launch_id = secrets.token_hex(8)
+        self.started_at = now()
+        self.started: set[str] = set()
+        self.ended = 0
+        self.running: dict[str, dict[str, Any]] = {}
+        self._closed = threading.Event()
+        self._heart = threading.Thread(target=self._beat, daemon=True)
+
+    def __enter__(self) -> _Sweep:
+        self._heart.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed.set()
+        self._heart.join()
+        self.store.end_launch(self.launch_id)
+
+    def handle(self, event: LaunchEvent) -> None:
+        """Take note of an event and pass it on."""
+        match event:
+            case Started(trial):
+                self.running = {**self.running, trial.trial_id: {"epoch": 0, "epochs": trial.config.epochs}}
+            case Progress(trial, epoch, test_error):
+                state = {"epoch": epoch, "epochs": trial.config.epochs, "test_error": test_error}
+                self.running = {**self.running, trial.trial_id: state}
+            case Lost(trial, reason):
+                self.store.add(failed(trial, reason, provenance=provenance.of_code()))
+                self._end(trial)
+            case Ended(trial, outcome):
+                if outcome != "busy":
+                    self.started.add(trial.trial_id)
+                self._end(trial)
+            case _:
+                pass
+        self.store.compact()
+        self.on_event(event)
+
+    def _end(self, trial: Trial) -> None:
+        self.running = {key: state for key, state in self.running.items() if key != trial.trial_id}
+        self.ended += 1
+
+    def _beat(self) -> None:
+        while True:
+            with contextlib.suppress(OSError):  # a full disk must not end the sweep
+                self.store.write_launch(
+                    self.launch_id,
+                    {
+                        "started_at": self.started_at,
+                        "total": self.total,
+                        "ended": self.ended,
+                        "running": self.running,
+                    },
+                )
+            if self._closed.wait(_HEARTBEAT_SECONDS):
+                return
+
+
+def _prepare_data(trials: Sequence[Trial], runtime: Runtime, on_event: Callable[[LaunchEvent], None]) -> None:
+    """Decode every data set that is not in this machine's cache, before any trial starts."""
+    from trainer import data
+    from trainer.datasets import DataError
+
+    for dataset in dict.fromkeys(trial.config.dataset for trial in trials):
+        if not data.is_cached(dataset, runtime.cache_dir):
+            on_event(Preparing(dataset.name))
+            try:
+                data.load(dataset, runtime.data_dir, runtime.cache_dir)
+            except DataError as error:
+                raise LaunchError(str(error)) from None
+
+
+@contextlib.contextmanager
+def _stop_file(store: Store) -> Iterator[Path]:
+    """Yield a path that comes to exist with the first SIGINT or SIGTERM; the second stops at once."""
+    path = store.stop_path(secrets.token_hex(8))
+
+    def stop(signum: int, frame: object) -> None:
+        if path.exists():
+            raise KeyboardInterrupt
+        path.touch()
+
+    in_main = threading.current_thread() is threading.main_thread()
+    old = (
+        {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)} if in_main else {}
+    )
+    try:
+        yield path
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+        path.unlink(missing_ok=True)

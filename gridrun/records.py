@@ -1,0 +1,103 @@
+"""What the store keeps of a trial: one row in `trials.parquet`, one an epoch in `epochs.parquet`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from trainer.metrics import Epoch
+
+Status = Literal["done", "diverged", "failed"]
+"""done: trained to the last epoch. diverged: the loss became non-finite. failed: stopped by an error."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Provenance:
+    """Where a result comes from."""
+
+    commit: str | None = None
+    """Of the code that trained it, None outside a git checkout."""
+    dirty: bool | None = None
+    """Whether that code had uncommitted changes."""
+    gridrun_version: str | None = None
+    trainer_version: int | None = None
+    python_version: str | None = None
+    torch_version: str | None = None
+    cuda_version: str | None = None
+    driver_version: str | None = None
+    gpu: str | None = None
+    cpu: str | None = None
+    host: str | None = None
+    device: str | None = None
+    threads: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """A trial that has ended, whole."""
+
+    trial_id: str
+    config_id: str
+    seed: int
+    status: Status
+    config: Mapping[str, Any]
+    """Every option by dotted name (`TrainConfig.flat`)."""
+    config_json: str
+    """The canonical config, from which the trial can be run again."""
+    test_error: float | None = None
+    """At the last epoch, a fraction."""
+    test_loss: float | None = None
+    best_test_error: float | None = None
+    best_epoch: int | None = None
+    train_loss: float | None = None
+    train_error: float | None = None
+    epochs_trained: int = 0
+    train_seconds: float | None = None
+    images_per_second: float | None = None
+    peak_memory_mib: float | None = None
+    num_params: int | None = None
+    resumes: int = 0
+    """How often the trial went on from a checkpoint."""
+    started_at: str | None = None
+    """UTC, ISO 8601."""
+    ended_at: str | None = None
+    notes: str | None = None
+    error: str | None = None
+    """Why a trial failed or diverged, in one line."""
+    traceback: str | None = None
+    provenance: Provenance = field(default_factory=Provenance)
+    epochs: tuple[Epoch, ...] = ()
+
+    def row(self) -> dict[str, Any]:
+        """Return the trial's row: flat columns, config options under their dotted names."""
+        own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in _NESTED}
+        return {**own, **dataclasses.asdict(self.provenance), **self.config}
+
+    def epoch_rows(self) -> list[dict[str, Any]]:
+        """Return the epochs' rows, each with the trial's id."""
+        return [{"trial_id": self.trial_id, **dataclasses.asdict(epoch)} for epoch in self.epochs]
+
+    def to_json(self) -> str:
+        """Return the record as one line of strict JSON."""
+        return json.dumps(dataclasses.asdict(self), allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Record:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: the text is not such a record.
+        """
+        try:
+            values = json.loads(text)
+            values["provenance"] = Provenance(**values["provenance"])
+            values["epochs"] = tuple(Epoch(**epoch) for epoch in values["epochs"])
+            return cls(**values)
+        except (TypeError, KeyError, ValueError) as error:
+            raise ValueError(f"not a trial record: {error}") from None
+
+
+_NESTED = {"config", "provenance", "epochs"}

@@ -1,0 +1,154 @@
+"""One trial in this process, from claim to record: what every executor runs."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from gridrun import provenance
+from gridrun.records import Provenance, Record
+from gridrun.store import Store
+from gridrun.trial import Trial
+from trainer import Runtime, TrainConfig
+from trainer.metrics import Epoch, Result
+
+if TYPE_CHECKING:
+    from typing import Any
+
+Outcome = Literal["done", "diverged", "failed", "busy", "interrupted"]
+"""How a worker's turn at a trial ended. busy: another process is training it.
+interrupted: asked to stop; its checkpoint is kept."""
+
+_STOP_POLL_SECONDS = 0.25
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setup:
+    """What all trials of a launch have in common; travels to the workers."""
+
+    results: Path
+    runtime: Runtime
+    code: Provenance
+    stop_file: Path
+    """While it exists, trials save their checkpoints and stop."""
+    since: str = ""
+    """Trials that failed or diverged before this time are to be run again."""
+
+
+def now() -> str:
+    """Return the time as records keep it: UTC, ISO 8601."""
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+
+
+def run_trial(trial: Trial, setup: Setup, on_epoch: Callable[[Epoch], None]) -> Outcome:
+    """Train `trial` unless it has ended or is being trained elsewhere, and keep its record.
+
+    Whatever goes wrong inside the trial becomes a `failed` record; the caller goes on.
+    """
+    from trainer.loop import Interrupted
+
+    store = Store(setup.results)
+    if setup.stop_file.exists():
+        return "interrupted"
+    with store.lock(trial.trial_id) as claimed:
+        if not claimed:
+            return "busy"
+        if status := store.ended(trial.trial_id, since=setup.since):
+            return status
+        try:
+            record = _train(trial, setup, store.checkpoint(trial.trial_id), on_epoch)
+        except Interrupted:
+            return "interrupted"
+        store.add(record)
+        store.checkpoint(trial.trial_id).unlink(missing_ok=True)
+        return record.status
+
+
+def _train(trial: Trial, setup: Setup, checkpoint: Path, on_epoch: Callable[[Epoch], None]) -> Record:
+    from trainer.loop import Interrupted, train
+
+    runtime = replace(setup.runtime, checkpoint=checkpoint, should_stop=_poll(setup.stop_file))
+    started_at, seen = now(), []
+
+    def report(epoch: Epoch) -> None:
+        seen.append(epoch)
+        on_epoch(epoch)
+
+    about = {"started_at": started_at, "provenance": setup.code}
+    try:
+        about["provenance"] = provenance.of_machine(setup.code, runtime.device, runtime.threads)
+        result = train(trial.config, seed=trial.seed, report=report, runtime=runtime)
+    except Interrupted:
+        raise
+    except Exception as error:
+        failed_in = {"epochs": tuple(seen), "epochs_trained": len(seen)}
+        text = str(error).strip().splitlines()
+        reason = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+        return failed(trial, reason, traceback=traceback.format_exc(), **failed_in, **about)
+    return _record(trial, result, **about)
+
+
+def failed(trial: Trial, reason: str, **fields: Any) -> Record:
+    """Return the record of a trial that was stopped by an error."""
+    return Record(**_identity(trial), status="failed", error=reason, **{"ended_at": now(), **fields})
+
+
+def _record(trial: Trial, result: Result, **fields: Any) -> Record:
+    last, best = result.epochs[-1], result.best
+    diverged = result.status == "diverged"
+    return Record(
+        **_identity(trial),
+        **fields,
+        status=result.status,
+        test_error=last.test_error,
+        test_loss=last.test_loss,
+        best_test_error=best.test_error if best else None,
+        best_epoch=best.epoch if best else None,
+        train_loss=last.train_loss,
+        train_error=last.train_error,
+        epochs_trained=len(result.epochs),
+        train_seconds=result.train_seconds,
+        images_per_second=result.images_per_second,
+        peak_memory_mib=result.peak_memory_mib,
+        num_params=result.num_params,
+        resumes=result.resumes,
+        ended_at=now(),
+        notes="; ".join(result.notes) or None,
+        error=f"non-finite loss in epoch {last.epoch}" if diverged else None,
+        epochs=result.epochs,
+    )
+
+
+def _identity(trial: Trial) -> dict[str, Any]:
+    return {
+        "trial_id": trial.trial_id,
+        "config_id": trial.config_id,
+        "seed": trial.seed,
+        "config": trial.config.flat(),
+        "config_json": json.dumps(trial.config.canonical(), sort_keys=True),
+    }
+
+
+def trial_of(config_json: str, seed: int) -> Trial:
+    """Return the trial behind a stored row."""
+    return Trial(TrainConfig.from_dict(json.loads(config_json)), seed)
+
+
+def _poll(stop_file: Path) -> Callable[[], bool]:
+    """Return a question cheap enough to ask at every step."""
+    asked_at, answer = -math.inf, False
+
+    def should_stop() -> bool:
+        nonlocal asked_at, answer
+        if not answer and time.monotonic() - asked_at >= _STOP_POLL_SECONDS:
+            asked_at, answer = time.monotonic(), stop_file.exists()
+        return answer
+
+    return should_stop
