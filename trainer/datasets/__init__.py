@@ -1,0 +1,67 @@
+"""Data sets: what each is (torch-free, so that a grid can be checked), and how it is decoded."""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+from trainer.registry import Options, Registry
+
+if TYPE_CHECKING:
+    import numpy as np
+
+datasets: Registry[DatasetOptions] = Registry("dataset", __name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataSpec:
+    """The facts about a data set that a config is checked against."""
+
+    num_classes: int
+    channels: int
+    image_size: int
+    """Height and width, pixels."""
+    num_train: int
+    num_test: int
+    mean: tuple[float, ...]
+    """Per channel, of pixels scaled to 0..1."""
+    std: tuple[float, ...]
+
+
+class Images(NamedTuple):
+    """A decoded data set, or a memory map of one."""
+
+    train_x: np.ndarray  # (N, C, H, W) uint8
+    train_y: np.ndarray  # (N,) int64
+    test_x: np.ndarray
+    test_y: np.ndarray
+
+
+class DataError(RuntimeError):
+    """A data set that is neither on this machine nor to be had; the message says what to do."""
+
+
+class DatasetOptions(Options, abc.ABC):
+    """One data set."""
+
+    registry: ClassVar[Registry[DatasetOptions]] = datasets
+    __slots__ = ()
+
+    @property
+    @abc.abstractmethod
+    def spec(self) -> DataSpec:
+        """What the data set is."""
+
+    @abc.abstractmethod
+    def decode(self, data_dir: Path, work_dir: Path) -> Images:
+        """Read the whole data set, downloading what is missing.
+
+        Args:
+            data_dir: where the user keeps original archives; never written to.
+            work_dir: an existing directory for downloads, kept between calls.
+
+        Raises:
+            DataError: the archives are missing and cannot be downloaded, or are damaged.
+        """

@@ -1,0 +1,78 @@
+"""CIFAR-10 and CIFAR-100 (Krizhevsky, 2009)."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from trainer.datasets import DatasetOptions, DataSpec, Images, datasets
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Cifar(DatasetOptions):
+    """One archive of pickled batches behind one of torchvision's classes."""
+
+    __slots__ = ()
+    source: ClassVar[str]
+    """Name of the torchvision class."""
+
+    def decode(self, data_dir: Path, work_dir: Path) -> Images:
+        """Read `cifar-*-python.tar.gz`, or the folder unpacked beside it, from the data directory."""
+        import numpy as np
+        import torchvision
+
+        from trainer.datasets._archives import staged
+
+        dataset = getattr(torchvision.datasets, self.source)
+        members = [*dataset.train_list, *dataset.test_list, (dataset.meta["filename"], dataset.meta["md5"])]
+        archives = {dataset.filename: dataset.tgz_md5}
+        unpacked = {f"{dataset.base_folder}/{file}": md5 for file, md5 in members}
+        with staged(self.name, archives, unpacked, data_dir, work_dir) as root, warnings.catch_warnings():
+            # NumPy 2.4.0 to 2.4.4 warn of pickles as old as these
+            warnings.simplefilter("ignore", np.exceptions.VisibleDeprecationWarning)
+            train = dataset(root, train=True, download=True)
+            test = dataset(root, train=False, download=True)
+        # torchvision: (N, H, W, C)
+        return Images(
+            np.ascontiguousarray(train.data.transpose(0, 3, 1, 2)),
+            np.asarray(train.targets, dtype=np.int64),
+            np.ascontiguousarray(test.data.transpose(0, 3, 1, 2)),
+            np.asarray(test.targets, dtype=np.int64),
+        )
+
+
+@datasets.register("cifar10")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cifar10(Cifar):
+    """32x32 colour photographs, 10 classes."""
+
+    source: ClassVar[str] = "CIFAR10"
+    spec: ClassVar[DataSpec] = DataSpec(
+        num_classes=10,
+        channels=3,
+        image_size=32,
+        num_train=50_000,
+        num_test=10_000,
+        mean=(0.4914, 0.4822, 0.4465),
+        std=(0.2470, 0.2435, 0.2616),
+    )
+
+
+@datasets.register("cifar100")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cifar100(Cifar):
+    """32x32 colour photographs, 100 classes (the fine labels)."""
+
+    source: ClassVar[str] = "CIFAR100"
+    spec: ClassVar[DataSpec] = DataSpec(
+        num_classes=100,
+        channels=3,
+        image_size=32,
+        num_train=50_000,
+        num_test=10_000,
+        mean=(0.5071, 0.4865, 0.4409),
+        std=(0.2673, 0.2564, 0.2762),
+    )

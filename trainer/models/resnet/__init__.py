@@ -1,0 +1,31 @@
+"""Residual networks for small images (He et al., arXiv:1512.03385, section 4.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from trainer.models import models
+from trainer.models._residual import ResidualOptions
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from trainer.datasets import DataSpec
+
+
+@models.register("resnet")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResNetOptions(ResidualOptions):
+    """ResNet-20 to 110 with basic blocks, ResNet-164 and deeper with bottleneck blocks.
+
+    Differs from the paper in the shortcut where the shape changes: a 1x1 conv and BN (its option
+    B) in place of zero padding.
+    """
+
+    family: ClassVar[str] = "ResNet"
+
+    def build(self, data: DataSpec) -> nn.Module:
+        from trainer.models.resnet.network import ResNet
+
+        return ResNet(self, data)
