@@ -1,0 +1,120 @@
+"""Published values: what a paper or a project reports for a row of a table."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gridrun.columns import METRICS
+from gridrun.errors import GridError
+from gridrun.grid.located_yaml import Located, read_text
+from gridrun.grid.node import Node, shown
+from trainer.registry import did_you_mean
+
+VALUE_KEYS = (*METRICS, "runs", "note")
+"""Keys of a published entry that say something of its row; all others pick it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What is reported elsewhere for a row."""
+
+    values: Mapping[str, float | str]
+    """By metric; errors in percent, text such as `1h26m` as printed."""
+    runs: int | None = None
+    """How many runs the values stand for."""
+    note: str | None = None
+
+    def merged(self, other: Published | None) -> Published:
+        """Return these values over those of `other`."""
+        if other is None:
+            return self
+        return Published({**other.values, **self.values}, self.runs or other.runs, self.note or other.note)
+
+
+def read_published(node: Node, entries: Mapping[str, Node]) -> Published:
+    """Read metrics, `runs` and `note`.
+
+    Args:
+        node: what holds the entries, for error messages.
+
+    Raises:
+        GridError: a key is none of VALUE_KEYS, a value is out of its range, or there is no metric.
+    """
+    for key, entry in entries.items():
+        if key not in VALUE_KEYS:
+            raise entry.error(f"unknown key.{did_you_mean(key, VALUE_KEYS)}")
+    values = {key: _metric(key, entry) for key, entry in entries.items() if key in METRICS}
+    if not values:
+        raise node.error(f"must give a metric, one of {', '.join(METRICS)}")
+    runs = entries["runs"].value if "runs" in entries else None
+    if runs is not None and (type(runs) is not int or runs < 1):
+        raise entries["runs"].error(f"must be a whole number >= 1, got {shown(entries['runs'].located)}")
+    return Published(values, runs, entries["note"].text() if "note" in entries else None)
+
+
+def _metric(name: str, node: Node) -> float | str:
+    value = node.value
+    if isinstance(value, str) and any(character.isdigit() for character in value):
+        return value  # as printed: `1h26m`, `~3.75`
+    if type(value) not in (int, float):
+        raise node.error(f"must be a number, or text with one such as 1h26m, got {shown(node.located)}")
+    if value < 0 or (METRICS[name].is_error and value > 100):
+        raise node.error(f"must be {'in 0..100, percent' if value > 100 else '>= 0'}, got {value}")
+    return float(value)
+
+
+def read_csv(path: Path) -> Iterator[Node]:
+    """Read a CSV file: one mapping a line under the names of its header, empty cells left out.
+
+    Raises:
+        GridError: the file cannot be read or is no such table.
+    """
+    text = read_text(path)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    header: list[str] | None = None
+    line = 1
+    try:
+        for cells in reader:
+            if header is None and cells:
+                header = _header(path, line, [cell.strip() for cell in cells])
+            elif header is not None and cells:
+                if len(cells) != len(header):
+                    raise GridError(path, line, "", f"has {len(cells)} cells, the header {len(header)}")
+                given = {key: cell.strip() for key, cell in zip(header, cells, strict=True) if cell.strip()}
+                located = {key: Located(_cell(key, cell), line) for key, cell in given.items()}
+                yield Node(path, "", Located(located, line))
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise GridError(path, line, "", f"not CSV: {error}") from None
+    if header is None:
+        raise GridError(path, 1, "", "is empty")
+
+
+def _header(path: Path, line: int, names: list[str]) -> list[str]:
+    for index, name in enumerate(names):
+        if not name or not name.isprintable():
+            raise GridError(path, line, "", f"column {index + 1} needs a plain name, got {name!r}")
+        if name in names[:index]:
+            raise GridError(path, line, name, "stands twice in the header")
+    return names
+
+
+def _cell(key: str, text: str) -> bool | int | float | str:
+    """Read a number, true or false; anything else is text, as are names and notes."""
+    if key in ("name", "note"):
+        return text
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            number = kind(text)
+        except ValueError:
+            continue
+        if math.isfinite(number) and abs(number) < 2**63 and "_" not in text:
+            return number
+    return text

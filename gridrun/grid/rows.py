@@ -1,0 +1,186 @@
+"""Rows: the distinct configs that a grid file asks for."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from gridrun.errors import GridError
+from gridrun.grid.derive import Derivation
+from gridrun.grid.layers import Layer
+from gridrun.grid.node import Node
+from gridrun.grid.pick import Pick
+from gridrun.grid.published import Published
+from gridrun.grid.settings import ConfigReader, Settings, option
+from gridrun.trial import config_id
+from trainer import ConfigError, TrainConfig
+
+MAX_ROWS = 1_000_000
+
+Choices = tuple[Layer, ...]
+"""What makes one row: a choice of each axis, or one `extra`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One config of a grid: a row of its tables, whatever the seeds."""
+
+    config: TrainConfig
+    name: str | None = None
+    """Of the case that made it."""
+    published: Published | None = None
+    line: int = 0
+
+    @property
+    def config_id(self) -> str:
+        """Id shared by all trials of the row."""
+        return config_id(self.config)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """All that a grid file says of its rows. Later settings win: base, axes, overrides."""
+
+    node: Node
+    """The file as a whole."""
+    base: Sequence[Layer] = ()
+    """Of included files first."""
+    axes: Sequence[Sequence[Layer]] = ()
+    exclude: Sequence[tuple[Node, Pick]] = ()
+    extra: Sequence[Layer] = ()
+    overrides: Layer | None = None
+    derive: Sequence[Derivation] = ()
+    """In order; each only where the row's own choices and the overrides leave the option alone."""
+
+
+def expand(recipe: Recipe) -> tuple[Row, ...]:
+    """Make every row: the product of the axes, first axis slowest, then the extras.
+
+    Raises:
+        GridError: a row cannot be trained or is made twice, a part of `base`, `exclude` or `derive`
+            has no effect, or there are no rows or more than MAX_ROWS.
+    """
+    count = math.prod(len(layers) for layers in recipe.axes) + len(recipe.extra)
+    if count > MAX_ROWS:
+        raise recipe.node.error(f"asks for {count:,} rows; the most is {MAX_ROWS:,}")
+    _check_base(recipe)
+    reader = ConfigReader()
+    made: dict[TrainConfig, tuple[Row, Choices]] = {}
+    for settings, choices in _drafts(recipe):
+        row = _row(recipe, reader, settings, choices)
+        if row.config in made:
+            raise _twice(recipe, row, choices, *made[row.config])
+        made[row.config] = row, choices
+    if not made:
+        raise recipe.node.error("every row is excluded")
+    _check_published(made.values())
+    return tuple(row for row, _ in made.values())
+
+
+def _check_base(recipe: Recipe) -> None:
+    """Refuse an option of the grid's own base that no row keeps: a lost one is a silent mistake."""
+    replaced = {
+        key for axis in recipe.axes for key in axis[0].values if all(key in one.values for one in axis)
+    }
+    for layer in recipe.base:
+        for key, node in layer.entries.items():
+            whole = key.split(".")[0]
+            if node.file == recipe.node.file and whole != key and whole in replaced and not recipe.extra:
+                raise node.error(f"has no effect: an axis replaces the whole of `{whole}`; set it there")
+
+
+def _drafts(recipe: Recipe) -> Iterator[tuple[Settings, Choices]]:
+    """Yield the settings of every row that is not excluded."""
+    base: Settings = {}
+    for layer in recipe.base:
+        layer.apply(base)
+    idle = {derivation.key: derivation for derivation in recipe.derive}
+    unmatched = dict(enumerate(recipe.exclude))
+    product = ((choices, True) for choices in itertools.product(*recipe.axes))
+    extras = (((layer,), False) for layer in recipe.extra)
+    for choices, excludable in itertools.chain(product, extras):
+        settings = dict(base)
+        own = (*choices, recipe.overrides) if recipe.overrides else choices
+        for layer in own:
+            layer.apply(settings)
+        for derivation in recipe.derive:
+            if derivation.applies_to(settings):
+                idle.pop(derivation.key, None)
+                if not any(layer.sets(derivation.key) for layer in own):
+                    derivation.apply(settings)
+        hits = [
+            i
+            for i, (_, pick) in enumerate(recipe.exclude)
+            if excludable and _matches(pick, settings, choices)
+        ]
+        for index in hits:
+            unmatched.pop(index, None)
+        if not hits:
+            yield settings, choices
+    for node, _ in unmatched.values():
+        raise node.error(f"matches no row{_overridden(recipe)}")
+    for derivation in idle.values():
+        raise derivation.node.error("no row has this option")
+
+
+def _matches(pick: Pick, settings: Settings, choices: Choices) -> bool:
+    return pick.matches(lambda key: _name(choices) if key == "name" else option(settings, key))
+
+
+def _name(choices: Choices) -> str | None:
+    return ", ".join(layer.name for layer in choices if layer.name) or None
+
+
+def _row(recipe: Recipe, reader: ConfigReader, settings: Settings, choices: Choices) -> Row:
+    line = choices[-1].node.line if choices else recipe.node.line
+    try:
+        config = reader.read(settings)
+    except ConfigError as error:
+        raise _located(recipe, choices, line, error) from None
+    published = next((layer.published for layer in choices if layer.published), None)
+    return Row(config, _name(choices), published, line)
+
+
+def _located(recipe: Recipe, choices: Choices, line: int, error: ConfigError) -> GridError:
+    """Return the error at the setting that is to blame for it."""
+    own = (*choices, recipe.overrides) if recipe.overrides else choices
+    for derivation in recipe.derive:
+        if derivation.key == error.key and not any(layer.sets(error.key) for layer in own):
+            return derivation.node.error(error.problem)
+    for layer in reversed((*recipe.base, *own)):
+        if node := layer.find(error.key):
+            return node.error(error.problem)
+    return GridError(recipe.node.file, line, error.key, error.problem)
+
+
+def _twice(recipe: Recipe, row: Row, choices: Choices, twin: Row, twin_choices: Choices) -> GridError:
+    here, there = _described(choices), _described(twin_choices)
+    problem = f"the row ({here}) is made twice: line {twin.line} ({there}) gives the same config"
+    node = choices[-1].node if choices else recipe.node
+    return node.error(problem + _overridden(recipe))
+
+
+def _described(choices: Choices) -> str:
+    said = [f"{key}: {value}" for layer in choices for key, value in layer.values.items()]
+    return ", ".join(said) or "base"
+
+
+def _overridden(recipe: Recipe) -> str:
+    return f", with --set {', '.join(recipe.overrides.entries)}" if recipe.overrides else ""
+
+
+def _check_published(made: Iterable[tuple[Row, Choices]]) -> None:
+    """Refuse a published value that several rows would claim."""
+    claimed: set[int] = set()
+    for row, choices in made:
+        for layer in choices:
+            if layer.published is None:
+                continue
+            if id(layer) in claimed:
+                raise layer.node.error(
+                    f"published values are of one row, but an axis makes several of it (line {row.line});"
+                    " put them under `published` of a table"
+                )
+            claimed.add(id(layer))

@@ -1,0 +1,189 @@
+"""What a grid says of one config: plain values under dotted keys, before and after it is read.
+
+Settings are the mapping that `TrainConfig.from_dict` reads. A dotted key such as `model.depth` or
+`augmentation.cutout.size` names one option in it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from trainer import TrainConfig
+from trainer.registry import Options, Registry
+from trainer.schema import canonical, defaults, field_types, mapped_registry, registry_of, without_none
+
+Settings = dict[str, Any]
+
+
+class Missing(enum.Enum):
+    """Why an option has no value."""
+
+    ABSENT = "no such option here"
+    UNSET = "required, and not given"
+
+
+@functools.cache
+def _registry(field: str) -> tuple[Registry[Any] | None, bool]:
+    """Return the registry behind a field, and whether it holds a mapping of several of its names."""
+    hint = field_types(TrainConfig)[field]
+    if mapped := mapped_registry(hint):
+        return mapped, True
+    return registry_of(without_none(hint)), False
+
+
+def known_keys() -> frozenset[str]:
+    """Return every key that some config can have: the columns of `TrainConfig.flat`."""
+    return frozenset(_known_keys())
+
+
+def _known_keys() -> Iterator[str]:
+    for field in field_types(TrainConfig):
+        registry, is_mapping = _registry(field)
+        if not is_mapping:
+            yield field
+        if registry is None:
+            continue
+        for name in registry.names():
+            prefix = f"{field}.{name}" if is_mapping else field
+            yield prefix
+            yield from (f"{prefix}.{option}" for option in field_types(registry.get(name)))
+
+
+def settable_keys() -> frozenset[str]:
+    """Return every key that a setting can have: `known_keys`, `augmentation` and `model.name`."""
+    fields = field_types(TrainConfig)
+    names = {f"{field}.name" for field in fields if _registry(field)[0] and not _registry(field)[1]}
+    return known_keys() | names | fields.keys()
+
+
+def set_option(settings: Settings, key: str, value: Any) -> None:
+    """Set one option; a key without a dot replaces what was there, a dotted key changes it.
+
+    Raises:
+        ValueError: a dotted key, and there is nothing to change.
+    """
+    field, *rest = key.split(".")
+    if not rest:
+        settings[field] = value
+        return
+    here = settings.get(field, _default_settings().get(field))
+    _, is_mapping = _registry(field)
+    if is_mapping:
+        here = {} if here is None else here
+        if isinstance(here, Mapping) and len(rest) > 1:
+            inner = here.get(rest[0])
+            value = {**(inner if isinstance(inner, Mapping) else {}), rest[1]: value}
+    elif isinstance(here, str) or (here is None and rest == ["name"]):
+        here = {"name": here}
+    if not isinstance(here, Mapping):
+        raise ValueError(f"there is no {field} to set it in; set `{field}` first")
+    settings[field] = {**here, rest[0]: value}
+
+
+@functools.cache
+def _default_settings() -> Settings:
+    return {field: _plain(value) for field, value in defaults(TrainConfig).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Options):
+        return {"name": value.name, **canonical(value)}
+    if isinstance(value, tuple):
+        return {options.name: canonical(options) for options in value}
+    return value
+
+
+def option(settings: Mapping[str, Any], key: str) -> Any:
+    """Return an option's value, or its default, as `TrainConfig.flat` would have it; or Missing."""
+    field, *rest = key.split(".")
+    if field not in field_types(TrainConfig):
+        return Missing.ABSENT
+    here = settings.get(field, _default_settings().get(field, Missing.UNSET))
+    registry, is_mapping = _registry(field)
+    if registry and is_mapping:
+        return _mapped_option(registry, here, rest)
+    if registry is None or here is None or here is Missing.UNSET:
+        return Missing.ABSENT if rest else here
+    given = {"name": here} if isinstance(here, str) else here
+    if not isinstance(given, Mapping):
+        return Missing.ABSENT
+    name = given.get("name", Missing.UNSET)
+    return _registered_option(registry, name, given, rest) if rest else name
+
+
+def _mapped_option(registry: Registry[Any], here: Any, rest: list[str]) -> Any:
+    if not rest:
+        return Missing.ABSENT
+    given = here.get(rest[0]) if isinstance(here, Mapping) else None
+    if len(rest) == 1:
+        return given not in (None, False)
+    if given in (None, False):
+        return Missing.ABSENT
+    return _registered_option(registry, rest[0], given if isinstance(given, Mapping) else {}, rest[1:])
+
+
+def _registered_option(registry: Registry[Any], name: Any, given: Mapping[str, Any], rest: list[str]) -> Any:
+    try:
+        cls = registry.get(name)
+    except (TypeError, ValueError):  # unhashable or unknown: reading the config will say so
+        return Missing.ABSENT
+    if len(rest) != 1 or rest[0] not in field_types(cls):
+        return Missing.ABSENT
+    return given.get(rest[0], defaults(cls).get(rest[0], Missing.UNSET))
+
+
+def config_option(config: TrainConfig, key: str) -> Any:
+    """Return what `config.flat()` has under a key, without flattening it all; or Missing.
+
+    An augmentation that is off is False.
+    """
+    here: Any = config
+    parts = key.split(".")
+    for part in parts:
+        if isinstance(here, tuple):
+            here = next((options for options in here if options.name == part), False)
+        elif dataclasses.is_dataclass(here) and part in field_types(type(here)):
+            here = getattr(here, part)
+        else:
+            return Missing.ABSENT
+    if isinstance(here, Options):
+        return here.name if len(parts) == 1 else True
+    if len(parts) == 1 and _registry(key)[1]:
+        return Missing.ABSENT
+    return list(here) if isinstance(here, tuple) else here
+
+
+def freeze(value: Any) -> Any:
+    """Return a hashable form in which equal numbers are equal, and true is not 1."""
+    if isinstance(value, bool):
+        return (bool, value)
+    if isinstance(value, (list, tuple)):
+        return tuple(freeze(item) for item in value)
+    if isinstance(value, Mapping):
+        return frozenset((key, freeze(item)) for key, item in value.items())
+    return value
+
+
+class ConfigReader:
+    """Reads settings into configs, each distinct value of an option only once."""
+
+    def __init__(self) -> None:
+        self._read: dict[tuple[str, str], Any] = {}
+        self._required = field_types(TrainConfig).keys() - defaults(TrainConfig).keys()
+
+    def read(self, settings: Mapping[str, Any]) -> TrainConfig:
+        """Do what `TrainConfig.from_dict` does.
+
+        Raises:
+            ConfigError: naming the option at fault.
+        """
+        keys = [(field, repr(value)) for field, value in settings.items()]
+        if self._required <= settings.keys() and all(key in self._read for key in keys):
+            return TrainConfig(**{key[0]: self._read[key] for key in keys})
+        config = TrainConfig.from_dict(settings)
+        self._read.update({key: getattr(config, key[0]) for key in keys})
+        return config

@@ -1,0 +1,203 @@
+"""The tables a grid file declares: which rows, which columns, and what others published for them."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gridrun.columns import METRICS
+from gridrun.grid.node import Node
+from gridrun.grid.pick import nearest, read_pick
+from gridrun.grid.published import VALUE_KEYS, Published, read_csv, read_published
+from gridrun.grid.rows import Row
+from gridrun.grid.settings import Missing, config_option, freeze
+from trainer import TrainConfig
+from trainer.registry import Options, did_you_mean
+from trainer.schema import field_types, mapped_registry
+
+TABLE_KEYS = ("id", "title", "where", "columns", "published")
+LABELS = ("name", "model")
+"""Columns that are neither a metric nor a value of the config: a case's name, a model's label."""
+DEFAULT_METRICS = ("test_error", "train_time")
+
+
+@dataclass(frozen=True, slots=True)
+class TableSpec:
+    """One table: what it shows, not what came out."""
+
+    id: str
+    title: str
+    rows: tuple[Row, ...]
+    columns: tuple[str, ...]
+    published: Mapping[str, Published]
+    """By `config_id`."""
+
+
+def read_name(node: Node) -> str:
+    """Read a name that can stand in a file name. Raises GridError: it cannot."""
+    name = node.text()
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", name):
+        raise node.error(f"may hold letters, digits, `_`, `-` and `.` only, got {name!r}")
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class TableReader:
+    """What every table of a grid is read against."""
+
+    name: str
+    """Of the grid: the id of its only table."""
+    title: str
+    rows: Sequence[Row]
+    known: Collection[str]
+    """Every option there is."""
+    find_file: Callable[[Node], Path]
+    """Returns the file a path in the grid file means, or raises GridError."""
+
+    def default(self) -> TableSpec:
+        """Return the one table of a grid that declares none."""
+        rows = tuple(self.rows)
+        return TableSpec(self.name, self.title, rows, default_columns(rows), published_of_cases(rows))
+
+    def read(self, node: Node) -> tuple[TableSpec, ...]:
+        """Read `tables`. Raises GridError."""
+        nodes = node.items("a list of tables")
+        tables: dict[str, TableSpec] = {}
+        for item in nodes:
+            table = self._table(item, alone=len(nodes) == 1)
+            if table.id in tables:
+                raise item.error(f"the id {table.id!r} is taken by another table")
+            tables[table.id] = table
+        return tuple(tables.values())
+
+    def _table(self, node: Node, alone: bool) -> TableSpec:
+        given = node.options(TABLE_KEYS)
+        if "id" not in given and not alone:
+            raise node.error("needs an `id`, as there are several tables")
+        rows = self._where(given["where"]) if "where" in given else tuple(self.rows)
+        published = published_of_cases(rows)
+        if "published" in given:
+            table_level = self._published(given["published"], rows)
+            published |= {key: value.merged(published.get(key)) for key, value in table_level.items()}
+        return TableSpec(
+            id=read_name(given["id"]) if "id" in given else self.name,
+            title=given["title"].text() if "title" in given else self.title,
+            rows=rows,
+            columns=read_columns(given["columns"], rows) if "columns" in given else default_columns(rows),
+            published=published,
+        )
+
+    def _where(self, node: Node) -> tuple[Row, ...]:
+        pick = read_pick(node, self.known)
+        rows = tuple(row for row in self.rows if pick.matches(functools.partial(value_of, row)))
+        if not rows:
+            raise node.error("matches no row")
+        return rows
+
+    def _published(self, node: Node, rows: Sequence[Row]) -> dict[str, Published]:
+        entries: Iterable[Node]
+        if isinstance(node.value, dict):
+            given = node.options(["file"])
+            if "file" not in given:
+                raise node.error("must be a list of entries, or {file: a CSV file}")
+            entries = read_csv(self.find_file(given["file"]))
+        else:
+            entries = node.items("a list of entries, or {file: a CSV file}")
+        picker, found = RowPicker(rows, self.known), dict[str, Published]()
+        for entry in entries:
+            given = entry.mapping()
+            row = picker.pick(entry, {key: item for key, item in given.items() if key not in VALUE_KEYS})
+            published = read_published(entry, {key: item for key, item in given.items() if key in VALUE_KEYS})
+            before = found.get(row.config_id)
+            for metric in published.values.keys() & (before.values if before else {}):
+                raise entry.error(f"{metric} of this row is published twice in the table")
+            found[row.config_id] = published.merged(before)
+        return found
+
+
+class RowPicker:
+    """Finds the one row with given values. Rows are indexed by the keys asked for."""
+
+    def __init__(self, rows: Sequence[Row], known: Collection[str]) -> None:
+        self._rows = rows
+        self._known = known
+        self._indexes: dict[tuple[str, ...], dict[tuple[Any, ...], list[Row]]] = {}
+
+    def pick(self, node: Node, entries: Mapping[str, Node]) -> Row:
+        """Return the row. Raises GridError: none has these values, or several have."""
+        for key, entry in entries.items():
+            if key not in self._known and key != "name":
+                near = did_you_mean(key, {*VALUE_KEYS, *self._known, "name"})
+                raise entry.error(f"is neither an option nor a metric.{near if 'mean' in near else ''}")
+        keys = tuple(sorted(entries))
+        if keys not in self._indexes:
+            index: dict[tuple[Any, ...], list[Row]] = {}
+            for row in self._rows:
+                index.setdefault(tuple(freeze(value_of(row, key)) for key in keys), []).append(row)
+            self._indexes[keys] = index
+        found = self._indexes[keys].get(tuple(freeze(entries[key].plain()) for key in keys), [])
+        if len(found) != 1:
+            raise node.error(f"must pick one row of the table by its options, picks {len(found)}")
+        return found[0]
+
+
+def value_of(row: Row, key: str) -> Any:
+    """Return an option of a row's config, or for `name` the row's name."""
+    return row.name if key == "name" else config_option(row.config, key)
+
+
+def published_of_cases(rows: Iterable[Row]) -> dict[str, Published]:
+    """Return the published values that stand beside the rows' cases, by `config_id`."""
+    return {row.config_id: row.published for row in rows if row.published}
+
+
+def read_columns(node: Node, rows: Sequence[Row]) -> tuple[str, ...]:
+    """Read the names of columns. Raises GridError: no row has one, or it is named twice."""
+    columns: list[str] = []
+    for item in node.items("a list of column names"):
+        name = item.text()
+        if name in ("seed", "seeds"):
+            raise item.error("a table's row stands for all its seeds; they are no column")
+        if name in columns:
+            raise item.error(f"the column {name!r} stands here twice")
+        if name not in (*METRICS, *LABELS) and not any(name in row.config.flat() for row in rows):
+            known = {key for row in rows for key in row.config.flat()}
+            raise item.error(f"unknown column {name!r}.{nearest(name, {*METRICS, *LABELS, *known})}")
+        columns.append(name)
+    return tuple(columns)
+
+
+def default_columns(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Return the columns that tell the rows apart, and the usual metrics.
+
+    A model's label stands for its options where it tells the models apart.
+    """
+    columns = ["name"] if any(row.name for row in rows) else []
+    for field, hint in field_types(TrainConfig).items():
+        # One config for each value of the field: flattening every row would take long in a large grid.
+        distinct = {getattr(row.config, field): row.config for row in reversed(rows)}
+        if len(distinct) < 2:
+            continue
+        if field == "model":
+            columns.append(field)
+            if len({config.model.label for config in distinct.values()}) == len(distinct):
+                continue
+        is_nested = mapped_registry(hint) or any(isinstance(value, Options) for value in distinct)
+        varying = _varying(field, list(reversed(distinct.values()))) if is_nested else [field]
+        columns += [key for key in varying if key not in columns]
+    return (*columns, *DEFAULT_METRICS)
+
+
+def _varying(field: str, configs: Sequence[TrainConfig]) -> list[str]:
+    """Return the keys of a field that take several values; one that a config lacks is off there."""
+    flats = [config.flat() for config in configs]
+    keys = dict.fromkeys(key for flat in flats for key in flat if key.split(".")[0] == field)
+    return [
+        key
+        for key in keys
+        if len({freeze(config_option(config, key)) for config in configs} - {Missing.ABSENT}) > 1
+    ]
