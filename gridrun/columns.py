@@ -1,0 +1,211 @@
+"""What a table's columns are called, and how their values are written and read."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+CONFIG_HEADERS = {
+    "name": "Setting",
+    "model": "Model",
+    "dataset": "data set",
+    "batch_size": "batch size",
+    "lr": "initial lr",
+    "schedule": "lr schedule",
+    "epochs": "# of Epochs",
+    "weight_decay": "weight decay",
+}
+"""Options as the field's tables call them; any other stands under its dotted name."""
+
+
+def format_percent(fraction: float) -> str:
+    """Write a fraction in percent, two decimals: 0.0491 as `4.91`."""
+    return f"{100 * fraction:.2f}"
+
+
+def format_loss(loss: float) -> str:
+    """Write a loss, four decimals."""
+    return f"{loss:.4f}"
+
+
+def format_count(count: float) -> str:
+    """Write a large count, rounded to a whole number: `269,722`."""
+    return f"{round(count):,}"
+
+
+def format_whole(number: float) -> str:
+    """Write a small count plainly, a median between two of them with its half: `200`, `62.5`."""
+    return f"{number:.12g}"
+
+
+def format_time(seconds: float) -> str:
+    """Write a time as short as it is still telling: `8.2s`, `45s`, `2m16s`, `22m`, `1h26m`."""
+    if seconds < 10:
+        return f"{round(seconds, 1):g}s"
+    whole_seconds = round(seconds)
+    if whole_seconds < 60:
+        return f"{whole_seconds}s"
+    if whole_seconds < 600:
+        return f"{whole_seconds // 60}m{whole_seconds % 60:02}s"
+    minutes = round(seconds / 60)
+    return f"{minutes}m" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02}m"
+
+
+_NUMBER = r"\d+(?:\.\d+)?"
+_QUALIFIER = re.compile(
+    rf"\s*(?:\*|\+/-\s*{_NUMBER}|±\s*{_NUMBER}|\((?:(?:median|mean|average) of )?\d+ runs?\))\s*$"
+)
+_TIME = re.compile(
+    rf"(?:(?P<h>{_NUMBER})\s*h)?\s*(?:(?P<m>{_NUMBER})\s*m(?:in)?)?\s*(?:(?P<s>{_NUMBER})\s*s(?:ec)?)?"
+)
+
+
+def parse_runs(text: str) -> int | None:
+    """Read how many runs a published text says it stands for: 5 of `6.37 (median of 5 runs)`."""
+    found = re.search(r"(\d+) runs?\b", text)
+    return int(found.group(1)) if found else None
+
+
+def _unqualified(text: str) -> str:
+    """Drop what may follow a published value without changing it: `*`, `+/- 0.16`, `(1 run)`."""
+    text = text.strip()
+    while shorter := _QUALIFIER.search(text):
+        text = text[: shorter.start()]
+    return text
+
+
+def parse_number(text: str) -> float | None:
+    """Read a published number, thousands separators allowed.
+
+    A value that is not quite one, such as `~3.75` or `6.43 (best)`, is not read.
+    """
+    text = _unqualified(text).removesuffix("%").replace(",", "").strip()
+    return float(text) if re.fullmatch(_NUMBER, text, re.ASCII) else None
+
+
+def parse_percent(text: str) -> float | None:
+    """Read a published percentage as a fraction."""
+    percent = parse_number(text)
+    return None if percent is None else percent / 100
+
+
+def parse_time(text: str) -> float | None:
+    """Read a published time, in seconds: `22m`, `1h26m`, `95 min`, `24h12m*`."""
+    found = _TIME.fullmatch(_unqualified(text))
+    if not found or not any(found.groups()):
+        return None
+    hours, minutes, seconds = (float(part or 0) for part in found.group("h", "m", "s"))
+    return 3600 * hours + 60 * minutes + seconds
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Metric:
+    """A column that is measured. Values are in the unit of the store."""
+
+    header: str
+    record: str
+    """The store's column."""
+    csv: str
+    """The column in CSV, its unit a suffix."""
+    format: Callable[[float], str]
+    parse_text: Callable[[str], float | None] = parse_number
+    scale: float = 1.0
+    """Published numbers and CSV / the store: 100 for percent of a fraction."""
+    is_error: bool = False
+    """The difference to a published value is worth showing."""
+    varies: bool = True
+    """From seed to seed."""
+    portable: bool = True
+    """Comparable between machines."""
+
+    def parse(self, published: float | str) -> float | None:
+        """Read a published value, in the unit of the store; None where the text is not one number.
+
+        Args:
+            published: percent for errors, seconds for times, or text as printed (`4.91`, `1h26m`).
+        """
+        if isinstance(published, str):
+            return self.parse_text(published)
+        return published / self.scale if math.isfinite(published) else None
+
+
+def _error(header: str, name: str) -> Metric:
+    return Metric(
+        header=header,
+        record=name,
+        csv=f"{name}_pct",
+        format=format_percent,
+        parse_text=parse_percent,
+        scale=100.0,
+        is_error=True,
+    )
+
+
+METRICS: dict[str, Metric] = {
+    "test_error": _error("Test Error", "test_error"),
+    "best_test_error": _error("Best Test Error", "best_test_error"),
+    "train_error": _error("Training Error", "train_error"),
+    "test_loss": Metric(header="Test Loss", record="test_loss", csv="test_loss", format=format_loss),
+    "train_loss": Metric(header="Training Loss", record="train_loss", csv="train_loss", format=format_loss),
+    "train_time": Metric(
+        header="Training Time",
+        record="train_seconds",
+        csv="train_time_s",
+        format=format_time,
+        parse_text=parse_time,
+        portable=False,
+    ),
+    "images_per_second": Metric(
+        header="Images/s",
+        record="images_per_second",
+        csv="images_per_second",
+        format=format_count,
+        portable=False,
+    ),
+    "peak_memory_mib": Metric(
+        header="Peak Memory (MiB)",
+        record="peak_memory_mib",
+        csv="peak_memory_mib",
+        format=format_count,
+        portable=False,
+    ),
+    "num_params": Metric(
+        header="# of Params", record="num_params", csv="num_params", format=format_count, varies=False
+    ),
+    "epochs_trained": Metric(
+        header="Epochs Trained",
+        record="epochs_trained",
+        csv="epochs_trained",
+        format=format_whole,
+        varies=False,
+    ),
+}
+"""What a table may show of a trial, by the name a grid file uses."""
+
+
+def header_of(option: str) -> str:
+    """Return the header of a config column."""
+    return CONFIG_HEADERS.get(option, option)
+
+
+def format_option(value: Any) -> str:
+    """Write an option's value: `0.1`, `5e-4`, `yes`, `none`, `100, 150`."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return _format_float(value)
+    if isinstance(value, (list, tuple)):
+        return ", ".join(format_option(item) for item in value) or "none"
+    return str(value)
+
+
+def _format_float(value: float) -> str:
+    if value == 0 or 1e-3 <= abs(value) < 1e15:
+        return f"{value:.12f}".rstrip("0").rstrip(".")
+    mantissa, _, exponent = f"{value:.11e}".partition("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"

@@ -1,0 +1,296 @@
+"""Records to tables: the median over the seeds beside what was published. Raw values, no layout."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gridrun.columns import METRICS, Metric, format_option, header_of, parse_runs
+from gridrun.trial import Trial
+
+if TYPE_CHECKING:
+    from gridrun.grid import Published, Row, TableSpec
+
+TrialRow = Mapping[str, Any]
+"""A trial as the store's row (`Record.row`)."""
+UNKNOWN = "unknown"
+"""Stands in notes for provenance that was not to be had."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cell:
+    """One metric of one line, in the unit of the store: errors are fractions, times seconds."""
+
+    values: Mapping[int, float]
+    """By seed, of the trials that are done."""
+    n: int
+    wanted: int
+    """Seeds the grid asks for."""
+    median: float | None
+    """Over `values`; of an even count the mean of the middle two. None where nothing ran."""
+    low: float | None
+    high: float | None
+    std: float | None
+    """Of the sample (n - 1); None below two values."""
+    published: float | None
+    """None where nothing is published, or not as one number."""
+    published_text: str | None
+    """As printed."""
+    published_runs: int | None
+    difference: float | None
+    """Errors only: median - published."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Line:
+    """One config of a table."""
+
+    config_id: str
+    name: str | None
+    options: Mapping[str, Any]
+    """Value by config column."""
+    cells: Mapping[str, Cell]
+    """By metric column."""
+    trials: Mapping[int, str]
+    """Trial id by seed; of the seeds below, each is in exactly one."""
+    done: tuple[int, ...]
+    diverged: tuple[int, ...]
+    failed: tuple[int, ...]
+    missing: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Table:
+    """A table, whole but for its layout."""
+
+    id: str
+    title: str
+    seeds: tuple[int, ...]
+    columns: tuple[str, ...]
+    """Names of config options and of `METRICS`, in order."""
+    lines: tuple[Line, ...]
+    mixed_hardware: bool
+    """Times and the like do not compare within the table."""
+    notes: tuple[str, ...]
+    """What a reader must know beyond the numbers."""
+
+    @property
+    def published(self) -> tuple[str, ...]:
+        """Metric columns for which some line has a published value."""
+        return tuple(
+            column
+            for column in self.columns
+            if any(column in line.cells and line.cells[column].published_text for line in self.lines)
+        )
+
+
+def build_table(spec: TableSpec, seeds: Sequence[int], records: Mapping[str, TrialRow]) -> Table:
+    """Gather a table from the trials that have ended.
+
+    Args:
+        spec: rows, columns and published values, as a grid file gives them.
+        seeds: of each row.
+        records: rows of the store by trial id; those of other tables are ignored.
+    """
+    lines = tuple(_line(spec, row, seeds, records) for row in spec.rows)
+    done = [records[line.trials[seed]] for line in lines for seed in line.done]
+    hardware = _mixture(map(_hardware, done))
+    return Table(
+        id=spec.id,
+        title=spec.title,
+        seeds=tuple(seeds),
+        columns=tuple(spec.columns),
+        lines=lines,
+        mixed_hardware=hardware is not None,
+        notes=(
+            *_ending_notes(spec.columns, lines),
+            *_hardware_notes(spec.columns, done, hardware),
+            *_code_notes(spec.columns, done),
+            *_published_notes(spec, lines),
+        ),
+    )
+
+
+def _line(spec: TableSpec, row: Row, seeds: Sequence[int], records: Mapping[str, TrialRow]) -> Line:
+    trials = {seed: Trial(row.config, seed).trial_id for seed in seeds}
+    status = {seed: records[trial]["status"] for seed, trial in trials.items() if trial in records}
+
+    def ended(how: str) -> tuple[int, ...]:
+        return tuple(seed for seed in trials if status.get(seed) == how)
+
+    done, diverged, failed = ended("done"), ended("diverged"), ended("failed")
+    found = {seed: records[trials[seed]] for seed in done}
+    published = spec.published.get(row.config_id)
+    return Line(
+        config_id=row.config_id,
+        name=row.name,
+        options={column: _option(row, column) for column in spec.columns if column not in METRICS},
+        cells={
+            column: _cell(METRICS[column], found, len(trials), published, column)
+            for column in spec.columns
+            if column in METRICS
+        },
+        trials=trials,
+        done=done,
+        diverged=diverged,
+        failed=failed,
+        missing=tuple(seed for seed in trials if seed not in {*done, *diverged, *failed}),
+    )
+
+
+def _option(row: Row, column: str) -> Any:
+    """Return what a config column shows of a row; None where the row has no such option."""
+    if column == "model":
+        return row.config.model.label
+    if column == "name":
+        return row.name or row.config.model.label
+    flat = row.config.flat()
+    if column in flat:
+        return flat[column]
+    # A mapping of options, such as `augmentation`, shows the names of those switched on.
+    inside = [key.removeprefix(f"{column}.") for key in flat if key.startswith(f"{column}.")]
+    if on := [key for key in inside if "." not in key]:
+        return on
+    switch_of = getattr(row.config, column.rpartition(".")[0], None)
+    return False if isinstance(switch_of, tuple) else None
+
+
+def _cell(
+    metric: Metric, found: Mapping[int, TrialRow], wanted: int, published: Published | None, column: str
+) -> Cell:
+    measured = {seed: _number(record.get(metric.record)) for seed, record in found.items()}
+    values = {seed: value for seed, value in measured.items() if value is not None}
+    ours = list(values.values())
+    median = statistics.median(ours) if ours else None
+    given = published.values.get(column) if published else None
+    theirs = None if given is None else metric.parse(given)
+    text = given if isinstance(given, str) else None if theirs is None else metric.format(theirs)
+    runs = published.runs if published and text else None
+    return Cell(
+        values=values,
+        n=len(ours),
+        wanted=wanted,
+        median=median,
+        low=min(ours, default=None),
+        high=max(ours, default=None),
+        std=statistics.stdev(ours) if len(ours) > 1 else None,
+        published=theirs,
+        published_text=text,
+        published_runs=(parse_runs(text) or runs) if text else None,
+        difference=median - theirs if metric.is_error and median is not None and theirs is not None else None,
+    )
+
+
+def _number(value: Any) -> float | None:
+    """Return a measured value, None where there is none: a column of a data frame has NaN there."""
+    return value if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+# --- notes -------------------------------------------------------------------------------------
+
+
+def _ending_notes(columns: Sequence[str], lines: Sequence[Line]) -> Iterable[str]:
+    """Name the trials that diverged or failed, and count those that have not run."""
+    label = _labels(columns, lines)
+    for status in ("diverged", "failed"):
+        for line in lines:
+            if seeds := getattr(line, status):
+                yield f"{status}: {label[line.config_id]} ({_counted_seeds(seeds)})"
+    missing = sum(len(line.missing) for line in lines)
+    wanted = sum(len(line.trials) for line in lines)
+    if missing:
+        yield "not run yet" + (f": {missing} of {_counted(wanted, 'trial')}" if missing < wanted else "")
+
+
+def _hardware_notes(columns: Sequence[str], done: Sequence[TrialRow], mixture: str | None) -> Iterable[str]:
+    bound = [
+        METRICS[column].header for column in columns if column in METRICS and not METRICS[column].portable
+    ]
+    if mixture and bound:
+        yield f"* {', '.join(bound)}: not comparable between rows, trained on different hardware: {mixture}"
+    elif mixture:
+        yield f"trained on different hardware: {mixture}"
+    elif bound and done:
+        yield f"{', '.join(bound)}: on {_hardware(done[0])}"
+
+
+def _code_notes(columns: Sequence[str], done: Sequence[TrialRow]) -> Iterable[str]:
+    """Say where the trials differ in what computed them."""
+    if "precision" not in columns and (mixture := _mixture(_known(r, "precision") for r in done)):
+        yield f"different precisions: {mixture}"
+    if mixture := _mixture(_known(record, "commit")[:10] for record in done):
+        yield f"different commits: {mixture}"
+    if dirty := sum(record.get("dirty") is True for record in done):
+        yield f"uncommitted changes in the code of {dirty} of {_counted(len(done), 'trial')}"
+    if mixture := _mixture(_known(record, "torch_version") for record in done):
+        yield f"different torch versions: {mixture}"
+
+
+def _published_notes(spec: TableSpec, lines: Sequence[Line]) -> Iterable[str]:
+    shown = [line for line in lines if any(cell.published_text for cell in line.cells.values())]
+    bound = [
+        METRICS[column].header
+        for column in spec.columns
+        if column in METRICS
+        and not METRICS[column].portable
+        and any(line.cells[column].published_text for line in shown)
+    ]
+    if bound:
+        yield f"published {', '.join(bound)}: on the authors' own hardware, so no difference is shown"
+    label = _labels(spec.columns, lines)
+    by_note: dict[str, list[str]] = {}
+    for line in shown:
+        if note := spec.published[line.config_id].note:
+            by_note.setdefault(note, []).append(label[line.config_id])
+    for note, labels in by_note.items():
+        yield f"published: {note}" if len(labels) == len(shown) else f"published, {'; '.join(labels)}: {note}"
+
+
+def _labels(columns: Sequence[str], lines: Sequence[Line]) -> dict[str, str]:
+    """Say each line's config in words: the columns in which the table's lines differ."""
+    options = [column for column in columns if column not in METRICS]
+    varying = [c for c in options if len({format_option(line.options[c]) for line in lines}) > 1]
+
+    def words(line: Line, column: str) -> str:
+        value = format_option(line.options[column])
+        return value if column in ("model", "name") else f"{header_of(column)} {value}"
+
+    return {
+        line.config_id: ", ".join(words(line, column) for column in varying or options[:1])
+        or line.name
+        or line.config_id
+        for line in lines
+    }
+
+
+def _hardware(record: TrialRow) -> str:
+    """Name what a trial's speed depends on: the GPU, or the CPU and its share of it."""
+    gpu, device = _known(record, "gpu"), _known(record, "device")
+    if gpu != UNKNOWN and not device.startswith("cpu"):
+        return gpu
+    threads = _number(record.get("threads"))
+    cpu = _known(record, "cpu")
+    return f"{cpu}, {_counted(int(threads), 'thread')}" if threads else cpu
+
+
+def _known(record: TrialRow, key: str) -> str:
+    value = record.get(key)
+    return value if isinstance(value, str) and value else UNKNOWN
+
+
+def _mixture(values: Iterable[str]) -> str | None:
+    """Count trials by value, the most frequent first; None unless there are two values or more."""
+    counts = Counter(values).most_common()
+    return ", ".join(f"{value} ({_counted(n, 'trial')})" for value, n in counts) if len(counts) > 1 else None
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _counted_seeds(seeds: Sequence[int]) -> str:
+    return f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"

@@ -1,0 +1,682 @@
+"""From records to tables: medians, notes, published values, and how each layout writes them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import subprocess
+import sys
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from gridrun.columns import METRICS, format_option, format_time, header_of, parse_time
+from gridrun.records import Provenance, Record
+from gridrun.render import to_csv, to_json, to_markdown, to_text
+from gridrun.tables import Cell, Table, build_table
+from gridrun.trial import Trial, config_id
+from trainer import TrainConfig
+from trainer.augmentations.random_crop import RandomCrop
+from trainer.datasets import datasets
+from trainer.models import ModelOptions
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FakeNet(ModelOptions):
+    """A model that is only ever named."""
+
+    name = "fake_net"
+    depth: int = 20
+    text: str = "FakeNet"
+
+    @property
+    def label(self) -> str:
+        return f"{self.text}-{self.depth}"
+
+    def build(self, data: Any) -> Any:
+        raise AssertionError("a table builds no network")
+
+
+@dataclass(frozen=True)
+class Published:
+    values: Mapping[str, float | str]
+    runs: int | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    config: TrainConfig
+    name: str | None = None
+
+    @property
+    def config_id(self) -> str:
+        return config_id(self.config)
+
+
+@dataclass(frozen=True)
+class Spec:
+    rows: tuple[Row, ...]
+    columns: tuple[str, ...] = ("batch_size", "test_error")
+    published: Mapping[str, Published] = field(default_factory=dict)
+    id: str = "linear_scaling"
+    title: str = "Linear scaling"
+
+
+def row(name: str | None = None, *, model: FakeNet | None = None, **options: Any) -> Row:
+    config = TrainConfig(
+        model=model or FakeNet(), dataset=datasets.get("cifar10")(), **{"epochs": 200, **options}
+    )
+    return Row(config, name)
+
+
+H200 = Provenance(commit="a" * 40, dirty=False, gpu="NVIDIA H200", device="cuda", torch_version="2.15.0")
+CPU = Provenance(commit="a" * 40, dirty=False, cpu="Xeon", device="cpu", threads=1, torch_version="2.15.0")
+
+
+def record(
+    row: Row, seed: int, status: Any = "done", *, provenance: Provenance = H200, **metrics: Any
+) -> dict[str, Any]:
+    trial = Trial(row.config, seed)
+    return Record(
+        trial_id=trial.trial_id,
+        config_id=trial.config_id,
+        seed=seed,
+        status=status,
+        config=row.config.flat(),
+        config_json="{}",
+        ended_at="2026-01-01T00:00:00.000+00:00",
+        provenance=provenance,
+        **metrics,
+    ).row()
+
+
+def records(*found: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {one["trial_id"]: one for one in found}
+
+
+def errors(row: Row, *test_errors: float) -> list[dict[str, Any]]:
+    """Return one record a seed, from 0 on."""
+    return [record(row, seed, test_error=value) for seed, value in enumerate(test_errors)]
+
+
+def build(spec: Spec, seeds: Sequence[int], *found: dict[str, Any]) -> Table:
+    return build_table(spec, seeds, records(*found))  # type: ignore[arg-type]
+
+
+def only_cell(table: Table, metric: str = "test_error") -> Cell:
+    (line,) = table.lines
+    return line.cells[metric]
+
+
+# --- medians -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("test_errors", "median"),
+    [
+        ([0.05], 0.05),
+        ([0.05, 0.07], 0.06),
+        ([0.09, 0.05, 0.06], 0.06),
+        ([0.09, 0.05, 0.06, 0.07], 0.065),
+        ([0.09, 0.05, 0.06, 0.5, 0.04], 0.06),
+    ],
+)
+def test_median_of_the_seeds(test_errors: list[float], median: float) -> None:
+    cell = only_cell(build(Spec((row(),)), range(len(test_errors)), *errors(row(), *test_errors)))
+    assert cell.median == pytest.approx(median)
+    assert (cell.n, cell.wanted) == (len(test_errors), len(test_errors))
+    assert (cell.low, cell.high) == (min(test_errors), max(test_errors))
+
+
+def test_spread_is_the_sample_standard_deviation() -> None:
+    assert only_cell(build(Spec((row(),)), [0, 1, 2], *errors(row(), 0.1, 0.2, 0.3))).std == pytest.approx(
+        0.1
+    )
+    assert only_cell(build(Spec((row(),)), [0], *errors(row(), 0.1))).std is None
+
+
+def test_values_are_kept_by_seed() -> None:
+    table = build(Spec((row(),)), [3, 7], record(row(), 7, test_error=0.2), record(row(), 3, test_error=0.1))
+    assert only_cell(table).values == {3: 0.1, 7: 0.2}
+    assert table.lines[0].trials == {seed: Trial(row().config, seed).trial_id for seed in (3, 7)}
+
+
+def test_seeds_that_the_grid_does_not_ask_for_do_not_count() -> None:
+    assert only_cell(build(Spec((row(),)), [0, 1], *errors(row(), 0.1, 0.2, 0.9))).median == pytest.approx(
+        0.15
+    )
+
+
+def test_only_done_trials_give_values() -> None:
+    table = build(
+        Spec((row(),)),
+        range(5),
+        record(row(), 0, test_error=0.05),
+        record(row(), 1, "diverged", test_error=0.9),
+        record(row(), 2, "failed", test_error=0.8),
+        record(row(), 4, test_error=0.07),
+    )
+    (line,) = table.lines
+    assert line.cells["test_error"].median == pytest.approx(0.06)
+    assert (line.done, line.diverged, line.failed, line.missing) == ((0, 4), (1,), (2,), (3,))
+
+
+@pytest.mark.parametrize("absent", [None, math.nan, math.inf])
+def test_a_value_that_was_not_measured_does_not_count(absent: float | None) -> None:
+    found = [record(row(), 0, peak_memory_mib=absent), record(row(), 1, peak_memory_mib=900.0)]
+    cell = only_cell(build(Spec((row(),), ("peak_memory_mib",)), [0, 1], *found), "peak_memory_mib")
+    assert (cell.median, cell.n, cell.wanted) == (900.0, 1, 2)
+
+
+# --- Markdown ----------------------------------------------------------------------------------
+
+
+def test_markdown_of_a_whole_table() -> None:
+    large, small = row(batch_size=4096, lr=3.2), row(batch_size=128, lr=0.1)
+    columns = ("model", "batch_size", "lr", "schedule", "epochs", "test_error", "train_time")
+    found = [
+        *(
+            record(large, seed, test_error=e, train_seconds=1320.0)
+            for seed, e in enumerate([0.1057, 0.11, 0.1])
+        ),
+        record(small, 0, test_error=0.0491, train_seconds=5160.0),
+        record(small, 2, test_error=0.0491, train_seconds=5160.0),
+    ]
+    golden = Path(__file__).parent / "golden" / "linear_scaling.md"
+    table = build(Spec((large, small), columns), [0, 1, 2], *found)
+    assert to_markdown(table) == golden.read_text(encoding="utf-8")
+
+
+def test_one_seed_is_said_to_be_one_run() -> None:
+    assert "| Test Error (1 run) |" in to_markdown(build(Spec((row(),)), [0], *errors(row(), 0.05)))
+
+
+def test_markdown_of_a_table_that_has_not_run_shows_what_is_published() -> None:
+    first, second = row(batch_size=4096), row(batch_size=128)
+    spec = Spec(
+        (first, second),
+        ("batch_size", "test_error"),
+        {
+            first.config_id: Published({"test_error": 10.57}, 1),
+            second.config_id: Published({"test_error": "7.2"}, 1),
+        },
+    )
+    assert to_markdown(build(spec, [0, 1, 2])) == (
+        "### Linear scaling\n"
+        "\n"
+        "| batch size | Test Error (median of 3 runs) | Published (1 run) | Difference |\n"
+        "| ---------: | ----------------------------: | ----------------: | ---------: |\n"
+        "|       4096 |                               |             10.57 |            |\n"
+        "|        128 |                               |               7.2 |            |\n"
+        "\n"
+        "- not run yet\n"
+    )
+
+
+def test_every_line_of_a_markdown_table_has_the_same_width() -> None:
+    rows = (row("深い網"), row("cafe\u0301", lr=0.2))
+    table = to_markdown(build(Spec(rows, ("name", "lr", "test_error")), [0], *errors(rows[0], 0.05)))
+    pipes = [[i for i, c in enumerate(line) if c == "|"] for line in to_markdown_lines(table)]
+    assert {len(found) for found in pipes} == {4}
+    # A wide character takes two columns and a combining one none.
+    assert pipes[2][1] == pipes[0][1] - 3
+    assert pipes[3][1] == pipes[0][1] + 1
+
+
+def to_markdown_lines(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("|")]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a|b", r"a\|b"),
+        ("a\\|b", r"a\\\|b"),
+        ("<img src=x>", r"\<img src=x>"),
+        ("two\nlines\ttab", "two lines tab"),
+        ("*bold* _it_ `code`", r"\*bold\* \_it\_ \`code\`"),
+        ("[x](javascript:y)", r"\[x\](javascript:y)"),
+        ("snake_case & co", "snake_case & co"),
+        ("&lt;", r"\&lt;"),
+        ("red \x1b[31m\x07\x9bx\u202e!", r"red \[31mx!"),
+        ("\ud800surrogate", "surrogate"),
+    ],
+)
+def test_markdown_shows_text_of_grid_files_as_it_is(name: str, shown: str) -> None:
+    spec = Spec((row(name),), ("name", "test_error"), title=name)
+    heading, _, _, _, line, *_ = to_markdown(build(spec, [0])).splitlines()
+    assert heading == f"### {shown}"
+    assert line.startswith(f"| {shown} ")
+
+
+# --- published values --------------------------------------------------------------------------
+
+
+def published_table(values: Mapping[str, float | str], runs: int | None = None, **more: Any) -> Table:
+    one = row()
+    found = [record(one, seed, test_error=0.06, train_seconds=660.0) for seed in (0, 1, 2)]
+    spec = Spec((one,), ("test_error", "train_time"), {one.config_id: Published(values, runs, **more)})
+    return build(spec, [0, 1, 2], *found)
+
+
+@pytest.mark.parametrize(
+    ("published", "shown", "difference"),
+    [
+        (6.5, "6.50", "-0.50"),
+        (5.46, "5.46", "+0.54"),
+        (6, "6.00", "0.00"),
+        (6.001, "6.00", "0.00"),
+        ("5.5%", "5.5%", "+0.50"),
+        ("6.37 (median of 5 runs)", "6.37 (median of 5 runs)", "-0.37"),
+        ("4.26 +/- 0.23", "4.26 +/- 0.23", "+1.74"),
+        ("N/A", "N/A", ""),
+        ("6.43 (best), 6.61 +/- 0.16", "6.43 (best), 6.61 +/- 0.16", ""),
+    ],
+)
+def test_difference_to_the_published_error(published: float | str, shown: str, difference: str) -> None:
+    header, line = markdown_cells(published_table({"test_error": published}))
+    assert header[1:3] == ["Published", "Difference"]
+    assert line[1:3] == [shown, difference]
+
+
+def markdown_cells(table: Table) -> list[list[str]]:
+    """Return header and lines of a table without its rule, cells stripped."""
+    header, _, *lines = to_markdown_lines(to_markdown(table))
+    return [[cell.strip() for cell in line.strip("|").split(" |")] for line in (header, *lines)]
+
+
+def test_times_have_no_difference() -> None:
+    table = published_table({"train_time": "10m"})
+    assert markdown_cells(table) == [
+        ["Test Error (median of 3 runs)", "Training Time", "Published"],
+        ["6.00", "11m", "10m"],
+    ]
+    assert only_cell(table, "train_time").published == 600
+    assert "published Training Time: on the authors' own hardware, so no difference is shown" in table.notes
+
+
+def test_published_runs_stand_in_the_header_when_all_are_the_same() -> None:
+    assert published_runs(1, 1) == ["Published (1 run)", "5.00", "6.00"]
+    assert published_runs(3, 3) == ["Published (3 runs)", "5.00", "6.00"]
+
+
+def test_published_runs_stand_in_the_cells_when_they_differ() -> None:
+    assert published_runs(1, 3) == ["Published", "5.00 (1 run)", "6.00 (3 runs)"]
+    assert published_runs(1, None) == ["Published", "5.00 (1 run)", "6.00"]
+    assert published_runs(None, None) == ["Published", "5.00", "6.00"]
+
+
+def test_published_text_that_names_its_runs_is_believed() -> None:
+    assert published_runs(3, 3, "6.00 (1 run)") == ["Published", "5.00 (3 runs)", "6.00 (1 run)"]
+
+
+def published_runs(first: int | None, second: int | None, value: float | str = 6.0) -> list[str]:
+    rows = (row(lr=0.1), row(lr=0.2))
+    published = {
+        rows[0].config_id: Published({"test_error": 5.0}, first),
+        rows[1].config_id: Published({"test_error": value}, second),
+    }
+    return [cells[2] for cells in markdown_cells(build(Spec(rows, ("lr", "test_error"), published), [0]))]
+
+
+def test_no_published_column_for_a_metric_that_is_not_shown() -> None:
+    one = row()
+    spec = Spec((one,), ("lr", "test_error"), {one.config_id: Published({"train_time": "10m"}, 1)})
+    assert markdown_cells(build(spec, [0]))[0] == ["initial lr", "Test Error (1 run)"]
+
+
+def test_a_note_on_published_values_names_the_rows_it_is_about() -> None:
+    rows = (row(lr=0.1), row(lr=0.2))
+    noted, plain = Published({"test_error": 5.0}, note="on a P100"), Published({"test_error": 6.0})
+    both = {one.config_id: noted for one in rows}
+    assert "published: on a P100" in build(Spec(rows, ("lr", "test_error"), both), [0]).notes
+    one = {rows[0].config_id: noted, rows[1].config_id: plain}
+    assert "published, initial lr 0.1: on a P100" in build(Spec(rows, ("lr", "test_error"), one), [0]).notes
+
+
+# --- notes -------------------------------------------------------------------------------------
+
+
+def test_diverged_and_failed_trials_are_named() -> None:
+    rows = (row(batch_size=4096, lr=3.2), row(batch_size=128, lr=0.1))
+    columns = ("model", "batch_size", "lr", "test_error")
+    found = [
+        record(rows[0], 0, "diverged"),
+        record(rows[0], 1, test_error=0.1),
+        record(rows[0], 2, "diverged"),
+        record(rows[1], 1, "failed"),
+        record(rows[1], 0, test_error=0.1),
+        record(rows[1], 2, test_error=0.1),
+    ]
+    assert build(Spec(rows, columns), [0, 1, 2], *found).notes == (
+        "diverged: batch size 4096, initial lr 3.2 (seeds 0, 2)",
+        "failed: batch size 128, initial lr 0.1 (seed 1)",
+    )
+
+
+def test_rows_are_named_by_model_or_setting_where_that_is_what_varies() -> None:
+    rows = (row(model=FakeNet(depth=20)), row(model=FakeNet(depth=56)))
+    table = build(Spec(rows, ("model", "lr", "test_error")), [0], record(rows[1], 0, "diverged"))
+    assert "diverged: FakeNet-56 (seed 0)" in table.notes
+    (only,) = (row("w/o BN"),)
+    table = build(Spec((only,), ("name", "test_error")), [0], record(only, 0, "failed"))
+    assert table.notes == ("failed: w/o BN (seed 0)",)
+
+
+def two_rows(columns: tuple[str, ...], first: Provenance, second: Provenance, **options: Any) -> Table:
+    rows = (row(lr=0.1), row(lr=0.2, **options))
+    found = [
+        *(record(rows[0], seed, test_error=0.1, train_seconds=60.0, provenance=first) for seed in (0, 1)),
+        record(rows[1], 0, test_error=0.1, train_seconds=60.0, provenance=second),
+        record(rows[1], 1, test_error=0.1, train_seconds=60.0, provenance=first),
+    ]
+    return build(Spec(rows, ("lr", *columns)), [0, 1], *found)
+
+
+def changed(provenance: Provenance, **changes: Any) -> Provenance:
+    return replace(provenance, **changes)
+
+
+def test_a_table_of_one_kind_has_no_notes() -> None:
+    assert two_rows(("test_error",), H200, H200).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("second", "note"),
+    [
+        ({"commit": "b" * 40}, "different commits: aaaaaaaaaa (3 trials), bbbbbbbbbb (1 trial)"),
+        ({"commit": None}, "different commits: aaaaaaaaaa (3 trials), unknown (1 trial)"),
+        ({"dirty": True}, "uncommitted changes in the code of 1 of 4 trials"),
+        ({"torch_version": "2.14.0"}, "different torch versions: 2.15.0 (3 trials), 2.14.0 (1 trial)"),
+        (
+            {"gpu": "Tesla V100"},
+            "trained on different hardware: NVIDIA H200 (3 trials), Tesla V100 (1 trial)",
+        ),
+    ],
+)
+def test_what_differs_between_trials_is_noted(second: dict[str, Any], note: str) -> None:
+    assert two_rows(("test_error",), H200, changed(H200, **second)).notes == (note,)
+
+
+def test_mixed_precision_is_noted_unless_it_is_a_column() -> None:
+    note = "different precisions: fp32 (2 trials), mixed_bf16 (2 trials)"
+    assert two_rows(("test_error",), H200, H200, precision="mixed_bf16").notes == (note,)
+    assert two_rows(("precision", "test_error"), H200, H200, precision="mixed_bf16").notes == ()
+
+
+def test_times_on_different_hardware_carry_a_note() -> None:
+    table = two_rows(("train_time", "test_error"), H200, changed(H200, gpu="Tesla V100"))
+    assert markdown_cells(table)[0] == ["initial lr", r"Training Time\*", "Test Error (median of 2 runs)"]
+    assert table.notes == (
+        "* Training Time: not comparable between rows, trained on different hardware: "
+        "NVIDIA H200 (3 trials), Tesla V100 (1 trial)",
+    )
+
+
+def test_hardware_of_a_trial_on_the_cpu_is_the_cpu_and_its_threads() -> None:
+    assert two_rows(("train_time",), CPU, CPU).notes == ("Training Time: on Xeon, 1 thread",)
+    beside_a_gpu = changed(CPU, gpu="NVIDIA H200")
+    assert not two_rows(("train_time",), CPU, beside_a_gpu).mixed_hardware
+    assert two_rows(("train_time",), CPU, changed(CPU, threads=2)).mixed_hardware
+    assert two_rows(("train_time",), beside_a_gpu, H200).mixed_hardware
+
+
+# --- config columns ----------------------------------------------------------------------------
+
+
+def test_config_columns() -> None:
+    rows = (row(augmentation=(RandomCrop(),), weight_decay=5e-4), row())
+    columns = (
+        "augmentation",
+        "augmentation.random_crop",
+        "augmentation.random_crop.padding",
+        "schedule.milestones",
+        "weight_decay",
+        "warmup",
+        "name",
+        "test_error",
+    )
+    assert [cells[:-1] for cells in markdown_cells(build(Spec(rows, columns), [0]))] == [
+        [*columns[:4], "weight decay", "warmup", "Setting"],
+        ["random_crop", "yes", "4", "none", "5e-4", "none", "FakeNet-20"],
+        ["none", "no", "none", "none", "1e-4", "none", "FakeNet-20"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.1, "0.1"),
+        (5e-4, "5e-4"),
+        (1.25e-5, "1.25e-5"),
+        (-0.0005, "-5e-4"),
+        (0.001, "0.001"),
+        (0.006125, "0.006125"),
+        (0.1 + 0.2, "0.3"),
+        (0.0, "0"),
+        (1.0, "1"),
+        (100.0, "100"),
+        (2.5e20, "2.5e20"),
+        (4096, "4096"),
+        (True, "yes"),
+        (False, "no"),
+        (None, "none"),
+        ([100.0, 150.0], "100, 150"),
+        ([], "none"),
+        ("cosine", "cosine"),
+    ],
+)
+def test_option_values(value: Any, text: str) -> None:
+    assert format_option(value) == text
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False, min_value=-1e30, max_value=1e30))
+def test_an_option_reads_back_as_its_value(value: float) -> None:
+    assert float(format_option(value)) == pytest.approx(value, rel=1e-8, abs=1e-300)
+
+
+def test_headers_are_those_of_the_field() -> None:
+    assert [header_of(c) for c in ("model", "batch_size", "lr", "model.widening_factor")] == [
+        "Model",
+        "batch size",
+        "initial lr",
+        "model.widening_factor",
+    ]
+
+
+# --- metrics -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.43, "0.4s"),
+        (8.0, "8s"),
+        (9.97, "10s"),
+        (45.4, "45s"),
+        (59.6, "1m00s"),
+        (95.0, "1m35s"),
+        (136.2, "2m16s"),
+        (599.6, "10m"),
+        (1320.0, "22m"),
+        (3599.0, "1h00m"),
+        (5160.0, "1h26m"),
+        (3600 * 101 + 32 * 60, "101h32m"),
+    ],
+)
+def test_times_are_written_short(seconds: float, text: str) -> None:
+    assert format_time(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("8s", 8),
+        ("2m16s", 136),
+        ("22m", 1320),
+        ("95 min", 5700),
+        ("1h26m", 5160),
+        ("3h05m", 11100),
+        ("24h12m*", 87120),
+        ("1h", 3600),
+        ("1.5h", 5400),
+        ("22m (1 run)", 1320),
+        ("", None),
+        ("N/A", None),
+        ("22", None),
+        ("m", None),
+        ("-5m", None),
+    ],
+)
+def test_published_times_are_read(text: str, seconds: float | None) -> None:
+    assert parse_time(text) == seconds
+
+
+@given(st.floats(0, 1e7))
+def test_a_time_reads_back_within_its_rounding(seconds: float) -> None:
+    rounding = 0.05 if seconds < 10 else 0.5 if seconds < 600 else 30
+    assert parse_time(format_time(seconds)) == pytest.approx(seconds, abs=rounding + 1e-6)
+
+
+@given(st.sampled_from(sorted(METRICS)), st.floats(0, 1) | st.integers(0, 10**9))
+def test_every_metric_reads_what_it_writes(name: str, value: float) -> None:
+    assume(name != "epochs_trained" or isinstance(value, int))
+    metric = METRICS[name]
+    text = metric.format(value)
+    again = metric.parse(text)
+    assert again is not None
+    assert metric.format(again) == text
+    assert again == pytest.approx(value, abs=30 if name == "train_time" else 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("test_error", 0.0491, "4.91"),
+        ("best_test_error", 1.0, "100.00"),
+        ("train_loss", 0.00123, "0.0012"),
+        ("images_per_second", 12345.6, "12,346"),
+        ("num_params", 269722, "269,722"),
+        ("epochs_trained", 200, "200"),
+        ("epochs_trained", 62.5, "62.5"),
+    ],
+)
+def test_metric_values(name: str, value: float, text: str) -> None:
+    assert METRICS[name].format(value) == text
+
+
+@pytest.mark.parametrize("text", ["", "N/A", "~3.75 (from Figure 7)", "1.2.3", "five", "(1 run)"])
+def test_published_text_that_is_not_a_number(text: str) -> None:
+    assert METRICS["test_error"].parse(text) is None
+
+
+def test_every_metric_is_a_column_of_the_store() -> None:
+    columns = record(row(), 0).keys()
+    assert {metric.record for metric in METRICS.values()} <= columns
+
+
+# --- JSON, CSV, text ---------------------------------------------------------------------------
+
+
+def test_json_holds_raw_values_and_ids() -> None:
+    one = row(lr=0.2)
+    spec = Spec((one,), ("lr", "test_error"), {one.config_id: Published({"test_error": 10.0}, 1)})
+    (table,) = json.loads(to_json([build(spec, [0, 1], record(one, 1, test_error=0.125))]))
+    (line,) = table["lines"]
+    assert (table["id"], table["seeds"]) == ("linear_scaling", [0, 1])
+    assert line["config_id"] == one.config_id
+    assert line["options"] == {"lr": 0.2}
+    assert line["trials"] == {str(seed): Trial(one.config, seed).trial_id for seed in (0, 1)}
+    assert (line["done"], line["missing"]) == ([1], [0])
+    assert line["cells"]["test_error"] == {
+        "values": {"1": 0.125},
+        "n": 1,
+        "wanted": 2,
+        "median": 0.125,
+        "low": 0.125,
+        "high": 0.125,
+        "std": None,
+        "published": 0.1,
+        "published_text": "10.00",
+        "published_runs": 1,
+        "difference": pytest.approx(0.025),
+    }
+
+
+def test_csv_holds_raw_numbers() -> None:
+    rows = (row(lr=0.2), row(lr=5e-4))
+    columns = ("model", "lr", "test_error", "train_time", "num_params")
+    spec = Spec(rows, columns, {rows[0].config_id: Published({"test_error": "10.5 (1 run)"})})
+    found = record(rows[0], 1, test_error=0.0491, train_seconds=136.25, num_params=269722)
+    assert to_csv(build(spec, [0, 1], found)) == (
+        "config_id,model,lr,test_error_pct,test_error_runs,published_test_error_pct,published_test_error_runs,"
+        "train_time_s,train_time_runs,num_params,num_params_runs\r\n"
+        f"{rows[0].config_id},FakeNet-20,0.2,4.91,1,10.5,1,136.25,1,269722,1\r\n"
+        f"{rows[1].config_id},FakeNet-20,0.0005,,0,,,,0,,0\r\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ('a,"b"', 'a,"b"'),
+        ("=HYPERLINK(1)", "'=HYPERLINK(1)"),
+        ("+1", "'+1"),
+        ("-1", "'-1"),
+        ("@sum", "'@sum"),
+        ("\t=1", "'=1"),
+        ("\x00=1", "'=1"),
+        ("two\r\nlines", "two lines"),
+    ],
+)
+def test_csv_text_stays_text(name: str, cell: str) -> None:
+    text = to_csv(build(Spec((row(name),), ("name", "test_error")), [0]))
+    header, line = csv.reader(io.StringIO(text))
+    assert header[1] == "name"
+    assert line[1] == cell
+
+
+def test_text_is_aligned_and_harmless() -> None:
+    rows = (row("base"), row("wide \x1b]0;title\x07net", lr=0.2))
+    spec = Spec(rows, ("name", "lr", "test_error"), title="Two | nets\x1b[2J")
+    assert to_text(build(spec, [0], *errors(rows[0], 0.0491))) == (
+        "Two | nets[2J\n"
+        "\n"
+        "Setting           initial lr  Test Error (1 run)\n"
+        "────────────────  ──────────  ──────────────────\n"
+        "base                     0.1                4.91\n"
+        "wide ]0;titlenet         0.2\n"
+        "\n"
+        "not run yet: 1 of 2 trials\n"
+    )
+
+
+@given(st.text(max_size=40))
+def test_no_text_of_a_grid_file_breaks_a_layout(name: str) -> None:
+    table = build(Spec((row(name or None),), ("name", "lr", "test_error"), title=name), [0])
+    assert len(to_markdown_lines(to_markdown(table))) == 3
+    assert len(list(csv.reader(io.StringIO(to_csv(table))))) == 2
+    assert json.loads(to_json([table]))[0]["title"] == name
+    for text in (to_markdown(table), to_text(table), to_csv(table)):
+        assert not {unicodedata.category(c) for c in text if c not in "\r\n"} & {"Cc", "Cf", "Cs"}
+
+
+# --- layering ----------------------------------------------------------------------------------
+
+
+def test_tables_need_no_heavy_package() -> None:
+    code = (
+        "import sys, gridrun.render, gridrun.tables, gridrun.columns;"
+        "print({'torch', 'ray', 'pandas', 'pyarrow', 'numpy'} & set(sys.modules))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()"
