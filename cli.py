@@ -105,15 +105,16 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, 
 
 def read_grids(paths: Sequence[Path], settings: Sequence[str] = (), seeds: int | None = None) -> list[Grid]:
     """Load grid files, every `grids/*.yaml` if none is named."""
-    from gridrun.grid import load_grid, parse_settings
+    from gridrun.grid import load_grid
+    from gridrun.grid.overrides import parse_overrides
 
     if not paths:
         paths = sorted(Path("grids").glob("*.yaml"))
         if not paths:
             raise Problem("no grid file is named, and there is no grids/*.yaml here")
-    overrides = parse_settings(settings)
+    overrides = parse_overrides(settings)
     grids = [load_grid(path, overrides) for path in paths]
-    return [grid.with_seeds(range(seeds)) for grid in grids] if seeds else grids
+    return [grid.with_seeds(seeds) for grid in grids] if seeds else grids
 
 
 def echo_json(value: Any) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from trainer.metrics import Epoch
+from trainer.schema import without_none
 
 Status = Literal["done", "diverged", "failed"]
 """done: trained to the last epoch. diverged: the loss became non-finite. failed: stopped by an error."""
@@ -47,6 +49,8 @@ class Record:
     """Every option by dotted name (`TrainConfig.flat`)."""
     config_json: str
     """The canonical config, from which the trial can be run again."""
+    ended_at: str
+    """UTC, ISO 8601."""
     test_error: float | None = None
     """At the last epoch, a fraction."""
     test_loss: float | None = None
@@ -63,7 +67,6 @@ class Record:
     """How often the trial went on from a checkpoint."""
     started_at: str | None = None
     """UTC, ISO 8601."""
-    ended_at: str | None = None
     notes: str | None = None
     error: str | None = None
     """Why a trial failed or diverged, in one line."""
@@ -101,3 +104,17 @@ class Record:
 
 
 _NESTED = {"config", "provenance", "epochs"}
+
+
+def _types(cls: type) -> dict[str, type]:
+    """Return the plain type of each of a class's columns, `T` for `T | None`."""
+    hints = typing.get_type_hints(cls)
+    plain = {field.name: without_none(hints[field.name]) for field in dataclasses.fields(cls)}
+    return {name: str if typing.get_origin(hint) is Literal else hint for name, hint in plain.items()}
+
+
+TRIAL_TYPES = {name: hint for name, hint in _types(Record).items() if name not in _NESTED} | _types(
+    Provenance
+)
+"""Of every column but the config's, so that a column has its type before it has a value."""
+EPOCH_TYPES = {"trial_id": str, **_types(Epoch)}

@@ -20,18 +20,17 @@ import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from filelock import FileLock, Timeout
 
-from gridrun import files
+from gridrun import files, parquet
 from gridrun.errors import StoreError
-from gridrun.records import Record, Status
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from gridrun.records import EPOCH_TYPES, TRIAL_TYPES, Record, Status
 
 Row = dict[str, Any]
+End = tuple[Status, str]
+"""How a trial ended, and when."""
 
 _COMPACT_SHARE = 0.05
 """Part of a sweep's time that compaction may take."""
@@ -54,7 +53,8 @@ class Store:
         self._locks = self._work / "locks"
         self._checkpoints = self._work / "checkpoints"
         self._next_compaction = 0.0
-        self._index: tuple[Any, dict[str, tuple[Status, str]]] = (None, {})
+        self._stored: dict[str, End] = {}
+        self._stored_at: tuple[int, int] | None = None
 
     def create(self) -> None:
         """Make the directories; a directory that is there already is left as it is.
@@ -78,49 +78,50 @@ class Store:
             StoreError: a Parquet file is damaged or not ours.
         """
         pending = self._pending(trial_ids)  # before the Parquet file: records only move that way
-        table = _read_parquet(self.trials_path)
-        stored = (
-            {} if table is None else {row["trial_id"]: row for row in _select(table, trial_ids).to_pylist()}
-        )
-        return _merged(stored, {record.trial_id: record.row() for record in pending})
+        table = parquet.read(self.trials_path)
+        rows: dict[str, Row] = {}
+        if table is not None:
+            rows = {row["trial_id"]: row for row in parquet.select(table, trial_ids).to_pylist()}
+        return rows | {record.trial_id: record.row() for record in _winners(pending, rows)}
 
     def epochs(self, trial_ids: Collection[str]) -> dict[str, list[Row]]:
         """Return the epochs of the named trials, in order, by trial id."""
         pending = self._pending(trial_ids)
-        table = _read_parquet(self.epochs_path)
+        table = parquet.read(self.epochs_path)
         found: dict[str, list[Row]] = {}
-        for row in [] if table is None else _select(table, trial_ids).to_pylist():
+        for row in [] if table is None else parquet.select(table, trial_ids).to_pylist():
             found.setdefault(row["trial_id"], []).append(row)
-        return found | {record.trial_id: record.epoch_rows() for record in pending}
+        newer = [r for r in pending if r.status == "done" or r.trial_id not in found]
+        return found | {record.trial_id: record.epoch_rows() for record in newer}
 
     def statuses(self) -> dict[str, Status]:
         """Return the status of every ended trial, by trial id."""
-        return {trial_id: status for trial_id, (status, _) in self._ends().items()}
+        pending = self._pending()
+        ends = self._stored_ends()
+        newer = {record.trial_id: _later(ends.get(record.trial_id), _end(record)) for record in pending}
+        return {trial_id: status for trial_id, (status, _) in {**ends, **newer}.items()}
 
     def ended(self, trial_id: str, since: str = "") -> Status | None:
         """Return the status of a trial that is done, or that has ended otherwise at or after `since`."""
-        if trial_id not in (ends := self._ends(only=trial_id)):
-            return None
-        status, at = ends[trial_id]
-        return status if status == "done" or at >= since else None
+        pending = self._pending([trial_id])
+        end = self._stored_ends().get(trial_id)
+        for record in pending:
+            end = _later(end, _end(record))
+        return end[0] if end and (end[0] == "done" or end[1] >= since) else None
 
-    def _ends(self, only: str | None = None) -> dict[str, tuple[Status, str]]:
-        """Return (status, time of ending) by trial id."""
-        pending = self._pending(None if only is None else [only])
-        changed = self.trials_path.stat().st_mtime_ns if self.trials_path.exists() else None
-        if changed != self._index[0]:
-            table = _read_parquet(self.trials_path, ["trial_id", "status", "ended_at"])
-            columns = [] if table is None else [column.to_pylist() for column in table.columns]
-            self._index = (changed, {i: (status, at) for i, status, at in zip(*columns, strict=True)})
-        stored = (
-            {i: {"status": end[0], "ended_at": end[1]} for i, end in self._index[1].items()}
-            if pending
-            else {}
-        )
-        if not pending:
-            return self._index[1]
-        merged = _merged(stored, {record.trial_id: record.row() for record in pending})
-        return {trial_id: (row["status"], row["ended_at"]) for trial_id, row in merged.items()}
+    def _stored_ends(self) -> dict[str, End]:
+        """Return the end of every trial in the Parquet file, read anew only when that has changed."""
+        try:
+            stat = self.trials_path.stat()
+            changed = stat.st_ino, stat.st_mtime_ns
+        except FileNotFoundError:
+            changed = None
+        if changed != self._stored_at:
+            table = parquet.read(self.trials_path, ["trial_id", "status", "ended_at"])
+            columns = [column.to_pylist() for column in table.columns] if table is not None else [(), (), ()]
+            self._stored = {i: (status, at) for i, status, at in zip(*columns, strict=True)}
+            self._stored_at = changed
+        return self._stored
 
     def _pending(self, trial_ids: Collection[str] | None = None) -> list[Record]:
         if trial_ids is None or len(trial_ids) > 100:
@@ -160,22 +161,16 @@ class Store:
         pending = self._pending()
         if not pending:
             return
-        trials = _read_parquet(self.trials_path)
+        trials = parquet.read(self.trials_path)
+        ended = [record.trial_id for record in pending]
         stored = (
-            {}
-            if trials is None
-            else {row["trial_id"]: row for row in _select(trials, [r.trial_id for r in pending]).to_pylist()}
+            {} if trials is None else {r["trial_id"]: r for r in parquet.select(trials, ended).to_pylist()}
         )
-        winners = [
-            r
-            for r in pending
-            if _merged(stored, {r.trial_id: r.row()})[r.trial_id] is not stored.get(r.trial_id)
-        ]
-        replaced = [record.trial_id for record in winners]
-        if winners:
+        if winners := _winners(pending, stored):
+            replaced = [record.trial_id for record in winners]
             epochs = [row for record in winners for row in record.epoch_rows()]
-            _write_parquet(self.epochs_path, _without(_read_parquet(self.epochs_path), replaced), epochs)
-            _write_parquet(self.trials_path, _without(trials, replaced), [record.row() for record in winners])
+            parquet.append(self.epochs_path, epochs, EPOCH_TYPES, replaced)
+            parquet.append(self.trials_path, [r.row() for r in winners], TRIAL_TYPES, replaced)
         for record in pending:
             (self._ended / f"{record.trial_id}.json").unlink(missing_ok=True)
 
@@ -236,97 +231,21 @@ def _checked(trial_id: str) -> str:
     return trial_id
 
 
-def _merged(stored: dict[str, Row], pending: dict[str, Row]) -> dict[str, Row]:
-    """Let a pending row replace a stored one unless it says less: done stays done, later wins."""
-    merged = dict(stored)
-    for trial_id, row in pending.items():
-        old = merged.get(trial_id)
-        if old is None or (old["status"] != "done" and row["ended_at"] > old["ended_at"]):
-            merged[trial_id] = row
-    return merged
+def _end(record: Record) -> End:
+    return record.status, record.ended_at
 
 
-# --- Parquet -----------------------------------------------------------------------------------
-
-_FORMAT = {b"gridrun.format": b"1"}
-
-
-def _read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table | None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if not path.exists():
-        return None
-    try:
-        table = pq.read_table(path, columns=columns)
-    except (pa.ArrowException, OSError) as error:
-        raise StoreError(f"{path}: is damaged ({error}). Move it away to go on without it.") from None
-    if not _FORMAT.items() <= (table.schema.metadata or {}).items():
-        raise StoreError(f"{path}: was not written by gridrun. Move it away, or name another --results.")
-    return table
+def _later(old: End | None, new: End) -> End:
+    """Return which of two ends of one trial counts: done stays done, else the later one."""
+    return new if old is None or (old[0] != "done" and new[1] > old[1]) else old
 
 
-def _select(table: pa.Table, trial_ids: Collection[str] | None) -> pa.Table:
-    import pyarrow as pa
-    import pyarrow.compute as pc
+def _winners(pending: list[Record], stored: Mapping[str, Row]) -> list[Record]:
+    """Return the pending records that count for more than the stored row of the same trial."""
 
-    if trial_ids is None:
-        return table
-    return table.filter(pc.is_in(table["trial_id"], pa.array(list(trial_ids), pa.string())))
+    def counts(record: Record) -> bool:
+        row = stored.get(record.trial_id)
+        old = (row["status"], row["ended_at"]) if row else None
+        return _later(old, _end(record)) is not old
 
-
-def _without(table: pa.Table | None, trial_ids: Collection[str]) -> pa.Table | None:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if table is None:
-        return None
-    return table.filter(pc.invert(pc.is_in(table["trial_id"], pa.array(list(trial_ids), pa.string()))))
-
-
-def _write_parquet(path: Path, table: pa.Table | None, rows: list[Row]) -> None:
-    """Write `table` and below it `rows`, whose columns may differ."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    added = pa.table({name: _column([row.get(name) for row in rows]) for name in names})
-    if table is not None:
-        table, added = _aligned(table, added)
-        added = pa.concat_tables([table, added], promote_options="permissive")
-    with files.replacing(path) as partial:
-        pq.write_table(added.replace_schema_metadata(_FORMAT), partial, compression="zstd")
-
-
-def _column(values: list[Any]) -> pa.Array:
-    import pyarrow as pa
-
-    try:
-        return pa.array(values)
-    except pa.ArrowException:  # one option, different types in two families
-        return pa.array([None if value is None else json.dumps(value) for value in values], pa.string())
-
-
-def _aligned(old: pa.Table, new: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Turn columns whose types cannot be reconciled into JSON text on both sides."""
-    import pyarrow as pa
-
-    for name in set(old.column_names) & set(new.column_names):
-        try:
-            pa.unify_schemas(
-                [pa.schema([old.schema.field(name)]), pa.schema([new.schema.field(name)])],
-                promote_options="permissive",
-            )
-        except pa.ArrowException:
-            old, new = (_as_text(table, name) for table in (old, new))
-    return old, new
-
-
-def _as_text(table: pa.Table, name: str) -> pa.Table:
-    import pyarrow as pa
-
-    values = table[name].to_pylist()
-    if pa.types.is_string(table.schema.field(name).type):
-        return table
-    text = pa.array([None if value is None else json.dumps(value) for value in values], pa.string())
-    return table.set_column(table.column_names.index(name), name, text)
+    return [record for record in pending if counts(record)]

@@ -1,0 +1,250 @@
+"""The store: what is added is there, once, whatever happens to whoever adds it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gridrun.errors import StoreError
+from gridrun.records import Record
+from gridrun.store import Store
+from trainer.metrics import Epoch
+
+STATUSES = ("done", "diverged", "failed")
+
+
+def record(number: int, status: str = "done", at: int = 0, epochs: int = 2, **options: object) -> Record:
+    curve = [
+        Epoch(
+            epoch=i + 1,
+            lr=0.1,
+            train_loss=1.0 / (i + 1),
+            train_error=0.5,
+            test_loss=None,
+            test_error=0.5,
+            train_seconds=1.0,
+        )
+        for i in range(epochs)
+    ]
+    return Record(
+        trial_id=f"{number:016x}",
+        config_id=f"{number:016x}",
+        seed=0,
+        status=status,  # type: ignore[arg-type]
+        config={"lr": 0.1, "model": "resnet", **options},
+        config_json="{}",
+        ended_at=f"2026-01-01T00:00:{at:02d}.000+00:00",
+        test_error=number / 1000,
+        epochs=tuple(curve),
+    )
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store(tmp_path / "results")
+    store.create()
+    return store
+
+
+def test_an_absent_store_is_empty(tmp_path: Path) -> None:
+    store = Store(tmp_path / "nothing")
+    assert store.statuses() == store.rows() == {}
+    assert store.launches() == []
+    assert not store.root.exists()
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_a_record_comes_back_whole(store: Store, compacted: bool) -> None:
+    one = record(1, depth=20, widths=[1, 2])
+    store.add(one)
+    if compacted:
+        store.compact(now=True)
+        assert not list(store.root.glob(".work/ended/*"))
+    assert store.rows() == {one.trial_id: one.row()}
+    assert store.epochs([one.trial_id]) == {one.trial_id: one.epoch_rows()}
+    assert store.statuses() == {one.trial_id: "done"}
+
+
+def test_pandas_reads_it_with_every_option_a_column(store: Store) -> None:
+    store.add(record(1, depth=20))
+    store.add(record(2, width=4))
+    store.compact(now=True)
+    trials = pd.read_parquet(store.root / "trials.parquet").set_index("trial_id")
+    assert trials["depth"].tolist()[0] == 20
+    assert pd.isna(trials["depth"].iloc[1])
+    assert {"lr", "model", "width", "commit", "gpu", "test_error", "train_seconds"} <= set(trials.columns)
+    epochs = pd.read_parquet(store.root / "epochs.parquet")
+    assert len(epochs) == 4
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    steps=st.lists(
+        st.one_of(
+            st.tuples(st.integers(0, 4), st.sampled_from(STATUSES), st.integers(0, 59)),
+            st.just("compact"),
+            st.just("open"),
+        ),
+        max_size=15,
+    )
+)
+def test_done_stays_done_and_else_the_latest_counts(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[object]
+) -> None:
+    store = Store(tmp_path_factory.mktemp("store"))
+    store.create()
+    expected: dict[str, Record] = {}
+    pending: dict[str, Record] = {}
+
+    def settle() -> None:
+        for trial_id, new in pending.items():
+            old = expected.get(trial_id)
+            if old is None or (old.status != "done" and new.ended_at > old.ended_at):
+                expected[trial_id] = new
+        pending.clear()
+
+    for step in steps:
+        if step == "compact":
+            store.compact(now=True)
+            settle()
+        elif step == "open":
+            store = Store(store.root)
+        else:
+            number, status, at = step  # type: ignore[misc]
+            new = record(number, status, at)
+            store.add(new)
+            pending[new.trial_id] = new
+    settle()
+    assert store.statuses() == {trial_id: r.status for trial_id, r in expected.items()}
+    assert {i: row["ended_at"] for i, row in store.rows().items()} == {
+        i: r.ended_at for i, r in expected.items()
+    }
+    store.compact(now=True)
+    assert Store(store.root).statuses() == {trial_id: r.status for trial_id, r in expected.items()}
+    epochs = pq.read_table(store.epochs_path).num_rows if expected else 0
+    assert epochs == sum(len(r.epochs) for r in expected.values())
+
+
+def test_options_of_one_name_and_different_types_share_a_column(store: Store) -> None:
+    for number, value in enumerate([3, "three", [3, 4], None]):
+        store.add(record(number, width=value))
+        store.compact(now=True)
+    widths = pd.read_parquet(store.trials_path).set_index("trial_id")["width"].tolist()
+    assert widths[:3] == ["3", "three", "[3, 4]"]
+    assert pd.isna(widths[3])
+
+
+def test_whole_and_broken_numbers_share_a_column(store: Store) -> None:
+    for number, value in enumerate([1, 0.5]):
+        store.add(record(number, width=value))
+        store.compact(now=True)
+    assert pd.read_parquet(store.trials_path)["width"].tolist() == [1.0, 0.5]
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 and then nothing", None])
+def test_a_foreign_or_damaged_file_is_named_and_left_alone(store: Store, content: bytes | None) -> None:
+    if content is None:
+        pq.write_table(pa.table({"trial_id": ["x"]}), store.trials_path)
+    else:
+        store.trials_path.write_bytes(content)
+    before = store.trials_path.read_bytes()
+    store.add(record(1))
+    for use in (store.rows, lambda: store.compact(now=True), store.statuses):
+        with pytest.raises(StoreError, match=r"trials\.parquet: (is damaged|was not written by gridrun)"):
+            use()
+    assert store.trials_path.read_bytes() == before
+    assert list(store.root.glob(".work/ended/*.json"))  # nothing lost
+
+
+def test_a_damaged_record_is_named(store: Store) -> None:
+    (store.root / ".work/ended/00000000000000aa.json").write_text('{"half": ')
+    with pytest.raises(StoreError, match=r"00000000000000aa\.json: not a trial record"):
+        store.rows()
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "", "A" * 16, "0" * 15, "0" * 16 + "\n"])
+def test_no_id_names_a_file_elsewhere(store: Store, name: str) -> None:
+    with pytest.raises(StoreError, match="is not a trial id"):
+        store.checkpoint(name)
+
+
+def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot be written to"):
+        Store(tmp_path / "file").create()
+
+
+def test_a_lock_is_one_process_at_a_time_and_leaves_no_file(store: Store) -> None:
+    with store.lock("x") as first, store.lock("x") as second:
+        assert first
+        assert not second
+    with store.lock("x") as again:
+        assert again
+    assert not list(store.root.glob(".work/locks/*"))
+
+
+def _add_forever(root: Path, worker: int) -> None:
+    store = Store(root)
+    rng = random.Random(worker)
+    for number in range(10**6):
+        store.add(record(worker * 10**6 + number, epochs=1))
+        if rng.random() < 0.2:
+            store.compact(now=True)
+
+
+def test_kills_and_readers_see_whole_files_and_lose_nothing(store: Store) -> None:
+    """Writers compacting over each other are killed at random moments while a reader polls."""
+    spawn = multiprocessing.get_context("spawn")
+    rng = random.Random(0)
+    seen: set[str] = set()
+    for round_ in range(4):
+        writers = [
+            spawn.Process(target=_add_forever, args=(store.root, 2 * round_ + i + 1)) for i in range(2)
+        ]
+        for writer in writers:
+            writer.start()
+        known = len(seen)
+        deadline = time.monotonic() + 60
+        until: float | None = None
+        while until is None or time.monotonic() < until:
+            assert time.monotonic() < deadline
+            now = set(Store(store.root).statuses())
+            assert seen <= now, "a record that was there is gone"
+            seen = now
+            if store.trials_path.exists():
+                pd.read_parquet(store.trials_path)  # by name, as anybody would
+            if until is None and len(seen) > known:
+                until = time.monotonic() + rng.uniform(0.05, 0.6)
+        for writer in writers:
+            assert writer.pid
+            os.kill(writer.pid, signal.SIGKILL)
+            writer.join()
+        store.compact(now=True)
+        table = pd.read_parquet(store.trials_path)
+        assert table["trial_id"].is_unique
+        assert seen <= set(table["trial_id"])
+        epochs = pd.read_parquet(store.epochs_path)
+        assert sorted(epochs["trial_id"]) == sorted(table["trial_id"])
+    assert len(seen) > 4
+    assert not list(store.root.glob(".work/ended/*.json"))
+
+
+def test_launches_are_listed_while_they_give_signs_of_life(store: Store) -> None:
+    store.write_launch("a" * 16, {"running": {}})
+    assert store.launches() == [{"running": {}}]
+    path = store.root / ".work/launches" / ("a" * 16 + ".json")
+    os.utime(path, (time.time() - 60, time.time() - 60))
+    assert store.launches() == []
+    store.end_launch("a" * 16)
+    assert not path.exists()
