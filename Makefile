@@ -1,0 +1,49 @@
+# Everything here works from a fresh clone: `make quickstart`, `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RESULTS ?= results/quickstart
+
+.PHONY: help quickstart test test-all check format clean
+
+help:
+	@echo "make quickstart   install, train the quickstart grid, print its table"
+	@echo "make test         install, then lint, types and tests"
+	@echo "make test-all     the same with the slow tests"
+	@echo "make check        lint and types alone"
+	@echo "make format       format the code"
+
+quickstart: $(VENV)/.installed
+	$(BIN)/gridrun launch grids/quickstart.yaml --results $(RESULTS)
+
+test: check
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-all: check
+	$(BIN)/python -m pytest -n 2
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "gridrun needs Python 3.10 or newer; name one with: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: requirements.txt pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
