@@ -298,6 +298,13 @@ def list_(what: str) -> None:
     "--gpus-per-trial", type=click.FloatRange(min=0), help="Below 1, trials share a GPU. [default: 1 if any]"
 )
 @click.option("--cpus-per-trial", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option(
+    "--checkpoint-seconds",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    help="Save running trials so often; a kill loses at most that much.",
+)
 @click.option("--executor", type=click.Choice(["ray", "serial"]), default="ray", show_default=True)
 @click.option("--only", metavar="ID", multiple=True, help="Run only these trials (or the start of an id).")
 @click.option("--retry", is_flag=True, help="Also run again what has failed or diverged.")
@@ -312,6 +319,7 @@ def launch(
     gpus: int | None,
     gpus_per_trial: float | None,
     cpus_per_trial: int,
+    checkpoint_seconds: float,
     executor: str,
     only: tuple[str, ...],
     retry: bool,
@@ -338,7 +346,9 @@ def launch(
             wanted,
             store,
             runs,
-            runtime=Runtime(data_dir=data.absolute(), threads=cpus_per_trial),
+            runtime=Runtime(
+                data_dir=data.absolute(), threads=cpus_per_trial, checkpoint_seconds=checkpoint_seconds
+            ),
             only=only,
             retry=retry,
             on_event=view.show,

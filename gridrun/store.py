@@ -158,6 +158,8 @@ class Store:
         self._next_compaction = ended + max(_COMPACT_EVERY_SECONDS, (ended - started) / _COMPACT_SHARE)
 
     def _compact(self) -> None:
+        for partial in self.root.glob(".*.partial"):
+            partial.unlink(missing_ok=True)  # of a compaction that was killed: the lock is ours
         pending = self._pending()
         if not pending:
             return
@@ -173,6 +175,8 @@ class Store:
             parquet.append(self.trials_path, [r.row() for r in winners], TRIAL_TYPES, replaced)
         for record in pending:
             (self._ended / f"{record.trial_id}.json").unlink(missing_ok=True)
+            for partial in self._ended.glob(f".{record.trial_id}.json-*"):
+                partial.unlink(missing_ok=True)  # of a worker that was killed, or that lost a race
 
     # --- trials under way ----------------------------------------------------------------------
 
@@ -183,6 +187,11 @@ class Store:
     def stop_path(self, launch_id: str) -> Path:
         """Where a launch leaves word that it is to stop."""
         return self._launches / f"{launch_id}.stop"
+
+    def drop_checkpoint(self, trial_id: str) -> None:
+        """Remove a trial's checkpoint, and what a killed save left beside it."""
+        for path in self._checkpoints.glob(f"{_checked(trial_id)}.pt*"):
+            path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def lock(self, name: str, timeout: float = 0) -> Iterator[bool]:

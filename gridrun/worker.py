@@ -67,7 +67,7 @@ def run_trial(trial: Trial, setup: Setup, on_epoch: Callable[[Epoch], None]) -> 
         except Interrupted:
             return "interrupted"
         store.add(record)
-        store.checkpoint(trial.trial_id).unlink(missing_ok=True)
+        store.drop_checkpoint(trial.trial_id)
         return record.status
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import tempfile
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
+
+DIGEST_SIZE = hashlib.sha256().digest_size
 
 
 class CheckpointError(RuntimeError):
@@ -16,12 +19,19 @@ class CheckpointError(RuntimeError):
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write `state` so that a kill at any instant leaves the old file or the new one, whole."""
+    """Write `state` so that a kill at any instant leaves the old file or the new one, whole.
+
+    The file is what `torch.save` writes and its SHA-256, which `torch.load` overlooks.
+    """
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    content = buffer.getbuffer()
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, partial = tempfile.mkstemp(prefix=path.name, suffix=".partial", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            torch.save(state, file)
+            file.write(content)
+            file.write(hashlib.sha256(content).digest())
             file.flush()
             os.fsync(file.fileno())
         Path(partial).replace(path)
@@ -39,13 +49,17 @@ def load(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()  # torch.load itself does not check the sums
-        if damaged:
-            raise CheckpointError(f"{damaged} is damaged")
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file may raise anything
-        raise CheckpointError(f"checkpoint {path.name} cannot be read: {error}") from error
+        file = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"checkpoint {path.name} cannot be read: {error.strerror}") from error
+    content, digest = file[:-DIGEST_SIZE], file[-DIGEST_SIZE:]
+    # The sums within the zip do not cover its directory, nor does torch.load check them.
+    if hashlib.sha256(content).digest() != digest:
+        raise CheckpointError(f"checkpoint {path.name} is damaged")
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # may be anything; torch's own messages advise to unpickle
+        raise CheckpointError(f"checkpoint {path.name} cannot be loaded safely") from error
     if not isinstance(state, dict):
         raise CheckpointError(f"checkpoint {path.name} is not a trial's")
     return state

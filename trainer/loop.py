@@ -276,6 +276,6 @@ def _reset_process(config: TrainConfig, runtime: Runtime, device: torch.device) 
     torch.set_default_dtype(torch.float32)
     set_matmul_precision(config.precision)
     torch.backends.cudnn.benchmark = device.type == "cuda"
-    if device.type == "cuda":
+    if device.type == "cuda" and device.index is not None:  # without one, the current device
         torch.cuda.set_device(device)
     memory.reset_peak(device)

@@ -18,6 +18,9 @@ from trainer.registry import Options, Registry, did_you_mean
 
 T = TypeVar("T")
 
+MAX_INT = 2**63
+"""Whole numbers stay below it, so that they fit a Parquet column."""
+
 
 class ConfigError(ValueError):
     """A config that cannot be trained.
@@ -146,34 +149,47 @@ def _tuple(arguments: tuple[Any, ...], value: Any, at: str) -> tuple[Any, ...]:
 
 def _scalar(hint: type, value: Any, at: str) -> Any:
     # bool is a subclass of int, so every comparison is on the exact type.
+    if hint is int and type(value) is float and value.is_integer():
+        value = int(value)
     given = type(value)
+    if given is int and abs(value) >= MAX_INT:
+        raise ConfigError(at, "is too large")
     if hint is float and given in (int, float):
         number = float(value) + 0.0  # + 0.0 makes -0.0 the same value as 0.0
         if not math.isfinite(number):
             raise ConfigError(at, f"must be finite, got {value!r}")
         return number
-    if hint is int and given is float and value.is_integer():
-        return int(value)
     if given is hint:
         return value
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
-    raise ConfigError(at, f"must be {names.get(hint, hint.__name__)}, got {_shown(value)}")
+    meant = _number_meant(hint, value) if hint in (int, float) and given is str else ""
+    raise ConfigError(at, f"must be {names.get(hint, hint.__name__)}, got {_shown(value)}{meant}")
 
 
 def _shown(value: Any) -> str:
+    if value is None:
+        return "null"
     if isinstance(value, bool):
         return (
             "true (YAML reads yes and on so; quote it to mean text)"
             if value
-            else ("false (YAML reads no and off so; quote it to mean text)")
+            else "false (YAML reads no and off so; quote it to mean text)"
         )
-    if isinstance(value, str):
-        try:
-            number = float(value)
-        except ValueError:
-            return f"the text {value!r}"
-        return f"the text {value!r} (YAML reads it as text; write {number!r})"
-    return repr(value)
+    return f"the text {value!r}" if isinstance(value, str) else repr(value)
+
+
+def _number_meant(hint: type, text: str) -> str:
+    """Say how YAML wants the number written that `text` is to anyone else."""
+    try:
+        number = float(text)
+    except ValueError:
+        return ""
+    if not math.isfinite(number):
+        return ""
+    written = f"{number:.0f}" if hint is int and number.is_integer() else repr(number)
+    if "." not in written:
+        written = written.replace("e", ".0e")  # to YAML 1e-05 is text
+    return f" (YAML reads it as text; write {written})"
 
 
 # --- registered options as fields --------------------------------------------------------------

@@ -13,6 +13,7 @@ import os
 import queue
 import secrets
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -60,12 +61,16 @@ class RayTuneExecutor(Executor):
         self.resources = resources
         self._directory: Path | None = None
         self._lock: FileLock | None = None
+        self._environment = _Environment()
 
     def _start(self) -> None:
         """Start Ray. Its ports listen on all interfaces, so a random token closes them."""
-        os.environ.update(_ENVIRONMENT)
-        os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        self._environment.update(
+            _ENVIRONMENT,
+            RAY_AUTH_MODE="token",
+            RAY_AUTH_TOKEN=secrets.token_hex(32),
+            PYTHONPATH=os.pathsep.join(path for path in sys.path if path),  # workers import what we can
+        )
         import ray
 
         self._directory, self._lock = _new_directory()
@@ -84,19 +89,21 @@ class RayTuneExecutor(Executor):
         except Exception as error:
             self.close()
             raise LaunchError(f"Ray does not start here: {error}") from error
-        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(self.slots + 2)
+        self._environment.update(TUNE_MAX_PENDING_TRIALS_PG=str(self.slots + 2))
 
     def close(self) -> None:
+        if self._directory is None:
+            return
         import ray
 
         with contextlib.suppress(Exception):
             ray.shutdown()
-        if self._directory:
-            shutil.rmtree(self._directory, ignore_errors=True)
+        shutil.rmtree(self._directory, ignore_errors=True)
         if self._lock:
             self._lock.release()
             Path(self._lock.lock_file).unlink(missing_ok=True)
         self._directory = self._lock = None
+        self._environment.restore()
 
     @property
     def slots(self) -> int:
@@ -182,6 +189,28 @@ class RayTuneExecutor(Executor):
                 callbacks=[_callback(trials, events)],
             ),
         )
+
+
+class _Environment:
+    """Environment variables set for a while; Ray and Tune take many of their settings from there."""
+
+    def __init__(self) -> None:
+        self._before: dict[str, str | None] = {}
+
+    def update(self, values: Mapping[str, str] | None = None, **more: str) -> None:
+        """Set variables, remembering what they were."""
+        for name, value in {**(values or {}), **more}.items():
+            self._before.setdefault(name, os.environ.get(name))
+            os.environ[name] = value
+
+    def restore(self) -> None:
+        """Put everything back."""
+        for name, value in self._before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        self._before.clear()
 
 
 def _trainable(config: dict[str, Any], trials: Mapping[str, Trial], setup: Setup) -> None:

@@ -2,19 +2,54 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 
-def conv3x3(c_in: int, c_out: int, stride: int = 1) -> nn.Conv2d:
+def conv3x3(c_in: int, c_out: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
     """3x3 convolution without bias: (N, c_in, H, W) -> (N, c_out, H/stride, W/stride)."""
-    return nn.Conv2d(c_in, c_out, kernel_size=3, stride=stride, padding=1, bias=False)
+    return nn.Conv2d(c_in, c_out, kernel_size=3, stride=stride, padding=1, groups=groups, bias=False)
 
 
 def conv1x1(c_in: int, c_out: int, stride: int = 1) -> nn.Conv2d:
     """1x1 convolution without bias: (N, c_in, H, W) -> (N, c_out, H/stride, W/stride)."""
     return nn.Conv2d(c_in, c_out, kernel_size=1, stride=stride, bias=False)
+
+
+def conv7x7(c_in: int, c_out: int, stride: int = 1) -> nn.Conv2d:
+    """7x7 convolution without bias: (N, c_in, H, W) -> (N, c_out, H/stride, W/stride)."""
+    return nn.Conv2d(c_in, c_out, kernel_size=7, stride=stride, padding=3, bias=False)
+
+
+def dropout_layer(probability: float) -> list[nn.Module]:
+    """Return dropout as a list to splice into layers, empty where nothing would be dropped."""
+    return [nn.Dropout(probability)] if probability else []
+
+
+class _Rescale(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, forward_factor: Tensor, backward_factor: Tensor) -> Tensor:
+        ctx.save_for_backward(backward_factor)
+        return x * forward_factor.to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (backward_factor,) = ctx.saved_tensors
+        return grads[0] * backward_factor.to(grads[0].dtype), None, None
+
+
+def rescale(x: Tensor, forward_factor: Tensor, backward_factor: Tensor) -> Tensor:
+    """Multiply activations by one factor and, in the backward pass, their gradient by another.
+
+    Args:
+        x: activations, (N, C, H, W).
+        forward_factor: broadcast against `x` and brought to its dtype.
+        backward_factor: stands in for `forward_factor` in the gradient; gets none itself.
+    """
+    rescaled: Tensor = _Rescale.apply(x, forward_factor, backward_factor)
+    return rescaled
 
 
 def initialise(module: nn.Module, mode: Literal["fan_out", "fan_in"]) -> None:

@@ -1,10 +1,11 @@
-"""Options shared by the CIFAR-size residual families: three stages of equal length. Torch-free."""
+"""What the residual families' options share: depths, blocks, checks. Torch-free."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
+from trainer.datasets import DataSpec
 from trainer.models import ModelOptions
 from trainer.schema import check
 
@@ -12,6 +13,54 @@ BlockType = Literal["basic", "bottleneck"]
 EXPANSION = 4
 """Output channels of a bottleneck block over its inner ones."""
 CONVS = {"basic": 2, "bottleneck": 3}
+IMAGENET_BLOCKS: dict[int, tuple[int, int, int, int]] = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+    200: (3, 24, 36, 3),
+}
+"""Blocks a stage of the ImageNet-size networks (arXiv:1512.03385, arXiv:1603.05027), by depth: basic
+blocks up to 34, bottleneck blocks from 50."""
+
+
+def check_depth(depth: int, per_block: int, extra: int, blocks: str = "") -> None:
+    """Raise ConfigError, naming the nearest valid depths, unless `depth` is per_block n + extra, n > 0."""
+    below = per_block * max((depth - extra) // per_block, 1) + extra
+    nearest = f"{below}" if depth < below else f"{below} and {below + per_block}"
+    rule = f"{per_block}n + {extra}" + (f" with {blocks} blocks" if blocks else "")
+    check(depth == below, "depth", f"must be {rule}, got {depth}; nearest: {nearest}")
+
+
+def check_imagenet_depth(depth: int) -> None:
+    """Raise ConfigError, naming the nearest, unless `depth` is one of IMAGENET_BLOCKS."""
+    nearest = min(IMAGENET_BLOCKS, key=lambda known: abs(known - depth))
+    choices = ", ".join(map(str, IMAGENET_BLOCKS))
+    check(depth in IMAGENET_BLOCKS, "depth", f"must be one of {choices}, got {depth}; nearest: {nearest}")
+
+
+def check_positive(options: Any, *names: str) -> None:
+    """Raise ConfigError unless each of the named options is > 0."""
+    for name in names:
+        value = getattr(options, name)
+        check(value > 0, name, f"must be > 0, got {value}")
+
+
+def check_image_size(data: DataSpec, smallest: int, label: str) -> None:
+    """Raise ConfigError unless images have at least `smallest` pixels a side."""
+    check(
+        data.image_size >= smallest,
+        "",
+        f"{label} takes images of {smallest} px or larger, the data set's have {data.image_size} px",
+    )
+
+
+def dropout_suffix(dropout: float, published: float) -> str:
+    """Return how a label says dropout; the published rate goes without saying."""
+    if not dropout:
+        return ""
+    return " w/ dropout" if dropout == published else f" w/ dropout {dropout:g}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,15 +80,8 @@ class ResidualOptions(ModelOptions):
     leaves it as narrow as the stem, as in github.com/hysts/pytorch_image_classification."""
 
     def __post_init__(self) -> None:
-        per_block = 3 * CONVS[self.block_type]
-        below = per_block * max((self.depth - 2) // per_block, 1) + 2
-        nearest = f"{below}" if self.depth < below else f"{below} and {below + per_block}"
-        check(
-            self.depth == below,
-            "depth",
-            f"must be {per_block}n + 2 with {self.block_type} blocks, got {self.depth}; nearest: {nearest}",
-        )
-        check(self.initial_channels > 0, "initial_channels", f"must be > 0, got {self.initial_channels}")
+        check_depth(self.depth, 3 * CONVS[self.block_type], 2, self.block_type)
+        check_positive(self, "initial_channels")
         if not self.widen_first_stage:
             check(self.block_type == "bottleneck", "widen_first_stage", "is for bottleneck blocks only")
             check(

@@ -22,7 +22,7 @@ class Multistep(ScheduleOptions):
             m > 0 for m in self.milestones
         )
         check(ordered, "milestones", f"must be increasing and > 0, got {list(self.milestones)}")
-        check(self.gamma > 0, "gamma", f"must be > 0, got {self.gamma}")
+        check(0 < self.gamma <= 1, "gamma", f"must be > 0 and <= 1, got {self.gamma}")
 
     def check(self, epochs: float) -> None:
         late = [m for m in self.milestones if m >= epochs]

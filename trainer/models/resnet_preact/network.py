@@ -13,6 +13,7 @@ from trainer.models._residual import EXPANSION
 if TYPE_CHECKING:
     from trainer.datasets import DataSpec
     from trainer.models.resnet_preact import ResNetPreactOptions
+    from trainer.models.resnet_preact_imagenet import ResNetPreactImageNetOptions
 
 
 class PreactBlock(nn.Module):
@@ -27,7 +28,12 @@ class PreactBlock(nn.Module):
     """
 
     def __init__(
-        self, c_in: int, c_out: int, stride: int, options: ResNetPreactOptions, preact_shortcut: bool
+        self,
+        c_in: int,
+        c_out: int,
+        stride: int,
+        options: ResNetPreactOptions | ResNetPreactImageNetOptions,
+        preact_shortcut: bool,
     ) -> None:
         super().__init__()
         self.preact_shortcut = preact_shortcut

@@ -1,0 +1,29 @@
+"""Fixtures of every test."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+settings.register_profile("gridrun", deadline=None)  # on a busy machine an example's time says nothing
+settings.load_profile("gridrun")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leave out tests marked `gpu` where there is no CUDA device."""
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device")
+
+
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return where data sets are decoded, once for the whole run."""
+    return tmp_path_factory.mktemp("cache")

@@ -1,0 +1,232 @@
+"""One contract, both executors."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from broken import DyingNet, RaisingNet
+
+from gridrun.executors.base import Ended, Event, Executor, Lost, Started
+from gridrun.executors.ray_tune import RayTuneExecutor, Resources
+from gridrun.executors.serial import SerialExecutor
+from gridrun.records import Provenance
+from gridrun.store import Store
+from gridrun.trial import Trial
+from gridrun.worker import Setup, run_trial
+from trainer import Runtime
+
+TIMES = {"train_seconds", "images_per_second", "peak_memory_mib", "started_at", "ended_at", "resumes"}
+
+
+@pytest.fixture(scope="module", params=["serial", "ray"])
+def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
+    made = SerialExecutor() if request.param == "serial" else RayTuneExecutor(Resources(cpus=2))
+    with made as executor:
+        yield executor
+
+
+@pytest.fixture
+def setup(tmp_path: Path, cache_dir: Path) -> Setup:
+    Store(tmp_path / "results").create()
+    return Setup(
+        results=tmp_path / "results",
+        runtime=Runtime(cache_dir=cache_dir, data_dir=tmp_path),
+        code=Provenance(commit="c" * 40),
+        stop_file=tmp_path / "stop",
+    )
+
+
+def run(executor: Executor, trials: list[Trial], setup: Setup) -> list[Event]:
+    events: list[Event] = []
+    executor.run(trials, setup, events.append)
+    return events
+
+
+def outcomes(events: list[Event]) -> dict[str, str]:
+    ended = [event for event in events if isinstance(event, Ended)]
+    assert len({event.trial.trial_id for event in ended}) == len(ended), "one Ended a trial"
+    return {event.trial.trial_id: event.outcome for event in ended}
+
+
+def numbers(row: dict[str, Any]) -> dict[str, Any]:
+    """Return what of a row must be the same however it came about."""
+    return {key: value for key, value in row.items() if key not in TIMES}
+
+
+def test_every_trial_ends_once_and_is_in_the_store(executor: Executor, setup: Setup) -> None:
+    trials = [Trial(tiny.config(lr=lr), seed) for lr in (0.1, 0.2) for seed in range(3)]
+    events = run(executor, trials, setup)
+    assert outcomes(events) == {trial.trial_id: "done" for trial in trials}
+    started = [event.trial for event in events if isinstance(event, Started)]
+    assert sorted(map(trials.index, started)) == list(range(6))
+    assert all(abs(trials.index(trial) - place) <= 1 for place, trial in enumerate(started)), "in order"
+    rows = Store(setup.results).rows()
+    assert set(rows) == {trial.trial_id for trial in trials}
+    row = rows[trials[0].trial_id]
+    assert row["commit"] == "c" * 40
+    assert row["lr"] == 0.1
+    assert (row["epochs_trained"], row["device"], row["threads"]) == (3, "cpu", 1)
+    assert not list(setup.results.glob(".work/checkpoints/*"))
+    assert not list(setup.results.glob(".work/locks/*"))
+
+
+def test_a_used_worker_gives_the_numbers_of_a_fresh_one(
+    executor: Executor, setup: Setup, tmp_path: Path
+) -> None:
+    trials = [Trial(tiny.config(model=tiny.TinyNet(dropout=0.5)), seed) for seed in range(4)]
+    run(executor, trials, setup)
+    alone = replace(setup, results=tmp_path / "alone")
+    Store(alone.results).create()
+    for trial in reversed(trials):
+        run_trial(trial, alone, lambda epoch: None)
+    here, there = Store(setup.results), Store(alone.results)
+    assert {i: numbers(row) for i, row in here.rows().items()} == {
+        i: numbers(row) for i, row in there.rows().items()
+    }
+
+
+def test_a_trial_that_raises_is_recorded_and_the_others_go_on(executor: Executor, setup: Setup) -> None:
+    bad, good = Trial(tiny.config(model=RaisingNet()), 0), Trial(tiny.config(), 0)
+    assert outcomes(run(executor, [bad, good], setup)) == {bad.trial_id: "failed", good.trial_id: "done"}
+    row = Store(setup.results).rows()[bad.trial_id]
+    assert row["error"] == "ArithmeticError: no such network"
+    assert "second line" in row["traceback"]
+    assert "Traceback" in row["traceback"]
+
+
+def test_a_diverging_trial_is_recorded_as_such(executor: Executor, setup: Setup) -> None:
+    trial = Trial(tiny.config(lr=1e20), 0)
+    assert outcomes(run(executor, [trial], setup)) == {trial.trial_id: "diverged"}
+    row = Store(setup.results).rows()[trial.trial_id]
+    assert row["test_error"] is None
+    assert row["error"].startswith("non-finite loss in epoch")
+
+
+def test_a_trial_that_another_process_trains_is_left_to_it(executor: Executor, setup: Setup) -> None:
+    mine, theirs = Trial(tiny.config(), 0), Trial(tiny.config(), 1)
+    with Store(setup.results).lock(theirs.trial_id) as held:
+        assert held
+        assert outcomes(run(executor, [theirs, mine], setup)) == {
+            theirs.trial_id: "busy",
+            mine.trial_id: "done",
+        }
+    assert set(Store(setup.results).statuses()) == {mine.trial_id}
+
+
+def test_a_trial_that_has_ended_meanwhile_is_not_run_again(executor: Executor, setup: Setup) -> None:
+    trial = Trial(tiny.config(), 0)
+    run(executor, [trial], setup)
+    before = Store(setup.results).rows()
+    assert outcomes(run(executor, [trial], setup)) == {trial.trial_id: "done"}
+    assert Store(setup.results).rows() == before
+
+
+def test_what_failed_before_is_run_again(executor: Executor, setup: Setup) -> None:
+    trial = Trial(tiny.config(model=RaisingNet()), 0)
+    run(executor, [trial], setup)
+    before = Store(setup.results).rows()[trial.trial_id]
+    run(executor, [trial], replace(setup, since="9999"))
+    assert Store(setup.results).rows()[trial.trial_id]["ended_at"] > before["ended_at"]
+
+
+def test_a_stop_saves_checkpoints_and_the_next_run_goes_on(
+    executor: Executor, setup: Setup, tmp_path: Path
+) -> None:
+    trial = Trial(tiny.config(epochs=300), 0)
+    later = Trial(tiny.config(epochs=301), 0)
+    events: list[Event] = []
+
+    def stop_when_running() -> None:
+        lock = setup.results / ".work" / "locks" / f"{trial.trial_id}.lock"
+        while not lock.exists():
+            time.sleep(0.01)
+        time.sleep(0.3)
+        setup.stop_file.touch()
+
+    stopper = threading.Thread(target=stop_when_running)
+    stopper.start()
+    executor.run([trial], setup, events.append)
+    stopper.join()
+    assert outcomes(events) == {trial.trial_id: "interrupted"}
+    assert Store(setup.results).statuses() == {}
+    assert Store(setup.results).checkpoint(trial.trial_id).exists()
+    assert outcomes(run(executor, [later], setup)).get(later.trial_id, "interrupted") == "interrupted"
+
+    setup.stop_file.unlink()
+    assert outcomes(run(executor, [trial], setup)) == {trial.trial_id: "done"}
+    alone = replace(setup, results=tmp_path / "alone")
+    Store(alone.results).create()
+    run_trial(trial, alone, lambda epoch: None)
+    resumed, straight = (Store(s.results).rows()[trial.trial_id] for s in (setup, alone))
+    assert numbers(resumed) == numbers(straight)
+    assert (resumed["resumes"], straight["resumes"]) == (1, 0)
+
+
+on_ray = pytest.mark.parametrize("executor", ["ray"], indirect=True)
+
+
+@on_ray
+def test_a_trial_whose_worker_dies_is_started_again(executor: Executor, setup: Setup, tmp_path: Path) -> None:
+    dying = Trial(tiny.config(model=DyingNet(log=str(tmp_path / "log"))), 0)
+    other = Trial(tiny.config(), 0)
+    assert outcomes(run(executor, [dying, other], setup)) == {
+        dying.trial_id: "done",
+        other.trial_id: "done",
+    }
+
+
+@on_ray
+def test_a_trial_that_kills_every_worker_is_given_up(
+    executor: Executor, setup: Setup, tmp_path: Path
+) -> None:
+    dying = Trial(tiny.config(model=DyingNet(log=str(tmp_path / "log"), deaths=99)), 0)
+    other = Trial(tiny.config(), 0)
+    events = run(executor, [dying, other], setup)
+    assert [event.trial for event in events if isinstance(event, Lost)] == [dying]
+    assert outcomes(events) == {other.trial_id: "done"}
+    assert (tmp_path / "log").read_text() == "xxx"
+
+
+@on_ray
+@pytest.mark.parametrize("token", [None, pytest.param("0" * 64, marks=pytest.mark.slow)])
+def test_nobody_joins_without_the_token(executor: Executor, setup: Setup, token: str | None) -> None:
+    run(executor, [Trial(tiny.config(), 0)], setup)
+    import ray
+
+    address = ray.get_runtime_context().gcs_address
+    join = f"import ray; ray.init(address={address!r}, log_to_driver=False); print('joined')"
+    open_door = {k: v for k, v in os.environ.items() if not k.startswith("RAY_AUTH")}
+    door = {**open_door, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token} if token else open_door
+    done = subprocess.run(
+        [sys.executable, "-c", join], env=door, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode != 0
+    assert "joined" not in done.stdout
+    done = subprocess.run(
+        [sys.executable, "-c", join], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "joined" in done.stdout, "with the token it is the same command that works"
+
+
+@on_ray
+def test_the_token_is_no_process_argument_and_no_dashboard_runs(executor: Executor, setup: Setup) -> None:
+    run(executor, [Trial(tiny.config(), 0)], setup)
+    token = os.environ["RAY_AUTH_TOKEN"]
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            assert token.encode() not in process.read_bytes()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", 8265)) != 0

@@ -1,0 +1,206 @@
+"""Sweeps through the command line, in processes of their own, killed and all."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from gridrun.store import Store
+
+ROOT = Path(__file__).parent.parent
+GRID = """
+base:
+  model: {name: resnet_preact, depth: 8, initial_channels: 8}
+  augmentation: {random_crop: {padding: 1}}
+axes:
+  - batch_size: [64, 128]
+  - schedule: [cosine, multistep]
+  - epochs: [4, 12]
+derive: {schedule.milestones: [0.5 * epochs, 0.75 * epochs]}
+seeds: 2
+"""
+NOT_COMPARED = {
+    *("train_seconds", "images_per_second", "peak_memory_mib", "started_at", "ended_at"),
+    *("resumes", "commit", "dirty"),
+}
+
+
+@pytest.fixture
+def grid(tmp_path: Path) -> Path:
+    path = tmp_path / "grid.yaml"
+    path.write_text(GRID)
+    return path
+
+
+def start(*arguments: object, cache_dir: Path, log: Path | None = None) -> subprocess.Popen[str]:
+    """Start `gridrun` in a process group of its own; what it says goes to pipes, or stderr to `log`."""
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "cli.py"), *map(str, arguments)],
+        env={**os.environ, "GRIDRUN_CACHE": str(cache_dir)},
+        stdout=subprocess.PIPE,
+        stderr=log.open("w") if log else subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def run(*arguments: object, cache_dir: Path) -> subprocess.CompletedProcess[str]:
+    """Run `gridrun` to its end."""
+    process = start(*arguments, cache_dir=cache_dir)
+    out, err = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def rows(results: Path) -> list[dict[str, Any]]:
+    """Return what must be equal however the trials came to their ends."""
+    table = pd.read_parquet(results / "trials.parquet").sort_values("trial_id")
+    table = table.drop(columns=list(NOT_COMPARED)).map(str)
+    return table.to_dict("records")  # type: ignore[return-value]
+
+
+def epochs(results: Path) -> list[dict[str, Any]]:
+    table = pd.read_parquet(results / "epochs.parquet").sort_values(["trial_id", "epoch"])
+    return table.drop(columns="train_seconds").map(str).to_dict("records")  # type: ignore[return-value]
+
+
+def test_a_sweep_killed_at_random_moments_ends_as_if_nothing_had_been(
+    grid: Path, tmp_path: Path, cache_dir: Path
+) -> None:
+    whole = run("launch", grid, "--results", tmp_path / "whole", "--executor", "serial", cache_dir=cache_dir)
+    assert whole.returncode == 0, whole.stderr
+
+    rng = random.Random(os.environ.get("GRIDRUN_TEST_SEED", "1"))
+    killed = tmp_path / "killed"
+    lines: list[str] = []
+    kills = 0
+    while True:
+        log = tmp_path / f"log{kills}"
+        process = start(
+            *("launch", grid, "--results", killed, "--checkpoint-seconds", "0.2"),
+            cache_dir=cache_dir,
+            log=log,
+        )
+        die_at: float | None = None
+        while process.poll() is None:
+            if kills < 3 and die_at is None and "started" in log.read_text():
+                die_at = time.monotonic() + rng.uniform(2, 7)  # workers need a few seconds to import torch
+            if die_at and time.monotonic() > die_at:
+                os.killpg(process.pid, signal.SIGKILL)
+                kills += 1
+                break
+            for name in ("trials", "epochs"):
+                if (killed / f"{name}.parquet").exists():
+                    pd.read_parquet(killed / f"{name}.parquet")
+            time.sleep(0.02)
+        process.communicate()
+        lines += log.read_text().splitlines()
+        if process.returncode != -signal.SIGKILL:
+            break
+    assert process.returncode == 0, lines
+    assert kills >= 1
+    assert rows(killed) == rows(tmp_path / "whole")
+    assert epochs(killed) == epochs(tmp_path / "whole")
+    ends = Counter(line for line in lines if line.startswith("done "))
+    assert set(ends.values()) == {1}, "a trial ran to its end twice"
+    work = [path for path in (killed / ".work").rglob("*") if path.is_file() and path.name != "README"]
+    assert not [path for path in work if path.parent.name != "launches"]
+
+
+def test_a_finished_grid_starts_nothing_and_more_seeds_train_only_those(
+    grid: Path, tmp_path: Path, cache_dir: Path
+) -> None:
+    sweep = ("launch", grid, "--results", tmp_path / "results", "--executor", "serial")
+    assert run(*sweep, "--set", "epochs=2", cache_dir=cache_dir).returncode == 2  # rows fall together
+    grid.write_text(GRID.replace("[4, 12]", "[4, 5]"))
+    assert run(*sweep, cache_dir=cache_dir).returncode == 0
+    before = (tmp_path / "results" / "trials.parquet").read_bytes()
+    started = time.monotonic()
+    again = run("launch", grid, "--results", tmp_path / "results", cache_dir=cache_dir)
+    assert time.monotonic() - started < 3 * 2  # 3 s, and as much again for a busy machine
+    assert again.returncode == 0
+    assert "Nothing to do: 16 done." in again.stderr
+    assert (tmp_path / "results" / "trials.parquet").read_bytes() == before
+    more = run(*sweep, "--seeds", "3", cache_dir=cache_dir)
+    trained = re.findall(r"^started .* seed (\d+)$", more.stderr, re.MULTILINE)
+    assert trained == ["2"] * 8
+
+
+@pytest.mark.parametrize("executor", ["serial", "ray"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_saves_what_runs_and_exits_130(
+    executor: str, number: signal.Signals, grid: Path, tmp_path: Path, cache_dir: Path
+) -> None:
+    grid.write_text(GRID.replace("[4, 12]", "[400, 500]"))
+    results = tmp_path / "results"
+    process = start("launch", grid, "--results", results, "--executor", executor, cache_dir=cache_dir)
+    deadline = time.monotonic() + 90
+    while not list(results.glob(".work/locks/*.lock")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    time.sleep(2)
+    os.killpg(process.pid, number)  # as a terminal does: to the whole group
+    stopped = time.monotonic()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert time.monotonic() - stopped < 20
+    assert "Interrupted; the same command goes on." in err
+    assert list(results.glob(".work/checkpoints/*.pt"))
+    assert Store(results).statuses() == {}
+    assert not list(results.glob(".work/locks/*"))
+
+
+def test_two_launches_at_once_share_the_work(grid: Path, tmp_path: Path, cache_dir: Path) -> None:
+    sweep = ("launch", grid, "--results", tmp_path / "results", "--executor", "serial")
+    both = [start(*sweep, cache_dir=cache_dir) for _ in range(2)]
+    logs = [process.communicate(timeout=300)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], logs
+    table = pd.read_parquet(tmp_path / "results" / "trials.parquet")
+    assert len(table) == 16
+    assert table["trial_id"].is_unique
+    trained = [set(re.findall(r"^done (\w+)$", log, re.MULTILINE)) for log in logs]
+    assert trained[0] | trained[1] == set(table["trial_id"])
+    assert all(trained), "each did some"
+
+
+def test_ray_leaves_nothing_behind(grid: Path, tmp_path: Path, cache_dir: Path) -> None:
+    grid.write_text(GRID.replace("[4, 12]", "[1]").replace("0.75", "0.8"))
+    with tempfile.TemporaryDirectory(prefix="gr") as temp:
+        done = subprocess.run(
+            [
+                sys.executable,
+                ROOT / "cli.py",
+                "launch",
+                grid,
+                "--results",
+                tmp_path / "results",
+                "--cpus",
+                "1",
+            ],
+            env={**os.environ, "GRIDRUN_CACHE": str(cache_dir), "TMPDIR": temp, "HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+        )
+        assert done.returncode == 0, done.stderr
+        assert [path for path in Path(temp).rglob("*") if path.is_file()] == []
+    assert {path.name for path in tmp_path.iterdir()} <= {"grid.yaml", "results", ".cache"}
+    assert {path.name for path in (tmp_path / "results").iterdir()} == {
+        "trials.parquet",
+        "epochs.parquet",
+        ".work",
+    }
+    assert done.stdout.startswith("### grid"), "nothing but the table on stdout"

@@ -1,0 +1,459 @@
+"""The training loop: it learns, repeats itself bit for bit, and resumes as if nothing had happened."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from tiny import TinyImages, TinyNet, figures
+
+from trainer import Runtime, TrainConfig, checkpoint, loop, seeds
+from trainer.augmentations.horizontal_flip import HorizontalFlip
+from trainer.augmentations.random_crop import RandomCrop
+from trainer.data import load
+from trainer.loop import Interrupted, evaluate, train
+from trainer.metrics import Epoch, Result
+from trainer.optimizers.sgd import SGD
+from trainer.pipeline import Pipeline, to_device
+from trainer.schedules.constant import Constant
+from trainer.schedules.multistep import Multistep
+from trainer.warmups.linear import Linear
+
+TESTS = Path(__file__).parent
+NUM_STEPS = 9  # of `tiny.config()`: 3 epochs of 3
+
+CONFIGS: dict[str, TrainConfig] = {
+    "cosine after warm-up": tiny.config(warmup=Linear(epochs=1.5)),
+    "multistep": tiny.config(schedule=Multistep(milestones=(1.0, 2.0))),
+    "augmented": tiny.config(augmentation=(RandomCrop(padding=1), HorizontalFlip())),
+    "mixed bf16": tiny.config(precision="mixed_bf16"),
+    "mixed fp16": tiny.config(precision="mixed_fp16"),
+    "dropout": tiny.config(model=TinyNet(dropout=0.5)),
+    "plain sgd": tiny.config(optimizer=SGD(momentum=0, nesterov=False)),
+}
+
+
+@pytest.fixture
+def runtime(cache_dir, tmp_path) -> Runtime:
+    """Return a placement on CPU with a checkpoint file, never saved unless asked for."""
+    return Runtime(cache_dir=cache_dir, checkpoint=tmp_path / "trial.ckpt", checkpoint_seconds=math.inf)
+
+
+def from_step(step: int) -> Callable[[], bool]:
+    """Return a `should_stop` that says yes before the step counted so from the first it is asked at."""
+    asked = itertools.count()
+    return lambda: next(asked) >= step
+
+
+def interrupt(config: TrainConfig, runtime: Runtime, step: int, seed: int = 0) -> list[Epoch]:
+    """Train to just before `step`, counted from where the run begins; return what was reported."""
+    reported: list[Epoch] = []
+    with pytest.raises(Interrupted):
+        train(
+            config,
+            seed=seed,
+            report=reported.append,
+            runtime=dataclasses.replace(runtime, should_stop=from_step(step)),
+        )
+    return reported
+
+
+# --- learning ----------------------------------------------------------------------------------
+
+
+def test_overfits_one_batch(cache_dir):
+    config = tiny.config(epochs=60, batch_size=26, schedule=Constant(), weight_decay=0.0)
+    result = train(config, seed=0, runtime=Runtime(cache_dir=cache_dir))
+    first, last = result.epochs[0], result.epochs[-1]
+    assert first.train_loss > 0.5
+    assert last.train_loss < 0.01
+    assert last.train_error == 0
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "mixed_bf16", "mixed_fp16"])
+def test_learns_digits_in_every_precision(precision, cache_dir):
+    config = TrainConfig(model=TinyNet(), epochs=3, batch_size=103, init="fan_in", precision=precision)
+    result = train(config, seed=0, runtime=Runtime(cache_dir=cache_dir))
+    assert result.status == "done"
+    assert result.epochs[-1].test_error < 0.1
+
+
+def test_what_a_result_says(cache_dir):
+    reported: list[Epoch] = []
+    config = tiny.config()
+    result = train(config, seed=0, report=reported.append, runtime=Runtime(cache_dir=cache_dir))
+    assert result.status == "done"
+    assert list(result.epochs) == reported
+    assert [epoch.epoch for epoch in reported] == [1, 2, 3]
+    assert [epoch.lr for epoch in reported] == [config.lr_at(step) for step in (2, 5, 8)]
+    assert all(epoch.train_error * 24 == pytest.approx(round(epoch.train_error * 24)) for epoch in reported)
+    assert all(epoch.test_error * 10 == pytest.approx(round(epoch.test_error * 10)) for epoch in reported)
+    assert all(epoch.train_seconds > 0 for epoch in reported)
+    assert result.num_params == 8 * 2 * 9 + 2 * 8 + 8 * 36 * 3 + 3
+    assert result.images_per_epoch == 24  # of 26: the incomplete batch is dropped
+    assert result.train_seconds == pytest.approx(sum(epoch.train_seconds for epoch in reported))
+    assert result.images_per_second == pytest.approx(72 / result.train_seconds)
+    assert result.best in reported
+    assert result.best.test_error == min(epoch.test_error for epoch in reported)
+    assert (result.resumes, result.notes) == (0, ())
+
+
+def test_an_epoch_sees_each_image_once_in_a_new_order(cache_dir, monkeypatch):
+    seen: list[torch.Tensor] = []
+    augment = Pipeline.augment
+
+    def watched(self: Pipeline, pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        seen.append(pixels)
+        return augment(self, pixels, generator)
+
+    monkeypatch.setattr(Pipeline, "augment", watched)
+    train(tiny.config(batch_size=13, epochs=2), seed=0, runtime=Runtime(cache_dir=cache_dir))
+    every = {
+        image.numpy().tobytes() for image in torch.from_numpy(TinyImages().decode(Path(), Path()).train_x)
+    }
+    orders = [[image.numpy().tobytes() for batch in part for image in batch] for part in (seen[:2], seen[2:])]
+    assert all(sorted(order) == sorted(every) for order in orders)
+    assert orders[0] != orders[1]
+
+
+def test_every_step_has_its_own_learning_rate(cache_dir):
+    used: list[float] = []
+
+    class Watched(SGD):
+        def build(self, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
+            optimizer = SGD().build(groups, lr)
+            optimizer.register_step_pre_hook(lambda *_: used.append(optimizer.param_groups[0]["lr"]))
+            return optimizer
+
+    config = tiny.config(optimizer=Watched(), warmup=Linear(epochs=1))
+    train(config, seed=0, runtime=Runtime(cache_dir=cache_dir))
+    assert used == [config.lr_at(step) for step in range(NUM_STEPS)]
+
+
+def test_evaluation_is_a_mean_over_images_however_they_are_batched(cache_dir, monkeypatch):
+    images = load(TinyImages(), Path(), cache_dir)
+    _, split = to_device(images, torch.device("cpu"))
+    pipeline = Pipeline(TinyImages.spec, (), torch.device("cpu"))
+    torch.manual_seed(0)
+    model = TinyNet(dropout=0.5).build(TinyImages.spec).eval()
+    with torch.no_grad():
+        logits = model(pipeline.normalise(split.x))
+    loss = -logits.log_softmax(1)[torch.arange(10), split.y].mean().item()
+    error = sum(int(row.argmax()) != int(y) for row, y in zip(logits, split.y, strict=True)) / 10
+    for size in (1000, 4, 1):
+        monkeypatch.setattr(loop, "EVAL_BATCH_SIZE", size)
+        model.train()
+        assert evaluate(model, split, pipeline, torch.no_grad) == (pytest.approx(loss), pytest.approx(error))
+
+
+# --- the same numbers again --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_a_seed_decides_everything(config, cache_dir):
+    runtime = Runtime(cache_dir=cache_dir)
+    first = figures(train(config, seed=0, runtime=runtime))
+    torch.manual_seed(5)
+    assert figures(train(config, seed=0, runtime=runtime)) == first
+    assert figures(train(config, seed=1, runtime=runtime)) != first
+
+
+def test_what_a_process_did_before_changes_nothing(cache_dir):
+    """Digits in batches that torch would share out over threads."""
+    config = TrainConfig(model=TinyNet(channels=16), epochs=1, batch_size=480)
+    runtime = Runtime(cache_dir=cache_dir)
+    code = f"""
+import json, sys
+from pathlib import Path
+sys.path[:0] = {[str(TESTS.parent), str(TESTS)]!r}
+from tiny import TinyNet, figures
+from trainer import Runtime, TrainConfig, train
+config = TrainConfig(model=TinyNet(channels=16), epochs=1, batch_size=480)
+json.dump(figures(train(config, seed=3, runtime=Runtime(cache_dir=Path({str(cache_dir)!r})))), sys.stdout)
+"""
+    fresh = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    train(tiny.config(precision="mixed_bf16"), seed=0, runtime=dataclasses.replace(runtime, threads=4))
+    torch.set_default_dtype(torch.float64)
+    assert torch.get_num_threads() == 4
+    assert figures(train(config, seed=3, runtime=runtime)) == json.loads(fresh.stdout)
+    assert torch.get_num_threads() == 1
+
+
+def test_random_streams_are_apart_and_stay_as_they_are():
+    streams = [
+        seeds.stream(seed, *names) for seed in (0, 1) for names in (("init",), ("order", 0), ("order", 1))
+    ]
+    assert len(set(streams)) == 6
+    assert all(0 <= stream < 2**63 for stream in streams)
+    assert seeds.stream(0, "init") == 1519069808562059438  # another number here means a new `trainer.VERSION`
+
+
+# --- interruptions -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", range(NUM_STEPS))
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_interrupted_at_any_step_a_trial_ends_the_same(config, step, runtime):
+    whole = train(config, seed=0, runtime=dataclasses.replace(runtime, checkpoint=None))
+    before = interrupt(config, runtime, step)
+    assert checkpoint.load(runtime.checkpoint)["step"] == step
+    after: list[Epoch] = []
+    resumed = train(config, seed=0, report=after.append, runtime=runtime)
+    assert figures(resumed) == figures(whole)
+    assert (resumed.resumes, resumed.notes) == (1, ())
+    assert [epoch.epoch for epoch in before] == [1, 2, 3][: step // 3]
+    assert [*before, *after] == list(resumed.epochs)  # each reported once
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_the_last_weights_are_the_same_too(config, runtime, tmp_path):
+    """The checkpoint before the last step, with everything in it."""
+    whole = dataclasses.replace(runtime, checkpoint=tmp_path / "whole.ckpt")
+    interrupt(config, whole, NUM_STEPS - 1)
+    interrupt(config, runtime, 4)
+    interrupt(config, runtime, NUM_STEPS - 1 - 4)
+    expected, found = checkpoint.load(whole.checkpoint), checkpoint.load(runtime.checkpoint)
+    for kind in ("model", "optimizer", "scaler"):
+        assert leaves(found[kind]) == leaves(expected[kind])
+    for kind in ("totals", "generator", "rng"):
+        assert torch.equal(found[kind], expected[kind])
+
+
+def leaves(state: Any) -> Any:
+    """Return a state dict with its tensors as bytes, to be compared with ==."""
+    if isinstance(state, torch.Tensor):
+        return (state.dtype, tuple(state.shape), state.contiguous().numpy().tobytes())
+    if isinstance(state, dict):
+        return {key: leaves(value) for key, value in state.items()}
+    return [leaves(value) for value in state] if isinstance(state, list) else state
+
+
+def test_interrupted_again_and_again(runtime):
+    config = CONFIGS["augmented"]
+    whole = train(config, seed=0, runtime=dataclasses.replace(runtime, checkpoint=None))
+    for _ in range(NUM_STEPS - 1):
+        interrupt(config, runtime, 1)  # one step each time
+    resumed = train(config, seed=0, runtime=runtime)
+    assert figures(resumed) == figures(whole)
+    assert resumed.resumes == NUM_STEPS - 1
+
+
+def test_a_checkpoint_at_every_step_changes_nothing(runtime, monkeypatch):
+    config, saved = CONFIGS["augmented"], []
+    save = checkpoint.save
+
+    def watched(path: Path, state: dict[str, Any]) -> None:
+        saved.append(state["step"])
+        save(path, state)
+
+    monkeypatch.setattr(checkpoint, "save", watched)
+    eager = dataclasses.replace(runtime, checkpoint_seconds=0)
+    result = train(config, seed=0, runtime=eager)
+    assert saved == list(range(NUM_STEPS))
+    assert figures(result) == figures(
+        train(config, seed=0, runtime=dataclasses.replace(runtime, checkpoint=None))
+    )
+
+
+def test_a_finished_trial_asked_for_again_ends_the_same(runtime):
+    eager = dataclasses.replace(runtime, checkpoint_seconds=0)
+    first = train(tiny.config(), seed=0, runtime=eager)
+    assert figures(train(tiny.config(), seed=0, runtime=eager)) == figures(first)
+
+
+def test_the_time_before_an_interruption_counts(runtime):
+    interrupt(tiny.config(), runtime, 2)
+    before = checkpoint.load(runtime.checkpoint)["epoch_seconds"]
+    assert before > 0
+    assert train(tiny.config(), seed=0, runtime=runtime).epochs[0].train_seconds > before
+
+
+def test_without_a_checkpoint_a_trial_can_still_be_stopped(runtime):
+    nowhere = dataclasses.replace(runtime, checkpoint=None)
+    interrupt(tiny.config(), nowhere, 4)
+    assert train(tiny.config(), seed=0, runtime=nowhere).resumes == 0
+
+
+# --- checkpoints that cannot be used -----------------------------------------------------------
+
+
+def another_seed(runtime: Runtime) -> None:
+    runtime.checkpoint.unlink()
+    interrupt(tiny.config(), runtime, 4, seed=1)
+
+
+def another_config(runtime: Runtime) -> None:
+    runtime.checkpoint.unlink()
+    interrupt(tiny.config(lr=0.2), runtime, 4)
+
+
+def truncated(runtime: Runtime) -> None:
+    content = runtime.checkpoint.read_bytes()
+    runtime.checkpoint.write_bytes(content[: len(content) // 2])
+
+
+def emptied(runtime: Runtime) -> None:
+    runtime.checkpoint.write_bytes(b"")
+
+
+def flipped(runtime: Runtime) -> None:
+    content = bytearray(runtime.checkpoint.read_bytes())
+    content[len(content) // 2] ^= 1
+    runtime.checkpoint.write_bytes(content)
+
+
+def incomplete(runtime: Runtime) -> None:
+    state = checkpoint.load(runtime.checkpoint)
+    del state["scaler"]
+    checkpoint.save(runtime.checkpoint, state)
+
+
+def misshapen(runtime: Runtime) -> None:
+    state = checkpoint.load(runtime.checkpoint)
+    state["model"]["5.weight"] = torch.zeros(2, 2)
+    checkpoint.save(runtime.checkpoint, state)
+
+
+def older_version(runtime: Runtime) -> None:
+    state = checkpoint.load(runtime.checkpoint)
+    state["trial"]["version"] -= 1
+    checkpoint.save(runtime.checkpoint, state)
+
+
+class Trap:
+    """Raises when it is unpickled, where no test could miss it."""
+
+    def __reduce__(self) -> Any:
+        return sys.exit, ("the checkpoint was unpickled",)
+
+
+def malicious(runtime: Runtime) -> None:
+    checkpoint.save(runtime.checkpoint, checkpoint.load(runtime.checkpoint) | {"notes": [Trap()]})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "note"),
+    [
+        (another_seed, "checkpoint is another trial's"),
+        (another_config, "checkpoint is another trial's"),
+        (older_version, "checkpoint is another trial's"),
+        (truncated, "checkpoint trial.ckpt is damaged"),
+        (emptied, "checkpoint trial.ckpt is damaged"),
+        (flipped, "checkpoint trial.ckpt is damaged"),
+        (malicious, "checkpoint trial.ckpt cannot be loaded safely"),
+        (incomplete, "checkpoint does not fit: 'scaler'"),
+        (misshapen, "checkpoint does not fit: Error(s) in loading state_dict"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_an_unusable_checkpoint_means_a_new_start(spoil, note, runtime):
+    config = tiny.config()
+    whole = train(config, seed=0, runtime=dataclasses.replace(runtime, checkpoint=None))
+    interrupt(config, runtime, 5)
+    spoil(runtime)
+    reported: list[Epoch] = []
+    result = train(config, seed=0, report=reported.append, runtime=runtime)
+    assert figures(result) == figures(whole)
+    assert list(result.epochs) == reported
+    assert result.resumes == 0
+    assert len(result.notes) == 1
+    assert result.notes[0].startswith(f"started again: {note}")
+
+
+def test_the_note_outlives_another_interruption(runtime):
+    interrupt(tiny.config(), runtime, 5)
+    truncated(runtime)
+    interrupt(tiny.config(), runtime, 5)
+    result = train(tiny.config(), seed=0, runtime=runtime)
+    assert result.resumes == 1
+    assert result.notes == ("started again: checkpoint trial.ckpt is damaged",)
+
+
+# --- divergence --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", ["fp32", "mixed_bf16", "mixed_fp16"])
+@pytest.mark.parametrize("lr", [1e10, 1e38])
+def test_a_loss_that_is_not_finite_ends_the_trial(precision, lr, cache_dir):
+    reported: list[Epoch] = []
+    config = tiny.config(lr=lr, precision=precision, schedule=Constant())
+    result = train(config, seed=0, report=reported.append, runtime=Runtime(cache_dir=cache_dir))
+    assert result.status == "diverged"
+    assert list(result.epochs) == reported
+    *before, last = reported
+    assert (last.test_loss, last.test_error) == (None, None)
+    assert (last.train_loss is None) == (last.train_error is None)
+    assert last.train_loss is None or lr < 1e38  # at 1e38 the very next loss overflows
+    assert all(epoch.train_loss is not None and epoch.test_loss is not None for epoch in before)
+    json.dumps(figures(result), allow_nan=False)
+
+
+def test_a_diverged_epoch_is_never_the_best():
+    def epoch(number: int, test_error: float | None) -> Epoch:
+        return Epoch(epoch=number, lr=0.1, train_loss=1.0, train_error=0.5, test_loss=None,
+                     test_error=test_error, train_seconds=2.0)  # fmt: skip
+
+    def result(*epochs: Epoch) -> Result:
+        return Result(status="diverged", epochs=epochs, num_params=1, images_per_epoch=30,
+                      peak_memory_mib=None, resumes=0)  # fmt: skip
+
+    several = result(epoch(1, 0.5), epoch(2, 0.25), epoch(3, 0.25), epoch(4, None))
+    assert several.best.epoch == 2
+    assert several.train_seconds == 8.0
+    assert several.images_per_second == 15.0
+    assert result(epoch(1, None)).best is None
+
+
+# --- on a GPU ----------------------------------------------------------------------------------
+
+AUGMENTED = (RandomCrop(padding=1), HorizontalFlip())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("device", ["cuda", "cuda:0"])
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "mixed_bf16", "mixed_fp16"])
+def test_gpu_learns_digits_in_every_precision(precision, device, cache_dir):
+    config = TrainConfig(model=TinyNet(), epochs=3, batch_size=103, init="fan_in", precision=precision)
+    result = train(config, seed=0, runtime=Runtime(cache_dir=cache_dir, device=device))
+    assert result.status == "done"
+    assert result.epochs[-1].test_error < 0.1
+    assert result.peak_memory_mib > 0
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("step", [0, 4, 6, 8])
+@pytest.mark.parametrize("precision", ["fp32", "mixed_fp16"])
+def test_gpu_resumes_where_it_stopped(precision, step, runtime):
+    """cuDNN may add up in another order, so the numbers agree but for rounding."""
+    config = tiny.config(precision=precision, augmentation=AUGMENTED, model=TinyNet(dropout=0.5))
+    on_gpu = dataclasses.replace(runtime, device="cuda")
+    whole = train(config, seed=0, runtime=dataclasses.replace(on_gpu, checkpoint=None))
+    interrupt(config, on_gpu, step)
+    state = checkpoint.load(on_gpu.checkpoint)
+    assert state["step"] == step
+    assert state["cuda_rng"] is not None
+    assert bool(state["scaler"]) == (precision == "mixed_fp16")
+    resumed = train(config, seed=0, runtime=on_gpu)
+    assert (resumed.resumes, resumed.notes) == (1, ())
+    for found, expected in zip(resumed.epochs, whole.epochs, strict=True):
+        assert found.lr == expected.lr
+        assert found.train_loss == pytest.approx(expected.train_loss, rel=0.05)
+
+
+@pytest.mark.gpu
+def test_gpu_a_move_from_the_cpu_is_noted(runtime):
+    config = tiny.config(augmentation=AUGMENTED)
+    interrupt(config, runtime, 4)
+    result = train(config, seed=0, runtime=dataclasses.replace(runtime, device="cuda"))
+    assert result.status == "done"
+    assert result.notes == ("moved from cpu to cuda at step 4",)

@@ -1,0 +1,73 @@
+"""Densely connected networks for small images (Huang et al., arXiv:1608.06993)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trainer.models import ModelOptions, models
+from trainer.models._residual import (
+    BlockType,
+    check_depth,
+    check_image_size,
+    check_positive,
+    dropout_suffix,
+)
+from trainer.schema import check
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from trainer.datasets import DataSpec
+
+
+@models.register("densenet")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DenseNetOptions(ModelOptions):
+    """Three dense blocks; bottleneck layers and a compression of 0.5 make it the paper's DenseNet-BC.
+
+    Differs from the paper in the stem of the plain DenseNet: 2 growth rates wide, not 16 channels, as
+    in github.com/hysts/pytorch_image_classification.
+    """
+
+    depth: int = 100
+    """Layers: 3n + 4 with basic layers, 6n + 4 with bottleneck layers."""
+    block_type: BlockType = "basic"
+    growth_rate: int = 12
+    """Channels each layer adds."""
+    compression_rate: float = 1.0
+    """Channels kept by the transition between two blocks, a fraction."""
+    dropout: float = 0.0
+    """Probability after each conv but the first; 0.2 in the paper where images are not augmented."""
+
+    def __post_init__(self) -> None:
+        check_depth(self.depth, 3 if self.block_type == "basic" else 6, 4, self.block_type)
+        check_positive(self, "growth_rate")
+        check(
+            0 < self.compression_rate <= 1,
+            "compression_rate",
+            f"must be > 0 and <= 1, got {self.compression_rate}",
+        )
+        check(0 <= self.dropout < 1, "dropout", f"must be >= 0 and < 1, got {self.dropout}")
+
+    @property
+    def label(self) -> str:
+        variant = ("B" if self.block_type == "bottleneck" else "") + (
+            "C" if self.compression_rate < 1 else ""
+        )
+        size = f"{variant}-{self.depth}" if variant else f"{self.depth}"
+        compression = "" if self.compression_rate in (0.5, 1) else f", compression={self.compression_rate:g}"
+        suffix = dropout_suffix(self.dropout, published=0.2)
+        return f"DenseNet-{size} (k={self.growth_rate}{compression}){suffix}"
+
+    @property
+    def layers_per_block(self) -> int:
+        return (self.depth - 4) // (3 if self.block_type == "basic" else 6)
+
+    def check(self, data: DataSpec) -> None:
+        check_image_size(data, 4, self.label)  # two transitions halve it
+
+    def build(self, data: DataSpec) -> nn.Module:
+        from trainer.models.densenet.network import DenseNet
+
+        return DenseNet(self, data)

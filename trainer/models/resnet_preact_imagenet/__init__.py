@@ -1,0 +1,69 @@
+"""Pre-activation residual networks for ImageNet (He et al., arXiv:1603.05027)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trainer.models import ModelOptions, models
+from trainer.models._residual import (
+    EXPANSION,
+    IMAGENET_BLOCKS,
+    BlockType,
+    check_image_size,
+    check_imagenet_depth,
+)
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from trainer.datasets import DataSpec
+
+
+STEM_CHANNELS = 64
+
+
+@models.register("resnet_preact_imagenet")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResNetPreactImageNetOptions(ModelOptions):
+    """The blocks of `resnet_preact` behind a 7x7 stem, in four stages; bottleneck from depth 50 on.
+
+    The BN-ReLU after the stem's conv is the first block's own, and so stands behind the max-pool.
+    """
+
+    depth: int = 18
+    remove_first_relu: bool = False
+    """As in `resnet_preact`."""
+    add_last_bn: bool = False
+    """As in `resnet_preact`."""
+    preact_stage: tuple[bool, bool, bool, bool] = (True, True, True, True)
+    """As in `resnet_preact`, of four stages."""
+
+    def __post_init__(self) -> None:
+        check_imagenet_depth(self.depth)
+
+    @property
+    def label(self) -> str:
+        return f"ResNet-preact-{self.depth}"
+
+    @property
+    def block_type(self) -> BlockType:
+        return "basic" if self.depth < 50 else "bottleneck"
+
+    @property
+    def blocks_per_stage(self) -> tuple[int, int, int, int]:
+        return IMAGENET_BLOCKS[self.depth]
+
+    @property
+    def stage_channels(self) -> tuple[int, ...]:
+        """Output channels of each stage."""
+        expansion = EXPANSION if self.block_type == "bottleneck" else 1
+        return tuple(STEM_CHANNELS * expansion * widening for widening in (1, 2, 4, 8))
+
+    def check(self, data: DataSpec) -> None:
+        check_image_size(data, 64, self.label)
+
+    def build(self, data: DataSpec) -> nn.Module:
+        from trainer.models.resnet_preact_imagenet.network import ResNetPreactImageNet
+
+        return ResNetPreactImageNet(self, data)

@@ -1,0 +1,51 @@
+"""Pre-activation residual networks with squeeze-and-excitation (Hu et al., arXiv:1709.01507)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from trainer.models import models
+from trainer.models._residual import check_positive
+from trainer.models.resnet_preact import ResNetPreactOptions
+from trainer.schema import check
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from trainer.datasets import DataSpec
+
+
+@models.register("se_resnet_preact")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SEResNetPreactOptions(ResNetPreactOptions):
+    """ResNet-preact whose residual branches end in a gate on each channel.
+
+    The published results at github.com/hysts/pytorch_image_classification set `remove_first_relu`,
+    `add_last_bn` and `preact_stage: [true, false, false]`.
+    """
+
+    family: ClassVar[str] = "SE-ResNet-preact"
+
+    reduction: int = 16
+    """Channels over those inside the gate."""
+
+    def __post_init__(self) -> None:
+        super(SEResNetPreactOptions, self).__post_init__()  # noqa: UP008 (slots make a new class)
+        check_positive(self, "reduction")
+        narrowest = min(self.stage_channels)
+        check(
+            narrowest % self.reduction == 0,
+            "reduction",
+            f"must divide the first stage's {narrowest} channels, got {self.reduction}",
+        )
+
+    @property
+    def label(self) -> str:
+        label = super(SEResNetPreactOptions, self).label  # noqa: UP008 (slots make a new class)
+        return label if self.reduction == 16 else f"{label}, reduction {self.reduction}"
+
+    def build(self, data: DataSpec) -> nn.Module:
+        from trainer.models.se_resnet_preact.network import SEResNetPreact
+
+        return SEResNetPreact(self, data)

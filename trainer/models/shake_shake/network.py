@@ -1,0 +1,121 @@
+"""The network of `trainer.models.shake_shake`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trainer.models._layers import conv1x1, conv3x3, rescale
+
+if TYPE_CHECKING:
+    from trainer.datasets import DataSpec
+    from trainer.models.shake_shake import ShakeShakeOptions
+
+
+STEM_CHANNELS = 16
+
+
+class Shake(nn.Module):
+    """Mix two branches by weights that add up to 1, and their gradients by others."""
+
+    def __init__(self, options: ShakeShakeOptions) -> None:
+        super().__init__()
+        self.shake_forward = options.shake_forward
+        self.shake_backward = options.shake_backward
+        self.shake_image = options.shake_image
+        self.normalised = options.shake_weights == "normalised"
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:  # two of (N, C, H, W) -> one
+        if not self.training:
+            return (a + b) / 2
+        alpha = self.weights(a, self.shake_forward)
+        beta = self.weights(a, self.shake_backward)
+        return rescale(a, alpha, beta) + rescale(b, 1 - alpha, 1 - beta)
+
+    def weights(self, like: Tensor, random: bool) -> Tensor:
+        """Return the first branch's weights, (N, 1, 1, 1) or one for all."""
+        shape = (len(like) if self.shake_image else 1, 1, 1, 1)
+        if not random:
+            return torch.full(shape, 0.5, device=like.device)
+        if not self.normalised:
+            return torch.rand(shape, device=like.device)
+        first, second = 1 - torch.rand(2, *shape, device=like.device)  # never 0, so their sum is not
+        return first / (first + second)
+
+
+class HalvesShortcut(nn.Module):
+    """Two 1x1 convs side by side, the second looking one pixel down and right, and BN."""
+
+    def __init__(self, c_in: int, c_out: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.here = conv1x1(c_in, c_out // 2)
+        self.beside = conv1x1(c_in, c_out // 2)
+        self.norm = nn.BatchNorm2d(c_out)
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, c_in, H, W) -> (N, c_out, H/stride, W/stride)
+        shifted = F.pad(x[:, :, 1:, 1:], (0, 1, 0, 1))
+        halves = [
+            self.here(x[:, :, :: self.stride, :: self.stride]),
+            self.beside(shifted[:, :, :: self.stride, :: self.stride]),
+        ]
+        out: Tensor = self.norm(torch.cat(halves, 1))
+        return out
+
+
+class ShakeBlock(nn.Module):
+    """Two branches of ReLU-conv-BN-ReLU-conv-BN and a shortcut.
+
+    A shortcut with convs sees the input after the ReLU, as in the author's code.
+    """
+
+    def __init__(self, c_in: int, c_out: int, stride: int, options: ShakeShakeOptions) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList([branch(c_in, c_out, stride) for _ in range(2)])
+        self.shake = Shake(options)
+        self.shortcut = None if c_in == c_out and stride == 1 else HalvesShortcut(c_in, c_out, stride)
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, c_in, H, W) -> (N, c_out, H/stride, W/stride)
+        y = F.relu(x)
+        shortcut: Tensor = self.shortcut(y) if self.shortcut else x
+        residual: Tensor = self.shake(self.branches[0](y), self.branches[1](y))
+        return residual + shortcut
+
+
+def branch(c_in: int, c_out: int, stride: int) -> nn.Sequential:
+    """Return one residual branch, without the ReLU that both begin with."""
+    return nn.Sequential(
+        conv3x3(c_in, c_out, stride),
+        nn.BatchNorm2d(c_out),
+        nn.ReLU(inplace=True),
+        conv3x3(c_out, c_out),
+        nn.BatchNorm2d(c_out),
+    )
+
+
+class ShakeShake(nn.Module):
+    """Stem, three stages, ReLU, global average pool, linear layer."""
+
+    def __init__(self, options: ShakeShakeOptions, data: DataSpec) -> None:
+        super().__init__()
+        c_in = STEM_CHANNELS
+        self.stem = nn.Sequential(conv3x3(data.channels, c_in), nn.BatchNorm2d(c_in))
+        self.stages = nn.Sequential()
+        for widening, stride in ((1, 1), (2, 2), (4, 2)):
+            c_out = options.initial_channels * widening
+            blocks = [ShakeBlock(c_in, c_out, stride, options)]
+            blocks += [ShakeBlock(c_out, c_out, 1, options) for _ in range(options.blocks_per_stage - 1)]
+            self.stages.append(nn.Sequential(*blocks))
+            c_in = c_out
+        self.head = nn.Linear(c_in, data.num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)  # (N, 16, H, W)
+        x = self.stages(x)  # (N, 4 initial_channels, H/4, W/4)
+        x = F.relu(x, inplace=True)
+        x = F.adaptive_avg_pool2d(x, 1).flatten(1)  # (N, 4 initial_channels)
+        logits: Tensor = self.head(x)  # (N, num_classes)
+        return logits

@@ -1,0 +1,65 @@
+"""Torchvision's own ImageNet-size classification models, by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trainer.models import ModelOptions, models
+from trainer.models._residual import check_image_size
+from trainer.registry import did_you_mean
+from trainer.schema import check
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from trainer.datasets import DataSpec
+
+
+LABELS = {
+    **{f"resnet{depth}": f"ResNet-{depth}" for depth in (18, 34, 50, 101, 152)},
+    **{f"vgg{depth}": f"VGG-{depth}" for depth in (11, 13, 16, 19)},
+    **{f"vgg{depth}_bn": f"VGG-{depth} w/ BN" for depth in (11, 13, 16, 19)},
+    **{f"densenet{depth}": f"DenseNet-{depth}" for depth in (121, 161, 169, 201)},
+    "resnext50_32x4d": "ResNeXt-50 32x4d",
+    "resnext101_32x8d": "ResNeXt-101 32x8d",
+    "wide_resnet50_2": "WRN-50-2",
+    "wide_resnet101_2": "WRN-101-2",
+}
+"""By architecture, as torchvision spells it."""
+
+
+@models.register("torchvision")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TorchvisionOptions(ModelOptions):
+    """One of torchvision's networks as it stands, untrained."""
+
+    arch: str
+    """Torchvision's name, such as `resnet50`."""
+
+    def __post_init__(self) -> None:
+        check(
+            self.arch in LABELS,
+            "arch",
+            f"unknown architecture {self.arch!r}.{did_you_mean(self.arch, LABELS)}",
+        )
+
+    @property
+    def label(self) -> str:
+        return LABELS[self.arch]
+
+    def check(self, data: DataSpec) -> None:
+        check_image_size(data, 64, self.label)
+        check(
+            data.channels == 3,
+            "",
+            f"{self.label} takes images of 3 channels, the data set's have {data.channels}",
+        )
+
+    def build(self, data: DataSpec) -> nn.Module:
+        import torchvision
+
+        network: nn.Module = torchvision.models.get_model(
+            self.arch, weights=None, num_classes=data.num_classes
+        )
+        return network

@@ -1,0 +1,44 @@
+"""Plain convolutional networks for small images, after VGG (Simonyan & Zisserman, arXiv:1409.1556)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trainer.models import ModelOptions, models
+from trainer.models._residual import check_image_size, check_positive
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from trainer.datasets import DataSpec
+
+
+@models.register("vgg")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VGGOptions(ModelOptions):
+    """The paper's 13 convs in 5 stages, each with a max-pool behind it, and one linear layer.
+
+    Differs from the paper in its single linear layer (three there) and its batch normalisation.
+    Tables call it depth 15.
+    """
+
+    initial_channels: int = 64
+    """Of the first stage; the stages have 1, 2, 4, 8 and 8 times as many."""
+    batch_norm: bool = True
+
+    def __post_init__(self) -> None:
+        check_positive(self, "initial_channels")
+
+    @property
+    def label(self) -> str:
+        norm = "w/ BN" if self.batch_norm else "w/o BN"
+        return f"VGG-like (depth 15, {norm}, channel {self.initial_channels})"
+
+    def check(self, data: DataSpec) -> None:
+        check_image_size(data, 32, self.label)
+
+    def build(self, data: DataSpec) -> nn.Module:
+        from trainer.models.vgg.network import VGG
+
+        return VGG(self, data)

@@ -1,0 +1,45 @@
+"""Wide residual networks (Zagoruyko & Komodakis, arXiv:1605.07146)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trainer.models import ModelOptions, models
+from trainer.models._residual import check_depth, check_positive, dropout_suffix
+from trainer.schema import check
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from trainer.datasets import DataSpec
+
+
+@models.register("wrn")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WRNOptions(ModelOptions):
+    """Pre-activation basic blocks at `widening_factor` times the width of a ResNet."""
+
+    depth: int = 28
+    """Layers: 6n + 4."""
+    widening_factor: int = 10
+    dropout: float = 0.0
+    """Probability between the two convs of each block; 0.3 in the paper's CIFAR experiments with it."""
+
+    def __post_init__(self) -> None:
+        check_depth(self.depth, 6, 4)
+        check_positive(self, "widening_factor")
+        check(0 <= self.dropout < 1, "dropout", f"must be >= 0 and < 1, got {self.dropout}")
+
+    @property
+    def label(self) -> str:
+        return f"WRN-{self.depth}-{self.widening_factor}{dropout_suffix(self.dropout, published=0.3)}"
+
+    @property
+    def blocks_per_stage(self) -> int:
+        return (self.depth - 4) // 6
+
+    def build(self, data: DataSpec) -> nn.Module:
+        from trainer.models.wrn.network import WRN
+
+        return WRN(self, data)
