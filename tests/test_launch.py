@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import re
@@ -46,14 +47,15 @@ def grid(tmp_path: Path) -> Path:
 
 def start(*arguments: object, cache_dir: Path, log: Path | None = None) -> subprocess.Popen[str]:
     """Start `gridrun` in a process group of its own; what it says goes to pipes, or stderr to `log`."""
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "cli.py"), *map(str, arguments)],
-        env={**os.environ, "GRIDRUN_CACHE": str(cache_dir)},
-        stdout=subprocess.PIPE,
-        stderr=log.open("w") if log else subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    with contextlib.ExitStack() as stack:
+        return subprocess.Popen(
+            [sys.executable, str(ROOT / "cli.py"), *map(str, arguments)],
+            env={**os.environ, "GRIDRUN_CACHE": str(cache_dir)},
+            stdout=subprocess.PIPE,
+            stderr=stack.enter_context(log.open("w")) if log else subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
 
 
 def run(*arguments: object, cache_dir: Path) -> subprocess.CompletedProcess[str]:

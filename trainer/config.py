@@ -36,6 +36,8 @@ class TrainConfig:
     weight_decay: float = 1e-4
     augmentation: tuple[AugmentationOptions, ...] = ()
     """Of training images: a mapping from name to options; the order of work is fixed."""
+    label_smoothing: float = 0.0
+    """Share of each target spread evenly over all classes (arXiv:1512.00567)."""
     precision: Precision = "fp32"
     """fp32 is IEEE; tf32 rounds products on a GPU; mixed is autocast, for fp16 with a scaler."""
     init: Literal["fan_out", "fan_in"] = "fan_out"
@@ -45,6 +47,9 @@ class TrainConfig:
         check(self.epochs > 0, "epochs", f"must be > 0, got {self.epochs}")
         check(self.lr > 0, "lr", f"must be > 0, got {self.lr}")
         check(self.weight_decay >= 0, "weight_decay", f"must be >= 0, got {self.weight_decay}")
+        check(
+            0 <= self.label_smoothing < 1, "label_smoothing", f"must be in 0..1, got {self.label_smoothing}"
+        )
         check(self.batch_size > 0, "batch_size", f"must be > 0, got {self.batch_size}")
         spec = self.dataset.spec
         check(

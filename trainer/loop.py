@@ -14,6 +14,7 @@ from torch import nn
 
 import trainer
 from trainer import checkpoint, data, memory, seeds
+from trainer import loss as loss_of
 from trainer.checkpoint import CheckpointError
 from trainer.config import TrainConfig
 from trainer.metrics import Epoch, Result
@@ -138,17 +139,18 @@ class _Run:
         """Take one optimiser step; nothing in it waits for the device."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.lr_at(self.step)
-        images = self.pipeline.augment(pixels, self.generator)
+        batch = self.pipeline.batch(pixels, targets, self.generator)
         with autocast(self.config.precision, self.device):
-            logits = self.model(images)
-        loss = F.cross_entropy(logits.float(), targets)
+            logits = self.model(batch.images)
+        logits = logits.float()
+        loss = loss_of.cross_entropy(logits, batch, self.config.label_smoothing)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimizer)
         self.scaler.update()
 
         self.totals[0] += loss.detach() * len(targets)
-        self.totals[1] += (logits.detach().argmax(1) != targets).sum()
+        self.totals[1] += loss_of.wrong(logits.detach(), batch)
         self.step += 1
 
     def _order(self, epoch: int) -> torch.Tensor:

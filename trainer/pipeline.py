@@ -8,6 +8,7 @@ import torch
 
 from trainer.augmentations import STAGES, AugmentationOptions
 from trainer.datasets import DataSpec, Images
+from trainer.loss import Batch, plain
 
 
 class Split:
@@ -50,13 +51,17 @@ class Pipeline:
         return images.mul_(self.scale).add_(self.shift)
 
     def augment(self, pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Return a training batch: augmented, normalised."""
+        """Return uint8 `pixels` (N, C, H, W) augmented image by image, and normalised."""
         for options in self.on_pixels:
             pixels = _augment(options, pixels, generator)
         images = self.normalise(pixels)
         for options in self.on_images:
             images = _augment(options, images, generator)
         return images
+
+    def batch(self, pixels: torch.Tensor, labels: torch.Tensor, generator: torch.Generator) -> Batch:
+        """Return a training batch of uint8 `pixels` (N, C, H, W) and `labels` (N,)."""
+        return plain(self.augment(pixels, generator), labels)
 
 
 def _augment(options: AugmentationOptions, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -65,7 +65,7 @@ class PyramidOptions(ModelOptions):
     @property
     def label(self) -> str:
         label = f"PyramidNet-{self.depth}"
-        if self.unit_type == "bottleneck":
+        if self.unit_type == "bottleneck" and not self.imagenet_stem:  # whose depths imply it
             label += " bottleneck"
         label += f" (alpha={self.alpha})"
         if self.shakedrop:
@@ -113,7 +113,7 @@ class PyramidNetOptions(PyramidOptions):
     block_type: BlockType = "basic"
 
     def __post_init__(self) -> None:
-        super(PyramidNetOptions, self).__post_init__()  # noqa: UP008 (slots make a new class)
+        super(PyramidNetOptions, self).__post_init__()  # slots=True makes a new class, unknown to super()
         check_depth(self.depth, 3 * CONVS[self.block_type], 2, self.block_type)
 
     @property
@@ -137,7 +137,9 @@ class PyramidNetImageNetOptions(PyramidOptions):
     alpha: int = 300
 
     def __post_init__(self) -> None:
-        super(PyramidNetImageNetOptions, self).__post_init__()  # noqa: UP008 (slots make a new class)
+        super(
+            PyramidNetImageNetOptions, self
+        ).__post_init__()  # slots=True makes a new class, unknown to super()
         check_imagenet_depth(self.depth)
 
     @property

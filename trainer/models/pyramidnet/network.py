@@ -107,13 +107,14 @@ class PyramidNet(nn.Module):
         self.stem = stem(data.channels, c_in, options.imagenet_stem)
         self.stages = nn.Sequential()
         for stage, num_units in enumerate(options.units_per_stage):
-            self.stages.append(nn.Sequential())
+            blocks = nn.Sequential()
             for index in range(num_units):
                 channels, survival = next(units)
                 c_out = channels * (EXPANSION if bottleneck else 1)
                 stride = 2 if stage > 0 and index == 0 else 1
-                self.stages[-1].append(PyramidUnit(c_in, c_out, stride, bottleneck, survival))
+                blocks.append(PyramidUnit(c_in, c_out, stride, bottleneck, survival))
                 c_in = c_out
+            self.stages.append(blocks)
         self.norm = nn.BatchNorm2d(c_in)
         self.head = nn.Linear(c_in, data.num_classes)
 

@@ -31,7 +31,7 @@ class SEResNetPreactOptions(ResNetPreactOptions):
     """Channels over those inside the gate."""
 
     def __post_init__(self) -> None:
-        super(SEResNetPreactOptions, self).__post_init__()  # noqa: UP008 (slots make a new class)
+        super(SEResNetPreactOptions, self).__post_init__()  # slots=True makes a new class, unknown to super()
         check_positive(self, "reduction")
         narrowest = min(self.stage_channels)
         check(
@@ -42,7 +42,7 @@ class SEResNetPreactOptions(ResNetPreactOptions):
 
     @property
     def label(self) -> str:
-        label = super(SEResNetPreactOptions, self).label  # noqa: UP008 (slots make a new class)
+        label = super(SEResNetPreactOptions, self).label  # slots=True makes a new class, unknown to super()
         return label if self.reduction == 16 else f"{label}, reduction {self.reduction}"
 
     def build(self, data: DataSpec) -> nn.Module:

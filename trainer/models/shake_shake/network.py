@@ -42,8 +42,8 @@ class Shake(nn.Module):
             return torch.full(shape, 0.5, device=like.device)
         if not self.normalised:
             return torch.rand(shape, device=like.device)
-        first, second = 1 - torch.rand(2, *shape, device=like.device)  # never 0, so their sum is not
-        return first / (first + second)
+        draws = 1 - torch.rand(2, *shape, device=like.device)  # never 0, so their sum is not
+        return draws[0] / draws.sum(0)
 
 
 class HalvesShortcut(nn.Module):
