@@ -20,7 +20,7 @@ BASE: dict[str, Any] = {"model": {"name": "resnet", "depth": 20}, "epochs": 10}
             {"epochs": "10"},
             "epochs: must be a whole number, got the text '10' (YAML reads it as text; write 10)",
         ),
-        ({"lr": 0}, "lr: must be > 0, got 0.0"),
+        ({"lr": 0}, "lr: must be > 0 and <= 1, got 0.0"),
         ({"lr": -0.1}, "lr: must be > 0, got -0.1"),
         ({"lr": "1e-3"}, "lr: must be a number, got the text '1e-3' (YAML reads it as text; write 0.001)"),
         ({"weight_decay": -1e-4}, "weight_decay: must be >= 0, got -0.0001"),
@@ -51,7 +51,7 @@ BASE: dict[str, Any] = {"model": {"name": "resnet", "depth": 20}, "epochs": 10}
         ),
         (
             {"schedule": {"name": "multistep", "milestones": [5], "gamma": 0}},
-            "schedule.gamma: must be > 0, got 0.0",
+            "schedule.gamma: must be > 0 and <= 1, got 0.0",
         ),
         ({"optimizer": {"name": "sgd", "momentum": 1}}, "optimizer.momentum: must be in 0..1, got 1.0"),
         ({"optimizer": {"name": "sgd", "momentum": 0}}, "optimizer.nesterov: needs a momentum > 0"),

@@ -13,11 +13,12 @@ import os
 import queue
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ from trainer.metrics import Epoch
 
 MAX_WORKER_DEATHS = 2
 """How often a trial is started again after the death of its worker."""
+STOP_SECONDS = 15.0
+"""How long trials that were asked to stop may take to save their checkpoints."""
 _PROGRESS_SECONDS = 1.0
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -75,17 +78,18 @@ class RayTuneExecutor(Executor):
 
         self._directory, self._lock = _new_directory()
         try:
-            ray.init(
-                address="local",
-                num_cpus=self.resources.cpus,
-                num_gpus=self.resources.gpus,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                configure_logging=True,
-                object_store_memory=256 * 2**20,
-                _temp_dir=str(self._directory / "ray"),
-            )
+            with _own_signals():
+                ray.init(
+                    address="local",
+                    num_cpus=self.resources.cpus,
+                    num_gpus=self.resources.gpus,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    configure_logging=True,
+                    object_store_memory=256 * 2**20,
+                    _temp_dir=str(self._directory / "ray"),
+                )
         except Exception as error:
             self.close()
             raise LaunchError(f"Ray does not start here: {error}") from error
@@ -139,6 +143,7 @@ class RayTuneExecutor(Executor):
         thread = threading.Thread(target=fit, name="ray-tune", daemon=True)
         thread.start()
         running: set[str] = set()
+        stopping_since: float | None = None
         while thread.is_alive() or not events.empty():
             with contextlib.suppress(queue.Empty):
                 event = events.get(timeout=0.1)
@@ -146,8 +151,12 @@ class RayTuneExecutor(Executor):
                     event.trial.trial_id
                 )
                 on_event(event)
-            if setup.stop_file.exists() and not running and events.empty():
-                return  # what Tune still holds has not been started, and need not be
+            if stopping_since is None and setup.stop_file.exists():
+                stopping_since = time.monotonic()
+            if stopping_since and (
+                (not running and events.empty()) or time.monotonic() - stopping_since > STOP_SECONDS
+            ):
+                return  # what Tune still holds has not been started, or its worker is dead
         if failure:
             raise LaunchError(f"Ray Tune gave up: {failure[0]}") from failure[0]
 
@@ -211,6 +220,18 @@ class _Environment:
             else:
                 os.environ[name] = value
         self._before.clear()
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Give back the handlers that Ray replaces while it starts."""
+    ours = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in ours.items():
+                signal.signal(number, handler)
 
 
 def _trainable(config: dict[str, Any], trials: Mapping[str, Trial], setup: Setup) -> None:
