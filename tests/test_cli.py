@@ -1,0 +1,232 @@
+"""The command line: what is printed where, and with which exit code."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+import cli
+
+GRID = """
+title: A small grid
+base:
+  model: {name: resnet_preact, depth: 8, initial_channels: 4}
+  epochs: 1
+axes: [{batch_size: [128, 256]}]
+seeds: 2
+tables:
+  - columns: [batch_size, test_error, train_time]
+    published: [{batch_size: 128, test_error: 50.0, runs: 3}]
+"""
+
+
+@pytest.fixture
+def grid(tmp_path: Path) -> Path:
+    path = tmp_path / "small.yaml"
+    path.write_text(GRID)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def clean(tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GRIDRUN_CACHE", str(cache_dir))
+    monkeypatch.delenv("GRIDRUN_DATA", raising=False)
+    monkeypatch.delenv("GRIDRUN_RESULTS", raising=False)
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(cli.main, [str(argument) for argument in arguments])
+
+
+def ok(*arguments: object) -> str:
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def refused(*arguments: object) -> str:
+    result = run(*arguments)
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    return result.stderr
+
+
+def serial(grid: Path, *arguments: object) -> Result:
+    return run("launch", grid, "--executor", "serial", *arguments)
+
+
+def test_the_whole_way(grid: Path) -> None:
+    plan = json.loads(ok("plan", grid, "--json"))
+    assert (plan["trials"], plan["configs"], plan["missing"], plan["done"]) == (4, 2, 4, 0)
+    assert [trial["seed"] for trial in plan["order"]] == [0, 0, 1, 1], "the first seed of every row first"
+
+    launched = serial(grid)
+    assert launched.exit_code == 0, launched.output
+    assert launched.stdout.startswith("### A small grid\n")
+    assert "Test Error (median of 2 runs)" in launched.stdout
+    assert "4 done of 4 trials" in launched.stderr
+
+    assert "4 done" in ok("status", grid)
+    assert json.loads(ok("status", "--json"))["done"] == 4
+    assert ok("table", grid) == launched.stdout
+
+    (table,) = json.loads(ok("table", grid, "--format", "json"))
+    assert [line["options"]["batch_size"] for line in table["lines"]] == [128, 256]
+    rows = list(csv.DictReader(io.StringIO(ok("table", grid, "--format", "csv"))))
+    assert [row["batch_size"] for row in rows] == ["128", "256"]
+
+    again = serial(grid)
+    assert again.exit_code == 0
+    assert "Nothing to do: 4 done." in again.stderr
+
+
+def test_dry_run_and_plan_write_nothing(grid: Path, tmp_path: Path) -> None:
+    assert "4 trials: 4 missing" in ok("launch", grid, "--dry-run")
+    assert "4 trials: 4 missing" in ok("plan", grid)
+    assert "6 trials" in ok("plan", grid, "--seeds", 3)
+    assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
+
+
+def test_only_runs_the_named_trials(grid: Path) -> None:
+    first = json.loads(ok("plan", grid, "--json"))["order"][0]["trial_id"]
+    launched = serial(grid, "--only", first[:8])
+    assert launched.exit_code == 0
+    assert "1 done, 3 missing" in launched.stderr
+    assert "(1 of 2 runs)" in launched.stdout
+    assert "no trial of these grids has an id that begins with 'xyz'" in refused(
+        "launch", grid, "--only", "xyz", "--executor", "serial"
+    )
+
+
+def test_a_failed_trial_is_told_of_and_can_be_retried(
+    grid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trainer import loop
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise MemoryError("no memory\x1b[31m left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "train", broken)
+        launched = serial(grid)
+    assert launched.exit_code == 1
+    assert "4 failed" in launched.stderr
+    assert "failed" in launched.stdout
+    status = ok("status", grid)
+    assert "failed: MemoryError: no memory" in status
+    assert "\x1b" not in status
+
+    assert serial(grid).exit_code == 1, "what failed is not run again unasked"
+    retried = serial(grid, "--retry")
+    assert retried.exit_code == 0, retried.output
+    assert "4 done of 4 trials" in retried.stderr
+
+
+def test_a_trial_that_diverges_is_no_failure(grid: Path) -> None:
+    launched = serial(grid, "--set", "lr=1e30", "--seeds", 1)
+    assert launched.exit_code == 0
+    assert "2 diverged" in launched.stderr
+    assert "diverged" in launched.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["lanch"], "No such command 'lanch'. Did you mean 'launch'?"),
+        (["plan", "smal.yaml"], "smal.yaml: no such file. Did you mean 'small.yaml'?"),
+        (["plan", "small.yaml", "--set", "lr"], "must be KEY=VALUE"),
+        (["plan", "small.yaml", "--set", "lr=0"], "lr: must be > 0, got 0.0"),
+        (["plan", "small.yaml", "--set", "model.dept=20"], "Did you mean 'model.depth'?"),
+        (["plan", "small.yaml", "--set", "batch_size=5000"], "larger than the training set of digits"),
+        (["plan", "small.yaml", "--set", "lr=1", "--set", "lr=2"], "lr: is set twice"),
+        (["plan"], "there is no grids/*.yaml here"),
+        (["launch"], "Missing argument 'GRID...'"),
+        (["launch", "small.yaml", "--executor", "slurm"], "'slurm' is not one of"),
+        (["table", "small.yaml", "--check"], "--check goes with --readme"),
+        (["status", "--results", "small.yaml"], "is a file"),
+        (["list", "planets"], "'planets' is not one of"),
+    ],
+)
+def test_mistakes_are_named(grid: Path, arguments: list[str], message: str) -> None:
+    assert message in refused(*arguments)
+
+
+def test_a_number_with_an_exponent_is_one_on_the_command_line(grid: Path) -> None:
+    assert "4 trials" in ok("plan", grid, "--set", "weight_decay=1e-3")
+
+
+def test_a_grid_error_names_the_line(grid: Path) -> None:
+    grid.write_text(GRID.replace("depth: 8", "depth: 9"))
+    assert "small.yaml:4: base.model.depth:" in refused("plan", grid)
+
+
+def test_a_store_of_another_kind_is_named(grid: Path, tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "trials.parquet").write_text("not a table")
+    for command in ("plan", "status", "table", "launch"):
+        assert "trials.parquet: is damaged" in refused(command, grid)
+
+
+def test_data_that_is_not_to_be_had_stops_a_launch_before_it_starts(
+    grid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trainer.datasets import DataError
+    from trainer.datasets.mnist import Mnist
+
+    def nowhere(*_: Any) -> None:
+        raise DataError("MNIST is not to be had: put train-images-idx3-ubyte.gz into data/MNIST/raw")
+
+    monkeypatch.setenv("GRIDRUN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(Mnist, "decode", nowhere)
+    assert "put train-images-idx3-ubyte.gz into" in refused(
+        "launch", grid, "--set", "dataset=mnist", "--executor", "serial"
+    ).replace("preparing data set mnist\n", "")
+
+
+@pytest.mark.parametrize(
+    ("what", "expected"),
+    [
+        ("models", "resnet_preact"),
+        ("datasets", "fashion_mnist"),
+        ("augmentations", "random_crop"),
+        ("optimizers", "sgd"),
+        ("schedules", "cosine"),
+        ("warmups", "linear"),
+    ],
+)
+def test_list_names_what_there_is(what: str, expected: str) -> None:
+    assert any(line.startswith(f"{expected} ") for line in ok("list", what).splitlines())
+
+
+def test_doctor_reports_on_this_machine(tmp_path: Path) -> None:
+    found = {finding["what"]: finding for finding in json.loads(ok("doctor", "--json"))}
+    assert found["torch"]["ok"]
+    assert {"gridrun", "python", "cpus", "gpus", "cache", "results"} <= set(found)
+    assert ok("doctor").startswith("ok  gridrun")
+
+
+def test_readme_tables_are_rewritten_between_their_markers(grid: Path, tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(
+        "before\n\n<!-- gridrun table small.yaml --results results -->\nold\n<!-- end -->\n\nafter\n"
+    )
+    assert run("table", "--readme", readme, "--check").exit_code == 1
+    assert "old" in readme.read_text()
+    ok("table", "--readme", readme)
+    text = readme.read_text()
+    assert text.startswith(
+        "before\n\n<!-- gridrun table small.yaml --results results -->\n### A small grid\n"
+    )
+    assert text.endswith("<!-- end -->\n\nafter\n")
+    assert "old" not in text
+    assert run("table", "--readme", readme, "--check").exit_code == 0
+    readme.write_text("no markers")
+    assert "expected `<!-- gridrun table" in refused("table", "--readme", readme)

@@ -1,0 +1,62 @@
+"""What the documents say is so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import cli
+from gridrun.grid import load_grid
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+GRIDS = sorted((ROOT / "grids").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", document.read_text()):
+        assert "://" in target or (document.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=lambda path: path.name)
+def test_every_grid_can_be_trained_and_says_what_it_is_for(grid: Path) -> None:
+    assert load_grid(grid).trials
+    header = grid.read_text().partition("\nname:")[0]
+    for word in ("?", "Run:", "Expect:", "Cost:"):
+        assert word in header
+
+
+def test_the_readme_s_grid_can_be_trained(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    path = tmp_path / "warmup.yaml"
+    path.write_text(example)
+    assert len(load_grid(path).trials) == 18
+
+
+def test_the_readme_s_tables_are_those_of_the_stored_results() -> None:
+    result = CliRunner().invoke(cli.main, ["table", "--readme", str(ROOT / "README.md"), "--check"])
+    assert result.exit_code == 0, result.output
+
+
+def test_the_readme_s_commands_exist() -> None:
+    text = (ROOT / "README.md").read_text()
+    for command in set(re.findall(r"(?:^ {4}|`|\$ )gridrun (\w+)", text, re.MULTILINE)):
+        assert command in cli.main.commands, command
+    makefile = (ROOT / "Makefile").read_text()
+    for target in set(re.findall(r"(?:^ {4}|`)make ([\w-]+)", text, re.MULTILINE)):
+        assert f"\n{target}:" in makefile, target
+
+
+def test_the_linear_scaling_study_is_the_published_one() -> None:
+    grid = load_grid(ROOT / "grids" / "linear_scaling.yaml")
+    assert len(grid.trials) == 20
+    first, second = grid.tables
+    errors = [
+        table.published[row.config_id].values["test_error"] for table in (first, second) for row in table.rows
+    ]
+    assert errors[:10] == [10.57, 8.87, 8.40, 8.22, 8.61, 8.09, 8.22, 8.00, 7.75, 7.70]
+    assert errors[10:] == [28.97, 9.07, 8.62, 8.23, 8.40, 8.28, 8.13, 7.58, 7.93, 8.31]
