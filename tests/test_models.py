@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import subprocess
 import sys
@@ -15,19 +16,60 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from trainer import TrainConfig
 from trainer.datasets import DataSpec, datasets
-from trainer.models import models
+from trainer.models import ModelOptions, models
 from trainer.models._layers import conv1x1, conv3x3, initialise
 from trainer.models.count import count_macs, count_params
+from trainer.models.densenet import DenseNetOptions
+from trainer.models.densenet.network import DenseLayer
+from trainer.models.pyramidnet import PyramidNetImageNetOptions, PyramidNetOptions
+from trainer.models.pyramidnet.network import PyramidUnit
 from trainer.models.resnet import ResNetOptions
 from trainer.models.resnet.network import BasicBlock, BottleneckBlock
 from trainer.models.resnet_preact import ResNetPreactOptions
 from trainer.models.resnet_preact.network import PreactBlock
+from trainer.models.resnet_preact_imagenet import ResNetPreactImageNetOptions
+from trainer.models.resnext import ResNeXtOptions
+from trainer.models.resnext.network import ResNeXtBlock
+from trainer.models.se_resnet_preact import SEResNetPreactOptions
+from trainer.models.se_resnet_preact.network import SqueezeExcitation
+from trainer.models.shake_shake import ShakeShakeOptions
+from trainer.models.shake_shake.network import HalvesShortcut
+from trainer.models.torchvision_models import LABELS, TorchvisionOptions
+from trainer.models.vgg import VGGOptions
+from trainer.models.wrn import WRNOptions
+from trainer.models.wrn.network import WideBlock
 from trainer.schema import ConfigError, canonical, read, read_options
 
 # trainable parameters, and multiply-accumulates of conv and linear layers for one image
 ZOO = json.loads((Path(__file__).parent / "zoo.json").read_text())
-SMALL = [entry for entry in ZOO if entry["type"] == "cifar" and entry["family"] in models.names()]
+SMALL = [entry for entry in ZOO if entry["type"] == "cifar"]
+
+# of each family, a network that builds and runs in milliseconds where the family has one
+NARROW = {
+    "densenet": {"depth": 10, "block_type": "bottleneck", "growth_rate": 4, "compression_rate": 0.5},
+    "pyramidnet": {"depth": 11, "block_type": "bottleneck", "alpha": 6, "shakedrop": True},
+    "pyramidnet_imagenet": {"depth": 18, "alpha": 8},
+    "resnet": {"depth": 8},
+    "resnet_preact": {"depth": 8},
+    "resnet_preact_imagenet": {"depth": 18},
+    "resnext": {"depth": 11, "cardinality": 2, "base_channels": 4, "initial_channels": 8},
+    "se_resnet_preact": {"depth": 8, "reduction": 4},
+    "shake_shake": {"depth": 8, "initial_channels": 8},
+    "torchvision": {"arch": "resnet18"},
+    "vgg": {"initial_channels": 8},
+    "wrn": {"depth": 10, "widening_factor": 2, "dropout": 0.3},
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """For layers this small more threads only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def spec(image_size: int = 32, channels: int = 3, num_classes: int = 10) -> DataSpec:
@@ -47,10 +89,17 @@ def meta(options, data: DataSpec) -> nn.Module:
         return options.build(data)
 
 
-def smallest(family: str) -> dict[str, object]:
-    """Return the options of the family's smallest published model."""
-    entries = [entry for entry in SMALL if entry["family"] == family]
-    return {"name": family, **min(entries, key=lambda entry: entry["macs"])["options"]}
+def narrow(family: str) -> ModelOptions:
+    return read_options(models, {"name": family, **NARROW.get(family, {})}, "model")
+
+
+def refusal(options: ModelOptions, data: DataSpec) -> str:
+    """Return why the family cannot take such images, "" if it can."""
+    try:
+        options.check(data)
+    except ConfigError as error:
+        return str(error)  # no key before it: the model as a whole is at fault
+    return ""
 
 
 # --- published sizes ---------------------------------------------------------------------------
@@ -65,6 +114,32 @@ def test_published_params_and_macs(entry):
     model = meta(read_options(models, options, "model"), data)
     assert count_params(model) == entry["params"]
     assert count_macs(model, data) == entry["macs"]
+
+
+IMAGENET = {entry["label"].removeprefix("imagenet "): entry for entry in ZOO if entry["type"] == "imagenet"}
+
+
+@pytest.mark.parametrize("label", sorted(IMAGENET))
+def test_published_params_and_macs_for_imagenet(label):
+    options: ModelOptions
+    if label == "pyramidnet200 a300":
+        options = PyramidNetImageNetOptions(depth=200, alpha=300)
+    else:
+        options = TorchvisionOptions(arch={"vgg16": "vgg16_bn"}.get(label, label))
+    expected = IMAGENET[label]["params"], IMAGENET[label]["macs"]
+    if label == "resnet50":  # there the first stage is as narrow as the stem; torchvision widens it
+        expected = 25_557_032, 4_089_184_256
+    model = meta(options, spec(224, 3, 1000))
+    assert (count_params(model), count_macs(model, spec(224, 3, 1000))) == expected
+
+
+def test_preact_for_imagenet_has_the_convs_of_resnet():
+    data = spec(224, 3, 1000)
+    model = meta(ResNetPreactImageNetOptions(depth=18), data)
+    assert count_macs(model, data) == IMAGENET["resnet18"]["macs"]
+    # without the BN of the stem and of the three shortcuts, of 64, 128, 256 and 512 channels; one more
+    # at the end; and those at a stage's start are as wide as the stage before
+    assert count_params(model) == IMAGENET["resnet18"]["params"] + 2 * (512 - 64 - 896 - (64 + 128 + 256))
 
 
 @pytest.mark.parametrize(
@@ -94,27 +169,77 @@ def test_count_macs_knows_groups_and_leaves_the_model_as_it_was():
 
 
 @pytest.mark.parametrize("family", models.names())
-@pytest.mark.parametrize("data", [datasets.get("digits")().spec, spec(32, 3, 100)], ids=["8x8x1", "32x32x3"])
-def test_output_shape_and_gradients(family, data):
-    torch.manual_seed(0)
-    options = read_options(models, smallest(family), "model")
-    options.check(data)
-    model = options.build(data)
-    initialise(model, "fan_out")
-    images = torch.randn(4, data.channels, data.image_size, data.image_size)
-    logits = model(images)
-    assert logits.shape == (4, data.num_classes)
-    nn.functional.cross_entropy(logits, torch.arange(4)).backward()
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name
-        assert torch.isfinite(parameter.grad).all(), name
-        assert parameter.grad.abs().sum() > 0, name
+def test_output_shape_and_gradients(family):
+    options = narrow(family)
+    kinds = [datasets.get("digits")().spec, spec(28, 1), spec(32, 3, 100), spec(64, 3, 7)]
+    taken = [data for data in kinds if not refusal(options, data)]
+    assert taken
+    for data in taken:
+        torch.manual_seed(0)
+        model = options.build(data)
+        initialise(model, "fan_out")
+        images = torch.randn(6, data.channels, data.image_size, data.image_size)
+        logits = model(images)
+        assert logits.shape == (6, data.num_classes)
+        nn.functional.cross_entropy(logits, torch.arange(6)).backward()
+        for name, parameter in model.named_parameters():
+            assert parameter.grad is not None, name
+            assert torch.isfinite(parameter.grad).all(), name
+            assert parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize(
+    ("family", "size"),
+    [
+        ("densenet", 4),
+        ("pyramidnet", 1),
+        ("pyramidnet_imagenet", 64),
+        ("resnet", 1),
+        ("resnet_preact", 1),
+        ("resnet_preact_imagenet", 64),
+        ("resnext", 1),
+        ("se_resnet_preact", 1),
+        ("shake_shake", 3),
+        ("torchvision", 64),
+        ("vgg", 32),
+        ("wrn", 1),
+    ],
+)
+def test_smallest_images(family, size):
+    options = narrow(family)
+    data = spec(size)
+    assert not refusal(options, data)
+    assert torch.isfinite(options.build(data)(torch.randn(4, 3, size, size))).all()
+    if size > 1:
+        expected = f"{options.label} takes images of {size} px or larger, the data set's have {size - 1} px"
+        assert refusal(options, spec(size - 1)) == expected
+
+
+@pytest.mark.parametrize("size", [9, 11, 27, 33])
+@pytest.mark.parametrize("family", ["densenet", "pyramidnet", "resnext", "shake_shake", "vgg", "wrn"])
+def test_odd_images(family, size):
+    options = narrow(family)
+    if not refusal(options, spec(size)):
+        assert options.build(spec(size))(torch.randn(2, 3, size, size)).shape == (2, 10)
+    else:
+        assert (family, size < 32) == ("vgg", True)
+
+
+def test_torchvision_models_are_for_colour_images():
+    assert refusal(narrow("torchvision"), spec(64, 1)) == (
+        "ResNet-18 takes images of 3 channels, the data set's have 1"
+    )
+
+
+def test_a_config_names_the_model_that_cannot_take_its_images():
+    with pytest.raises(ConfigError, match=r"^model: VGG-like .* 32 px or larger.* have 8 px") as caught:
+        TrainConfig.from_dict({"model": "vgg", "dataset": "digits", "epochs": 1})
+    assert caught.value.key == "model"
 
 
 @pytest.mark.parametrize("family", models.names())
 def test_options_round_trip(family):
-    given = smallest(family)
-    options = read_options(models, given, "model")
+    options = narrow(family)
     assert read_options(models, {"name": family, **canonical(options)}, "model") == options
     assert dataclasses.replace(options) == options
     assert options.label
@@ -142,6 +267,38 @@ def test_every_preact_option_round_trips():
         (ResNetPreactOptions(depth=20), "ResNet-preact-20"),
         (ResNetPreactOptions(depth=164, block_type="bottleneck"), "ResNet-preact-164 bottleneck"),
         (ResNetPreactOptions(depth=20, initial_channels=64), "ResNet-preact-20, widening factor 4"),
+        (SEResNetPreactOptions(depth=110), "SE-ResNet-preact-110"),
+        (VGGOptions(), "VGG-like (depth 15, w/ BN, channel 64)"),
+        (VGGOptions(batch_norm=False), "VGG-like (depth 15, w/o BN, channel 64)"),
+        (WRNOptions(), "WRN-28-10"),
+        (WRNOptions(dropout=0.3), "WRN-28-10 w/ dropout"),
+        (WRNOptions(dropout=0.1), "WRN-28-10 w/ dropout 0.1"),
+        (DenseNetOptions(), "DenseNet-100 (k=12)"),
+        (DenseNetOptions(growth_rate=24, dropout=0.2), "DenseNet-100 (k=24) w/ dropout"),
+        (
+            DenseNetOptions(depth=190, block_type="bottleneck", growth_rate=40, compression_rate=0.5),
+            "DenseNet-BC-190 (k=40)",
+        ),
+        (DenseNetOptions(block_type="bottleneck"), "DenseNet-B-100 (k=12)"),
+        (DenseNetOptions(compression_rate=0.25), "DenseNet-C-100 (k=12, compression=0.25)"),
+        (PyramidNetOptions(), "PyramidNet-110 (alpha=84)"),
+        (
+            PyramidNetOptions(depth=164, block_type="bottleneck", alpha=270),
+            "PyramidNet-164 bottleneck (alpha=270)",
+        ),
+        (
+            PyramidNetOptions(depth=272, block_type="bottleneck", alpha=200, shakedrop=True),
+            "PyramidNet-272 bottleneck (alpha=200) w/ ShakeDrop",
+        ),
+        (PyramidNetImageNetOptions(), "PyramidNet-200 (alpha=300)"),
+        (ResNetPreactImageNetOptions(), "ResNet-preact-18"),
+        (ResNeXtOptions(cardinality=4), "ResNeXt-29 4x64d"),
+        (ShakeShakeOptions(), "shake-shake-26 2x32d (S-S-I)"),
+        (ShakeShakeOptions(shake_forward=False, shake_image=False), "shake-shake-26 2x32d (E-S-B)"),
+        (ShakeShakeOptions(initial_channels=96, shake_backward=False), "shake-shake-26 2x96d (S-E-I)"),
+        (TorchvisionOptions(arch="resnet50"), "ResNet-50"),
+        (TorchvisionOptions(arch="vgg16_bn"), "VGG-16 w/ BN"),
+        (TorchvisionOptions(arch="resnext101_32x8d"), "ResNeXt-101 32x8d"),
     ],
 )
 def test_labels_are_as_published(options, label):
@@ -178,10 +335,89 @@ def test_describing_models_needs_no_torch():
         ({}, "depth", "is required"),
     ],
 )
-@pytest.mark.parametrize("family", ["resnet", "resnet_preact"])
-def test_bad_options_are_named(family, values, key, problem):
+@pytest.mark.parametrize("family", ["resnet", "resnet_preact", "se_resnet_preact"])
+def test_bad_residual_options_are_named(family, values, key, problem):
     with pytest.raises(ConfigError, match=problem.replace("+", r"\+")) as caught:
         read_options(models, {"name": family, **values}, "model")
+    assert caught.value.key == f"model.{key}"
+
+
+@pytest.mark.parametrize(
+    ("values", "key", "problem"),
+    [
+        ({"name": "wrn", "depth": 27}, "depth", "must be 6n + 4, got 27; nearest: 22 and 28"),
+        ({"name": "wrn", "dropout": 1}, "dropout", "must be >= 0 and < 1, got 1"),
+        ({"name": "wrn", "widening_factor": 0}, "widening_factor", "must be > 0, got 0"),
+        (
+            {"name": "densenet", "depth": 101},
+            "depth",
+            "3n + 4 with basic blocks, got 101; nearest: 100 and 103",
+        ),
+        ({"name": "densenet", "compression_rate": 0}, "compression_rate", "must be > 0 and <= 1, got 0"),
+        ({"name": "densenet", "dropout": -0.1}, "dropout", "must be >= 0 and < 1, got -0.1"),
+        (
+            {"name": "pyramidnet", "depth": 110, "block_type": "bottleneck", "alpha": 0},
+            "alpha",
+            "must be > 0, got 0",
+        ),
+        (
+            {"name": "pyramidnet", "depth": 165},
+            "depth",
+            "6n + 2 with basic blocks, got 165; nearest: 164 and 170",
+        ),
+        (
+            {"name": "pyramidnet", "shakedrop_final_probability": 0.9},
+            "shakedrop_final_probability",
+            "is for shakedrop: true only",
+        ),
+        (
+            {"name": "pyramidnet", "shakedrop": True, "shakedrop_final_probability": 1.5},
+            "shakedrop_final_probability",
+            "must be in 0..1, got 1.5",
+        ),
+        (
+            {"name": "pyramidnet_imagenet", "depth": 160},
+            "depth",
+            "18, 34, 50, 101, 152, 200, got 160; nearest: 152",
+        ),
+        ({"name": "resnet_preact_imagenet", "depth": 20}, "depth", "got 20; nearest: 18"),
+        ({"name": "resnext", "depth": 30}, "depth", "must be 9n + 2, got 30; nearest: 29 and 38"),
+        ({"name": "resnext", "cardinality": 0}, "cardinality", "must be > 0, got 0"),
+        (
+            {"name": "se_resnet_preact", "depth": 20, "reduction": 5},
+            "reduction",
+            "must divide .* 16 channels, got 5",
+        ),
+        ({"name": "se_resnet_preact", "depth": 20, "reduction": 0}, "reduction", "must be > 0, got 0"),
+        ({"name": "shake_shake", "depth": 28}, "depth", "must be 6n + 2, got 28; nearest: 26 and 32"),
+        ({"name": "shake_shake", "initial_channels": 7}, "initial_channels", "must be even .* got 7"),
+        (
+            {"name": "shake_shake", "shake_weights": "normalized"},
+            "shake_weights",
+            "Did you mean 'normalised'",
+        ),
+        (
+            {
+                "name": "shake_shake",
+                "shake_forward": False,
+                "shake_backward": False,
+                "shake_weights": "normalised",
+            },
+            "shake_weights",
+            "is for networks that shake",
+        ),
+        (
+            {"name": "torchvision", "arch": "resnet51"},
+            "arch",
+            "unknown architecture 'resnet51'. Did you mean 'resnet50'",
+        ),
+        ({"name": "torchvision"}, "arch", "is required"),
+        ({"name": "vgg", "initial_channels": -1}, "initial_channels", "must be > 0, got -1"),
+    ],
+)
+def test_bad_options_are_named(values, key, problem):
+    with pytest.raises(ConfigError, match=problem.replace("+", r"\+")) as caught:
+        read_options(models, values, "model")
     assert caught.value.key == f"model.{key}"
 
 
@@ -266,6 +502,116 @@ def test_preact_stage_is_of_first_blocks_only():
     model = meta(ResNetPreactOptions(depth=20, preact_stage=(True, False, True)), spec())
     flags = [[block.preact_shortcut for block in stage] for stage in model.stages]
     assert flags == [[True, False, False], [False, False, False], [True, False, False]]
+
+
+def test_resnext_block_agrees_with_torchvision():
+    torch.manual_seed(0)
+    downsample = nn.Sequential(conv1x1(8, 32, 2), nn.BatchNorm2d(32))
+    theirs = torchvision.models.resnet.Bottleneck(8, 8, 2, downsample, groups=2, base_width=32).eval()
+    ours = ResNeXtBlock(8, 8, 32, 2, cardinality=2).eval()
+    copy_weights(theirs, ours)
+    x = torch.randn(2, 8, 8, 8)
+    torch.testing.assert_close(ours(x), theirs(x))
+
+
+@pytest.mark.parametrize(("c_in", "activated"), [(4, True), (8, False)])
+def test_wide_block_feeds_its_shortcut_after_relu_where_the_width_changes(c_in, activated):
+    block = WideBlock(c_in, 8, 1, dropout=0.0).eval()
+    nn.init.zeros_(block.residual[-1].weight)
+    x = torch.randn(2, c_in, 4, 4)
+    expected = block.shortcut(torch.relu(block.norm(x))) if activated else x
+    torch.testing.assert_close(block(x), expected)
+
+
+def test_wide_block_drops_between_its_convs():
+    kinds = [type(layer).__name__ for layer in WideBlock(4, 8, 1, dropout=0.3).residual]
+    assert kinds == ["Conv2d", "BatchNorm2d", "ReLU", "Dropout", "Conv2d"]
+    assert not any(isinstance(layer, nn.Dropout) for layer in WRNOptions(depth=10).build(spec()).modules())
+
+
+@pytest.mark.parametrize("block_type", ["basic", "bottleneck"])
+def test_dense_layer_appends_new_channels(block_type):
+    layer = DenseLayer(6, DenseNetOptions(block_type=block_type, growth_rate=3)).eval()
+    x = torch.randn(2, 6, 4, 4)
+    y = layer(x)
+    assert y.shape == (2, 9, 4, 4)
+    assert torch.equal(y[:, :6], x)
+
+
+def test_densenet_drops_after_every_conv_but_the_first():
+    options = DenseNetOptions(depth=16, block_type="bottleneck", growth_rate=4, dropout=0.2)
+    layers = [
+        type(layer) for layer in meta(options, spec()).modules() if isinstance(layer, (nn.Conv2d, nn.Dropout))
+    ]
+    assert layers == [nn.Conv2d] + [nn.Conv2d, nn.Dropout] * (3 * 2 * 2 + 2)
+
+
+@pytest.mark.parametrize(("stride", "bottleneck"), [(1, False), (2, False), (2, True)])
+def test_pyramid_shortcut_pools_and_adds_channels_of_zeros(stride, bottleneck):
+    unit = PyramidUnit(4, 8, stride, bottleneck, survival=None).eval()
+    nn.init.zeros_(unit.residual[-1].weight)
+    x = torch.randn(2, 4, 6, 6)
+    y = unit(x)
+    pooled = x if stride == 1 else x.unflatten(2, (3, 2)).unflatten(4, (3, 2)).mean((3, 5))
+    torch.testing.assert_close(y[:, :4], pooled)
+    assert not y[:, 4:].any()
+
+
+def test_pyramid_widths_of_the_paper():
+    widths = PyramidNetOptions(depth=272, block_type="bottleneck", alpha=200).unit_channels
+    assert len(widths) == 90
+    assert (widths[0], widths[29], widths[30], widths[59], widths[89]) == (18, 83, 85, 149, 216)
+
+
+@given(alpha=st.integers(1, 400), blocks=st.integers(1, 40))
+def test_pyramid_widths_grow_evenly_to_the_last(alpha, blocks):
+    widths = [16, *PyramidNetOptions(depth=6 * blocks + 2, alpha=alpha).unit_channels]
+    steps = [after - before for before, after in itertools.pairwise(widths)]
+    assert widths[-1] == 16 + alpha
+    assert max(steps) - min(steps) <= 1
+
+
+def test_squeeze_excitation_scales_channels_by_their_means():
+    gate = SqueezeExcitation(4, reduction=2).eval()
+    first, second = gate.gate[1], gate.gate[3]
+    with torch.no_grad():
+        first.weight.copy_(torch.tensor([[1.0, 0, 0, 0], [0, -1, 0, 0]])[..., None, None])
+        second.weight.copy_(torch.tensor([[1.0, 0], [0, 1], [0, 0], [-1, 0]])[..., None, None])
+        first.bias.zero_()
+        second.bias.copy_(torch.tensor([0, 0, 1.0, 0]))
+    x = torch.randn(1, 4, 3, 3)
+    x += torch.tensor([2.0, -3.0, 0.0, 1.0]).view(1, 4, 1, 1) - x.mean((2, 3), keepdim=True)
+    scale = torch.sigmoid(torch.tensor([2.0, 3.0, 1.0, -2.0])).view(1, 4, 1, 1)
+    torch.testing.assert_close(gate(x), x * scale)
+
+
+def test_squeeze_excitation_ends_every_residual_branch():
+    model = meta(SEResNetPreactOptions(depth=14, add_last_bn=True), spec())
+    ends = [[type(layer).__name__ for layer in block.residual][-2:] for s in model.stages for block in s]
+    assert ends == [["BatchNorm2d", "SqueezeExcitation"]] * 6
+
+
+def test_second_half_of_the_shake_shortcut_looks_beside():
+    shortcut = HalvesShortcut(1, 2, stride=2).eval()
+    nn.init.ones_(shortcut.here.weight)
+    nn.init.ones_(shortcut.beside.weight)
+    x = torch.arange(16.0).view(1, 1, 4, 4)
+    expected = torch.tensor([[[0.0, 2], [8, 10]], [[5, 7], [13, 15]]])
+    torch.testing.assert_close(shortcut(x)[0], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_vgg_has_thirteen_convs_with_bias(batch_norm):
+    layers = list(meta(VGGOptions(batch_norm=batch_norm), spec()).modules())
+    convs = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
+    assert len(convs) == 13
+    assert all(conv.bias is not None for conv in convs)
+    assert sum(isinstance(layer, nn.BatchNorm2d) for layer in layers) == (13 if batch_norm else 0)
+
+
+def test_every_torchvision_name_is_torchvisions():
+    assert set(LABELS) <= set(torchvision.models.list_models(torchvision.models))
+    assert len(set(LABELS.values())) == len(LABELS)
 
 
 # --- initialisation ----------------------------------------------------------------------------

@@ -101,7 +101,7 @@ class PyramidOptions(ModelOptions):
 class PyramidNetOptions(PyramidOptions):
     """For small images: three stages of equal length.
 
-    Differs from the paper's code, as the published table does, in that widths are rounded, not cut.
+    Differs from the paper's formula in that widths are rounded to whole channels, not cut.
     """
 
     stem_channels: ClassVar[int] = 16
