@@ -501,8 +501,11 @@ class LiveView:
                 self._tasks[trial.trial_id] = self._progress.add_task(
                     describe(trial), total=trial.config.epochs
                 )
-            case Progress(trial, epoch, _) if trial.trial_id in self._tasks:
-                self._progress.update(self._tasks[trial.trial_id], completed=epoch)
+            case Progress(trial, epoch, test_error) if trial.trial_id in self._tasks:
+                figure = "" if test_error is None else f", {100 * test_error:.2f} % error"
+                self._progress.update(
+                    self._tasks[trial.trial_id], completed=epoch, description=describe(trial) + figure
+                )
             case Ended(trial, outcome):
                 self._end(trial.trial_id)
                 if outcome in ("failed", "diverged"):

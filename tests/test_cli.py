@@ -223,7 +223,7 @@ def test_readme_tables_are_rewritten_between_their_markers(grid: Path, tmp_path:
     ok("table", "--readme", readme)
     text = readme.read_text()
     assert text.startswith(
-        "before\n\n<!-- gridrun table small.yaml --results results -->\n### A small grid\n"
+        "before\n\n<!-- gridrun table small.yaml --results results -->\n\n### A small grid\n"
     )
     assert text.endswith("<!-- end -->\n\nafter\n")
     assert "old" not in text
