@@ -405,7 +405,7 @@ def make_executor(
     if name == "serial":
         from gridrun.executors.serial import SerialExecutor
 
-        return SerialExecutor()
+        return SerialExecutor(gpus)
     from gridrun.executors.ray_tune import RayTuneExecutor, Resources
 
     return RayTuneExecutor(

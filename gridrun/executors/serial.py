@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from gridrun.executors.base import Ended, Event, Executor, Progress, Started
 from gridrun.trial import Trial
@@ -11,13 +12,20 @@ from trainer.metrics import Epoch
 
 
 class SerialExecutor(Executor):
-    """Runs trials here and now."""
+    """Runs trials here and now, on a GPU if there is one and `gpus` is not 0."""
+
+    def __init__(self, gpus: int | None = None) -> None:
+        self.gpus = gpus
 
     @property
     def slots(self) -> int:
         return 1
 
     def run(self, trials: Sequence[Trial], setup: Setup, on_event: Callable[[Event], None]) -> None:
+        import torch
+
+        device = "cuda" if self.gpus != 0 and torch.cuda.is_available() else "cpu"
+        setup = replace(setup, runtime=replace(setup.runtime, device=device))
         for trial in trials:
             if setup.stop_file.exists():
                 return
