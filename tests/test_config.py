@@ -20,7 +20,7 @@ BASE: dict[str, Any] = {"model": {"name": "resnet", "depth": 20}, "epochs": 10}
             {"epochs": "10"},
             "epochs: must be a whole number, got the text '10' (YAML reads it as text; write 10)",
         ),
-        ({"lr": 0}, "lr: must be > 0 and <= 1, got 0.0"),
+        ({"lr": 0}, "lr: must be > 0, got 0.0"),
         ({"lr": -0.1}, "lr: must be > 0, got -0.1"),
         ({"lr": "1e-3"}, "lr: must be a number, got the text '1e-3' (YAML reads it as text; write 0.001)"),
         ({"weight_decay": -1e-4}, "weight_decay: must be >= 0, got -0.0001"),
@@ -56,6 +56,72 @@ BASE: dict[str, Any] = {"model": {"name": "resnet", "depth": 20}, "epochs": 10}
         ({"optimizer": {"name": "sgd", "momentum": 1}}, "optimizer.momentum: must be in 0..1, got 1.0"),
         ({"optimizer": {"name": "sgd", "momentum": 0}}, "optimizer.nesterov: needs a momentum > 0"),
         (
+            {"optimizer": {"name": "adam", "betas": [0.9, 1]}},
+            "optimizer.betas: must be >= 0 and < 1, got [0.9, 1.0]",
+        ),
+        ({"optimizer": {"name": "adam", "betas": [0.9]}}, "optimizer.betas: must have 2 items, got 1"),
+        ({"optimizer": {"name": "amsgrad", "eps": 0}}, "optimizer.eps: must be > 0, got 0.0"),
+        ({"optimizer": {"name": "adabound", "gamma": 0}}, "optimizer.gamma: must be > 0, got 0.0"),
+        ({"optimizer": {"name": "adaboundw", "final_lr": 0}}, "optimizer.final_lr: must be > 0, got 0.0"),
+        ({"optimizer": {"name": "lars", "momentum": 1}}, "optimizer.momentum: must be >= 0 and < 1, got 1.0"),
+        ({"optimizer": {"name": "lars", "eps": 0}}, "optimizer.eps: must be > 0, got 0.0"),
+        ({"optimizer": {"name": "lars", "threshold": -1}}, "optimizer.threshold: must be >= 0, got -1.0"),
+        ({"optimizer": "lar"}, "optimizer: unknown optimizer 'lar'. Did you mean 'lars'?"),
+        (
+            {"lr": 65505, "precision": "pure_fp16"},
+            "lr: must be at most 65504 (the largest fp16 number) with pure_fp16, got 65505",
+        ),
+        ({"gradient_clip": 0}, "gradient_clip: must be > 0, got 0.0"),
+        ({"ema_decay": 1}, "ema_decay: must be >= 0 and < 1, got 1.0"),
+        ({"ema_decay": -0.1}, "ema_decay: must be >= 0 and < 1, got -0.1"),
+        ({"subdivision": 0}, "subdivision: must be > 0, got 0"),
+        ({"subdivision": 7}, "subdivision: must divide batch_size (128), got 7; nearest: 8"),
+        ({"subdivision": 256}, "subdivision: must divide batch_size (128), got 256; nearest: 128"),
+        (
+            {"schedule": {"name": "linear", "min_factor": -1}},
+            "schedule.min_factor: must be in 0..1, got -1.0",
+        ),
+        (
+            {"schedule": {"name": "sgdr", "first_period": 0.5}},
+            "schedule.first_period: must be >= 1 epoch, got 0.5",
+        ),
+        (
+            {"schedule": {"name": "sgdr", "first_period": 11}},
+            "schedule.first_period: must be at most epochs (10), got 11",
+        ),
+        (
+            {"schedule": {"name": "sgdr", "first_period": 5, "period_factor": 0.5}},
+            "schedule.period_factor: must be >= 1, got 0.5",
+        ),
+        (
+            {"schedule": {"name": "sgdr", "first_period": 5, "min_factor": 2}},
+            "schedule.min_factor: must be in 0..1, got 2.0",
+        ),
+        (
+            {"schedule": {"name": "piecewise_linear", "knots": []}},
+            "schedule.knots: must have at least one [epoch, factor]",
+        ),
+        (
+            {"schedule": {"name": "piecewise_linear", "knots": [[0, 0], [0, 1]]}},
+            "schedule.knots: must have epochs that are >= 0 and increasing, got [[0.0, 0.0], [0.0, 1.0]]",
+        ),
+        (
+            {"schedule": {"name": "piecewise_linear", "knots": [[-1, 0]]}},
+            "schedule.knots: must have epochs that are >= 0 and increasing, got [[-1.0, 0.0]]",
+        ),
+        (
+            {"schedule": {"name": "piecewise_linear", "knots": [[0, 2]]}},
+            "schedule.knots: must have factors in 0..1, got [[0.0, 2.0]]",
+        ),
+        (
+            {"schedule": {"name": "piecewise_linear", "knots": [[0, 0], [11, 1]]}},
+            "schedule.knots: must not go on after epochs (10), got 11",
+        ),
+        (
+            {"schedule": {"name": "piecewise_linear", "knots": [0, 1]}},
+            "schedule.knots: must be a list, got 0",
+        ),
+        (
             {"model": {"name": "resnet", "depth": 21}},
             "model.depth: must be 6n + 2 with basic blocks, got 21; nearest: 20 and 26",
         ),
@@ -69,7 +135,7 @@ BASE: dict[str, Any] = {"model": {"name": "resnet", "depth": 20}, "epochs": 10}
         ),
         (
             {"precision": "bf16"},
-            "precision: unknown choice 'bf16'. Choose from: fp32, mixed_bf16, mixed_fp16, tf32.",
+            "precision: unknown choice 'bf16'. Choose from: fp32, mixed_bf16, mixed_fp16, pure_fp16, tf32.",
         ),
         ({"learning_rate": 1}, "learning_rate: unknown option."),
     ],
@@ -92,6 +158,9 @@ def test_the_bounds_themselves_are_taken():
     TrainConfig.from_dict(BASE | {"warmup": {"name": "linear", "epochs": 9.9}})
     TrainConfig.from_dict(BASE | {"schedule": {"name": "multistep", "milestones": [9.9]}})
     TrainConfig.from_dict(BASE | {"optimizer": {"name": "sgd", "momentum": 0, "nesterov": False}})
+    TrainConfig.from_dict(BASE | {"schedule": {"name": "sgdr", "first_period": 10}})
+    TrainConfig.from_dict(BASE | {"schedule": {"name": "piecewise_linear", "knots": [[0, 0], [10, 1]]}})
+    TrainConfig.from_dict(BASE | {"subdivision": 128, "ema_decay": 0, "gradient_clip": 1e-9})
 
 
 @pytest.mark.parametrize(("batch_size", "steps"), [(1442, 1), (721, 2), (722, 1), (128, 11), (1, 1442)])

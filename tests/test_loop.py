@@ -9,28 +9,35 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import tiny
 import torch
 from tiny import TinyImages, TinyNet, figures
+from torch import nn
 
 from trainer import Runtime, TrainConfig, checkpoint, loop, seeds
 from trainer.augmentations.horizontal_flip import HorizontalFlip
 from trainer.augmentations.random_crop import RandomCrop
 from trainer.data import load
+from trainer.datasets import DataSpec
 from trainer.loop import Interrupted, evaluate, train
 from trainer.metrics import Epoch, Result
+from trainer.models import ModelOptions
+from trainer.optimizers import optimizers
 from trainer.optimizers.sgd import SGD
 from trainer.pipeline import Pipeline, to_device
+from trainer.schedules import schedules
 from trainer.schedules.constant import Constant
 from trainer.schedules.multistep import Multistep
 from trainer.warmups.linear import Linear
 
 TESTS = Path(__file__).parent
 NUM_STEPS = 9  # of `tiny.config()`: 3 epochs of 3
+AUGMENTED = (RandomCrop(padding=1), HorizontalFlip())
 
 CONFIGS: dict[str, TrainConfig] = {
     "cosine after warm-up": tiny.config(warmup=Linear(epochs=1.5)),
@@ -40,6 +47,39 @@ CONFIGS: dict[str, TrainConfig] = {
     "mixed fp16": tiny.config(precision="mixed_fp16"),
     "dropout": tiny.config(model=TinyNet(dropout=0.5)),
     "plain sgd": tiny.config(optimizer=SGD(momentum=0, nesterov=False)),
+}
+SCHEDULES: dict[str, dict[str, Any]] = {  # options that each schedule is tried with
+    "multistep": {"milestones": (1.0, 2.0)},
+    "piecewise_linear": {"knots": ((0.0, 0.1), (1.5, 1.0), (3.0, 0.0))},
+    "sgdr": {"first_period": 1.0},
+}
+FEATURES: dict[str, dict[str, Any]] = {
+    "clipped": {"gradient_clip": 0.5},
+    "subdivided": {"subdivision": 4},
+    "averaged": {"ema_decay": 0.5},
+    "no weight decay on bn": {"no_weight_decay_on_bn": True, "weight_decay": 0.1},
+    "pure fp16": {"precision": "pure_fp16"},
+    "all": {
+        "gradient_clip": 0.5,
+        "subdivision": 2,
+        "ema_decay": 0.5,
+        "no_weight_decay_on_bn": True,
+        "precision": "mixed_fp16",
+        "model": TinyNet(dropout=0.5),
+        "augmentation": (RandomCrop(padding=1), HorizontalFlip()),
+    },
+}
+MORE_CONFIGS: dict[str, TrainConfig] = {
+    **{name: tiny.config(optimizer=optimizers.get(name)(), lr=0.01) for name in optimizers.names()},
+    **{
+        name: tiny.config(schedule=schedules.get(name)(**SCHEDULES.get(name, {})))
+        for name in schedules.names()
+    },
+    **{name: tiny.config(**options) for name, options in FEATURES.items()},
+    **{
+        f"{name} with all": tiny.config(optimizer=optimizers.get(name)(), lr=0.01, **FEATURES["all"])
+        for name in optimizers.names()
+    },
 }
 
 
@@ -80,7 +120,7 @@ def test_overfits_one_batch(cache_dir):
     assert last.train_error == 0
 
 
-@pytest.mark.parametrize("precision", ["fp32", "tf32", "mixed_bf16", "mixed_fp16"])
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "mixed_bf16", "mixed_fp16", "pure_fp16"])
 def test_learns_digits_in_every_precision(precision, cache_dir):
     config = TrainConfig(model=TinyNet(), epochs=3, batch_size=103, init="fan_in", precision=precision)
     result = train(config, seed=0, runtime=Runtime(cache_dir=cache_dir))
@@ -129,13 +169,13 @@ def test_an_epoch_sees_each_image_once_in_a_new_order(cache_dir, monkeypatch):
 def test_every_step_has_its_own_learning_rate(cache_dir):
     used: list[float] = []
 
-    class Watched(SGD):
+    class Noted(SGD):
         def build(self, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
             optimizer = SGD().build(groups, lr)
             optimizer.register_step_pre_hook(lambda *_: used.append(optimizer.param_groups[0]["lr"]))
             return optimizer
 
-    config = tiny.config(optimizer=Watched(), warmup=Linear(epochs=1))
+    config = tiny.config(optimizer=Noted(), warmup=Linear(epochs=1))
     train(config, seed=0, runtime=Runtime(cache_dir=cache_dir))
     assert used == [config.lr_at(step) for step in range(NUM_STEPS)]
 
@@ -154,6 +194,133 @@ def test_evaluation_is_a_mean_over_images_however_they_are_batched(cache_dir, mo
         monkeypatch.setattr(loop, "EVAL_BATCH_SIZE", size)
         model.train()
         assert evaluate(model, split, pipeline, torch.no_grad) == (pytest.approx(loss), pytest.approx(error))
+
+
+# --- what a step does with a batch and with its gradients --------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Watched(SGD):
+    """SGD that keeps the gradients it is given."""
+
+    seen: list[list[torch.Tensor]] = field(default_factory=list, compare=False)
+
+    def build(self, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
+        optimizer = SGD.build(self, groups, lr)
+
+        def keep(*_: Any) -> None:
+            params = [p for group in optimizer.param_groups for p in group["params"]]
+            self.seen.append([p.grad.clone() for p in params])
+
+        optimizer.register_step_pre_hook(keep)
+        return optimizer
+
+
+def gradients(cache_dir: Path, **options: Any) -> list[list[torch.Tensor]]:
+    """Return the gradients of each step, one tensor a parameter."""
+    optimizer = Watched()
+    train(tiny.config(optimizer=optimizer, **options), seed=0, runtime=Runtime(cache_dir=cache_dir))
+    return optimizer.seen
+
+
+def total_norm(tensors: list[torch.Tensor]) -> float:
+    return math.sqrt(sum(value * value for tensor in tensors for value in tensor.flatten().tolist()))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "mixed_fp16"])
+def test_long_gradients_are_scaled_down_together(precision, cache_dir):
+    first = gradients(cache_dir, precision=precision)[0]
+    clipped = gradients(cache_dir, precision=precision, gradient_clip=0.1)
+    assert total_norm(first) > 0.5
+    for grad, shorter in zip(first, clipped[0], strict=True):
+        torch.testing.assert_close(shorter, grad * (0.1 / total_norm(first)))
+    assert all(total_norm(grads) == pytest.approx(0.1, rel=1e-4) for grads in clipped)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "mixed_fp16"])
+def test_short_gradients_are_not_clipped(precision, cache_dir):
+    plain, clipped = (gradients(cache_dir, precision=precision, gradient_clip=clip) for clip in (None, 1e3))
+    for grads, others in zip(plain, clipped, strict=True):
+        assert all(torch.equal(grad, other) for grad, other in zip(grads, others, strict=True))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlainNet(ModelOptions):
+    """Without batch normalisation, so that images do not meet. Not registered."""
+
+    name: ClassVar[str] = "plain_net"
+    kind: ClassVar[str] = "model"
+    label: ClassVar[str] = "PlainNet"
+
+    def build(self, data: DataSpec) -> nn.Module:
+        size = data.channels * data.image_size**2
+        return nn.Sequential(nn.Flatten(), nn.Linear(size, 8), nn.ReLU(), nn.Linear(8, data.num_classes))
+
+
+@pytest.mark.parametrize("subdivision", [2, 4, 8])
+def test_a_batch_in_parts_is_the_batch_where_images_do_not_meet(subdivision, cache_dir):
+    whole, parts = (
+        gradients(cache_dir, model=PlainNet(), subdivision=n, augmentation=AUGMENTED, label_smoothing=0.1)
+        for n in (1, subdivision)
+    )
+    assert len(whole) == len(parts) == NUM_STEPS
+    for grads, others in zip(whole, parts, strict=True):
+        torch.testing.assert_close(others, grads, rtol=1e-4, atol=1e-6)
+
+
+def test_epochs_in_parts_are_counted_whole(cache_dir):
+    one, other = (
+        train(tiny.config(model=PlainNet(), subdivision=n), seed=0, runtime=Runtime(cache_dir=cache_dir))
+        for n in (1, 4)
+    )
+    for left, right in zip(one.epochs, other.epochs, strict=True):
+        assert right.train_error == pytest.approx(left.train_error)
+        assert right.train_loss == pytest.approx(left.train_loss, rel=1e-5)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WatchedNet(TinyNet):
+    """TinyNet that keeps what its batch normalisation sees in training."""
+
+    seen: list[torch.Tensor] = field(default_factory=list, compare=False)
+
+    def build(self, data: DataSpec) -> nn.Module:
+        model = TinyNet.build(self, data)
+
+        def keep(layer: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+            if layer.training:
+                self.seen.append(inputs[0].detach().clone())
+
+        model[1].register_forward_pre_hook(keep)
+        return model
+
+
+def test_batch_normalisation_sees_ghost_batches(runtime):
+    model = WatchedNet()
+    interrupt(tiny.config(model=model, subdivision=2), runtime, 1)
+    assert [len(part) for part in model.seen] == [4, 4]
+    first, second = (part.mean((0, 2, 3)) for part in model.seen)
+    assert not torch.allclose(first, second)
+    found = checkpoint.load(runtime.checkpoint)["model"]["1.running_mean"]
+    torch.testing.assert_close(found, 0.09 * first + 0.1 * second)
+
+
+def test_only_convolutions_decay_where_the_config_says_so(runtime):
+    interrupt(tiny.config(no_weight_decay_on_bn=True, weight_decay=5e-4), runtime, 1)
+    decayed, plain = checkpoint.load(runtime.checkpoint)["optimizer"]["param_groups"]
+    assert (decayed["weight_decay"], len(decayed["params"])) == (5e-4, 1)
+    assert (plain["weight_decay"], len(plain["params"])) == (0.0, 4)
+
+
+def test_pure_fp16_keeps_nothing_in_more(runtime):
+    interrupt(tiny.config(precision="pure_fp16"), runtime, 2)
+    state = checkpoint.load(runtime.checkpoint)
+    assert state["scaler"] == {}
+    kept = [
+        *state["model"].values(),
+        *(v for of in state["optimizer"]["state"].values() for v in of.values()),
+    ]
+    assert {value.dtype for value in kept} == {torch.float16, torch.int64}  # int64: batches counted
 
 
 # --- the same numbers again --------------------------------------------------------------------
@@ -215,7 +382,7 @@ def test_interrupted_at_any_step_a_trial_ends_the_same(config, step, runtime):
     assert [*before, *after] == list(resumed.epochs)  # each reported once
 
 
-@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+@pytest.mark.parametrize("config", (CONFIGS | MORE_CONFIGS).values(), ids=CONFIGS | MORE_CONFIGS)
 def test_the_last_weights_are_the_same_too(config, runtime, tmp_path):
     """The checkpoint before the last step, with everything in it."""
     whole = dataclasses.replace(runtime, checkpoint=tmp_path / "whole.ckpt")
@@ -223,10 +390,19 @@ def test_the_last_weights_are_the_same_too(config, runtime, tmp_path):
     interrupt(config, runtime, 4)
     interrupt(config, runtime, NUM_STEPS - 1 - 4)
     expected, found = checkpoint.load(whole.checkpoint), checkpoint.load(runtime.checkpoint)
-    for kind in ("model", "optimizer", "scaler"):
+    for kind in ("model", "ema", "optimizer", "scaler"):
         assert leaves(found[kind]) == leaves(expected[kind])
     for kind in ("totals", "generator", "rng"):
         assert torch.equal(found[kind], expected[kind])
+
+
+@pytest.mark.parametrize("config", MORE_CONFIGS.values(), ids=MORE_CONFIGS)
+def test_whatever_is_trained_with_ends_the_same_when_interrupted(config, runtime):
+    whole = train(config, seed=0, runtime=dataclasses.replace(runtime, checkpoint=None))
+    interrupt(config, runtime, 4)
+    resumed = train(config, seed=0, runtime=runtime)
+    assert figures(resumed) == figures(whole)
+    assert whole.status == "done" or config.precision == "pure_fp16"
 
 
 def leaves(state: Any) -> Any:
@@ -382,6 +558,13 @@ def test_the_note_outlives_another_interruption(runtime):
 # --- divergence --------------------------------------------------------------------------------
 
 
+def test_what_fp16_cannot_hold_ends_the_trial_too(cache_dir):
+    config = tiny.config(lr=1e3, precision="pure_fp16", schedule=Constant())
+    result = train(config, seed=0, runtime=Runtime(cache_dir=cache_dir))
+    assert result.status == "diverged"
+    assert (result.epochs[-1].test_loss, result.epochs[-1].test_error) == (None, None)
+
+
 @pytest.mark.parametrize("precision", ["fp32", "mixed_bf16", "mixed_fp16"])
 @pytest.mark.parametrize("lr", [1e10, 1e38])
 def test_a_loss_that_is_not_finite_ends_the_trial(precision, lr, cache_dir):
@@ -416,12 +599,10 @@ def test_a_diverged_epoch_is_never_the_best():
 
 # --- on a GPU ----------------------------------------------------------------------------------
 
-AUGMENTED = (RandomCrop(padding=1), HorizontalFlip())
-
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("device", ["cuda", "cuda:0"])
-@pytest.mark.parametrize("precision", ["fp32", "tf32", "mixed_bf16", "mixed_fp16"])
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "mixed_bf16", "mixed_fp16", "pure_fp16"])
 def test_gpu_learns_digits_in_every_precision(precision, device, cache_dir):
     config = TrainConfig(model=TinyNet(), epochs=3, batch_size=103, init="fan_in", precision=precision)
     result = train(config, seed=0, runtime=Runtime(cache_dir=cache_dir, device=device))
@@ -448,6 +629,28 @@ def test_gpu_resumes_where_it_stopped(precision, step, runtime):
     for found, expected in zip(resumed.epochs, whole.epochs, strict=True):
         assert found.lr == expected.lr
         assert found.train_loss == pytest.approx(expected.train_loss, rel=0.05)
+
+
+@pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")  # is a prototype, it says
+@pytest.mark.parametrize("config", MORE_CONFIGS.values(), ids=MORE_CONFIGS)
+def test_gpu_no_step_waits_for_the_device(config, runtime, monkeypatch):
+    """But for the gradient scaler, which asks whether a gradient overflowed."""
+    config = dataclasses.replace(
+        config, precision="fp32" if config.precision == "mixed_fp16" else config.precision
+    )
+    step = loop._Run._train_step
+
+    def watched(self: Any, *arguments: torch.Tensor) -> None:
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            step(self, *arguments)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    monkeypatch.setattr(loop._Run, "_train_step", watched)
+    result = train(config, seed=0, runtime=dataclasses.replace(runtime, device="cuda", checkpoint=None))
+    assert result.status == "done" or config.precision == "pure_fp16"
 
 
 @pytest.mark.gpu

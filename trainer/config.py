@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from trainer.augmentations import AugmentationOptions
+from trainer import splits
+from trainer.augmentations import AugmentationOptions, check_all
 from trainer.datasets import DatasetOptions, datasets
 from trainer.models import ModelOptions
 from trainer.optimizers import OptimizerOptions, optimizers
@@ -14,7 +15,8 @@ from trainer.schedules import ScheduleOptions, schedules
 from trainer.schema import ConfigError, canonical, check, flatten, read
 from trainer.warmups import WarmupOptions
 
-Precision = Literal["fp32", "tf32", "mixed_bf16", "mixed_fp16"]
+Precision = Literal["fp32", "tf32", "mixed_bf16", "mixed_fp16", "pure_fp16"]
+MAX_FP16 = 65504
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,6 +26,13 @@ class TrainConfig:
     model: ModelOptions
     epochs: int
     dataset: DatasetOptions = field(default_factory=lambda: datasets.get("digits")())
+    train_size: int | None = None
+    """Train on so many of the training images (`trainer.splits` says which); None takes all."""
+    val_ratio: float = 0.0
+    """Share of the training images held out. All test metrics are then measured on them: the test
+    set is left alone."""
+    split_seed: int = 0
+    """Of the permutation that both are parts of; no part of a trial's own seed."""
     batch_size: int = 128
     """Images a step. The last incomplete batch of an epoch is dropped."""
     lr: float = 0.1
@@ -34,29 +43,56 @@ class TrainConfig:
     """How the rate first rises; its epochs are taken out of the schedule's."""
     optimizer: OptimizerOptions = field(default_factory=lambda: optimizers.get("sgd")())
     weight_decay: float = 1e-4
+    no_weight_decay_on_bn: bool = False
+    """Decay the weights of convolutions alone: nor do biases and linear layers decay."""
+    gradient_clip: float | None = None
+    """Largest L2 norm of all gradients together; longer ones are scaled down to it."""
+    subdivision: int = 1
+    """Parts that a batch goes through the network in, one after the other, gradients averaged:
+    batch normalisation sees ghost batches of batch_size / subdivision (arXiv:1705.08741)."""
+    ema_decay: float | None = None
+    """Of an average of the weights, taken at every step and evaluated in their place."""
     augmentation: tuple[AugmentationOptions, ...] = ()
     """Of training images: a mapping from name to options; the order of work is fixed."""
     label_smoothing: float = 0.0
     """Share of each target spread evenly over all classes (arXiv:1512.00567)."""
     precision: Precision = "fp32"
-    """fp32 is IEEE; tf32 rounds products on a GPU; mixed is autocast, for fp16 with a scaler."""
+    """fp32 is IEEE; tf32 rounds products on a GPU; mixed is autocast, for fp16 with a scaler;
+    pure_fp16 keeps the weights in fp16 too and scales nothing, so that small steps are lost."""
     init: Literal["fan_out", "fan_in"] = "fan_out"
     """Mode of the Kaiming normal initialisation (arXiv:1502.01852)."""
 
     def __post_init__(self) -> None:
         check(self.epochs > 0, "epochs", f"must be > 0, got {self.epochs}")
         check(self.lr > 0, "lr", f"must be > 0, got {self.lr}")
+        check(
+            self.precision != "pure_fp16" or self.lr <= MAX_FP16,
+            "lr",
+            f"must be at most {MAX_FP16} (the largest fp16 number) with pure_fp16, got {self.lr:g}",
+        )
         check(self.weight_decay >= 0, "weight_decay", f"must be >= 0, got {self.weight_decay}")
         check(
             0 <= self.label_smoothing < 1, "label_smoothing", f"must be in 0..1, got {self.label_smoothing}"
         )
         check(self.batch_size > 0, "batch_size", f"must be > 0, got {self.batch_size}")
-        spec = self.dataset.spec
         check(
-            self.batch_size <= spec.num_train,
+            self.gradient_clip is None or self.gradient_clip > 0,
+            "gradient_clip",
+            f"must be > 0, got {self.gradient_clip}",
+        )
+        check(
+            self.ema_decay is None or 0 <= self.ema_decay < 1,
+            "ema_decay",
+            f"must be >= 0 and < 1, got {self.ema_decay}",
+        )
+        _check_subdivision(self.subdivision, self.batch_size)
+        spec = self.dataset.spec
+        splits.check_split(spec.num_train, self.train_size, self.val_ratio, self.split_seed)
+        check(
+            self.batch_size <= self.num_train,
             "batch_size",
             f"{self.batch_size} is larger than the training set of {self.dataset.name} "
-            f"({spec.num_train} images)",
+            f"({self.num_train} images)",
         )
         if self.warmup:
             check(
@@ -65,6 +101,7 @@ class TrainConfig:
                 f"must be below epochs ({self.epochs}), got {self.warmup.epochs:g}",
             )
         _under("model", self.model.check, spec)
+        _under("augmentation", check_all, self.augmentation, spec)
         _under("schedule", self.schedule.check, self.epochs)
 
     @classmethod
@@ -85,9 +122,14 @@ class TrainConfig:
         return flatten(self)
 
     @property
+    def num_train(self) -> int:
+        """Images to train on."""
+        return splits.num_train(self.dataset.spec.num_train, self.train_size, self.val_ratio)
+
+    @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps an epoch."""
-        return self.dataset.spec.num_train // self.batch_size
+        return self.num_train // self.batch_size
 
     def lr_at(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0."""
@@ -96,6 +138,15 @@ class TrainConfig:
         if self.warmup and epoch < start:
             return self.lr * self.warmup.factor(epoch)
         return self.lr * self.schedule.factor(epoch, start, self.epochs)
+
+
+def _check_subdivision(subdivision: int, batch_size: int) -> None:
+    check(subdivision > 0, "subdivision", f"must be > 0, got {subdivision}")
+    if batch_size % subdivision:
+        divisors = (n for n in range(1, batch_size + 1) if batch_size % n == 0)
+        nearest = min(divisors, key=lambda n: abs(n - subdivision))
+        problem = f"must divide batch_size ({batch_size}), got {subdivision}; nearest: {nearest}"
+        raise ConfigError("subdivision", problem)
 
 
 def _under(key: str, check_options: Any, *facts: Any) -> None:

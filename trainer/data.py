@@ -72,7 +72,7 @@ def _open(folder: Path, spec: DataSpec) -> Images | None:
         # Unlike np.load, takes neither a zip nor a pickle. Copy on write: torch takes only writable
         # arrays, and the file cannot come to harm.
         maps = [np.lib.format.open_memmap(folder / f"{part}.npy", mode="c") for part in Images._fields]
-    except (OSError, ValueError, EOFError):
+    except Exception:  # a damaged header raises nearly anything
         return None
     images = Images(*maps)
     return images if _fits(images, spec) else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -13,14 +13,17 @@ import torch.nn.functional as F
 from torch import nn
 
 import trainer
-from trainer import checkpoint, data, memory, seeds
+from trainer import checkpoint, data, memory, seeds, splits
 from trainer import loss as loss_of
 from trainer.checkpoint import CheckpointError
 from trainer.config import TrainConfig
+from trainer.ema import EMA
+from trainer.loss import Batch
 from trainer.metrics import Epoch, Result
 from trainer.models._layers import initialise
+from trainer.optimizers._groups import parameter_groups
 from trainer.pipeline import Pipeline, Split, to_device
-from trainer.precision import autocast, grad_scaler, set_matmul_precision
+from trainer.precision import autocast, grad_scaler, like_weights, set_matmul_precision, weight_dtype
 from trainer.runtime import Runtime
 
 EVAL_BATCH_SIZE = 1000
@@ -72,17 +75,20 @@ class _Run:
 
         spec = config.dataset.spec
         images = data.load(config.dataset, runtime.data_dir, runtime.cache_dir)
+        images = splits.split(images, config.train_size, config.val_ratio, config.split_seed)
         self.train_split, self.test_split = to_device(images, self.device)
         self.pipeline = Pipeline(spec, config.augmentation, self.device)
 
         torch.manual_seed(seeds.stream(seed, "init"))
         model = config.model.build(spec)
         initialise(model, config.init)
-        self.model = model.to(self.device).to(memory_format=torch.channels_last)
+        model.to(self.device, weight_dtype(config.precision))
+        self.model = model.to(memory_format=torch.channels_last)
         self.num_params = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        self.ema = EMA(self.model, config.ema_decay) if config.ema_decay is not None else None
         torch.manual_seed(seeds.stream(seed, "model"))  # dropout and the like
 
-        groups = [{"params": list(self.model.parameters()), "weight_decay": config.weight_decay}]
+        groups = parameter_groups(self.model, config.weight_decay, conv_only=config.no_weight_decay_on_bn)
         self.optimizer = config.optimizer.build(groups, config.lr)
         self.scaler = grad_scaler(config.precision, self.device)
         self.generator = torch.Generator(self.device).manual_seed(seeds.stream(seed, "augmentation"))
@@ -117,7 +123,10 @@ class _Run:
         self.epoch_seconds += time.perf_counter() - started
 
         test_loss, test_error = evaluate(
-            self.model, self.test_split, self.pipeline, lambda: autocast(self.config.precision, self.device)
+            self.ema.model if self.ema else self.model,
+            self.test_split,
+            self.pipeline,
+            lambda: autocast(self.config.precision, self.device),
         )
         self.diverged = not (math.isfinite(loss) and math.isfinite(test_loss))
         self.history.append(
@@ -140,18 +149,27 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.lr_at(self.step)
         batch = self.pipeline.batch(pixels, targets, self.generator)
-        with autocast(self.config.precision, self.device):
-            logits = self.model(batch.images)
-        logits = logits.float()
-        loss = loss_of.cross_entropy(logits, batch, self.config.label_smoothing)
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
+        for part in _parts(batch, self.config.subdivision):
+            self._backward(part)
+        if self.config.gradient_clip is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-
-        self.totals[0] += loss.detach() * len(targets)
-        self.totals[1] += loss_of.wrong(logits.detach(), batch)
+        if self.ema:
+            self.ema.update(self.model)
         self.step += 1
+
+    def _backward(self, batch: Batch) -> None:
+        """Add a part of a step's batch, or all of it, to the gradients and to the epoch's totals."""
+        with autocast(self.config.precision, self.device):
+            logits = self.model(like_weights(batch.images, self.model))
+        logits = logits.float()
+        loss = loss_of.training_loss(logits, batch, self.config.label_smoothing)
+        self.scaler.scale(loss / self.config.subdivision).backward()
+        self.totals[0] += loss.detach() * batch.num_originals
+        self.totals[1] += loss_of.wrong(logits.detach(), batch)
 
     def _order(self, epoch: int) -> torch.Tensor:
         """Return the order of an epoch's images: a function of seed and epoch alone."""
@@ -219,6 +237,7 @@ class _Run:
             "resumes": self.resumes,
             "notes": list(self.notes),
             "model": self.model.state_dict(),
+            "ema": self.ema.model.state_dict() if self.ema else None,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "device": self.device.type,
@@ -236,6 +255,8 @@ class _Run:
         self.resumes = state["resumes"]
         self.notes = list(state["notes"])
         self.model.load_state_dict(state["model"])
+        if self.ema:
+            self.ema.model.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["rng"])
@@ -260,12 +281,19 @@ def evaluate(
     totals = torch.zeros(2, dtype=torch.float64, device=split.y.device)
     for pixels, targets in split.batches(EVAL_BATCH_SIZE):
         with context():
-            logits = model(pipeline.normalise(pixels))
+            logits = model(like_weights(pipeline.normalise(pixels), model))
         logits = logits.float()
         totals[0] += F.cross_entropy(logits, targets, reduction="sum")
         totals[1] += (logits.argmax(1) != targets).sum()
     loss, wrong = (totals / len(split)).tolist()
     return loss, wrong
+
+
+def _parts(batch: Batch, number: int) -> Iterator[Batch]:
+    """Split a batch along its images, into equal parts; copies of one image stay together."""
+    images, labels, weights = batch.images.chunk(number), batch.labels, batch.weights
+    parts = zip(images, labels.chunk(number, dim=1), weights.chunk(number, dim=1), strict=True)
+    return (Batch(*part, batch.agreement) for part in parts)
 
 
 def _finite(value: float) -> float | None:

@@ -1,4 +1,4 @@
-"""The training loss, over targets that mixing augmentations may have made fractional."""
+"""The training loss, over batches that augmentations may have mixed or shown twice."""
 
 from __future__ import annotations
 
@@ -17,6 +17,14 @@ class Batch(NamedTuple):
     """(K, N) int64: the K labels of each image; K is 1 unless images were mixed."""
     weights: torch.Tensor
     """(K, N) float32: how much of each label an image is; they sum to 1 over K."""
+    agreement: float | None = None
+    """If set, images 2i and 2i + 1 are copies of one, augmented apart, and the loss has so much of
+    the mean squared difference between their logits."""
+
+    @property
+    def num_originals(self) -> int:
+        """How many images of the data set it took."""
+        return self.labels.shape[1] // (1 if self.agreement is None else 2)
 
 
 def plain(images: torch.Tensor, labels: torch.Tensor) -> Batch:
@@ -24,17 +32,38 @@ def plain(images: torch.Tensor, labels: torch.Tensor) -> Batch:
     return Batch(images, labels[None], torch.ones_like(labels[None], dtype=torch.float32))
 
 
-def cross_entropy(logits: torch.Tensor, batch: Batch, label_smoothing: float) -> torch.Tensor:
-    """Return the mean cross-entropy of (N, classes) logits: sum over k of weight x loss of label k."""
+def mixed(images: torch.Tensor, labels: torch.Tensor, shares: torch.Tensor) -> Batch:
+    """Return the batch of images that all are `shares` (K,) of their `labels` (K, N)."""
+    return Batch(images, labels, shares[:, None].float().expand(labels.shape))
+
+
+def training_loss(logits: torch.Tensor, batch: Batch, label_smoothing: float) -> torch.Tensor:
+    """Return what a step minimises, a scalar: the mean cross-entropy, and the disagreement of copies.
+
+    Args:
+        logits: (N, classes), float32.
+        batch: what they are of.
+        label_smoothing: share of each target spread evenly over all classes (arXiv:1512.00567).
+    """
+    loss = F.cross_entropy(logits, targets(batch, logits.shape[1]), label_smoothing=label_smoothing)
+    if batch.agreement is not None:
+        loss = loss + batch.agreement * F.mse_loss(logits[0::2], logits[1::2])
+    return loss
+
+
+def targets(batch: Batch, num_classes: int) -> torch.Tensor:
+    """Return what `F.cross_entropy` takes: labels (N,), or the classes' probabilities (N, num_classes)."""
     if len(batch.labels) == 1:  # the weights are all 1
-        return F.cross_entropy(logits, batch.labels[0], label_smoothing=label_smoothing)
-    losses = [
-        F.cross_entropy(logits, y, label_smoothing=label_smoothing, reduction="none") for y in batch.labels
-    ]
-    return (torch.stack(losses) * batch.weights).sum(0).mean()
+        return batch.labels[0]
+    classes = torch.arange(num_classes, device=batch.labels.device)
+    one_hot = batch.labels[..., None] == classes  # (K, N, num_classes)
+    return (one_hot * batch.weights[..., None]).sum(0)
 
 
 def wrong(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """Return how many images were taken for something else, counting parts of mixed ones: a scalar."""
+    """Return how many of the batch's originals were taken for something else, a scalar.
+
+    Of a mixed image the mistaken parts count, of two copies each half.
+    """
     missed = logits.argmax(1) != batch.labels  # (K, N)
-    return (missed * batch.weights).sum()
+    return (missed * batch.weights).sum() * (batch.num_originals / batch.labels.shape[1])

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from trainer.augmentations import STAGES, AugmentationOptions
+from trainer.augmentations import STAGES, AugmentationOptions, BatchAugmentation, ImageAugmentation
 from trainer.datasets import DataSpec, Images
 from trainer.loss import Batch, plain
 
@@ -42,8 +42,10 @@ class Pipeline:
         mean = torch.tensor(spec.mean, device=device).view(1, -1, 1, 1)
         self.scale, self.shift = 1 / (255 * std), -mean / std
         ordered = sorted(augmentation, key=lambda options: (STAGES.index(options.stage), options.name))
-        self.on_pixels = [options for options in ordered if options.stage != "erase"]
-        self.on_images = [options for options in ordered if options.stage == "erase"]
+        of_images = [options for options in ordered if isinstance(options, ImageAugmentation)]
+        self.on_pixels = [options for options in of_images if options.stage != "erase"]
+        self.on_images = [options for options in of_images if options.stage == "erase"]
+        self.on_batch = next((options for options in ordered if isinstance(options, BatchAugmentation)), None)
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return float32 images, channels last in memory, of uint8 `pixels` (N, C, H, W)."""
@@ -61,9 +63,10 @@ class Pipeline:
 
     def batch(self, pixels: torch.Tensor, labels: torch.Tensor, generator: torch.Generator) -> Batch:
         """Return a training batch of uint8 `pixels` (N, C, H, W) and `labels` (N,)."""
-        return plain(self.augment(pixels, generator), labels)
+        images = self.augment(pixels, generator)
+        return self.on_batch.batch(images, labels, generator) if self.on_batch else plain(images, labels)
 
 
-def _augment(options: AugmentationOptions, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def _augment(options: ImageAugmentation, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     n, channels, height, width = x.shape
     return options.apply(x, options.draw((n, channels, height, width), generator))

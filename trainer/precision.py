@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import torch
+from torch import nn
 
 from trainer.config import Precision
 
@@ -16,6 +17,16 @@ def autocast(precision: Precision, device: torch.device) -> contextlib.AbstractC
     if precision not in _AUTOCAST:
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=_AUTOCAST[precision])
+
+
+def weight_dtype(precision: Precision) -> torch.dtype:
+    """Return the dtype of a network's weights and running statistics."""
+    return torch.float16 if precision == "pure_fp16" else torch.float32
+
+
+def like_weights(images: torch.Tensor, model: nn.Module) -> torch.Tensor:
+    """Return images in the dtype of the network's weights."""
+    return images.to(next(model.parameters()).dtype)
 
 
 def grad_scaler(precision: Precision, device: torch.device) -> torch.amp.GradScaler:

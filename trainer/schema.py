@@ -262,7 +262,7 @@ def canonical(config: Any) -> dict[str, Any]:
         elif mapped_registry(hint):
             short[name] = {options.name: canonical(options) for options in value}
         else:
-            short[name] = list(value) if isinstance(value, tuple) else value
+            short[name] = _plain(value)
     return short
 
 
@@ -283,5 +283,10 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
                 flat[f"{key}.{options.name}"] = True
                 flat.update(flatten(options, f"{key}.{options.name}."))
         else:
-            flat[key] = list(value) if isinstance(value, tuple) else value
+            flat[key] = _plain(value)
     return flat
+
+
+def _plain(value: Any) -> Any:
+    """Return tuples, and tuples in them, as lists."""
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value

@@ -1,33 +1,53 @@
-"""Augmentations: vectorised over the batch, on its device, with explicit per-image randomness.
+"""Augmentations: vectorised over the batch, on its device, with explicit randomness.
 
-Each draws its random numbers first and applies them after, so that a batch gives the same
-images however it is split, and a test can say what was drawn.
+None waits for the device: what is drawn stays there, and shapes never depend on it.
 """
 
 from __future__ import annotations
 
 import abc
+import itertools
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from trainer.registry import Options, Registry
+from trainer.schema import ConfigError, check
 
 if TYPE_CHECKING:
     import torch
 
+    from trainer.datasets import DataSpec
+    from trainer.loss import Batch
+
 augmentations: Registry[AugmentationOptions] = Registry("augmentation", __name__)
 
-Stage = Literal["crop", "flip", "erase"]
+Stage = Literal["crop", "flip", "erase", "batch"]
 """When an augmentation runs. `crop` and `flip` see uint8 pixels; normalisation follows; `erase`
-sees normalised images."""
-STAGES: tuple[Stage, ...] = ("crop", "flip", "erase")
+sees normalised images, `batch` all of them together with their labels."""
+STAGES: tuple[Stage, ...] = ("crop", "flip", "erase", "batch")
 
 
 class AugmentationOptions(Options, abc.ABC):
-    """One augmentation of single images."""
+    """One augmentation: an `ImageAugmentation` or a `BatchAugmentation`."""
 
     registry: ClassVar[Registry[AugmentationOptions]] = augmentations
     __slots__ = ()
     stage: ClassVar[Stage]
+    excludes: ClassVar[frozenset[str]] = frozenset()
+    """Names of augmentations that make no sense beside this one."""
+
+    def check(self, data: DataSpec) -> None:
+        """Raise ConfigError if such images cannot be augmented so."""
+
+
+class ImageAugmentation(AugmentationOptions):
+    """One augmentation of single images.
+
+    Each draws its random numbers first and applies them after, so that a batch gives the same
+    images however it is split, and a test can say what was drawn.
+    """
+
+    __slots__ = ()
 
     @abc.abstractmethod
     def draw(self, shape: tuple[int, int, int, int], generator: torch.Generator) -> torch.Tensor:
@@ -36,3 +56,31 @@ class AugmentationOptions(Options, abc.ABC):
     @abc.abstractmethod
     def apply(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
         """Return the batch, (N, C, H, W) of the same dtype, augmented as `draws` says."""
+
+
+class BatchAugmentation(AugmentationOptions):
+    """One way to make training examples of a whole batch. A config has at most one."""
+
+    __slots__ = ()
+    stage: ClassVar[Stage] = "batch"
+
+    @abc.abstractmethod
+    def batch(self, images: torch.Tensor, labels: torch.Tensor, generator: torch.Generator) -> Batch:
+        """Return what to train on, given normalised `images` (N, C, H, W) and `labels` (N,)."""
+
+
+def check_all(chosen: Iterable[AugmentationOptions], data: DataSpec) -> None:
+    """Check the augmentations of one config: each against the images, and all together.
+
+    Raises:
+        ConfigError: one does not fit the images, or two cannot be combined; names both.
+    """
+    chosen = tuple(chosen)
+    for options in chosen:
+        try:
+            options.check(data)
+        except ConfigError as error:
+            raise ConfigError(f"{options.name}.{error.key}", error.problem) from None
+    for one, other in itertools.permutations(chosen, 2):
+        clash = other.name in one.excludes or one.stage == other.stage == "batch"
+        check(not clash, one.name, f"cannot be combined with {other.name}; switch one of the two off")

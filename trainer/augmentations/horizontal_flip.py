@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from trainer.augmentations import AugmentationOptions, Stage, augmentations
+from trainer.augmentations import ImageAugmentation, Stage, augmentations
 from trainer.schema import check
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @augmentations.register("horizontal_flip")
 @dataclass(frozen=True, kw_only=True, slots=True)
-class HorizontalFlip(AugmentationOptions):
+class HorizontalFlip(ImageAugmentation):
     """Each image is mirrored with `probability`."""
 
     stage: ClassVar[Stage] = "flip"

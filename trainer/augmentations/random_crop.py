@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from trainer.augmentations import AugmentationOptions, Stage, augmentations
+from trainer.augmentations import ImageAugmentation, Stage, augmentations
 from trainer.schema import check
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @augmentations.register("random_crop")
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RandomCrop(AugmentationOptions):
+class RandomCrop(ImageAugmentation):
     """Zero pixels around the image, then any of the (2 padding + 1)^2 windows of its size."""
 
     stage: ClassVar[Stage] = "crop"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from trainer.registry import Options, Registry
+from trainer.schema import defaults, field_types
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,3 +66,12 @@ class DatasetOptions(Options, abc.ABC):
         Raises:
             DataError: the archives are missing and cannot be downloaded, or are damaged.
         """
+
+
+def published() -> list[str]:
+    """Return the names of the data sets that need no options, as the user's own do."""
+    return [name for name in datasets.names() if _needs_nothing(datasets.get(name))]
+
+
+def _needs_nothing(dataset: type[DatasetOptions]) -> bool:
+    return set(field_types(dataset)) == set(defaults(dataset))

@@ -1,0 +1,62 @@
+"""Cutout (DeVries & Taylor, arXiv:1708.04552)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from trainer.augmentations import ImageAugmentation, Stage, augmentations
+from trainer.schema import check
+
+if TYPE_CHECKING:
+    import torch
+
+    from trainer.datasets import DataSpec
+
+
+@augmentations.register("cutout")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cutout(ImageAugmentation):
+    """One square of each image becomes 0: the mean colour, once images are normalised.
+
+    Its centre c is any pixel of the image, and it covers c - size // 2 up to size pixels further,
+    so it may cross the border, as in the paper. (The repository behind the published tables also
+    lets the centre of an even square lie on the image's far edge.)
+    """
+
+    stage: ClassVar[Stage] = "erase"
+    size: int = 16
+    """Side, pixels."""
+    probability: float = 1.0
+    inside: bool = False
+    """Whether the square lies within the image, wherever it fits."""
+
+    def __post_init__(self) -> None:
+        check(self.size >= 0, "size", f"must be >= 0, got {self.size}")
+        check(0 <= self.probability <= 1, "probability", f"must be in 0..1, got {self.probability}")
+
+    def check(self, data: DataSpec) -> None:
+        check(
+            not self.inside or self.size <= data.image_size,
+            "size",
+            f"must be <= {data.image_size} to lie inside the image, got {self.size}",
+        )
+
+    def draw(self, shape: tuple[int, int, int, int], generator: torch.Generator) -> torch.Tensor:
+        """Draw (N, 4) boxes: top, left, bottom, right, empty for images to be left alone."""
+        import torch
+
+        n, _, height, width = shape
+
+        def corners(length: int) -> torch.Tensor:
+            places, first = (length - self.size + 1, 0) if self.inside else (length, -(self.size // 2))
+            return torch.randint(first, first + places, (n,), generator=generator, device=generator.device)
+
+        top, left = corners(height), corners(width)
+        cut = torch.rand(n, generator=generator, device=generator.device) < self.probability
+        return torch.stack([top, left, top + self.size, left + self.size], 1) * cut[:, None]
+
+    def apply(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+        from trainer.augmentations import _boxes
+
+        return images * ~_boxes.mask(draws, *images.shape[2:])[:, None]

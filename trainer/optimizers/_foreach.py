@@ -1,0 +1,38 @@
+"""What our own optimisers share: one step over all parameters of a group at once."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class ForeachOptimizer(torch.optim.Optimizer, abc.ABC):
+    """Updates each group's parameters together, without waiting for the device."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Take one step; `closure`, if given, first computes loss and gradients anew."""
+        loss = None
+        if closure:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            if params:
+                self.update(group, params, [p.grad for p in params])
+        return loss
+
+    @abc.abstractmethod
+    def update(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
+        """Change `params` in place by their `grads`, and leave these as they are."""
+
+    def buffers(self, params: list[Tensor], name: str) -> list[Tensor]:
+        """Return the named running value of each parameter, zeros before its first step."""
+        for p in params:
+            if name not in self.state[p]:
+                self.state[p][name] = torch.zeros_like(p)
+        return [self.state[p][name] for p in params]

@@ -1,0 +1,78 @@
+"""The step of `trainer.optimizers.adabound`."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainer.optimizers._foreach import ForeachOptimizer
+
+
+def bounds(step: int, final_lr: float, gamma: float) -> tuple[float, float]:
+    """Return the lower and the upper bound on a rate at a step, counted from 1."""
+    return final_lr * (1 - 1 / (gamma * step + 1)), final_lr * (1 + 1 / (gamma * step))
+
+
+class AdaBound(ForeachOptimizer):
+    """Adam with bounded rates (Luo et al., arXiv:1902.09843).
+
+    m and v are Adam's averages of the gradient and of its square, at step t:
+
+        rate = lr sqrt(1 - beta2^t) / (1 - beta1^t) / (sqrt(v) + eps), clipped to the bounds
+        w = w - rate m
+
+    As in the authors' code the bounds fall with the learning rate (`final_lr` x lr / peak lr) and
+    the paper's 1 / sqrt(t) is left to the schedule. Decoupled weight decay is
+    w = w - weight_decay (lr / peak lr) w - rate m, as Loshchilov & Hutter have it
+    (arXiv:1711.05101); the authors' code does not let it fall with the learning rate.
+
+    Args:
+        groups: parameter groups, each with `params` and `weight_decay`.
+        lr: peak learning rate.
+        betas: decay of the averages.
+        final_lr: what both bounds tend to.
+        gamma: how fast.
+        eps: added to the root of v.
+        decoupled: weight decay apart from the gradient, not as the L2 term in it.
+    """
+
+    def __init__(
+        self,
+        groups: list[dict[str, Any]],
+        lr: float,
+        *,
+        betas: tuple[float, float],
+        final_lr: float,
+        gamma: float,
+        eps: float,
+        decoupled: bool,
+    ) -> None:
+        defaults = {"betas": betas, "final_lr": final_lr, "gamma": gamma, "eps": eps, "decoupled": decoupled}
+        super().__init__(groups, {"lr": lr, "peak_lr": lr, "step": 0, **defaults})
+
+    def update(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
+        group["step"] += 1
+        step, (beta1, beta2) = group["step"], group["betas"]
+        factor = group["lr"] / group["peak_lr"]
+        if not group["decoupled"]:
+            grads = list(torch._foreach_add(grads, params, alpha=group["weight_decay"]))
+
+        mean, square = self.buffers(params, "mean"), self.buffers(params, "square")
+        torch._foreach_lerp_(mean, grads, 1 - beta1)
+        torch._foreach_mul_(square, beta2)
+        torch._foreach_addcmul_(square, grads, grads, 1 - beta2)
+
+        lower, upper = bounds(step, factor * group["final_lr"], group["gamma"])
+        rates = torch._foreach_sqrt(square)
+        torch._foreach_add_(rates, group["eps"])
+        torch._foreach_reciprocal_(rates)
+        torch._foreach_mul_(rates, group["lr"] * math.sqrt(1 - beta2**step) / (1 - beta1**step))
+        torch._foreach_clamp_min_(rates, lower)
+        torch._foreach_clamp_max_(rates, upper)
+
+        if group["decoupled"]:
+            torch._foreach_mul_(params, 1 - group["weight_decay"] * factor)
+        torch._foreach_addcmul_(params, rates, mean, -1)

@@ -1,0 +1,40 @@
+"""Adam (Kingma & Ba, arXiv:1412.6980) and AMSGrad (Reddi et al., arXiv:1904.09237): torch's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from trainer.optimizers import OptimizerOptions, optimizers
+from trainer.optimizers._checks import check_above_0, check_betas
+
+if TYPE_CHECKING:
+    import torch
+
+
+@optimizers.register("adam")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Adam(OptimizerOptions):
+    """Adam; weight decay is the L2 term added to the gradient."""
+
+    amsgrad: ClassVar[bool] = False
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay of the averages of the gradient and of its square."""
+    eps: float = 1e-8
+
+    def __post_init__(self) -> None:
+        check_betas(self.betas)
+        check_above_0("eps", self.eps)
+
+    def build(self, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
+        import torch
+
+        return torch.optim.Adam(groups, lr=lr, betas=self.betas, eps=self.eps, amsgrad=self.amsgrad)
+
+
+@optimizers.register("amsgrad")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AMSGrad(Adam):
+    """Adam that divides by the largest average square so far."""
+
+    amsgrad: ClassVar[bool] = True

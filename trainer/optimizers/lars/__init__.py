@@ -1,0 +1,35 @@
+"""LARS without a trust coefficient, for large batches (You et al., arXiv:1708.03888)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from trainer.optimizers import OptimizerOptions, optimizers
+from trainer.optimizers._checks import check_above_0, check_share
+from trainer.schema import check
+
+if TYPE_CHECKING:
+    import torch
+
+
+@optimizers.register("lars")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LARSOptions(OptimizerOptions):
+    """SGD with momentum, and a rate for each parameter tensor by its norm and its gradient's."""
+
+    momentum: float = 0.9
+    eps: float = 1e-9
+    """Added to the norm of the gradient."""
+    threshold: float = 0.01
+    """A tensor with a norm below it has a local rate of 1: biases begin as zero."""
+
+    def __post_init__(self) -> None:
+        check_share("momentum", self.momentum)
+        check_above_0("eps", self.eps)
+        check(self.threshold >= 0, "threshold", f"must be >= 0, got {self.threshold}")
+
+    def build(self, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
+        from trainer.optimizers.lars.optimizer import LARS
+
+        return LARS(groups, lr, momentum=self.momentum, eps=self.eps, threshold=self.threshold)

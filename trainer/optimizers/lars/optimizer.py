@@ -1,0 +1,53 @@
+"""The step of `trainer.optimizers.lars`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainer.optimizers._foreach import ForeachOptimizer
+
+
+class LARS(ForeachOptimizer):
+    """Layer-wise adaptive rate scaling (You et al., arXiv:1708.03888), with these differences.
+
+    There is no trust coefficient, so that peak rates are about a hundredth of SGD's, and
+    parameters whose norm is below `threshold` take plain steps:
+
+        local = |w| / (|g| + weight_decay |w| + eps), or 1 where |w| < threshold
+        v = momentum v + lr local (g + weight_decay w)
+        w = w - v
+
+    Args:
+        groups: parameter groups, each with `params` and `weight_decay`.
+        lr: learning rate of all groups until it is set anew.
+        momentum: of the velocity v, which has the rate in it.
+        eps: added to the norm of the gradient.
+        threshold: norm from which on the local rate is used.
+    """
+
+    def __init__(
+        self, groups: list[dict[str, Any]], lr: float, *, momentum: float, eps: float, threshold: float
+    ) -> None:
+        super().__init__(groups, {"lr": lr, "momentum": momentum, "eps": eps, "threshold": threshold})
+
+    def update(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
+        weight_decay = group["weight_decay"]
+        w, g = norms(params), norms(grads)
+        local = w / (g + weight_decay * w + group["eps"])
+        rates = group["lr"] * torch.where(w < group["threshold"], 1.0, local)
+
+        steps = torch._foreach_add(grads, params, alpha=weight_decay)
+        torch._foreach_mul_(steps, rates.unbind())
+        velocity = self.buffers(params, "velocity")
+        torch._foreach_mul_(velocity, group["momentum"])
+        torch._foreach_add_(velocity, steps)
+        torch._foreach_sub_(params, velocity)
+
+
+def norms(tensors: list[Tensor]) -> Tensor:
+    """Return each tensor's L2 norm, in float32 at least, where half precision would overflow."""
+    dtype = torch.promote_types(tensors[0].dtype, torch.float32)
+    return torch.stack(torch._foreach_norm(tensors, dtype=dtype))
