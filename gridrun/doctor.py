@@ -12,7 +12,7 @@ from pathlib import Path
 from gridrun import provenance
 from gridrun.errors import StoreError
 from gridrun.store import Store
-from trainer.datasets import datasets
+from trainer.datasets import datasets, published
 from trainer.runtime import default_cache_dir, default_data_dir
 
 _PACKAGES = (
@@ -83,7 +83,7 @@ def _data_sets() -> list[Finding]:
     cache = default_cache_dir()
     ready: list[str] = []
     other: list[str] = []
-    for name in datasets.names():
+    for name in published():
         (ready if data.is_cached(datasets.get(name)(), cache) else other).append(name)
     return [
         Finding("data sets decoded", ", ".join(ready) or "none yet"),

@@ -26,8 +26,8 @@ from hypothesis import strategies as st
 from toy_dataset import Toy, num_decodes
 
 from trainer.data import is_cached, load
-from trainer.datasets import DataError, Images, datasets
-from trainer.schema import canonical, read_options
+from trainer.datasets import DataError, Images, datasets, published
+from trainer.schema import ConfigError, canonical, read_options
 
 TESTS = Path(__file__).parent
 REAL_DATA = Path(os.environ.get("GRIDRUN_DATA") or TESTS.parent.parent / "shared" / "data")
@@ -65,7 +65,13 @@ def equal(a: Images, b: Images) -> bool:
 # --- what each data set is ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", datasets.names())
+def test_published_data_sets_need_no_options():
+    assert set(datasets.names()) - set(published()) == {"npz", "image_folder"}
+    with pytest.raises(ConfigError, match=r"dataset\.\w+: is required"):
+        read_options(datasets, "npz", "dataset")
+
+
+@pytest.mark.parametrize("name", published())
 def test_every_dataset_describes_itself(name):
     dataset = read_options(datasets, name, "dataset")
     assert dataset.name == name
@@ -328,6 +334,62 @@ def test_broken_cifar_archive(folders, small_cifar):
     write({file: content[:100]}, folders[0])
     with pytest.raises(DataError, match=rf"{name}.*below .*: {file} \(damaged\)"):
         decode(name, folders)
+
+
+@pytest.fixture
+def small_svhn(monkeypatch, unreachable):
+    """Make torchvision's SVHN three small files that cannot be downloaded; return them by name."""
+    import scipy.io
+    from torchvision.datasets import SVHN
+
+    rng = np.random.default_rng(0)
+    files, split_list = {}, {}
+    for part, num in (("train", 4), ("test", 2), ("extra", 3)):
+        x = rng.integers(0, 256, (32, 32, 3, num), np.uint8)  # (H, W, C, N)
+        packed = io.BytesIO()
+        scipy.io.savemat(packed, {"X": x, "y": np.arange(10, 10 - num, -1, dtype=np.uint8)[:, None]})
+        file = f"{part}_32x32.mat"
+        files[file] = packed.getvalue()
+        split_list[part] = [unreachable + file, file, hashlib.md5(files[file]).hexdigest()]
+    monkeypatch.setattr(SVHN, "split_list", split_list)
+    return files
+
+
+@pytest.mark.parametrize("extra", [False, True])
+def test_svhn(folders, small_svhn, extra):
+    write({name: file for name, file in small_svhn.items() if extra or "extra" not in name}, folders[0])
+    before = snapshot(folders[0])
+
+    images = datasets.get("svhn")(extra=extra).decode(*folders)
+
+    # 10 stands for the digit 0 in the files
+    assert images.train_y.tolist() == [0, 9, 8, 7] + extra * [0, 9, 8]
+    assert images.test_y.tolist() == [0, 9]
+    assert images.train_y.dtype == images.test_y.dtype == np.int64
+    rng = np.random.default_rng(0)
+    first = rng.integers(0, 256, (32, 32, 3, 4), np.uint8)[..., 0]  # (H, W, C)
+    assert np.array_equal(images.train_x[0], first.transpose(2, 0, 1))
+    assert images.train_x.shape == (7 if extra else 4, 3, 32, 32)
+    assert images.train_x.dtype == np.uint8
+    assert images.test_x.shape == (2, 3, 32, 32)
+    assert snapshot(folders[0]) == before
+    assert not list(folders[1].iterdir())
+
+
+def test_svhn_is_another_data_set_with_the_extra_images():
+    plain, extra = datasets.get("svhn")(), datasets.get("svhn")(extra=True)
+    assert (plain.spec.num_train, extra.spec.num_train) == (73_257, 604_388)
+    assert plain.spec.num_test == extra.spec.num_test == 26_032
+    assert plain.spec.mean != extra.spec.mean
+    assert canonical(extra) == {"extra": True}
+
+
+def test_missing_and_damaged_svhn_files_are_named(folders, small_svhn):
+    write({"train_32x32.mat": small_svhn["train_32x32.mat"][:-1]}, folders[0])
+    with pytest.raises(DataError) as caught:
+        decode("svhn", folders)
+    assert "train_32x32.mat (damaged), test_32x32.mat (missing)" in str(caught.value)
+    assert "extra" not in str(caught.value)
 
 
 # --- the cache ---------------------------------------------------------------------------------

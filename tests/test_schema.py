@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from trainer import TrainConfig
 from trainer.augmentations import AugmentationOptions, augmentations
-from trainer.datasets import datasets
+from trainer.datasets import published
 from trainer.models import models
 from trainer.optimizers import optimizers
 from trainer.registry import Options, did_you_mean
@@ -285,7 +285,7 @@ configs = st.fixed_dictionaries(
         "epochs": st.integers(5, 400),
     },
     optional={
-        "dataset": st.sampled_from(datasets.names()),
+        "dataset": st.sampled_from(published()),
         "batch_size": st.integers(1, 1442),
         "lr": st.floats(1e-6, 10) | st.integers(1, 10),
         "weight_decay": fractions,

@@ -1,0 +1,86 @@
+"""What the user's own data sets have in common. Torch-free.
+
+A config says what a result depends on: such a data set is named by a digest of its content and
+described by its options. Where it stands, and under which name, is not part of that: it is looked
+for in one folder of the data directory, and may be renamed or moved to another machine.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainer.datasets import DataError, DatasetOptions, DataSpec
+from trainer.schema import check
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OwnData(DatasetOptions):
+    """A data set that its options describe."""
+
+    num_classes: int
+    channels: int = 3
+    image_size: int
+    """Height and width, pixels."""
+    num_train: int
+    num_test: int
+    mean: tuple[float, ...]
+    """Per channel, of pixels scaled to 0..1."""
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("num_classes", "channels", "image_size", "num_train", "num_test"):
+            check(getattr(self, name) > 0, name, f"must be > 0, got {getattr(self, name)}")
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            problem = f"must have one value a channel ({self.channels}), got {len(values)}"
+            check(len(values) == self.channels, name, problem)
+        problem = f"must be in 0..1 (of pixels scaled to 0..1), got {list(self.mean)}"
+        check(all(0 <= value <= 1 for value in self.mean), "mean", problem)
+        problem = f"must be > 0 and <= 1 (of pixels scaled to 0..1), got {list(self.std)}"
+        check(all(0 < value <= 1 for value in self.std), "std", problem)
+
+    @property
+    def spec(self) -> DataSpec:
+        """What the options say."""
+        return DataSpec(
+            num_classes=self.num_classes,
+            channels=self.channels,
+            image_size=self.image_size,
+            num_train=self.num_train,
+            num_test=self.num_test,
+            mean=self.mean,
+            std=self.std,
+        )
+
+
+def check_hex(name: str, digits: str, length: int) -> None:
+    """Raise ConfigError unless `digits` are so many hexadecimal digits, in the one way to write them."""
+    problem = f"must be {length} hexadecimal digits in lower case, got {digits!r}"
+    check(re.fullmatch(f"[0-9a-f]{{{length}}}", digits) is not None, name, problem)
+
+
+def find(candidates: Iterable[Path], digest: str, digest_of: Callable[[Path], str], what: str) -> Path:
+    """Return the first candidate with that digest.
+
+    Args:
+        candidates: in the order they are tried.
+        digest: that of the wanted one.
+        digest_of: may raise OSError.
+        what: is wanted, and where, for the error.
+
+    Raises:
+        DataError: none has it; the message gives the digest of each.
+    """
+    others = []
+    for path in candidates:
+        try:
+            found = digest_of(path)
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+        if found == digest:
+            return path
+        others.append(f"{path.name} has {found}")
+    raise DataError(f"{what} {digest}: {', '.join(others) or 'none is there'}")
