@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from trainer import TrainConfig
 from trainer.augmentations import AugmentationOptions, augmentations
-from trainer.datasets import published
+from trainer.datasets import datasets, published
 from trainer.models import models
 from trainer.optimizers import optimizers
 from trainer.registry import Options, did_you_mean
