@@ -6,10 +6,14 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trainer import TrainConfig
 
 CONFIG_HEADERS = {
     "name": "Setting",
+    "paper": "Test Error (in paper)",
     "model": "Model",
     "dataset": "data set",
     "batch_size": "batch size",
@@ -17,8 +21,45 @@ CONFIG_HEADERS = {
     "schedule": "lr schedule",
     "epochs": "# of Epochs",
     "weight_decay": "weight decay",
+    "weight_decay_on_bn": "weight decay on BN",
+    "ghost_batch_size": "ghost batch size",
+    "num_gpus": "#GPUs",
 }
 """Options as the field's tables call them; any other stands under its dotted name."""
+
+SPELLINGS = {
+    "optimizer": {
+        "sgd": "SGD",
+        "lars": "LARS",
+        "adam": "Adam",
+        "amsgrad": "AMSGrad",
+        "adabound": "AdaBound",
+        "adaboundw": "AdaBoundW",
+    },
+    "precision": {
+        "fp32": "FP32",
+        "tf32": "TF32",
+        "mixed_fp16": "mixed",
+        "mixed_bf16": "mixed (bf16)",
+        "pure_fp16": "FP16",
+    },
+}
+"""Values of options as the field's tables write them."""
+
+
+def _ghost_batch_size(config: TrainConfig) -> int | str:
+    return config.batch_size // config.subdivision if config.subdivision > 1 else "N/A"
+
+
+COMPUTED: dict[str, Callable[[TrainConfig], Any]] = {
+    "model": lambda config: config.model.label,
+    "ghost_batch_size": _ghost_batch_size,
+    "weight_decay_on_bn": lambda config: not config.no_weight_decay_on_bn,
+}
+"""Columns that say something of a config in other words than its options: those of tables elsewhere."""
+
+LABELS = ("name", "paper", *COMPUTED)
+"""Columns that are neither a metric nor an option."""
 
 
 def format_percent(fraction: float) -> str:
@@ -189,6 +230,12 @@ METRICS: dict[str, Metric] = {
 def header_of(option: str) -> str:
     """Return the header of a config column."""
     return CONFIG_HEADERS.get(option, option)
+
+
+def format_column(column: str, value: Any) -> str:
+    """Write the value of a config column as the field's tables do: `LARS`, `FP16`, `0.1`."""
+    spelled = SPELLINGS.get(column, {}).get(value) if isinstance(value, str) else None
+    return spelled or format_option(value)
 
 
 def format_option(value: Any) -> str:

@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from gridrun.columns import METRICS, format_option, format_percent, header_of, parse_runs
+from gridrun.columns import METRICS, format_column, format_option, format_percent, header_of, parse_runs
 from gridrun.tables import Cell, Table
 
 
@@ -96,7 +96,8 @@ def _columns(table: Table) -> list[_Column]:
         else:
             values = [line.options[column] for line in table.lines]
             is_number = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
-            shown.append(_Column(header_of(column), [_plain(format_option(v)) for v in values], is_number))
+            header = table.headers.get(column) or header_of(column)
+            shown.append(_Column(header, [_plain(format_column(column, v)) for v in values], is_number))
     return shown
 
 

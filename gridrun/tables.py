@@ -9,11 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gridrun.columns import METRICS, Metric, format_option, header_of, parse_runs
+from gridrun.columns import COMPUTED, METRICS, Metric, format_column, header_of, parse_runs
 from gridrun.trial import Trial
 
 if TYPE_CHECKING:
     from gridrun.grid import Published, Row, TableSpec
+    from gridrun.grid.table_specs import Reported
 
 TrialRow = Mapping[str, Any]
 """A trial as the store's row (`Record.row`)."""
@@ -47,9 +48,10 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Line:
-    """One config of a table."""
+    """One config of a table, or a row that is only reported elsewhere."""
 
     config_id: str
+    """Empty where no trial stands behind the line."""
     name: str | None
     options: Mapping[str, Any]
     """Value by config column."""
@@ -77,6 +79,8 @@ class Table:
     """Times and the like do not compare within the table."""
     notes: tuple[str, ...]
     """What a reader must know beyond the numbers."""
+    headers: Mapping[str, str]
+    """Of config columns, where they are not the usual ones."""
 
     @property
     def published(self) -> tuple[str, ...]:
@@ -97,6 +101,7 @@ def build_table(spec: TableSpec, seeds: Sequence[int], records: Mapping[str, Tri
         records: rows of the store by trial id; those of other tables are ignored.
     """
     lines = tuple(_line(spec, row, seeds, records) for row in spec.rows)
+    reported = tuple(_reported_line(spec.columns, row) for row in spec.reported)
     done = [records[line.trials[seed]] for line in lines for seed in line.done]
     hardware = _mixture(map(_hardware, done))
     return Table(
@@ -104,14 +109,16 @@ def build_table(spec: TableSpec, seeds: Sequence[int], records: Mapping[str, Tri
         title=spec.title,
         seeds=tuple(seeds),
         columns=tuple(spec.columns),
-        lines=lines,
+        lines=(*lines, *reported),
         mixed_hardware=hardware is not None,
         notes=(
             *_ending_notes(spec.columns, lines),
             *_hardware_notes(spec.columns, done, hardware),
             *_code_notes(spec.columns, done),
             *_published_notes(spec, lines),
+            *_reported_notes(len(reported), len(lines)),
         ),
+        headers=spec.headers,
     )
 
 
@@ -128,12 +135,8 @@ def _line(spec: TableSpec, row: Row, seeds: Sequence[int], records: Mapping[str,
     return Line(
         config_id=row.config_id,
         name=row.name,
-        options={column: _option(row, column) for column in spec.columns if column not in METRICS},
-        cells={
-            column: _cell(METRICS[column], found, len(trials), published, column)
-            for column in spec.columns
-            if column in METRICS
-        },
+        options={c: _option(row, c, published) for c in spec.columns if c not in METRICS},
+        cells=_cells(spec.columns, found, len(trials), published),
         trials=trials,
         done=done,
         diverged=diverged,
@@ -142,12 +145,34 @@ def _line(spec: TableSpec, row: Row, seeds: Sequence[int], records: Mapping[str,
     )
 
 
-def _option(row: Row, column: str) -> Any:
+def _reported_line(columns: Sequence[str], row: Reported) -> Line:
+    return Line(
+        config_id="",
+        name=None,
+        options={column: row.options.get(column, "") for column in columns if column not in METRICS},
+        cells=_cells(columns, {}, 0, row.published),
+        trials={},
+        done=(),
+        diverged=(),
+        failed=(),
+        missing=(),
+    )
+
+
+def _cells(
+    columns: Sequence[str], found: Mapping[int, TrialRow], wanted: int, published: Published | None
+) -> dict[str, Cell]:
+    return {c: _cell(METRICS[c], found, wanted, published, c) for c in columns if c in METRICS}
+
+
+def _option(row: Row, column: str, published: Published | None) -> Any:
     """Return what a config column shows of a row; None where the row has no such option."""
-    if column == "model":
-        return row.config.model.label
     if column == "name":
         return row.name or row.config.model.label
+    if column == "paper":
+        return (published and published.paper) or ""
+    if column in COMPUTED:
+        return COMPUTED[column](row.config)
     flat = row.config.flat()
     if column in flat:
         return flat[column]
@@ -250,13 +275,19 @@ def _published_notes(spec: TableSpec, lines: Sequence[Line]) -> Iterable[str]:
         yield f"published: {note}" if len(labels) == len(shown) else f"published, {'; '.join(labels)}: {note}"
 
 
+def _reported_notes(count: int, trained: int) -> Iterable[str]:
+    if count:
+        which = f"the last {_counted(count, 'row')}" if trained else "every row"
+        yield f"{which}: as published, not trained here"
+
+
 def _labels(columns: Sequence[str], lines: Sequence[Line]) -> dict[str, str]:
     """Say each line's config in words: the columns in which the table's lines differ."""
     options = [column for column in columns if column not in METRICS]
-    varying = [c for c in options if len({format_option(line.options[c]) for line in lines}) > 1]
+    varying = [c for c in options if len({format_column(c, line.options[c]) for line in lines}) > 1]
 
     def words(line: Line, column: str) -> str:
-        value = format_option(line.options[column])
+        value = format_column(column, line.options[column])
         return value if column in ("model", "name") else f"{header_of(column)} {value}"
 
     return {

@@ -18,7 +18,19 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from gridrun.columns import METRICS, format_option, format_time, header_of, parse_time
+from gridrun.columns import (
+    COMPUTED,
+    METRICS,
+    format_column,
+    format_option,
+    format_time,
+    header_of,
+    parse_time,
+)
+from gridrun.errors import GridError
+from gridrun.grid import Published, load_grid
+from gridrun.grid.settings import known_keys
+from gridrun.grid.table_specs import Reported
 from gridrun.records import Provenance, Record
 from gridrun.render import to_csv, to_json, to_markdown, to_text
 from gridrun.tables import Cell, Table, build_table
@@ -46,13 +58,6 @@ class FakeNet(ModelOptions):
 
 
 @dataclass(frozen=True)
-class Published:
-    values: Mapping[str, float | str]
-    runs: int | None = None
-    note: str | None = None
-
-
-@dataclass(frozen=True)
 class Row:
     config: TrainConfig
     name: str | None = None
@@ -69,6 +74,8 @@ class Spec:
     published: Mapping[str, Published] = field(default_factory=dict)
     id: str = "linear_scaling"
     title: str = "Linear scaling"
+    reported: tuple[Reported, ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def row(name: str | None = None, *, model: FakeNet | None = None, **options: Any) -> Row:
@@ -430,7 +437,143 @@ def test_hardware_of_a_trial_on_the_cpu_is_the_cpu_and_its_threads() -> None:
     assert two_rows(("train_time",), beside_a_gpu, H200).mixed_hardware
 
 
+# --- what others report ------------------------------------------------------------------------
+
+
+def test_rows_that_are_only_reported_come_last_and_claim_no_trial() -> None:
+    (only,) = (row(),)
+    found = {only.config_id: Published({"test_error": 2.63}, runs=1)}
+    reported = (Reported({"batch_size": 256}, Published({"test_error": 2.71}, runs=1)), Reported({}, None))
+    table = build(Spec((only,), published=found, reported=reported), [0], *errors(only, 0.0270))
+    assert markdown_cells(table) == [
+        ["batch size", "Test Error (1 run)", "Published (1 run)", "Difference"],
+        ["128", "2.70", "2.63", "+0.07"],
+        ["256", "", "2.71", ""],
+        ["", "", "", ""],
+    ]
+    assert [line.config_id for line in table.lines] == [only.config_id, "", ""]
+    assert not any(line.trials or line.missing for line in table.lines[1:])
+    assert table.notes == ("the last 2 rows: as published, not trained here",)
+    assert to_csv(table).splitlines()[2] == ",256,,0,2.71,1"
+
+
+def test_the_value_of_the_paper_behind_a_row_has_its_column() -> None:
+    rows = (row(lr=0.1), row(lr=0.2), row(lr=0.3))
+    found = {
+        rows[0].config_id: Published({"test_error": 6.52}, paper="6.43 (best), 6.61 +/- 0.16"),
+        rows[1].config_id: Published({}, paper="N/A"),
+    }
+    table = build(Spec(rows, ("lr", "test_error", "paper"), found), [0])
+    assert [cells[-1] for cells in markdown_cells(table)] == [
+        "Test Error (in paper)",
+        "6.43 (best), 6.61 +/- 0.16",
+        "N/A",
+        "",
+    ]
+
+
+def test_a_table_may_call_a_column_otherwise() -> None:
+    (only,) = (row("WRN-28-10, Cutout 16"),)
+    table = build(Spec((only,), ("name", "lr", "test_error"), headers={"name": "Model"}), [0])
+    assert markdown_cells(table)[0] == ["Model", "initial lr", "Test Error (1 run)"]
+
+
+GRID = """
+base: {model: {name: resnet_preact, depth: 20}, dataset: cifar10, epochs: 200}
+axes:
+  - cases:
+      - {lr: 0.1, published: {test_error: 6.52, paper: N/A}}
+      - {lr: 0.2, published: {paper: ~3.75 (from Figure 7)}}
+tables:
+  - id: ours
+    columns: [lr, test_error, paper]
+    headers: {lr: rate}
+  - id: theirs
+    columns: [System, lr, test_error]
+    reported:
+      - {System: airbench94, lr: none, test_error: 5.99}
+      - {System: "96.0"}
+  - id: both
+    where: {lr: 0.1}
+    columns: [lr, test_error]
+    reported: [{lr: 0.3}]
+"""
+
+
+def test_a_grid_says_what_others_report(tmp_path: Path) -> None:
+    path = tmp_path / "grid.yaml"
+    path.write_text(GRID)
+    grid = load_grid(path)
+    ours, theirs, both = (build_table(spec, grid.seeds, {}) for spec in grid.tables)
+    assert [line.options["paper"] for line in ours.lines] == ["N/A", "~3.75 (from Figure 7)"]
+    assert ours.headers == {"lr": "rate"}
+    assert [line.options for line in theirs.lines] == [
+        {"System": "airbench94", "lr": "none"},
+        {"System": "96.0", "lr": ""},
+    ]
+    assert theirs.lines[0].cells["test_error"].published == pytest.approx(0.0599)
+    assert theirs.notes == ("every row: as published, not trained here",)
+    assert [line.options["lr"] for line in both.lines] == [0.1, 0.3]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("{lr: rate}", "{lrs: rate}", "headers.lrs: unknown key. Did you mean 'lr'?"),
+        ("{lr: rate}", "{test_error: Error}", "headers.test_error: unknown key."),
+        ("{lr: rate}", "{lr: 1}", "headers.lr: must be text"),
+        ("[System, lr, test_error]", "[lr, test_error]", "reported[0].System: is no column of this table."),
+        ("    columns: [System, lr, test_error]\n", "", "needs `columns`"),
+        ("[System, lr, test_error]", "[Systems, lr]", "unknown column 'Systems'. Did you mean 'System'?"),
+        ("test_error: 5.99", "test_error: 599", "must be in 0..100, percent"),
+        ("System: airbench94", "System: {a: 1}", "reported[0].System: must be a value"),
+        ("[{lr: 0.3}]", "{lr: 0.3}", "reported: must be a list of rows"),
+        ("paper: N/A", "paper: 3", "paper: must be text"),
+        ("{paper: ~3.75 (from Figure 7)}", "{runs: 3}", "must give a metric"),
+    ],
+)
+def test_a_mistake_in_what_others_report_is_named(tmp_path: Path, old: str, new: str, problem: str) -> None:
+    path = tmp_path / "grid.yaml"
+    assert GRID.count(old) == 1
+    path.write_text(GRID.replace(old, new))
+    with pytest.raises(GridError) as caught:
+        load_grid(path)
+    assert problem in str(caught.value)
+
+
 # --- config columns ----------------------------------------------------------------------------
+
+
+def test_columns_that_are_computed_from_a_config() -> None:
+    rows = (row(), row(batch_size=4096, subdivision=32, no_weight_decay_on_bn=True))
+    columns = ("ghost_batch_size", "weight_decay_on_bn")
+    assert markdown_cells(build(Spec(rows, columns), [0])) == [
+        ["ghost batch size", "weight decay on BN"],
+        ["N/A", "yes"],
+        ["128", "no"],
+    ]
+
+
+def test_a_computed_column_hides_no_option() -> None:
+    assert known_keys() & COMPUTED.keys() == {"model"}
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "text"),
+    [
+        ("precision", "fp32", "FP32"),
+        ("precision", "pure_fp16", "FP16"),
+        ("precision", "mixed_fp16", "mixed"),
+        ("optimizer", "sgd", "SGD"),
+        ("optimizer", "lars", "LARS"),
+        ("optimizer", "new_one", "new_one"),
+        ("schedule", "cosine", "cosine"),
+        ("lr", 0.1, "0.1"),
+        ("augmentation", ["cutout"], "cutout"),
+    ],
+)
+def test_values_are_written_as_in_tables_elsewhere(column: str, value: Any, text: str) -> None:
+    assert format_column(column, value) == text
 
 
 def test_config_columns() -> None:

@@ -15,7 +15,7 @@ from gridrun.grid.located_yaml import Located, read_text
 from gridrun.grid.node import Node, shown
 from trainer.registry import did_you_mean
 
-VALUE_KEYS = (*METRICS, "runs", "note")
+VALUE_KEYS = (*METRICS, "paper", "runs", "note")
 """Keys of a published entry that say something of its row; all others pick it."""
 
 
@@ -28,33 +28,42 @@ class Published:
     runs: int | None = None
     """How many runs the values stand for."""
     note: str | None = None
+    paper: str | None = None
+    """What the paper behind a row reports, where `values` are somebody else's reproduction: as printed."""
 
     def merged(self, other: Published | None) -> Published:
         """Return these values over those of `other`."""
         if other is None:
             return self
-        return Published({**other.values, **self.values}, self.runs or other.runs, self.note or other.note)
+        return Published(
+            {**other.values, **self.values},
+            self.runs or other.runs,
+            self.note or other.note,
+            self.paper or other.paper,
+        )
 
 
 def read_published(node: Node, entries: Mapping[str, Node]) -> Published:
-    """Read metrics, `runs` and `note`.
+    """Read metrics, `paper`, `runs` and `note`.
 
     Args:
         node: what holds the entries, for error messages.
 
     Raises:
-        GridError: a key is none of VALUE_KEYS, a value is out of its range, or there is no metric.
+        GridError: a key is none of VALUE_KEYS, a value is out of its range, or there is neither a
+            metric nor `paper`.
     """
     for key, entry in entries.items():
         if key not in VALUE_KEYS:
             raise entry.error(f"unknown key.{did_you_mean(key, VALUE_KEYS)}")
     values = {key: _metric(key, entry) for key, entry in entries.items() if key in METRICS}
-    if not values:
+    if not values and "paper" not in entries:
         raise node.error(f"must give a metric, one of {', '.join(METRICS)}")
     runs = entries["runs"].value if "runs" in entries else None
     if runs is not None and (type(runs) is not int or runs < 1):
         raise entries["runs"].error(f"must be a whole number >= 1, got {shown(entries['runs'].located)}")
-    return Published(values, runs, entries["note"].text() if "note" in entries else None)
+    note, paper = (entries[key].text() if key in entries else None for key in ("note", "paper"))
+    return Published(values, runs, note, paper)
 
 
 def _metric(name: str, node: Node) -> float | str:
@@ -105,8 +114,8 @@ def _header(path: Path, line: int, names: list[str]) -> list[str]:
 
 
 def _cell(key: str, text: str) -> bool | int | float | str:
-    """Read a number, true or false; anything else is text, as are names and notes."""
-    if key in ("name", "note"):
+    """Read a number, true or false; anything else is text, as are names, notes and papers' values."""
+    if key in ("name", "note", "paper"):
         return text
     if text.lower() in ("true", "false"):
         return text.lower() == "true"

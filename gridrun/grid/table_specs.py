@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gridrun.columns import METRICS
+from gridrun.columns import LABELS, METRICS
 from gridrun.grid.node import Node
 from gridrun.grid.pick import nearest, read_pick
 from gridrun.grid.published import VALUE_KEYS, Published, read_csv, read_published
@@ -19,10 +19,17 @@ from trainer import TrainConfig
 from trainer.registry import Options, did_you_mean
 from trainer.schema import field_types, mapped_registry
 
-TABLE_KEYS = ("id", "title", "where", "columns", "published")
-LABELS = ("name", "model")
-"""Columns that are neither a metric nor a value of the config: a case's name, a model's label."""
+TABLE_KEYS = ("id", "title", "where", "columns", "headers", "published", "reported")
 DEFAULT_METRICS = ("test_error", "train_time")
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A row that is reported elsewhere and that no trial stands for: shown, never trained."""
+
+    options: Mapping[str, Any]
+    """What the columns that are no metrics show."""
+    published: Published | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +42,10 @@ class TableSpec:
     columns: tuple[str, ...]
     published: Mapping[str, Published]
     """By `config_id`."""
+    reported: tuple[Reported, ...]
+    """Rows that come after those of `rows`."""
+    headers: Mapping[str, str]
+    """Of columns, where they are not the usual ones."""
 
 
 def read_name(node: Node) -> str:
@@ -61,7 +72,8 @@ class TableReader:
     def default(self) -> TableSpec:
         """Return the one table of a grid that declares none."""
         rows = tuple(self.rows)
-        return TableSpec(self.name, self.title, rows, default_columns(rows), published_of_cases(rows))
+        columns = default_columns(rows)
+        return TableSpec(self.name, self.title, rows, columns, published_of_cases(rows), (), {})
 
     def read(self, node: Node) -> tuple[TableSpec, ...]:
         """Read `tables`. Raises GridError."""
@@ -78,7 +90,10 @@ class TableReader:
         given = node.options(TABLE_KEYS)
         if "id" not in given and not alone:
             raise node.error("needs an `id`, as there are several tables")
-        rows = self._where(given["where"]) if "where" in given else tuple(self.rows)
+        reported = _reported(given["reported"]) if "reported" in given else ()
+        everything = () if reported else tuple(self.rows)
+        rows = self._where(given["where"]) if "where" in given else everything
+        columns = self._columns(node, given, rows, reported)
         published = published_of_cases(rows)
         if "published" in given:
             table_level = self._published(given["published"], rows)
@@ -87,9 +102,26 @@ class TableReader:
             id=read_name(given["id"]) if "id" in given else self.name,
             title=given["title"].text() if "title" in given else self.title,
             rows=rows,
-            columns=read_columns(given["columns"], rows) if "columns" in given else default_columns(rows),
+            columns=columns,
             published=published,
+            reported=reported,
+            headers=_headers(given["headers"], columns) if "headers" in given else {},
         )
+
+    def _columns(
+        self, node: Node, given: Mapping[str, Node], rows: Sequence[Row], reported: Sequence[Reported]
+    ) -> tuple[str, ...]:
+        """Read `columns`. Raises GridError: a column is unknown, or a reported row has what none shows."""
+        if "columns" not in given:
+            if reported:
+                raise node.error("needs `columns`, as its rows are `reported`")
+            return default_columns(rows)
+        columns = read_columns(given["columns"], rows, {key for row in reported for key in row.options})
+        for item, row in zip(given["reported"].items() if reported else (), reported, strict=True):
+            for key in row.options:
+                if key not in columns:
+                    raise item.child(key).error(f"is no column of this table.{did_you_mean(key, columns)}")
+        return columns
 
     def _where(self, node: Node) -> tuple[Row, ...]:
         pick = read_pick(node, self.known)
@@ -155,8 +187,35 @@ def published_of_cases(rows: Iterable[Row]) -> dict[str, Published]:
     return {row.config_id: row.published for row in rows if row.published}
 
 
-def read_columns(node: Node, rows: Sequence[Row]) -> tuple[str, ...]:
-    """Read the names of columns. Raises GridError: no row has one, or it is named twice."""
+def _reported(node: Node) -> tuple[Reported, ...]:
+    """Read `reported`: metrics are published values, any other key is what its column shows."""
+    rows = []
+    for item in node.items("a list of rows"):
+        given = item.mapping("a row: a mapping of columns to what they show")
+        for entry in given.values():
+            if isinstance(entry.value, dict):
+                raise entry.error("must be a value")
+        values = {key: entry for key, entry in given.items() if key in VALUE_KEYS}
+        options = {key: entry.plain() for key, entry in given.items() if key not in VALUE_KEYS}
+        rows.append(Reported(options, read_published(item, values) if values else None))
+    return tuple(rows)
+
+
+def _headers(node: Node, columns: Collection[str]) -> dict[str, str]:
+    """Read `headers`. Raises GridError: there is no such column, or it is a metric's."""
+    known = [column for column in columns if column not in METRICS]
+    return {key: entry.text() for key, entry in node.options(known).items()}
+
+
+def read_columns(node: Node, rows: Sequence[Row], more: Collection[str] = ()) -> tuple[str, ...]:
+    """Read the names of columns.
+
+    Args:
+        more: names that columns may have beside options, labels and metrics.
+
+    Raises:
+        GridError: no row has one, or it is named twice.
+    """
     columns: list[str] = []
     for item in node.items("a list of column names"):
         name = item.text()
@@ -164,9 +223,10 @@ def read_columns(node: Node, rows: Sequence[Row]) -> tuple[str, ...]:
             raise item.error("a table's row stands for all its seeds; they are no column")
         if name in columns:
             raise item.error(f"the column {name!r} stands here twice")
-        if name not in (*METRICS, *LABELS) and not any(name in row.config.flat() for row in rows):
+        named = {*METRICS, *LABELS, *more}
+        if name not in named and not any(name in row.config.flat() for row in rows):
             known = {key for row in rows for key in row.config.flat()}
-            raise item.error(f"unknown column {name!r}.{nearest(name, {*METRICS, *LABELS, *known})}")
+            raise item.error(f"unknown column {name!r}.{nearest(name, {*named, *known})}")
         columns.append(name)
     return tuple(columns)
 
