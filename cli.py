@@ -19,12 +19,15 @@ import gridrun
 from gridrun.errors import GridrunError
 
 if TYPE_CHECKING:
+    from gridrun.evaluation import Report
     from gridrun.executors.base import Executor
     from gridrun.grid import Grid
     from gridrun.launch import LaunchEvent, Summary
     from gridrun.plan import Plan
-    from gridrun.store import Store
+    from gridrun.store import Row, Store
     from gridrun.tables import Table
+    from trainer.models import ModelOptions
+    from trainer.runtime import KeepCheckpoint
 
 
 FunctionT = TypeVar("FunctionT", bound="Callable[..., Any]")
@@ -99,6 +102,29 @@ set_option = click.option(
 )
 seeds_option = click.option(
     "--seeds", type=click.IntRange(min=1), help="Run seeds 0..N-1 instead of the grid's."
+)
+data_option = click.option(
+    "--data",
+    metavar="DIR",
+    envvar="GRIDRUN_DATA",
+    default="data",
+    show_default=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where data-set archives are; what is not there is downloaded. [env: GRIDRUN_DATA]",
+)
+checkpoint_seconds_option = click.option(
+    "--checkpoint-seconds",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    help="Save running trials so often; a kill loses at most that much.",
+)
+keep_option = click.option(
+    "--keep-checkpoint",
+    "keep",
+    type=click.Choice(["last", "best", "none"]),
+    help="Keep each trial's weights after its last epoch, or after that of the lowest test error. "
+    "[default: what the grids say, else none]",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
@@ -216,6 +242,34 @@ def status(grids: tuple[Path, ...], results: Path, as_json: bool) -> None:
             click.echo(f"  {row['trial_id']}  {row['status']}: {printable(row['error'])}")
 
 
+@main.command()
+@click.argument("trial", metavar="ID")
+@results_option
+@json_option
+def show(trial: str, results: Path, as_json: bool) -> None:
+    """Show one ended trial whole, by its id or the beginning of it."""
+    from gridrun.records import about
+    from gridrun.store import Store
+
+    store = Store(results)
+    trial_id = store.find(trial)
+    parts = about(store.rows([trial_id])[trial_id])
+    if as_json:
+        epochs = [
+            {name: value for name, value in epoch.items() if name != "trial_id"}
+            for epoch in store.epochs([trial_id]).get(trial_id, [])
+        ]
+        echo_json({**parts, "epochs": epochs})
+        return
+    traceback = parts["trial"].pop("traceback", None)
+    for title, values in parts.items():
+        click.echo(f"{title}:")
+        for name, value in values.items():
+            click.echo(f"  {name:28} {printable(str(value))}")
+    for line in (traceback or "").splitlines():
+        click.echo(printable(line))
+
+
 def printable(text: str | None) -> str:
     """Return a stored text without what would steer a terminal."""
     return "".join(c for c in text or "" if c.isprintable())
@@ -299,8 +353,20 @@ def show_tables(tables: Sequence[Table], form: str | None) -> None:
     "what",
     type=click.Choice(["models", "datasets", "augmentations", "optimizers", "schedules", "warmups", "grids"]),
 )
-def list_(what: str) -> None:
-    """List what there is to choose from."""
+@click.option("--counts", is_flag=True, help="With models: how large each is, and how much it computes.")
+def list_(what: str, counts: bool) -> None:
+    """List what there is to choose from.
+
+    A model stands there with its default options or, where some are required, as a well-known
+    example. Counted are trainable parameters, and multiply-accumulates of the convolutional and
+    linear layers for one image: of 32x32 pixels and 10 classes or, of an ImageNet network, of
+    224x224 and 1000.
+    """
+    if counts and what != "models":
+        raise click.UsageError("--counts goes with models")
+    if what == "models":
+        list_models(counts)
+        return
     if what == "grids":
         for grid in read_grids([]):
             click.echo(f"{grid.path}  {len(grid.trials)} trials  {printable(grid.title)}")
@@ -314,33 +380,75 @@ def list_(what: str) -> None:
         click.echo(f"{name:20} {about}")
 
 
+def list_models(counts: bool) -> None:
+    """Print every model family; with `counts`, import torch."""
+    from trainer.models import models
+
+    if counts:
+        click.echo(f"{'name':24} {'model':44} {'parameters':>12} {'MACs':>15}  image")
+    for name in models.names():
+        family = models.get(name)
+        example = example_of(family)
+        if counts:
+            about = counted_model(example) if example else ""
+        else:
+            about = next(iter((family.__doc__ or "").splitlines()), "")
+        click.echo(f"{name:24} {example.label if example else '':44} {about}".rstrip())
+
+
+def example_of(family: type[ModelOptions]) -> ModelOptions | None:
+    """Return a family's default network, else a well-known one; None of a family unheard of."""
+    from trainer.schema import ConfigError, read
+
+    for options in ({}, {"depth": 20}, {"arch": "resnet50"}):
+        try:
+            return read(family, options)
+        except ConfigError:
+            continue
+    return None
+
+
+def counted_model(options: ModelOptions) -> str:
+    """Return parameters, MACs and the image they are of."""
+    from trainer.datasets import DataSpec
+    from trainer.evaluation import on_meta
+    from trainer.models.count import count_macs, count_params
+    from trainer.schema import ConfigError
+
+    for size, classes in ((32, 10), (224, 1000)):
+        grey = (0.5, 0.5, 0.5)
+        spec = DataSpec(
+            num_classes=classes, channels=3, image_size=size, num_train=1, num_test=1, mean=grey, std=grey
+        )
+        try:
+            options.check(spec)
+        except ConfigError:
+            continue
+        network = on_meta(options, spec)
+        return f"{count_params(network):12,} {count_macs(network, spec):15,}  {size}x{size}x3"
+    return ""
+
+
 # --- commands that train -----------------------------------------------------------------------------
 
 
 @main.command()
 @grids_argument(required=True)
 @results_option
-@click.option(
-    "--data",
-    metavar="DIR",
-    envvar="GRIDRUN_DATA",
-    default="data",
-    show_default=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Where data-set archives are; what is not there is downloaded. [env: GRIDRUN_DATA]",
-)
+@data_option
 @click.option("--cpus", type=click.IntRange(min=1), help="CPUs to use. [default: all]")
 @click.option("--gpus", type=click.IntRange(min=0), help="GPUs to use. [default: all]")
 @click.option(
     "--gpus-per-trial", type=click.FloatRange(min=0), help="Below 1, trials share a GPU. [default: 1 if any]"
 )
 @click.option("--cpus-per-trial", type=click.IntRange(min=1), default=1, show_default=True)
+@checkpoint_seconds_option
+@keep_option
 @click.option(
-    "--checkpoint-seconds",
-    type=click.FloatRange(min=0),
-    default=30.0,
-    show_default=True,
-    help="Save running trials so often; a kill loses at most that much.",
+    "--tensorboard",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write the epochs of the ended trials there, as TensorBoard's event files.",
 )
 @click.option("--executor", type=click.Choice(["ray", "serial"]), default="ray", show_default=True)
 @click.option("--only", metavar="ID", multiple=True, help="Run only these trials (or the start of an id).")
@@ -357,6 +465,8 @@ def launch(
     gpus_per_trial: float | None,
     cpus_per_trial: int,
     checkpoint_seconds: float,
+    keep: KeepCheckpoint | None,
+    tensorboard: Path | None,
     executor: str,
     only: tuple[str, ...],
     retry: bool,
@@ -375,6 +485,7 @@ def launch(
     from trainer import Runtime
 
     wanted, store = read_grids(grids, settings, seeds), Store(results)
+    keep = keep or kept_by(wanted)
     if dry_run:
         show_plan(make_plan(wanted, store.statuses()), as_json=False)
         return
@@ -384,18 +495,208 @@ def launch(
             store,
             runs,
             runtime=Runtime(
-                data_dir=data.absolute(), threads=cpus_per_trial, checkpoint_seconds=checkpoint_seconds
+                data_dir=data.absolute(),
+                threads=cpus_per_trial,
+                checkpoint_seconds=checkpoint_seconds,
+                keep_checkpoint=keep,
             ),
             only=only,
             retry=retry,
             on_event=view.show,
         )
+    if tensorboard:
+        write_events(tensorboard, store, summary.plan)
     show_tables(tables_of(wanted, store), None)
     show_summary(summary, results)
+    if keep != "none":
+        show_not_kept(summary.plan, store)
+    exit_with(summary)
+
+
+def exit_with(summary: Summary) -> None:
+    """Leave with the exit code that a launch deserves."""
     if summary.interrupted:
         raise SystemExit(130)
     if summary.plan.counts["failed"]:
         raise SystemExit(1)
+
+
+def kept_by(grids: Sequence[Grid]) -> KeepCheckpoint:
+    """Return whose weights the grids keep; one launch keeps the same of all its trials."""
+    said = {grid.keep_checkpoint: grid.path for grid in grids}
+    if len(said) > 1:
+        each = ", ".join(f"{path} says {keep}" for keep, path in said.items())
+        raise Problem(f"keep_checkpoint: {each}; launch them one by one, or let --keep-checkpoint decide")
+    return next(iter(said))
+
+
+def show_not_kept(plan: Plan, store: Store) -> None:
+    """Say on stderr which trials cannot keep weights any more."""
+    missing = sum(not store.kept(trial.trial_id).exists() for trial in plan.ended("done"))
+    if missing:
+        click.echo(f"{missing} done without a kept checkpoint; they are not trained again for one.", err=True)
+
+
+def write_events(directory: Path, store: Store, plan: Plan) -> None:
+    """Write the epochs of a plan's ended trials as event files, one directory a trial."""
+    try:
+        from tensorboardX import SummaryWriter  # type: ignore[import-untyped]
+    except ImportError:
+        raise Problem("--tensorboard needs the package tensorboardX: pip install tensorboardX") from None
+    new = [trial_id for trial_id in plan.status if not (directory / trial_id).exists()]
+    for trial_id, epochs in store.epochs(new).items():
+        with SummaryWriter(str(directory / trial_id)) as writer:
+            for epoch in epochs:
+                for name in ("lr", "train_loss", "train_error", "test_loss", "test_error"):
+                    if epoch[name] is not None:
+                        writer.add_scalar(name, epoch[name], epoch["epoch"])
+
+
+@main.command()
+@click.argument("settings", metavar="KEY=VALUE...", nargs=-1, required=True)
+@results_option
+@data_option
+@click.option("--cpus", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads.")
+@click.option("--gpus", type=click.IntRange(min=0), help="0 trains on the CPU. [default: a GPU if any]")
+@checkpoint_seconds_option
+@keep_option
+@click.option("--executor", type=click.Choice(["ray", "serial"]), default="serial", show_default=True)
+def train(
+    settings: tuple[str, ...],
+    results: Path,
+    data: Path,
+    cpus: int,
+    gpus: int | None,
+    checkpoint_seconds: float,
+    keep: KeepCheckpoint | None,
+    executor: str,
+) -> None:
+    """Train one trial without a grid: model=resnet model.depth=20 epochs=10 seed=1.
+
+    It has the id, and the place in the store, that a grid would give it. A trial that is done is
+    not trained again; one that failed or diverged is.
+    """
+    from gridrun import launch as sweep
+    from gridrun.grid import lone_trial
+    from gridrun.store import Store
+    from trainer import Runtime
+
+    grid, store = lone_trial(settings), Store(results)
+    with make_executor(executor, None, gpus, None, cpus) as runs:
+        summary = sweep.launch(
+            [grid],
+            store,
+            runs,
+            runtime=Runtime(
+                data_dir=data.absolute(),
+                threads=cpus,
+                checkpoint_seconds=checkpoint_seconds,
+                keep_checkpoint=keep or "none",
+            ),
+            retry=True,
+            on_event=EpochView().show,
+        )
+    (trial,) = grid.trials
+    for row in store.rows([trial.trial_id]).values():
+        click.echo(ended(row))
+    if summary.interrupted:
+        click.echo("Interrupted; the same command goes on.", err=True)
+    if keep not in (None, "none"):
+        show_not_kept(summary.plan, store)
+    exit_with(summary)
+
+
+def ended(row: Row) -> str:
+    """Return the line that says how a trial ended."""
+    if row["status"] != "done":
+        return f"{row['trial_id']}  {row['status']}: {printable(row['error'])}"
+    return (
+        f"{row['trial_id']}  done: test error {100 * row['test_error']:.2f} %, "
+        f"{row['epochs_trained']} epochs in {row['train_seconds']:.1f} s"
+    )
+
+
+@main.command()
+@click.argument("checkpoint", metavar="ID_OR_FILE")
+@results_option
+@data_option
+@click.option(
+    "--dataset",
+    metavar="NAME",
+    help="Use the test set of another data set, of the same image shape and classes. A mapping gives "
+    "options: '{name: svhn, extra: true}'. [default: what the trial was tested on]",
+)
+@click.option(
+    "--tta",
+    type=click.Choice(["flip", "shift", "flip+shift", "none"]),
+    default="none",
+    show_default=True,
+    help="Average the probabilities over the mirror image, over shifts by a pixel, or both.",
+)
+@click.option(
+    "--save",
+    metavar="FILE.parquet",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write label, prediction and probabilities of each image.",
+)
+@click.option("--cpus", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads.")
+@click.option("--gpus", type=click.IntRange(min=0), help="0 evaluates on the CPU. [default: a GPU if any]")
+@json_option
+def evaluate(
+    checkpoint: str,
+    results: Path,
+    data: Path,
+    dataset: str | None,
+    tta: Any,
+    save: Path | None,
+    cpus: int,
+    gpus: int | None,
+    as_json: bool,
+) -> None:
+    """Evaluate the weights that a trial has kept, or those in a file, on a test set.
+
+    Nothing else asked for, it repeats the test error of the epoch they are of.
+    """
+    from gridrun import evaluation
+    from gridrun.store import Store
+    from trainer import Runtime
+
+    path = evaluation.checkpoint_path(Store(results), checkpoint)
+    chosen = evaluation.read_dataset(dataset) if dataset else None
+    device = evaluation.choose_device(gpus)
+    runtime = Runtime(device=device, threads=cpus, data_dir=data.absolute())
+    report = evaluation.evaluate(path, dataset=chosen, tta=tta, runtime=runtime)
+    if save:
+        evaluation.save_predictions(report.evaluation, save)
+    if as_json:
+        echo_json(report.to_dict())
+    else:
+        show_report(report)
+
+
+MAX_CLASSES_SHOWN = 20
+"""Of a confusion matrix, so that it fits a screen."""
+
+
+def show_report(report: Report) -> None:
+    """Print what an evaluation came to."""
+    kept, found = report.checkpoint, report.evaluation
+    loss = "not finite" if found.loss is None else f"{found.loss:.4f}"
+    views = "" if report.tta == "none" else f", averaged over {report.tta}"
+    click.echo(f"{kept.config.model.label}, {kept.kept} epoch ({kept.epoch}), seed {kept.seed}")
+    click.echo(f"{report.on}, {len(found.labels)} images{views}")
+    click.echo(f"test error {100 * found.error:.2f} %, loss {loss}\n")
+    confusion = found.confusion
+    shown = len(confusion) <= MAX_CLASSES_SHOWN
+    width = max(5, len(str(confusion.max())) + 1)
+    headers = "".join(f"{i:{width}}" for i in range(len(confusion))) if shown else ""
+    click.echo(f"class   images   error{'  ' if shown else ''}{headers}")
+    for label, (row, error) in enumerate(zip(confusion, found.class_errors, strict=True)):
+        figure = "" if error is None else f"{100 * error:.2f} %"
+        counts = "  " + "".join(f"{count:{width}}" for count in row) if shown else ""
+        click.echo(f"{label:5} {row.sum():8} {figure:>7}{counts}".rstrip())
+    note = "columns: images by predicted class" if shown else "--json has the confusion matrix"
+    click.echo(f"\n{note}")
 
 
 def make_executor(
@@ -462,6 +763,21 @@ def worded(event: LaunchEvent) -> str | None:
             return f"waiting for {len(trials)} trials that other launches are training"
         case _:
             return None
+
+
+class EpochView(LogView):
+    """One line an epoch too."""
+
+    def show(self, event: LaunchEvent) -> None:
+        """Print an event."""
+        from gridrun.executors.base import Progress
+
+        match event:
+            case Progress(trial, epoch, test_error):
+                figure = "not finite" if test_error is None else f"{100 * test_error:.2f} %"
+                click.echo(f"epoch {epoch} of {trial.config.epochs}: test error {figure}", err=True)
+            case _:
+                super().show(event)
 
 
 class LiveView:

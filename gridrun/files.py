@@ -9,6 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
+def _usual_mode() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
+_MODE = _usual_mode()
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a partial file to fill; on success it takes `path`'s place in one step, on disk.
@@ -21,7 +30,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield partial
         sync(partial)
-        partial.chmod(0o666 & ~_umask())  # mkstemp's files are closed to others
+        partial.chmod(_MODE)  # mkstemp's files are closed to others
         partial.replace(path)
         sync(path.parent)
     finally:
@@ -41,9 +50,3 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

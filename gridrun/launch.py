@@ -93,6 +93,7 @@ def launch(
     wanted = _chosen((*plan.missing, *again), plan, only)
     if not wanted:
         return Summary(plan, started=0, interrupted=False)
+    retries = {trial.trial_id: store.ended_at(trial.trial_id) or "" for trial in again}
     on_event(Planned(len(wanted)))
     store.create()
     _prepare_data(wanted, runtime, on_event)
@@ -102,15 +103,16 @@ def launch(
             runtime=runtime,
             code=provenance.of_code(),
             stop_file=stop_file,
-            since=sweep.started_at,
+            retries=retries,
         )
         left = wanted
         while left and not stop_file.exists():
-            executor.run(left, setup, sweep.handle)
-            left = tuple(trial for trial in left if not store.ended(trial.trial_id, since=sweep.started_at))
-            if left and not stop_file.exists():
+            if free := tuple(trial for trial in left if not store.is_locked(trial.trial_id)):
+                executor.run(free, setup, sweep.handle)
+            else:
                 sweep.handle(Waiting(left))
                 time.sleep(_BUSY_SECONDS)
+            left = tuple(t for t in left if not store.ended(t.trial_id, retries.get(t.trial_id)))
         interrupted = stop_file.exists()
     store.compact(now=True)
     return Summary(make_plan(grids, store.statuses()), started=len(sweep.started), interrupted=interrupted)

@@ -63,6 +63,10 @@ class Record:
     images_per_second: float | None = None
     peak_memory_mib: float | None = None
     num_params: int | None = None
+    macs: int | None = None
+    """Multiply-accumulates of the conv and linear layers, for one image."""
+    checkpoint: str | None = None
+    """Whose weights are kept under `checkpoints/`: the last epoch's, or the best one's."""
     resumes: int = 0
     """How often the trial went on from a checkpoint."""
     started_at: str | None = None
@@ -118,3 +122,14 @@ TRIAL_TYPES = {name: hint for name, hint in _types(Record).items() if name not i
 )
 """Of every column but the config's, so that a column has its type before it has a value."""
 EPOCH_TYPES = {"trial_id": str, **_types(Epoch)}
+
+
+def about(row: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return a row of `trials.parquet` in its parts: `trial`, `config`, `provenance`, without nulls."""
+    parts: dict[str, dict[str, Any]] = {"trial": {}, "config": {}, "provenance": {}}
+    provenance = {field.name for field in dataclasses.fields(Provenance)}
+    for name, value in row.items():
+        part = "provenance" if name in provenance else "trial" if name in TRIAL_TYPES else "config"
+        if value is not None and name != "config_json":
+            parts[part][name] = value
+    return parts

@@ -2,6 +2,7 @@
 
     results/trials.parquet            one row a trial that has ended
     results/epochs.parquet            one row an epoch of those
+    results/checkpoints/ID.pt         weights of trials that are done, where they were asked for
     results/.work/ended/ID.json       ended trials not yet in the Parquet files
     results/.work/checkpoints/ID.pt   trials under way
     results/.work/locks/              held while a trial trains, or the Parquet files are rewritten
@@ -52,6 +53,7 @@ class Store:
         self._launches = self._work / "launches"
         self._locks = self._work / "locks"
         self._checkpoints = self._work / "checkpoints"
+        self._kept = self.root / "checkpoints"
         self._next_compaction = 0.0
         self._stored: dict[str, End] = {}
         self._stored_at: tuple[int, int] | None = None
@@ -101,13 +103,39 @@ class Store:
         newer = {record.trial_id: _later(ends.get(record.trial_id), _end(record)) for record in pending}
         return {trial_id: status for trial_id, (status, _) in {**ends, **newer}.items()}
 
-    def ended(self, trial_id: str, since: str = "") -> Status | None:
-        """Return the status of a trial that is done, or that has ended otherwise at or after `since`."""
+    def ended(self, trial_id: str, but_not_at: str | None = None) -> Status | None:
+        """Return the status of a trial that has ended, None of one that has not.
+
+        An end other than `done` at exactly the time `but_not_at` does not count: that is the failure
+        which is to be tried again.
+        """
         pending = self._pending([trial_id])
         end = self._stored_ends().get(trial_id)
         for record in pending:
             end = _later(end, _end(record))
-        return end[0] if end and (end[0] == "done" or end[1] >= since) else None
+        return end[0] if end and (end[0] == "done" or end[1] != but_not_at) else None
+
+    def ended_at(self, trial_id: str) -> str | None:
+        """Return when a trial ended, as its record says."""
+        row = self.rows([trial_id]).get(trial_id)
+        return row["ended_at"] if row else None
+
+    def find(self, start: str) -> str:
+        """Return the id of the one ended trial whose id begins so.
+
+        Raises:
+            StoreError: there is none, or there are several.
+        """
+        found = sorted(trial_id for trial_id in self.statuses() if trial_id.startswith(start))
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            raise StoreError(
+                f"{self.root}: no ended trial has an id that begins with {start!r}; `gridrun status` says "
+                "what there is, --results names another store"
+            )
+        shown = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+        raise StoreError(f"{start!r} is the beginning of several ids: {shown}")
 
     def _stored_ends(self) -> dict[str, End]:
         """Return the end of every trial in the Parquet file, read anew only when that has changed."""
@@ -140,7 +168,10 @@ class Store:
     # --- writing -------------------------------------------------------------------------------
 
     def add(self, record: Record) -> None:
-        """Keep an ended trial; when this returns it is on disk."""
+        """Keep an ended trial, unless it is done already; when this returns it is on disk."""
+        with contextlib.suppress(StoreError):  # a damaged file must not cost a result
+            if self.ended(record.trial_id) == "done":
+                return
         files.write(self._ended / f"{_checked(record.trial_id)}.json", record.to_json())
 
     def compact(self, *, now: bool = False) -> None:
@@ -192,6 +223,22 @@ class Store:
         """Remove a trial's checkpoint, and what a killed save left beside it."""
         for path in self._checkpoints.glob(f"{_checked(trial_id)}.pt*"):
             path.unlink(missing_ok=True)
+
+    def kept(self, trial_id: str) -> Path:
+        """Where a trial that is done keeps its weights, if it does."""
+        return self._kept / f"{_checked(trial_id)}.pt"
+
+    def drop_kept(self, trial_id: str) -> None:
+        """Remove a trial's weights, and what a killed save left beside them."""
+        for path in self._kept.glob(f"{_checked(trial_id)}.pt*"):
+            path.unlink(missing_ok=True)
+
+    def is_locked(self, name: str) -> bool:
+        """Return whether some process holds the lock called `name`."""
+        if not (self._locks / f"{name}.lock").exists():
+            return False
+        with self.lock(name) as held:
+            return not held
 
     @contextlib.contextmanager
     def lock(self, name: str, timeout: float = 0) -> Iterator[bool]:
@@ -245,8 +292,11 @@ def _end(record: Record) -> End:
 
 
 def _later(old: End | None, new: End) -> End:
-    """Return which of two ends of one trial counts: done stays done, else the later one."""
-    return new if old is None or (old[0] != "done" and new[1] > old[1]) else old
+    """Return which of two ends of one trial counts: done stays done, else the one added later.
+
+    No clocks are compared, for those of two machines may differ.
+    """
+    return new if old is None or (old[0] != "done" and new != old) else old
 
 
 def _winners(pending: list[Record], stored: Mapping[str, Row]) -> list[Record]:

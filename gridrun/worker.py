@@ -6,13 +6,13 @@ import json
 import math
 import time
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from gridrun import provenance
+from gridrun import files, provenance
 from gridrun.records import Provenance, Record
 from gridrun.store import Store
 from gridrun.trial import Trial
@@ -38,13 +38,13 @@ class Setup:
     code: Provenance
     stop_file: Path
     """While it exists, trials save their checkpoints and stop."""
-    since: str = ""
-    """Trials that failed or diverged before this time are to be run again."""
+    retries: Mapping[str, str] = field(default_factory=dict)
+    """When each trial that is to be tried again failed or diverged, by trial id."""
 
 
 def now() -> str:
     """Return the time as records keep it: UTC, ISO 8601."""
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+    return datetime.now(timezone.utc).isoformat(timespec="microseconds")
 
 
 def run_trial(trial: Trial, setup: Setup, on_epoch: Callable[[Epoch], None]) -> Outcome:
@@ -60,10 +60,10 @@ def run_trial(trial: Trial, setup: Setup, on_epoch: Callable[[Epoch], None]) -> 
     with store.lock(trial.trial_id) as claimed:
         if not claimed:
             return "busy"
-        if status := store.ended(trial.trial_id, since=setup.since):
+        if status := store.ended(trial.trial_id, setup.retries.get(trial.trial_id)):
             return status
         try:
-            record = _train(trial, setup, store.checkpoint(trial.trial_id), on_epoch)
+            record = _train(trial, setup, store, on_epoch)
         except Interrupted:
             return "interrupted"
         store.add(record)
@@ -71,10 +71,17 @@ def run_trial(trial: Trial, setup: Setup, on_epoch: Callable[[Epoch], None]) -> 
         return record.status
 
 
-def _train(trial: Trial, setup: Setup, checkpoint: Path, on_epoch: Callable[[Epoch], None]) -> Record:
+def _train(trial: Trial, setup: Setup, store: Store, on_epoch: Callable[[Epoch], None]) -> Record:
     from trainer.loop import Interrupted, train
 
-    runtime = replace(setup.runtime, checkpoint=checkpoint, should_stop=_poll(setup.stop_file))
+    runtime = replace(
+        setup.runtime,
+        checkpoint=store.checkpoint(trial.trial_id),
+        kept=store.kept(trial.trial_id),
+        trial_id=trial.trial_id,
+        should_stop=_poll(setup.stop_file),
+    )
+    store.drop_kept(trial.trial_id)  # of a worker that was killed before its record was written
     started_at, seen = now(), []
 
     def report(epoch: Epoch) -> None:
@@ -92,7 +99,27 @@ def _train(trial: Trial, setup: Setup, checkpoint: Path, on_epoch: Callable[[Epo
         text = str(error).strip().splitlines()
         reason = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
         return failed(trial, reason, traceback=traceback.format_exc(), **failed_in, **about)
-    return _record(trial, result, **about)
+    return _record(trial, result, checkpoint=_kept(runtime), **about)
+
+
+def _kept(runtime: Runtime) -> str | None:
+    """Return which weights the trial has kept, once their file's name is on disk."""
+    if runtime.kept is None or not runtime.kept.exists():
+        return None
+    files.sync(runtime.kept.parent)
+    return runtime.keep_checkpoint
+
+
+def _macs(config: TrainConfig) -> int | None:
+    """Return the multiply-accumulates for one image, None of a network that needs real numbers."""
+    from trainer.evaluation import on_meta
+    from trainer.models.count import count_macs
+
+    spec = config.dataset.spec
+    try:
+        return count_macs(on_meta(config.model, spec), spec)
+    except Exception:  # whatever it is, the trial is done
+        return None
 
 
 def failed(trial: Trial, reason: str, **fields: Any) -> Record:
@@ -118,6 +145,7 @@ def _record(trial: Trial, result: Result, **fields: Any) -> Record:
         images_per_second=result.images_per_second,
         peak_memory_mib=result.peak_memory_mib,
         num_params=result.num_params,
+        macs=_macs(trial.config),
         resumes=result.resumes,
         ended_at=now(),
         notes="; ".join(result.notes) or None,

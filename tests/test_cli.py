@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import test_layering
 from click.testing import CliRunner, Result
 
 import cli
+from gridrun.store import Store
 
 GRID = """
 title: A small grid
@@ -230,3 +232,160 @@ def test_readme_tables_are_rewritten_between_their_markers(grid: Path, tmp_path:
     assert run("table", "--readme", readme, "--check").exit_code == 0
     readme.write_text("no markers")
     assert "expected `<!-- gridrun table" in refused("table", "--readme", readme)
+
+
+def test_models_are_listed_with_their_size() -> None:
+    lines = {line.split()[0]: line for line in ok("list", "models", "--counts").splitlines()}
+    assert lines["wrn"].split()[1:] == ["WRN-28-10", "36,479,194", "5,243,328,768", "32x32x3"]
+    assert lines["torchvision"].split()[1:] == ["ResNet-50", "25,557,032", "4,089,184,256", "224x224x3"]
+    assert all(line.endswith("x3") for name, line in lines.items() if name != "name")
+    assert "--counts goes with models" in refused("list", "datasets", "--counts")
+
+
+# --- one trial ---------------------------------------------------------------------------------------
+
+SMALL = ("model=resnet_preact", "model.depth=8", "model.initial_channels=4", "epochs=2", "seed=1")
+
+
+def test_train_is_a_trial_of_a_grid_without_the_grid(grid: Path) -> None:
+    trained = run("train", *SMALL)
+    assert trained.exit_code == 0, trained.output
+    assert "epoch 1 of 2: test error " in trained.stderr
+    trial_id, status, *_ = trained.stdout.split()
+    assert status == "done:"
+    planned = json.loads(ok("plan", grid, "--set", "epochs=2", "--json", "--results", "elsewhere"))
+    assert trial_id in {trial["trial_id"] for trial in planned["order"]}
+    assert json.loads(ok("plan", grid, "--set", "epochs=2", "--json"))["done"] == 1
+
+    again = run("train", *SMALL)
+    assert again.stdout == trained.stdout
+    assert again.stderr == "", "what is done is not trained again"
+
+
+def test_train_tries_again_what_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from trainer import loop
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise MemoryError("no memory left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "train", broken)
+        failed = run("train", *SMALL)
+    assert failed.exit_code == 1
+    assert "failed: MemoryError: no memory left" in failed.stdout
+    assert "done: test error" in ok("train", *SMALL)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Missing argument 'KEY=VALUE...'"),
+        (["epochs"], "train: must be KEY=VALUE"),
+        (["epochs=1"], "train: model: is required"),
+        (["model=resnt", "epochs=1"], "train: model: unknown model 'resnt'. Did you mean 'resnet'?"),
+        (["model=resnet", "model.dept=20", "epochs=1"], "Did you mean 'model.depth'?"),
+        (["model.depth=20", "model=resnet"], "there is no model to set it in; set `model` first"),
+        (["model=vgg", "epochs=1", "seed=-1"], "train: seed: must be a whole number >= 0, got -1"),
+        (["model=resnet", "model=wrn"], "train: model: is set twice"),
+    ],
+)
+def test_what_cannot_be_trained_is_named(arguments: list[str], message: str) -> None:
+    assert message in refused("train", *arguments)
+
+
+def test_show_tells_all_of_a_trial() -> None:
+    trial_id = ok("train", *SMALL).split()[0]
+    found = json.loads(ok("show", trial_id[:6], "--json"))
+    assert found["trial"]["trial_id"] == trial_id
+    assert found["trial"]["macs"] > found["trial"]["num_params"] > 0
+    assert found["config"]["model.depth"] == 8
+    assert found["provenance"]["device"] in ("cpu", "cuda")
+    assert [epoch["epoch"] for epoch in found["epochs"]] == [1, 2]
+    assert found["epochs"][-1]["test_error"] == found["trial"]["test_error"]
+    text = ok("show", trial_id)
+    assert f"trial_id                     {trial_id}\n" in text
+    assert "config:\n  model                        resnet_preact\n" in text
+
+
+def test_show_prints_a_failure_s_traceback_without_control_characters(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from trainer import loop
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise MemoryError("no memory\x1b[31m left")
+
+    monkeypatch.setattr(loop, "train", broken)
+    trial_id = run("train", *SMALL).stdout.split()[0]
+    text = ok("show", trial_id)
+    assert "Traceback (most recent call last):\n" in text
+    assert "in broken\n" in text
+    assert "\x1b" not in text
+
+
+def test_show_wants_one_trial(tmp_path: Path) -> None:
+    ids = [ok("train", *SMALL[:-1], f"seed={seed}").split()[0] for seed in range(2)]
+    assert "is the beginning of several ids: " + ", ".join(sorted(ids)) in refused("show", "")
+    assert "no ended trial has an id that begins with 'xyz'" in refused("show", "xyz")
+    assert "no ended trial" in refused("show", ids[0], "--results", tmp_path / "elsewhere")
+
+
+def test_show_imports_nothing_heavy(tmp_path: Path) -> None:
+    trial_id = ok("train", *SMALL).split()[0]
+    arguments = ("show", trial_id, "--results", str(tmp_path / "results"))
+    assert not test_layering.imported_by(test_layering.command(*arguments)) & set(test_layering.HEAVY)
+
+
+# --- kept checkpoints --------------------------------------------------------------------------------
+
+
+def test_a_grid_says_whose_weights_to_keep(grid: Path, tmp_path: Path) -> None:
+    before = json.loads(ok("plan", grid, "--json"))
+    grid.write_text(GRID + "keep_checkpoint: best\n")
+    assert json.loads(ok("plan", grid, "--json")) == before, "it is no part of an id"
+    assert serial(grid).exit_code == 0
+    kept = {path.stem for path in (tmp_path / "results" / "checkpoints").iterdir()}
+    assert kept == {trial["trial_id"] for trial in before["order"]}
+    assert {row["checkpoint"] for row in Store("results").rows().values()} == {"best"}
+    trial_id = min(kept)
+    found = json.loads(ok("evaluate", trial_id[:8], "--json"))
+    shown = json.loads(ok("show", trial_id, "--json"))["trial"]
+    assert found["trial_id"] == trial_id
+    assert found["test_error"] == pytest.approx(shown["best_test_error"])
+
+    grid.write_text(GRID + "keep_checkpoint: bets\n")
+    assert "small.yaml:11: keep_checkpoint: unknown choice 'bets'. Did you mean 'best'?" in refused(
+        "plan", grid
+    )
+
+
+def test_what_is_done_is_not_trained_again_for_its_weights(grid: Path, tmp_path: Path) -> None:
+    assert serial(grid, "--seeds", 1).exit_code == 0
+    kept = tmp_path / "results" / "checkpoints"
+    assert not kept.exists()
+    more = serial(grid, "--keep-checkpoint", "last")
+    assert "2 done without a kept checkpoint; they are not trained again for one." in more.stderr
+    assert len(list(kept.iterdir())) == 2
+    bare = min(row["trial_id"] for row in Store("results").rows().values() if row["checkpoint"] is None)
+    assert f"trial {bare} has kept no checkpoint" in refused("evaluate", bare)
+    assert serial(grid).stderr == "Nothing to do: 4 done.\n", "nobody asked for weights"
+
+
+def test_the_command_line_overrides_what_grids_say(grid: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text(GRID + "keep_checkpoint: last\n")
+    problem = refused("launch", grid, other, "--executor", "serial")
+    assert "keep_checkpoint: " in problem
+    assert "let --keep-checkpoint decide" in problem
+    assert run("launch", grid, other, "--executor", "serial", "--keep-checkpoint", "none").exit_code == 0
+    assert not (tmp_path / "results" / "checkpoints").exists()
+
+
+def test_epochs_are_written_for_tensorboard_once(grid: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboardX", reason="it comes with Ray Tune")
+    assert serial(grid, "--tensorboard", "events").exit_code == 0
+    written = sorted((tmp_path / "events").glob("*/events.out.tfevents.*"))
+    assert {path.parent.name for path in written} == set(Store("results").rows())
+    assert b"test_error" in written[0].read_bytes()
+    assert serial(grid, "--tensorboard", "events").exit_code == 0
+    assert sorted((tmp_path / "events").glob("*/*")) == written

@@ -136,7 +136,9 @@ def test_what_failed_before_is_run_again(executor: Executor, setup: Setup) -> No
     trial = Trial(tiny.config(model=RaisingNet()), 0)
     run(executor, [trial], setup)
     before = Store(setup.results).rows()[trial.trial_id]
-    run(executor, [trial], replace(setup, since="9999"))
+    assert outcomes(run(executor, [trial], setup)) == {trial.trial_id: "failed"}
+    assert Store(setup.results).rows()[trial.trial_id] == before, "not unasked"
+    run(executor, [trial], replace(setup, retries={trial.trial_id: before["ended_at"]}))
     assert Store(setup.results).rows()[trial.trial_id]["ended_at"] > before["ended_at"]
 
 

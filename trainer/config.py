@@ -34,7 +34,12 @@ class TrainConfig:
     split_seed: int = 0
     """Of the permutation that both are parts of; no part of a trial's own seed."""
     batch_size: int = 128
-    """Images a step. The last incomplete batch of an epoch is dropped."""
+    """Images a step, on each GPU. The last incomplete batch of an epoch is dropped."""
+    num_gpus: int = 1
+    """GPUs that train together, each on batch_size images a step, gradients averaged. On a machine
+    without GPUs, processes on CPU."""
+    sync_bn: bool = False
+    """Take the statistics of batch normalisation over the batches of all GPUs, not over each one's."""
     lr: float = 0.1
     """Peak learning rate."""
     schedule: ScheduleOptions = field(default_factory=lambda: schedules.get("cosine")())
@@ -88,10 +93,13 @@ class TrainConfig:
         _check_subdivision(self.subdivision, self.batch_size)
         spec = self.dataset.spec
         splits.check_split(spec.num_train, self.train_size, self.val_ratio, self.split_seed)
+        check(self.num_gpus > 0, "num_gpus", f"must be > 0, got {self.num_gpus}")
+        check(self.num_gpus > 1 or not self.sync_bn, "sync_bn", "has no effect without num_gpus > 1")
+        each = f" on each of {self.num_gpus} GPUs" if self.num_gpus > 1 else ""
         check(
-            self.batch_size <= self.num_train,
+            self.global_batch_size <= self.num_train,
             "batch_size",
-            f"{self.batch_size} is larger than the training set of {self.dataset.name} "
+            f"{self.batch_size}{each} is larger than the training set of {self.dataset.name} "
             f"({self.num_train} images)",
         )
         if self.warmup:
@@ -127,9 +135,14 @@ class TrainConfig:
         return splits.num_train(self.dataset.spec.num_train, self.train_size, self.val_ratio)
 
     @property
+    def global_batch_size(self) -> int:
+        """Images a step, on all GPUs together."""
+        return self.batch_size * self.num_gpus
+
+    @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps an epoch."""
-        return self.num_train // self.batch_size
+        return self.num_train // self.global_batch_size
 
     def lr_at(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import trainer
-from trainer import checkpoint, data, memory, seeds, splits
+from trainer import checkpoint, data, memory, parallel, seeds, splits
 from trainer import loss as loss_of
 from trainer.checkpoint import CheckpointError
 from trainer.config import TrainConfig
@@ -24,7 +25,7 @@ from trainer.models._layers import initialise
 from trainer.optimizers._groups import parameter_groups
 from trainer.pipeline import Pipeline, Split, to_device
 from trainer.precision import autocast, grad_scaler, like_weights, set_matmul_precision, weight_dtype
-from trainer.runtime import Runtime
+from trainer.runtime import Runtime, never
 
 EVAL_BATCH_SIZE = 1000
 Report = Callable[[Epoch], None]
@@ -52,25 +53,45 @@ def train(
     Raises:
         DataError: the data set is not to be had.
         Interrupted: `runtime.should_stop` said so.
+        ParallelError: there are fewer GPUs than the trial takes, or one of its other processes failed.
     """
     runtime = runtime or Runtime()
-    run = _Run(config, seed, runtime)
+    followers = dataclasses.replace(runtime, should_stop=never, keep_checkpoint="none")
+    with parallel.start(config.num_gpus, runtime.device, _follow, config, seed, followers) as group:
+        run = _begin(config, seed, runtime, group)
+        while not run.ended:
+            report(run.epoch())
+        run.keep_weights()
+        return run.result()
+
+
+def _follow(group: parallel.Group, config: TrainConfig, seed: int, runtime: Runtime) -> None:
+    """Train as a rank after the first."""
+    run = _begin(config, seed, runtime, group)
+    with contextlib.suppress(Interrupted):
+        while not run.ended:
+            run.epoch()
+
+
+def _begin(config: TrainConfig, seed: int, runtime: Runtime, group: parallel.Group) -> _Run:
+    """Return the trial as its checkpoint has it, else from its start."""
+    run = _Run(config, seed, runtime, group)
     try:
         run.resume()
     except CheckpointError as error:
-        run = _Run(config, seed, runtime)  # the first one may be half restored
+        run = _Run(config, seed, runtime, group)  # the first one may be half restored
         run.notes.append(f"started again: {error}")
-    while not run.ended:
-        report(run.epoch())
-    return run.result()
+    if group.first(lambda: run.step) != run.step:
+        raise CheckpointError("checkpoint is not the same to every process of the trial")
+    return run
 
 
 class _Run:
     """One trial in progress: everything a checkpoint carries, and the way to carry it on."""
 
-    def __init__(self, config: TrainConfig, seed: int, runtime: Runtime) -> None:
-        self.config, self.seed, self.runtime = config, seed, runtime
-        self.device = torch.device(runtime.device)
+    def __init__(self, config: TrainConfig, seed: int, runtime: Runtime, group: parallel.Group) -> None:
+        self.config, self.seed, self.runtime, self.group = config, seed, runtime, group
+        self.device = group.device(runtime.device)
         _reset_process(config, runtime, self.device)
 
         spec = config.dataset.spec
@@ -82,22 +103,27 @@ class _Run:
         torch.manual_seed(seeds.stream(seed, "init"))
         model = config.model.build(spec)
         initialise(model, config.init)
+        if config.sync_bn:
+            model = parallel.synchronise_batch_norm(model, self.device)
         model.to(self.device, weight_dtype(config.precision))
         self.model = model.to(memory_format=torch.channels_last)
+        self.network = group.wrap(self.model)
         self.num_params = sum(p.numel() for p in model.parameters() if p.requires_grad)
         self.ema = EMA(self.model, config.ema_decay) if config.ema_decay is not None else None
-        torch.manual_seed(seeds.stream(seed, "model"))  # dropout and the like
+        torch.manual_seed(seeds.stream(seed, "model", *group.stream))  # dropout and the like
 
         groups = parameter_groups(self.model, config.weight_decay, conv_only=config.no_weight_decay_on_bn)
         self.optimizer = config.optimizer.build(groups, config.lr)
         self.scaler = grad_scaler(config.precision, self.device)
-        self.generator = torch.Generator(self.device).manual_seed(seeds.stream(seed, "augmentation"))
+        self.generator = torch.Generator(self.device)
+        self.generator.manual_seed(seeds.stream(seed, "augmentation", *group.stream))
 
         self.step = 0  # optimiser steps taken
         self.history: list[Epoch] = []
         self.totals = torch.zeros(2, dtype=torch.float64, device=self.device)  # loss, wrong: this epoch's
         self.epoch_seconds = 0.0  # trained so far in this epoch
         self.diverged = False
+        self.best: dict[str, Any] | None = None  # the best epoch's weights, where they are asked for
         self.resumes = 0
         self.notes: list[str] = []
         self.saved_at = time.monotonic()
@@ -114,19 +140,23 @@ class _Run:
         self.model.train()
         started = time.perf_counter()
         while self.step < (len(self.history) + 1) * steps:
-            if self._checkpoint_due():
+            if self.group.first(self._checkpoint_due):
                 self._pause(started)
                 started = time.perf_counter()
-            batch = order[(self.step % steps) * size :][:size]
+            place = self.step % steps * self.group.size + self.group.rank
+            batch = order[place * size :][:size]
             self._train_step(self.train_split.x[batch], self.train_split.y[batch])
-        loss, wrong = (self.totals / (steps * size)).tolist()  # synchronises with the device
+        totals = self.group.sum(self.totals)
+        loss, wrong = (totals / (steps * size * self.group.size)).tolist()  # synchronises with the device
         self.epoch_seconds += time.perf_counter() - started
 
-        test_loss, test_error = evaluate(
-            self.ema.model if self.ema else self.model,
-            self.test_split,
-            self.pipeline,
-            lambda: autocast(self.config.precision, self.device),
+        test_loss, test_error = self.group.first(
+            lambda: evaluate(
+                self._evaluated,
+                self.test_split,
+                self.pipeline,
+                lambda: autocast(self.config.precision, self.device),
+            )
         )
         self.diverged = not (math.isfinite(loss) and math.isfinite(test_loss))
         self.history.append(
@@ -142,7 +172,14 @@ class _Run:
         )
         self.totals.zero_()
         self.epoch_seconds = 0.0
+        if self.result().best is self.history[-1]:
+            self.best = self._weights() if self.runtime.keep_checkpoint == "best" else None
         return self.history[-1]
+
+    @property
+    def _evaluated(self) -> nn.Module:
+        """The network whose errors are reported."""
+        return self.ema.model if self.ema else self.model
 
     def _train_step(self, pixels: torch.Tensor, targets: torch.Tensor) -> None:
         """Take one optimiser step; nothing in it waits for the device."""
@@ -150,8 +187,11 @@ class _Run:
             group["lr"] = self.config.lr_at(self.step)
         batch = self.pipeline.batch(pixels, targets, self.generator)
         self.optimizer.zero_grad(set_to_none=True)
-        for part in _parts(batch, self.config.subdivision):
-            self._backward(part)
+        *parts, last = _parts(batch, self.config.subdivision)
+        with parallel.unsynchronised(self.network):
+            for part in parts:
+                self._backward(part)
+        self._backward(last)
         if self.config.gradient_clip is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
@@ -164,7 +204,7 @@ class _Run:
     def _backward(self, batch: Batch) -> None:
         """Add a part of a step's batch, or all of it, to the gradients and to the epoch's totals."""
         with autocast(self.config.precision, self.device):
-            logits = self.model(like_weights(batch.images, self.model))
+            logits = self.network(like_weights(batch.images, self.model))
         logits = logits.float()
         loss = loss_of.training_loss(logits, batch, self.config.label_smoothing)
         self.scaler.scale(loss / self.config.subdivision).backward()
@@ -182,11 +222,31 @@ class _Run:
             status="diverged" if self.diverged else "done",
             epochs=tuple(self.history),
             num_params=self.num_params,
-            images_per_epoch=self.config.steps_per_epoch * self.config.batch_size,
+            images_per_epoch=self.config.steps_per_epoch * self.config.global_batch_size,
             peak_memory_mib=memory.peak_mib(self.device),
             resumes=self.resumes,
             notes=tuple(self.notes),
         )
+
+    # --- kept weights --------------------------------------------------------------------------
+
+    def keep_weights(self) -> None:
+        """Write the weights that are to outlive the trial (`trainer.evaluation` reads them)."""
+        keep, path = self.runtime.keep_checkpoint, self.runtime.kept
+        if keep == "none" or path is None or self.diverged:
+            return
+        weights = self._weights() if keep == "last" else self.best
+        if weights is None:
+            self.notes.append("the best epoch's weights are lost: its run was not asked to keep them")
+            return
+        about = {"trial_id": self.runtime.trial_id, "kept": keep, "ema": self.ema is not None}
+        checkpoint.save(path, {**self._identity(), **about, **weights})
+
+    def _weights(self) -> dict[str, Any]:
+        """Return a copy of the weights as they are after the current epoch, in the CPU's memory."""
+        state = self._evaluated.state_dict()
+        copies = {name: value.to("cpu", copy=True) for name, value in state.items()}
+        return {"epoch": len(self.history), "state_dict": copies}
 
     # --- checkpoints ---------------------------------------------------------------------------
 
@@ -200,9 +260,11 @@ class _Run:
             torch.cuda.synchronize(self.device)
         self.epoch_seconds += time.perf_counter() - started
         if self.runtime.checkpoint:
-            checkpoint.save(self.runtime.checkpoint, self.state_dict())
+            state = self.state_dict()  # takes every rank
+            if self.group.rank == 0:
+                checkpoint.save(self.runtime.checkpoint, state)
         self.saved_at = time.monotonic()
-        if self.runtime.should_stop():
+        if self.group.first(self.runtime.should_stop):
             raise Interrupted
 
     def resume(self) -> None:
@@ -227,20 +289,29 @@ class _Run:
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that decides how the trial goes on, as tensors and plain values."""
-        on_cuda = self.device.type == "cuda"
+        own, *others = self.group.gather(self._own_state())
         return {
+            **own,
+            "others": others,
             "trial": self._identity(),
             "step": self.step,
             "history": [dataclasses.asdict(epoch) for epoch in self.history],
-            "totals": self.totals,
             "epoch_seconds": self.epoch_seconds,
             "resumes": self.resumes,
             "notes": list(self.notes),
             "model": self.model.state_dict(),
             "ema": self.ema.model.state_dict() if self.ema else None,
+            "best": self.best,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "device": self.device.type,
+        }
+
+    def _own_state(self) -> dict[str, Any]:
+        """Return what each rank has a state of its own of."""
+        on_cuda = self.device.type == "cuda"
+        return {
+            "totals": self.totals.cpu(),
             "generator": self.generator.get_state(),
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state(self.device) if on_cuda else None,
@@ -250,22 +321,24 @@ class _Run:
         """Take over what `state_dict` gave, if need be on another kind of device."""
         self.step = state["step"]
         self.history = [Epoch(**epoch) for epoch in state["history"]]
-        self.totals.copy_(state["totals"])
         self.epoch_seconds = state["epoch_seconds"]
         self.resumes = state["resumes"]
         self.notes = list(state["notes"])
         self.model.load_state_dict(state["model"])
         if self.ema:
             self.ema.model.load_state_dict(state["ema"])
+        self.best = state.get("best")
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        torch.set_rng_state(state["rng"])
+        own = state["others"][self.group.rank - 1] if self.group.rank else state
+        self.totals.copy_(own["totals"])
+        torch.set_rng_state(own["rng"])
         if state["device"] == self.device.type:
-            self.generator.set_state(state["generator"])
-            if state["cuda_rng"] is not None:
-                torch.cuda.set_rng_state(state["cuda_rng"], self.device)
+            self.generator.set_state(own["generator"])
+            if own["cuda_rng"] is not None:
+                torch.cuda.set_rng_state(own["cuda_rng"], self.device)
         else:  # generators of another device cannot be carried over: begin a new stream
-            self.generator.manual_seed(seeds.stream(self.seed, "augmentation", self.step))
+            self.generator.manual_seed(seeds.stream(self.seed, "augmentation", self.step, *self.group.stream))
             self.notes.append(f"moved from {state['device']} to {self.device.type} at step {self.step}")
 
 

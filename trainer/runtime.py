@@ -6,6 +6,10 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
+
+KeepCheckpoint = Literal["none", "last", "best"]
+"""Whose weights outlive a trial: nobody's, the last epoch's, or the first with the lowest test error's."""
 
 
 def default_data_dir() -> Path:
@@ -41,3 +45,8 @@ class Runtime:
     """Save at the first step after so many seconds."""
     should_stop: Callable[[], bool] = never
     """Asked between steps; True makes the trial save its checkpoint and raise Interrupted."""
+    keep_checkpoint: KeepCheckpoint = "none"
+    """Whose weights to write to `kept` when the trial is done; one that diverges keeps none."""
+    kept: Path | None = None
+    trial_id: str | None = None
+    """Written into `kept`, for whoever finds the file."""

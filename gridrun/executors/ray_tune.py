@@ -1,5 +1,8 @@
 """Ray Tune as a dispatcher: it gets trial ids in order and starts each where there is room.
 
+Trials on several GPUs go first, those on most before all, and no others meanwhile: beside smaller
+trials a large one might wait for ever for its GPUs to be free at once.
+
 Nothing of Tune's own is kept or read back: no logging, no checkpoints, no restoring. What it
 does is place trials on CPUs and GPUs, reuse warm workers, and start a trial again whose worker
 died. This is the only file that imports ray.
@@ -54,7 +57,9 @@ class Resources:
     cpus: int | None = None
     gpus: int | None = None
     gpus_per_trial: float | None = None
+    """Of a trial on one GPU; one with `num_gpus` above 1 takes so many, whole."""
     cpus_per_trial: int = 1
+    """Times `num_gpus`."""
 
 
 class RayTuneExecutor(Executor):
@@ -93,7 +98,6 @@ class RayTuneExecutor(Executor):
         except Exception as error:
             self.close()
             raise LaunchError(f"Ray does not start here: {error}") from error
-        self._environment.update(TUNE_MAX_PENDING_TRIALS_PG=str(self.slots + 2))
 
     def close(self) -> None:
         if self._directory is None:
@@ -111,31 +115,38 @@ class RayTuneExecutor(Executor):
 
     @property
     def slots(self) -> int:
+        return self._slots(num_gpus=1)
+
+    def _slots(self, num_gpus: int) -> int:
         import ray
 
-        found = ray.cluster_resources()
-        by_cpu = found.get("CPU", 0) // self.resources.cpus_per_trial
-        share = self._gpus_per_trial()
-        return int(min(by_cpu, found.get("GPU", 0) // share) if share else by_cpu)
+        found, wanted = ray.cluster_resources(), self._share(num_gpus)
+        return int(min(found.get(kind.upper(), 0) // share for kind, share in wanted.items() if share))
 
-    def _gpus_per_trial(self) -> float:
+    def _share(self, num_gpus: int) -> dict[str, float]:
+        """Return what a trial on so many GPUs takes."""
         import ray
 
-        if self.resources.gpus_per_trial is not None:
-            return self.resources.gpus_per_trial
-        return 1.0 if ray.cluster_resources().get("GPU", 0) else 0.0
+        gpus = float(num_gpus) if ray.cluster_resources().get("GPU", 0) else 0.0
+        if num_gpus == 1 and self.resources.gpus_per_trial is not None:
+            gpus = self.resources.gpus_per_trial
+        return {"cpu": self.resources.cpus_per_trial * num_gpus, "gpu": gpus}
 
     def run(self, trials: Sequence[Trial], setup: Setup, on_event: Callable[[Event], None]) -> None:
         if self._directory is None:
             self._start()
-        self._check_room()
-        by_id = {trial.trial_id: trial for trial in trials}
+        sizes = sorted({trial.config.num_gpus for trial in trials}, reverse=True)
+        for num_gpus in sizes:
+            self._check_room(num_gpus)
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         failure: list[BaseException] = []
 
         def fit() -> None:
             try:
-                self._tuner(by_id, setup, events).fit()
+                for num_gpus in sizes:
+                    equal = {trial.trial_id: trial for trial in trials if trial.config.num_gpus == num_gpus}
+                    if not setup.stop_file.exists():
+                        self._tuner(equal, num_gpus, setup, events).fit()
             except BaseException as error:  # handed to the caller's thread
                 failure.append(error)
 
@@ -160,28 +171,32 @@ class RayTuneExecutor(Executor):
         if failure:
             raise LaunchError(f"Ray Tune gave up: {failure[0]}") from failure[0]
 
-    def _check_room(self) -> None:
-        if self.slots < 1:
+    def _check_room(self, num_gpus: int) -> None:
+        if self._slots(num_gpus) < 1:
             import ray
 
-            found = ray.cluster_resources()
+            found, wanted = ray.cluster_resources(), self._share(num_gpus)
+            fits = f"no trial with num_gpus: {num_gpus} fits" if num_gpus > 1 else "no trial fits"
             raise LaunchError(
-                f"no trial fits: one takes {self.resources.cpus_per_trial} CPU "
-                f"and {self._gpus_per_trial():g} GPU, "
+                f"{fits}: one takes {wanted['cpu']:g} CPU and {wanted['gpu']:g} GPU, "
                 f"and Ray has {found.get('CPU', 0):g} and {found.get('GPU', 0):g}"
             )
 
-    def _tuner(self, trials: Mapping[str, Trial], setup: Setup, events: queue.SimpleQueue[Event]) -> Any:
+    def _tuner(
+        self, trials: Mapping[str, Trial], num_gpus: int, setup: Setup, events: queue.SimpleQueue[Event]
+    ) -> Any:
+        """Return the Tuner of trials that all take the same, as workers that are used again must."""
         from ray import tune
 
         assert self._directory
-        gpus = self._gpus_per_trial()
+        share = self._share(num_gpus)
+        self._environment.update(TUNE_MAX_PENDING_TRIALS_PG=str(self._slots(num_gpus) + 2))
         runtime = replace(
-            setup.runtime, device="cuda" if gpus else "cpu", threads=self.resources.cpus_per_trial
+            setup.runtime, device="cuda" if share["gpu"] else "cpu", threads=self.resources.cpus_per_trial
         )
         trainable = tune.with_resources(
             tune.with_parameters(_trainable, trials=dict(trials), setup=replace(setup, runtime=runtime)),
-            {"cpu": self.resources.cpus_per_trial, "gpu": gpus},
+            share,
         )
         return tune.Tuner(
             trainable,

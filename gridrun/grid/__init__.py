@@ -9,12 +9,14 @@ import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
+from gridrun.errors import GridError
 from gridrun.grid.derive import read_derivation
 from gridrun.grid.layer_reader import LayerReader
 from gridrun.grid.located_yaml import Located, locate
 from gridrun.grid.node import Node, shown
+from gridrun.grid.overrides import parse_overrides
 from gridrun.grid.pick import read_pick
 from gridrun.grid.published import Published
 from gridrun.grid.rows import Recipe, Row, expand
@@ -22,11 +24,13 @@ from gridrun.grid.settings import known_keys, settable_keys
 from gridrun.grid.sources import GridFiles
 from gridrun.grid.table_specs import TableReader, TableSpec, read_name
 from gridrun.trial import Trial
+from trainer.registry import did_you_mean
+from trainer.runtime import KeepCheckpoint
 
 if TYPE_CHECKING:
     import os
 
-__all__ = ["Grid", "Published", "Row", "TableSpec", "load_grid"]
+__all__ = ["Grid", "Published", "Row", "TableSpec", "load_grid", "lone_trial"]
 
 MAX_TRIALS = 1_000_000
 
@@ -42,6 +46,8 @@ class Grid:
     rows: tuple[Row, ...]
     seeds: tuple[int, ...]
     tables: tuple[TableSpec, ...]
+    keep_checkpoint: KeepCheckpoint = "none"
+    """Whose weights the trials keep; no part of their ids."""
 
     @property
     def trials(self) -> tuple[Trial, ...]:
@@ -87,7 +93,30 @@ def load_grid(path: str | os.PathLike[str], overrides: Mapping[str, Any] | None 
         rows=rows,
         seeds=_read_seeds(seeds[-1], len(rows)) if seeds else (0,),
         tables=tables.read(root.child("tables")) if "tables" in root.value else (tables.default(),),
+        keep_checkpoint=_read_keep(root.child("keep_checkpoint"))
+        if "keep_checkpoint" in root.value
+        else "none",
     )
+
+
+def lone_trial(texts: Sequence[str]) -> Grid:
+    """Return a grid of one trial, without a file and without tables.
+
+    Args:
+        texts: its settings as `KEY=VALUE`; the key `seed` is one of them, 0 if left out.
+
+    Raises:
+        GridError: they do not say what to train.
+    """
+    try:
+        settings = parse_overrides(texts)
+        seed = _read_seed(Node("", "seed", locate(settings.pop("seed", 0))))
+        read = LayerReader(settable_keys())
+        layers = [read.overrides({key: value}) for key, value in settings.items()]  # model, then model.depth
+        rows = expand(Recipe(node=Node("", "", locate({})), base=layers))
+    except GridError as error:
+        raise GridError("train", 0, error.key, error.problem) from None
+    return Grid(path=Path(), name="train", title="", description="", rows=rows, seeds=(seed,), tables=())
 
 
 def _recipe(roots: Sequence[Node], overrides: Mapping[str, Any], known: Collection[str]) -> Recipe:
@@ -125,8 +154,22 @@ def _read_seeds(node: Node, num_rows: int) -> tuple[int, ...]:
     if not isinstance(value, list):
         return tuple(range(count))
     for index, seed in enumerate(value):
-        if type(seed) is not int or not 0 <= seed < 2**63:
-            raise node.child(index).error(f"must be a whole number >= 0, got {shown(node.value[index])}")
+        _read_seed(node.child(index))
         if seed in value[:index]:
             raise node.child(index).error(f"the seed {seed} stands here twice")
     return tuple(value)
+
+
+def _read_seed(node: Node) -> int:
+    if type(node.value) is not int or not 0 <= node.value < 2**63:
+        raise node.error(f"must be a whole number >= 0, got {shown(node.located)}")
+    return node.value
+
+
+def _read_keep(node: Node) -> KeepCheckpoint:
+    choices: tuple[KeepCheckpoint, ...] = get_args(KeepCheckpoint)
+    value = node.text()
+    for choice in choices:
+        if value == choice:
+            return choice
+    raise node.error(f"unknown choice {value!r}.{did_you_mean(value, choices)}")

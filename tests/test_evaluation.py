@@ -1,0 +1,417 @@
+"""Kept checkpoints: whose weights they hold, what they are worth, and which files are refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+import torch
+from click.testing import CliRunner, Result
+from test_checkpoint import Trap, assert_same
+from torch import nn
+
+import cli
+from gridrun.records import Provenance
+from gridrun.store import Store
+from gridrun.trial import Trial
+from gridrun.worker import Setup, run_trial
+from trainer import Runtime, TrainConfig, checkpoint, train
+from trainer.datasets import DatasetOptions, DataSpec, Images, datasets
+from trainer.evaluation import Evaluation, evaluate, load_checkpoint
+from trainer.loop import Interrupted
+
+if TYPE_CHECKING:
+    from trainer.metrics import Epoch
+
+MODEL = {"name": "resnet_preact", "depth": 8, "initial_channels": 4}
+
+
+def config(**options: Any) -> TrainConfig:
+    return TrainConfig.from_dict({"model": MODEL, "epochs": 2, **options})
+
+
+def restless() -> TrainConfig:
+    """Return a trial whose best epoch is not its last: with seed 0, the fifth of six."""
+    return config(epochs=6, lr=0.6, schedule={"name": "cosine", "min_factor": 0.9})
+
+
+@pytest.fixture
+def runtime(tmp_path: Path, cache_dir: Path) -> Runtime:
+    return Runtime(data_dir=tmp_path, cache_dir=cache_dir, kept=tmp_path / "kept.pt", keep_checkpoint="last")
+
+
+@pytest.fixture
+def kept(runtime: Runtime) -> Path:
+    """Return the checkpoint of a trial of two epochs."""
+    train(config(), seed=0, runtime=runtime)
+    assert runtime.kept
+    return runtime.kept
+
+
+# --- whose weights are kept --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"ema_decay": 0.9},
+        {"val_ratio": 0.2, "split_seed": 3},
+        {"precision": "mixed_bf16"},
+        {"precision": "pure_fp16", "lr": 0.01},
+        {"precision": "pure_fp16", "lr": 0.01, "ema_decay": 0.9},
+    ],
+    ids=str,
+)
+def test_the_last_weights_repeat_the_trial_s_own_figures(options: dict[str, Any], runtime: Runtime) -> None:
+    result = train(config(**options), seed=1, runtime=runtime)
+    assert runtime.kept
+    found = load_checkpoint(runtime.kept)
+    assert (found.config, found.seed, found.epoch, found.kept) == (config(**options), 1, 2, "last")
+    own = evaluate(found, runtime=runtime)
+    assert own.error == pytest.approx(result.epochs[-1].test_error, abs=1e-12)
+    assert own.loss == pytest.approx(result.epochs[-1].test_loss, rel=1e-6)
+
+
+def test_the_best_weights_are_those_of_the_lowest_test_error(runtime: Runtime) -> None:
+    runtime = replace(runtime, keep_checkpoint="best")
+    result = train(restless(), seed=0, runtime=runtime)
+    assert result.best
+    assert result.best.epoch < 6, "this test is of a trial whose best epoch is not its last"
+    assert runtime.kept
+    found = load_checkpoint(runtime.kept)
+    assert (found.kept, found.epoch) == ("best", result.best.epoch)
+    assert evaluate(found, runtime=runtime).error == pytest.approx(result.best.test_error, abs=1e-12)
+
+
+def crash_after(epoch: int) -> Callable[[Epoch], None]:
+    def report(done: Epoch) -> None:
+        if done.epoch == epoch:
+            raise KeyboardInterrupt
+
+    return report
+
+
+def test_the_best_weights_outlive_a_crash(runtime: Runtime, tmp_path: Path) -> None:
+    runtime = replace(runtime, keep_checkpoint="best")
+    result = train(restless(), seed=0, runtime=runtime)
+    crashing = replace(
+        runtime, kept=tmp_path / "again.pt", checkpoint=tmp_path / "work.pt", checkpoint_seconds=0
+    )
+    assert result.best
+    assert result.best.epoch < 6
+    for epoch in (result.best.epoch, 6):  # the last one after all is trained, and nothing written
+        with pytest.raises(KeyboardInterrupt):
+            train(restless(), seed=0, report=crash_after(epoch), runtime=crashing)
+    again = train(restless(), seed=0, runtime=crashing)
+    assert again.resumes == 2
+    assert runtime.kept
+    assert crashing.kept
+    assert_same(checkpoint.load(crashing.kept), checkpoint.load(runtime.kept))
+
+
+def test_best_weights_that_nobody_took_are_not_made_up(runtime: Runtime, tmp_path: Path) -> None:
+    runtime = replace(runtime, checkpoint=tmp_path / "work.pt", checkpoint_seconds=0)
+    with pytest.raises(KeyboardInterrupt):
+        train(restless(), seed=0, report=crash_after(6), runtime=replace(runtime, keep_checkpoint="none"))
+    result = train(restless(), seed=0, runtime=replace(runtime, keep_checkpoint="best"))
+    assert result.notes == ("the best epoch's weights are lost: its run was not asked to keep them",)
+    assert runtime.kept
+    assert not runtime.kept.exists()
+
+
+@pytest.mark.parametrize("keep", ["last", "best"])
+def test_a_trial_that_diverges_or_stops_keeps_nothing(keep: Any, runtime: Runtime) -> None:
+    runtime = replace(runtime, keep_checkpoint=keep)
+    assert train(config(lr=1e30), seed=0, runtime=runtime).status == "diverged"
+    with pytest.raises(Interrupted):
+        train(config(), seed=0, runtime=replace(runtime, should_stop=lambda: True))
+    assert runtime.kept
+    assert not runtime.kept.exists()
+
+
+def test_keeping_changes_no_figure(runtime: Runtime) -> None:
+    runs = [
+        train(restless(), seed=0, runtime=replace(runtime, keep_checkpoint=keep))
+        for keep in ("none", "last", "best")
+    ]
+    assert tiny.figures(runs[0]) == tiny.figures(runs[1]) == tiny.figures(runs[2])
+
+
+# --- records -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def setup(tmp_path: Path, runtime: Runtime) -> Setup:
+    Store(tmp_path / "results").create()
+    return Setup(
+        results=tmp_path / "results", runtime=runtime, code=Provenance(), stop_file=tmp_path / "stop"
+    )
+
+
+def test_a_kill_between_the_weights_and_the_record_loses_neither(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial, store = Trial(config(), 0), Store(setup.results)
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "add", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_trial(trial, setup, lambda epoch: None)
+    assert store.kept(trial.trial_id).exists()
+    assert run_trial(trial, setup, lambda epoch: None) == "done"
+    assert load_checkpoint(store.kept(trial.trial_id)).trial_id == trial.trial_id
+    (row,) = store.rows().values()
+    assert row["checkpoint"] == "last"
+
+
+def test_a_record_says_what_its_network_computes_and_keeps(setup: Setup) -> None:
+    setup = replace(setup, runtime=replace(setup.runtime, keep_checkpoint="none"))
+    trial = Trial(tiny.config(), 0)
+    assert run_trial(trial, setup, lambda epoch: None) == "done"
+    row = Store(setup.results).rows()[trial.trial_id]
+    assert row["macs"] == 36 * 8 * (2 * 9) + 8 * 36 * 3
+    assert row["num_params"] == 8 * 2 * 9 + 2 * 8 + 8 * 36 * 3 + 3
+    assert row["checkpoint"] is None
+    assert not Store(setup.results).kept(trial.trial_id).exists()
+
+
+class Choosy(nn.Module):
+    """Asks for a real number on its way."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x if x.sum().item() < 0 else x * 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChoosyNet(tiny.TinyNet):
+    name: ClassVar[str] = "choosy_net"
+
+    def build(self, data: DataSpec) -> nn.Module:
+        return nn.Sequential(Choosy(), tiny.TinyNet.build(self, data))
+
+
+def test_a_network_that_cannot_be_counted_is_trained_all_the_same(setup: Setup) -> None:
+    setup = replace(setup, runtime=replace(setup.runtime, keep_checkpoint="none"))
+    trial = Trial(tiny.config(model=ChoosyNet()), 0)
+    assert run_trial(trial, setup, lambda epoch: None) == "done"
+    assert Store(setup.results).rows()[trial.trial_id]["macs"] is None
+
+
+# --- figures -----------------------------------------------------------------------------------------
+
+
+def test_errors_and_confusion_are_counted() -> None:
+    probabilities = np.array([[0.5, 0.3, 0.2], [0.1, 0.8, 0.1], [0.2, 0.7, 0.1], [0.9, 0.1, 0.0]])
+    found = Evaluation(labels=np.array([0, 0, 1, 1]), probabilities=probabilities, loss=None)
+    assert found.predictions.tolist() == [0, 1, 1, 0]
+    assert found.error == 0.5
+    assert found.confusion.tolist() == [[1, 1, 0], [1, 1, 0], [0, 0, 0]]
+    assert found.class_errors == [0.5, 0.5, None]
+
+
+def views_of(images: np.ndarray, tta: str) -> list[np.ndarray]:
+    """Return what each kind of view is, written out."""
+    views = [images]
+    if "shift" in tta:
+        padded = np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge")
+        views += [padded[:, :, y : y + 8, x : x + 8] for y, x in ((0, 1), (2, 1), (1, 0), (1, 2))]
+    return views + [view[..., ::-1] for view in views] if "flip" in tta else views
+
+
+@pytest.mark.parametrize("tta", ["none", "flip", "shift", "flip+shift"])
+def test_views_are_averaged_as_probabilities(tta: Any, kept: Path, runtime: Runtime) -> None:
+    found = load_checkpoint(kept)
+    images: Images = found.config.dataset.decode(runtime.data_dir, runtime.data_dir)
+    spec = found.config.dataset.spec
+    pixels = (images.test_x / 255 - spec.mean[0]) / spec.std[0]
+    network = found.network()
+    with torch.no_grad():
+        each = [
+            network(torch.from_numpy(np.ascontiguousarray(view, dtype=np.float32))).softmax(1)
+            for view in views_of(pixels, tta)
+        ]
+    mean = torch.stack(each).mean(0).numpy()
+    own = evaluate(found, tta=tta, runtime=runtime)
+    np.testing.assert_allclose(own.probabilities, mean, atol=1e-5)
+    truth = mean[np.arange(len(mean)), images.test_y]
+    assert own.loss == pytest.approx(-np.log(truth).mean(), rel=1e-4)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reversed(DatasetOptions):
+    """Digits with another normalisation, the test images in reverse. Not registered."""
+
+    name: ClassVar[str] = "reversed"
+    kind: ClassVar[str] = "dataset"
+    num_classes: int = 10
+
+    @property
+    def spec(self) -> DataSpec:
+        digits = datasets.get("digits")().spec
+        return replace(digits, mean=(0.9,), std=(0.1,), num_classes=self.num_classes)
+
+    def decode(self, data_dir: Path, work_dir: Path) -> Images:
+        images = datasets.get("digits")().decode(data_dir, work_dir)
+        return images._replace(test_x=images.test_x[::-1].copy(), test_y=images.test_y[::-1].copy())
+
+
+def test_another_data_set_is_normalised_as_the_network_s_own(kept: Path, runtime: Runtime) -> None:
+    found = load_checkpoint(kept)
+    own, other = (
+        evaluate(found, dataset=dataset, runtime=runtime) for dataset in (found.config.dataset, Reversed())
+    )
+    np.testing.assert_allclose(other.probabilities[::-1], own.probabilities, atol=1e-5)
+
+
+def test_a_data_set_of_another_kind_is_refused(kept: Path, runtime: Runtime) -> None:
+    with pytest.raises(ValueError, match=r"data set 'reversed' has num_classes 7, .* 'digits' with 10"):
+        evaluate(load_checkpoint(kept), dataset=Reversed(num_classes=7), runtime=runtime)
+
+
+# --- the command -------------------------------------------------------------------------------------
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(cli.main, [str(argument) for argument in arguments])
+
+
+def refused(path: Path, *arguments: object) -> str:
+    result = run("evaluate", path, *arguments)
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    return result.stderr
+
+
+@pytest.fixture(autouse=True)
+def clean(tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GRIDRUN_CACHE", str(cache_dir))
+    monkeypatch.delenv("GRIDRUN_DATA", raising=False)
+    monkeypatch.delenv("GRIDRUN_RESULTS", raising=False)
+
+
+def test_evaluate_prints_saves_and_says_the_same(kept: Path, tmp_path: Path) -> None:
+    shown = run("evaluate", kept, "--save", "predictions.parquet")
+    assert shown.exit_code == 0, shown.output
+    found = json.loads(run("evaluate", kept, "--json").stdout)
+    assert f"test error {100 * found['test_error']:.2f} %, loss {found['test_loss']:.4f}" in shown.stdout
+    assert (found["on"], found["images"], found["epoch"]) == ("test set of digits", 355, 2)
+    row = f"    3 {sum(found['confusion'][3]):8} {100 * found['class_errors'][3]:5.2f} %"
+    assert row + "".join(["  ", *(f"{count:5}" for count in found["confusion"][3])]) in shown.stdout
+
+    table = pd.read_parquet(tmp_path / "predictions.parquet")
+    assert list(table.columns) == ["index", "label", "prediction", *(f"probability_{i}" for i in range(10))]
+    assert table["index"].tolist() == list(range(355))
+    assert (table["label"] != table["prediction"]).mean() == pytest.approx(found["test_error"])
+    probabilities = table.filter(like="probability_").to_numpy()
+    assert (probabilities.argmax(1) == table["prediction"]).all()
+    assert probabilities.sum(1) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dataset", "digit"], "--dataset: unknown dataset 'digit'. Did you mean 'digits'?"),
+        (["--dataset", "cifar10"], "data set 'cifar10' has channels 3"),
+        (["--dataset", "{name: digits, extra: true}"], "--dataset: extra: unknown option."),
+        (["--tta", "rotate"], "'rotate' is not one of"),
+        (["--save", "nowhere/predictions.parquet"], "nowhere/predictions.parquet: cannot be written"),
+    ],
+)
+def test_mistakes_are_named(arguments: list[str], message: str, kept: Path) -> None:
+    assert message in refused(kept, *arguments)
+
+
+def test_what_is_no_checkpoint_is_named(tmp_path: Path) -> None:
+    assert "kept.pt: no such file" in refused(Path("kept.pt"))
+    assert "no ended trial has an id that begins with 'abc'" in refused(Path("abc"))
+    (tmp_path / "work").mkdir()
+    assert "no ended trial" in refused(Path("work"))
+
+
+def changed(**fields: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    return lambda state: {**state, **fields}
+
+
+def changed_weights(
+    change: Callable[[dict[str, Any]], dict[str, Any]],
+) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    return lambda state: {**state, "state_dict": change(dict(state["state_dict"]))}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (changed(version=0), "is of trainer version 0, this is"),
+        (changed(config={"model": "unheard_of", "epochs": 1}), "unknown model 'unheard_of'"),
+        (changed(config={"model": MODEL}), "epochs: is required"),
+        (changed(config={"model": {**MODEL, "depth": torch.ones(2)}, "epochs": 1}), "model.depth"),
+        (changed(config={"model": {**MODEL, "initial_channels": 2**40}, "epochs": 1}), "has "),
+        (changed(config={"model": {**MODEL, "initial_channels": 8}, "epochs": 1}), "are not those of"),
+        (changed(config=[1]), "is no kept checkpoint"),
+        (lambda state: {"model": state["state_dict"]}, "is no kept checkpoint"),
+        (lambda state: state["state_dict"], "is no kept checkpoint"),
+        (changed_weights(lambda weights: {}), "are not those of"),
+        (changed_weights(lambda weights: {**weights, "more": torch.ones(1)}), "are not those of"),
+        (changed_weights(lambda weights: {**weights, 7: torch.ones(1)}), "are not those of"),
+        (changed_weights(lambda weights: dict.fromkeys(weights, 1.0)), "are not those of"),
+        (
+            changed_weights(lambda weights: {name: value.long() for name, value in weights.items()}),
+            "are not those of",
+        ),
+        (
+            changed_weights(lambda weights: {name: value.to_sparse() for name, value in weights.items()}),
+            "kept.pt: ",
+        ),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_refused(
+    change: Callable[[dict[str, Any]], dict[str, Any]], message: str, kept: Path
+) -> None:
+    state = checkpoint.load(kept)
+    assert state
+    checkpoint.save(kept, change(state))
+    problem = refused(kept)
+    assert message in problem
+    assert str(kept) in problem
+
+
+def test_a_damaged_or_foreign_file_is_refused(kept: Path) -> None:
+    content = kept.read_bytes()
+    for foreign in (b"", b"PK\x03\x04", b"not a checkpoint", content[:-1], content[:1000], content + b"\0"):
+        kept.write_bytes(foreign)
+        assert "is damaged; it is not, or no longer, what a trial has kept" in refused(kept)
+    torch.save({"state_dict": {}}, kept)
+    assert "is damaged; it is not, or no longer, what a trial has kept" in refused(kept)
+
+
+def test_a_checkpoint_is_never_unpickled(kept: Path, tmp_path: Path) -> None:
+    state = checkpoint.load(kept)
+    assert state
+    checkpoint.save(kept, {**state, "trial_id": Trap(tmp_path / "sprung")})
+    assert "cannot be loaded safely" in refused(kept)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_weights_that_are_no_numbers_have_no_loss(kept: Path) -> None:
+    state = checkpoint.load(kept)
+    assert state
+    state["state_dict"] = {
+        name: value * torch.nan if value.is_floating_point() else value
+        for name, value in state["state_dict"].items()
+    }
+    checkpoint.save(kept, state)
+    assert "loss not finite" in run("evaluate", kept).stdout
+    assert json.loads(run("evaluate", kept, "--json").stdout)["test_loss"] is None

@@ -1,0 +1,194 @@
+"""The grids hold every published table, cell by cell as it was printed."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gridrun.columns import METRICS, format_column, header_of
+from gridrun.grid import Grid, TableSpec, load_grid
+from gridrun.render import to_csv, to_json, to_markdown, to_text
+from gridrun.tables import Cell, Line, Table, build_table
+from trainer import TrainConfig
+
+ROOT = Path(__file__).parent.parent
+GRIDS = sorted((ROOT / "grids").glob("*.yaml"))
+PUBLISHED = Path(__file__).parent / "published"
+
+
+def published(source: str) -> Any:
+    return json.loads((PUBLISHED / f"{source}.json").read_text())
+
+
+TABLES = {table["id"]: table for table in published("pytorch_image_classification")["tables"]} | {
+    source: published(source) for source in ("pba", "fast_cifar")
+}
+STUDIES = [name for name in TABLES if name not in ("pba", "fast_cifar")]
+
+
+@cache
+def specs() -> dict[str, tuple[Grid, TableSpec]]:
+    """Return every table of every grid by its id."""
+    grids = [load_grid(path) for path in GRIDS]
+    found = [(spec.id, (grid, spec)) for grid in grids for spec in grid.tables]
+    assert len(dict(found)) == len(found), "two grids have a table of the same id"
+    return dict(found)
+
+
+def empty(name: str) -> Table:
+    """Return a table before anything has run."""
+    grid, spec = specs()[name]
+    return build_table(spec, grid.seeds, {})
+
+
+def plain(header: str) -> str:
+    """Drop what a header says of runs, units and footnotes."""
+    return re.sub(r"( \((%|1 run|median of \d+ runs)\)|\*)+$", "", header)
+
+
+def header(table: Table, column: str) -> str:
+    return METRICS[column].header if column in METRICS else table.headers.get(column, header_of(column))
+
+
+def is_same(printed: str, column: str, value: Any) -> bool:
+    """Tell whether a config column shows what is printed: numbers as numbers, all else to the letter."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(printed) == value
+    return printed == (value if column == "name" else format_column(column, value))
+
+
+def test_there_are_45_tables_and_two_more() -> None:
+    assert len(STUDIES) == 45
+    assert sum(len(TABLES[name]["rows"]) for name in STUDIES) == 362
+    assert [len(TABLES[name]["rows"]) for name in ("pba", "fast_cifar")] == [14, 11]
+    assert TABLES.keys() <= specs().keys()
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_columns_are_the_published_ones(name: str) -> None:
+    table = empty(name)
+    assert [plain(header(table, column)) for column in table.columns] == list(
+        map(plain, TABLES[name]["columns"])
+    )
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_cells_are_the_published_ones(name: str) -> None:
+    table = empty(name)
+    for line, printed in zip(table.lines, TABLES[name]["rows"], strict=True):
+        for column, text in zip(table.columns, printed, strict=True):
+            if column in METRICS:
+                assert (line.cells[column].published_text or "") == text
+            else:
+                assert is_same(text, column, line.options[column]), (text, column, line.options[column])
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_numbers_of_runs_are_the_published_ones(name: str) -> None:
+    table = empty(name)
+    (title,) = [title for title in TABLES[name]["columns"] if re.match(r"Test Error \(.*runs?\)$", title)]
+    usual = int(re.findall(r"\d+", title)[0])
+    assert len(table.seeds) == usual
+    for line in table.lines:
+        error = line.cells["test_error"]
+        for cell in line.cells.values():
+            if cell.published_text:
+                assert cell.published_runs == runs_of(error, usual)
+
+
+def runs_of(error: Cell, usual: int) -> int:
+    return 1 if (error.published_text or "").endswith("(1 run)") else usual
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_render_before_anything_has_run(name: str) -> None:
+    table = empty(name)
+    for render in (to_markdown, to_text, to_csv):
+        text = render(table)
+        for line in table.lines:
+            for column in table.columns:
+                value = line.options.get(column)
+                if isinstance(value, str) and render is to_text:
+                    assert " ".join(format_column(column, value).split()) in text
+    assert len(json.loads(to_json([table]))[0]["lines"]) == len(TABLES[name]["rows"])
+    assert any("not" in note for note in table.notes)  # not run yet, or not trained here
+
+
+@pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.name)
+def test_every_config_is_read_back_as_it_is(path: Path) -> None:
+    for row in load_grid(path).rows:
+        assert TrainConfig.from_dict(row.config.canonical()) == row.config
+
+
+NAMED = {
+    "label_smoothing": (r"label smoothing \(epsilon=([\d.]+)\)", 0.0),
+    "augmentation.cutout.size": (r"(?<!-)Cutout *(\d*)", 16),
+    "augmentation.dual_cutout.alpha": (r"Dual-Cutout.*\(alpha=([\d.]+)\)", 0.1),
+    "augmentation.mixup.alpha": (r"(?i)mixup(?: \(alpha=([\d.]+)\))?", 1.0),
+    "augmentation.ricap.beta": (r"RICAP \(beta=([\d.]+)\)", 0.3),
+    "augmentation.random_erasing": (r"RandomErasing()", 1),
+}
+"""Options that the names of rows speak of: the words, and what they mean without a number."""
+
+
+@pytest.mark.parametrize("name", [name for name in STUDIES if "name" in specs()[name][1].columns])
+def test_names_of_rows_are_true(name: str) -> None:
+    for row in specs()[name][1].rows:
+        said = row.name or ""
+        flat = row.config.flat()
+        for key, (words, usual) in NAMED.items():
+            found = re.search(words, said)
+            value = float(found.group(1) or usual) if found else 0.0
+            assert flat.get(key, 0.0) == value, (said, key)
+        assert flat.get("augmentation.random_crop", False) == (
+            "RICAP" not in said or "w/ random crop" in said
+        )
+        assert flat.get("model.remove_first_relu", False) == ("w/o 1st ReLU" in said)
+        assert flat.get("model.add_last_bn", False) == ("w/ last BN" in said)
+        if name != "residual_units" and "PyramidNet" not in said:
+            assert said.startswith(row.config.model.label.removesuffix(" (S-S-I)"))
+
+
+DEFAULTS = {
+    "optimizer": "SGD",
+    "precision": "FP32",
+    "ghost batch size": "N/A",
+    "weight decay": "1e-4",
+    "weight decay on BN": "yes",
+}
+
+
+def recipe(name: str, printed: list[str]) -> tuple[str, ...]:
+    """Return what a row of the learning-rate studies says of its config, what goes without saying too."""
+    said = DEFAULTS | dict(zip(TABLES[name]["columns"], printed, strict=True))
+    return tuple(said[key] for key in sorted(said) if not key.startswith(("Test Error", "Training Time")))
+
+
+def test_rows_that_recur_are_the_same_trials() -> None:
+    ids: dict[tuple[str, ...], set[str]] = {}
+    recipes: dict[str, set[tuple[str, ...]]] = {}
+    for name in STUDIES:
+        if "initial lr" in TABLES[name]["columns"]:
+            for line, printed in zip(empty(name).lines, TABLES[name]["rows"], strict=True):
+                ids.setdefault(recipe(name, printed), set()).add(line.config_id)
+                recipes.setdefault(line.config_id, set()).add(recipe(name, printed))
+    assert all(len(same) == 1 for same in ids.values())
+    assert all(len(same) == 1 for same in recipes.values())
+
+
+def test_a_published_row_is_trained_once_however_many_tables_have_it() -> None:
+    lines: list[Line] = [line for name in STUDIES for line in empty(name).lines]
+    # Of 244 rows of the learning-rate studies 166 differ, all 118 others do, and one of those is in both.
+    assert len({line.config_id for line in lines}) == 166 + 118 - 1
+
+
+def test_what_cannot_be_trained_claims_no_trial() -> None:
+    for name in ("pba", "fast_cifar"):
+        table = empty(name)
+        assert not any(line.trials or line.config_id for line in table.lines)
+        assert table.notes == ("every row: as published, not trained here",)

@@ -1,0 +1,348 @@
+"""Several processes that train one trial together, one a GPU: data-parallel training.
+
+Rank 0 is the calling process. It evaluates, saves checkpoints and decides; the others are started by it,
+follow its decisions and never outlive it. Gradients travel by NCCL between GPUs and by gloo between CPUs,
+decisions through pipes, so that no GPU waits for them. Nothing of it leaves the machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import multiprocessing
+import os
+import pickle
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+T = TypeVar("T")
+
+TIMEOUT = timedelta(minutes=10)
+"""How long a rank waits for the others' gradients."""
+_GRACE_SECONDS = 5.0
+"""How long to look for the rank behind an error, and to let ranks end by themselves."""
+
+
+class ParallelError(RuntimeError):
+    """The ranks of a trial cannot start here, or another rank than the first has failed."""
+
+
+class Group:
+    """The ranks of one trial, as one of them sees them. Every rank makes the same calls in one order."""
+
+    def __init__(self, rank: int = 0, size: int = 1, directory: str = "", pipes: Sequence[Any] = ()) -> None:
+        self.rank, self.size = rank, size
+        self._directory = directory
+        self._pipes: Sequence[Connection] = pipes  # rank 0 has one to each other rank, those one to it
+
+    def device(self, name: str) -> torch.device:
+        """Return this rank's device, of the kind that `name` is."""
+        device = torch.device(name)
+        return torch.device("cuda", self.rank) if self.size > 1 and device.type == "cuda" else device
+
+    @property
+    def stream(self) -> tuple[str | int, ...]:
+        """Names that set this rank's random streams apart from the others'; the first has the usual ones."""
+        return ("rank", self.rank) if self.rank else ()
+
+    def first(self, answer: Callable[[], T]) -> T:
+        """Return rank 0's answer; the others wait for it instead of asking."""
+        if self.rank:
+            given: T = self._pipes[0].recv()
+            return given
+        found = answer()
+        for pipe in self._pipes:
+            pipe.send(found)
+        return found
+
+    def gather(self, value: T) -> list[T]:
+        """Return to rank 0 every rank's value in order, to the others their own. Tensors are on the CPU."""
+        if self.rank:
+            self._pipes[0].send_bytes(pickle.dumps(value))  # not send: it would share a tensor's memory
+            return [value]
+        return [value, *(pickle.loads(pipe.recv_bytes()) for pipe in self._pipes)]
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Add the other ranks' values to a tensor, in place, and return it."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """Return the network to train with: `model`, with gradients averaged over the ranks."""
+        if self.size == 1:
+            return model
+        device = next(model.parameters()).device
+        if not dist.is_initialized():
+            self._join(device)
+        devices = [device.index] if device.type == "cuda" else None
+        network = DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True)
+        if device.type == "cpu":
+            network.register_comm_hook(self.size, lambda size, bucket: _average_in_order(size, bucket))
+        return network
+
+    def _join(self, device: torch.device) -> None:
+        self.gather("built")  # who fails to build the network is not waited for
+        self.first(lambda: None)
+        dist.init_process_group(
+            "nccl" if device.type == "cuda" else "gloo",
+            init_method=f"file://{self._directory}/store",
+            rank=self.rank,
+            world_size=self.size,
+            timeout=TIMEOUT,
+            device_id=device if device.type == "cuda" else None,
+        )
+
+
+def _average_in_order(size: int, bucket: Any) -> torch.futures.Future[Tensor]:
+    """Average a bucket of gradients on CPU, adding them in the order of ranks.
+
+    gloo's own order depends on where a gradient lies in its bucket, which is another one in the first
+    step of a process: resumed trials would not end bit-identical.
+    """
+    parts = [torch.empty_like(bucket.buffer()) for _ in range(size)]
+    gathered = dist.all_gather(parts, bucket.buffer(), async_op=True).get_future()
+    averaged: torch.futures.Future[Tensor] = gathered.then(
+        lambda _: functools.reduce(torch.add, parts) / size
+    )
+    return averaged
+
+
+def unsynchronised(network: nn.Module) -> contextlib.AbstractContextManager[None]:
+    """Return a context in which gradients of a network that `Group.wrap` gave only add up on each rank."""
+    return network.no_sync() if isinstance(network, DistributedDataParallel) else contextlib.nullcontext()
+
+
+# --- processes ---------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def start(size: int, device: str, follow: Callable[..., None], *arguments: Any) -> Iterator[Group]:
+    """Start the ranks after the first and yield this process's group; they are gone when it ends.
+
+    Args:
+        size: how many ranks.
+        device: the kind they train on.
+        follow: what the others run, given their `Group` and `arguments`. Both travel pickled.
+
+    Raises:
+        ParallelError: there are too few GPUs, or one of the others failed or died.
+    """
+    if size == 1:
+        yield Group()
+        return
+    _check_devices(size, device)
+    work = pickle.dumps((follow, arguments))
+    with tempfile.TemporaryDirectory(prefix="ranks-") as directory, _loopback():
+        followers = _Followers(size, directory, work)
+        try:
+            yield Group(0, size, directory, followers.pipes)
+            if dist.is_initialized():
+                dist.destroy_process_group()
+            followers.join()
+        except Exception as error:
+            if failure := followers.failure_behind(error):
+                raise failure from error
+            raise
+        finally:
+            followers.close()
+            if dist.is_initialized():
+                dist.destroy_process_group()
+
+
+def _check_devices(size: int, device: str) -> None:
+    if torch.device(device).type != "cuda":
+        return
+    if (found := torch.cuda.device_count()) < size:
+        raise ParallelError(
+            f"num_gpus: {size} but {found} CUDA device{' is' if found == 1 else 's are'} visible"
+        )
+
+
+@contextlib.contextmanager
+def _loopback() -> Iterator[None]:
+    """Keep the ranks' sockets off every interface that others can reach."""
+    names = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "lo0" if sys.platform == "darwin" else "lo"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
+class _Followers:
+    """The processes of the ranks after the first, watched from their start."""
+
+    def __init__(self, size: int, directory: str, work: bytes) -> None:
+        self.directory = directory
+        self.pipes: list[Any] = []
+        self._processes: dict[int, Any] = {}
+        self._failure: ParallelError | None = None
+        self._failed = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="ranks", daemon=True)
+        context = multiprocessing.get_context("spawn")
+        for rank in range(1, size):
+            ours, theirs = context.Pipe()
+            process = context.Process(
+                target=_follow, args=(rank, size, directory, theirs, work), name=f"rank {rank}", daemon=True
+            )
+            process.start()
+            theirs.close()  # so that the pipe ends with its process
+            self.pipes.append(ours)
+            self._processes[rank] = process
+        self._watcher.start()
+
+    def _watch(self) -> None:
+        """Note the first failure, and free rank 0 from waiting for the one that failed."""
+        running = {process.sentinel: rank for rank, process in self._processes.items()}
+        while running:
+            for sentinel in wait(list(running)):
+                rank = running.pop(sentinel)
+                process = self._processes[rank]
+                process.join()
+                if process.exitcode and not self._failure:
+                    self._failure = self._failure_of(rank, process.exitcode)
+                    self._failed.set()
+                    if dist.group.WORLD:  # NCCL would not notice
+                        dist.group.WORLD.abort()
+
+    def _failure_of(self, rank: int, exitcode: int) -> ParallelError:
+        if exitcode < 0:
+            return ParallelError(f"rank {rank} was killed by {signal.Signals(-exitcode).name}")
+        with contextlib.suppress(OSError):
+            return ParallelError(f"rank {rank}: {_error_file(self.directory, rank).read_text()}")
+        return ParallelError(f"rank {rank} ended with exit code {exitcode}")
+
+    def failure_behind(self, error: Exception) -> ParallelError | None:
+        """Return the failure of another rank that shows here as `error`, if that may be so."""
+        lost = isinstance(error, (EOFError, ConnectionError))
+        if lost or (isinstance(error, RuntimeError) and dist.is_initialized()):
+            self._failed.wait(_GRACE_SECONDS)
+            return self._failure
+        return None
+
+    def join(self) -> None:
+        """Let the ranks end by themselves."""
+        self._watcher.join(_GRACE_SECONDS)
+
+    def close(self) -> None:
+        """End the ranks that have not ended."""
+        for process in self._processes.values():
+            process.kill()
+        self._watcher.join()
+        for pipe in self.pipes:
+            pipe.close()
+
+
+def _follow(rank: int, size: int, directory: str, pipe: Connection, work: bytes) -> None:
+    """Be a rank after the first."""
+    os.setpgrp()  # Ctrl-C is for rank 0, which tells the others to stop
+    threading.Thread(target=_end_with_first, args=(directory,), daemon=True).start()
+    try:
+        follow, arguments = pickle.loads(work)
+        follow(Group(rank, size, directory, [pipe]), *arguments)
+    except BaseException as error:
+        summary = traceback.format_exception_only(error)[-1]
+        _error_file(directory, rank).write_text(f"{summary}\n{traceback.format_exc()}")
+        os._exit(1)  # at once: the communicator's destructor may wait for the others
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _end_with_first(directory: str) -> None:
+    """End this process when rank 0's has ended, however it did."""
+    first = multiprocessing.parent_process()
+    assert first
+    first.join()
+    shutil.rmtree(directory, ignore_errors=True)
+    os._exit(1)
+
+
+def _error_file(directory: str, rank: int) -> Path:
+    return Path(directory) / f"{rank}.error"
+
+
+# --- synchronised batch normalisation ----------------------------------------------------------
+
+
+def synchronise_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
+    """Return the network with batch statistics taken over the batches of all ranks."""
+    if device.type == "cuda":
+        synchronised: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        return synchronised
+    for layer in list(model.modules()):
+        for name, child in layer.named_children():
+            if isinstance(child, nn.BatchNorm2d):
+                setattr(layer, name, SyncBatchNorm2d(child))
+    return model
+
+
+class SyncBatchNorm2d(nn.BatchNorm2d):
+    """Batch normalisation over all ranks where torch's `SyncBatchNorm` does not run: on CPUs.
+
+    Args:
+        layer: whose weights and running statistics to take over. Ranks have batches of equal size.
+    """
+
+    def __init__(self, layer: nn.BatchNorm2d) -> None:
+        super().__init__(
+            layer.num_features, layer.eps, layer.momentum, layer.affine, layer.track_running_stats
+        )
+        self.load_state_dict(layer.state_dict())
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, C, H, W) -> the same
+        if not self.training:
+            return super().forward(x)
+        values = x.float()
+        mean = _mean_over_ranks(values.mean((0, 2, 3), keepdim=True))
+        centred = values - mean
+        var = _mean_over_ranks(centred.square().mean((0, 2, 3), keepdim=True))
+        self._track(mean.detach().flatten(), var.detach().flatten(), x.numel() // x.shape[1])
+        normalised = centred * (var + self.eps).rsqrt()
+        return (normalised * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)).to(x.dtype)
+
+    def _track(self, mean: Tensor, var: Tensor, count: int) -> None:
+        assert self.num_batches_tracked is not None
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.momentum is not None
+        self.num_batches_tracked += 1
+        count *= dist.get_world_size()
+        unbiased = var * (count / (count - 1))
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
+        self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
+
+
+class _MeanOverRanks(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total / dist.get_world_size()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return _MeanOverRanks.forward(ctx, grads[0])  # every rank's output has a part of every input
+
+
+def _mean_over_ranks(values: Tensor) -> Tensor:
+    mean: Tensor = _MeanOverRanks.apply(values)
+    return mean
