@@ -12,7 +12,10 @@ from gridrun.grid.node import Node
 from trainer.registry import did_you_mean
 
 INCLUDED_KEYS = ("base", "derive", "include", "seeds")
-GRID_KEYS = (*INCLUDED_KEYS, "name", "title", "description", "axes", "exclude", "extra", "tables")
+GRID_KEYS = (
+    *INCLUDED_KEYS,
+    *("name", "title", "description", "axes", "exclude", "extra", "tables", "keep_checkpoint"),
+)
 MAX_INCLUDES = 100
 
 
