@@ -49,6 +49,9 @@ class Commands(click.Group):
             if ctx.params.get("debug"):
                 raise
             raise Problem(str(error)) from None
+        except KeyboardInterrupt:
+            click.echo("Interrupted.", err=True)
+            raise SystemExit(130) from None
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         try:
@@ -487,7 +490,7 @@ def launch(
     wanted, store = read_grids(grids, settings, seeds), Store(results)
     keep = keep or kept_by(wanted)
     if dry_run:
-        show_plan(make_plan(wanted, store.statuses()), as_json=False)
+        show_plan(narrowed(make_plan(wanted, store.statuses()), only, retry), as_json=False)
         return
     with make_executor(executor, cpus, gpus, gpus_per_trial, cpus_per_trial) as runs, make_view() as view:
         summary = sweep.launch(
@@ -699,6 +702,19 @@ def show_report(report: Report) -> None:
     click.echo(f"\n{note}")
 
 
+def narrowed(plan: Plan, only: Sequence[str], retry: bool) -> Plan:
+    """Return a plan of what `--only` and `--retry` leave to do, or all of it without them."""
+    from dataclasses import replace
+
+    from gridrun.launch import chosen
+
+    if not only and not retry:
+        return plan
+    trials = chosen((*plan.missing, *(plan.ended("failed", "diverged") if retry else ())), plan, only)
+    ids = {trial.trial_id for trial in trials}
+    return replace(plan, trials=trials, status={i: s for i, s in plan.status.items() if i in ids})
+
+
 def make_executor(
     name: str, cpus: int | None, gpus: int | None, gpus_per_trial: float | None, cpus_per_trial: int
 ) -> Executor:
@@ -822,6 +838,8 @@ class LiveView:
                 self._progress.update(
                     self._tasks[trial.trial_id], completed=epoch, description=describe(trial) + figure
                 )
+            case Ended(trial, "busy"):
+                self._remove(trial.trial_id)
             case Ended(trial, outcome):
                 self._end(trial.trial_id)
                 if outcome in ("failed", "diverged"):
@@ -836,9 +854,12 @@ class LiveView:
                     self._progress.console.print(text, markup=False)
 
     def _end(self, trial_id: str) -> None:
+        self._remove(trial_id)
+        self._progress.advance(self._all)
+
+    def _remove(self, trial_id: str) -> None:
         if (task := self._tasks.pop(trial_id, None)) is not None:
             self._progress.remove_task(task)
-        self._progress.advance(self._all)
 
 
 def make_view() -> LogView | LiveView:

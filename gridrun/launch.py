@@ -90,8 +90,9 @@ def launch(
     """
     plan = make_plan(grids, store.statuses())
     again = plan.ended("failed", "diverged") if retry else ()
-    wanted = _chosen((*plan.missing, *again), plan, only)
+    wanted = chosen((*plan.missing, *again), plan, only)
     if not wanted:
+        store.compact_leftovers()
         return Summary(plan, started=0, interrupted=False)
     retries = {trial.trial_id: store.ended_at(trial.trial_id) or "" for trial in again}
     on_event(Planned(len(wanted)))
@@ -106,11 +107,14 @@ def launch(
             retries=retries,
         )
         left = wanted
+        waiting_for: tuple[Trial, ...] = ()
         while left and not stop_file.exists():
             if free := tuple(trial for trial in left if not store.is_locked(trial.trial_id)):
                 executor.run(free, setup, sweep.handle)
             else:
-                sweep.handle(Waiting(left))
+                if left != waiting_for:
+                    sweep.handle(Waiting(left))
+                    waiting_for = left
                 time.sleep(_BUSY_SECONDS)
             left = tuple(t for t in left if not store.ended(t.trial_id, retries.get(t.trial_id)))
         interrupted = stop_file.exists()
@@ -118,10 +122,10 @@ def launch(
     return Summary(make_plan(grids, store.statuses()), started=len(sweep.started), interrupted=interrupted)
 
 
-def _chosen(wanted: Sequence[Trial], plan: Plan, only: Sequence[str]) -> tuple[Trial, ...]:
+def chosen(wanted: Sequence[Trial], plan: Plan, only: Sequence[str]) -> tuple[Trial, ...]:
     """Return the wanted trials whose ids begin as one of `only` says; all where it is empty."""
     for start in only:
-        if not any(trial.trial_id.startswith(start) for trial in plan.trials):
+        if not start or not any(trial.trial_id.startswith(start) for trial in plan.trials):
             raise LaunchError(
                 f"no trial of these grids has an id that begins with {start!r}; `gridrun plan` lists them"
             )
@@ -163,9 +167,9 @@ class _Sweep:
             case Lost(trial, reason):
                 self.store.add(failed(trial, reason, provenance=provenance.of_code()))
                 self._end(trial)
-            case Ended(trial, outcome):
-                if outcome != "busy":
-                    self.started.add(trial.trial_id)
+            case Ended(trial, "busy"):
+                self.running = {key: state for key, state in self.running.items() if key != trial.trial_id}
+            case Ended(trial, _):
                 self._end(trial)
             case _:
                 pass
@@ -174,6 +178,7 @@ class _Sweep:
 
     def _end(self, trial: Trial) -> None:
         self.running = {key: state for key, state in self.running.items() if key != trial.trial_id}
+        self.started.add(trial.trial_id)
         self.ended += 1
 
     def _beat(self) -> None:

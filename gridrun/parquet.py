@@ -9,6 +9,7 @@ few: a first value of a new option, a trial run again, and one rewrite every MAX
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -44,6 +45,16 @@ def read(path: Path, columns: list[str] | None = None) -> pa.Table | None:
         raise _damaged(path, error) from None
 
 
+def check(path: Path) -> None:
+    """Look at a file's footer, if there is a file.
+
+    Raises:
+        StoreError: the file is damaged or not ours.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        read(path, [])
+
+
 def select(table: pa.Table, trial_ids: Collection[str] | None) -> pa.Table:
     """Return the rows of the named trials, of all where None."""
     return table if trial_ids is None else table.filter(_named(table, trial_ids))
@@ -72,7 +83,7 @@ def append(
             _write(path, schema, itertools.chain(_kept(old, replaced), [new]))
     except FileNotFoundError:
         _write(path, new.schema, [new])
-    except pa.ArrowException as error:
+    except (pa.ArrowException, IsADirectoryError) as error:
         raise _damaged(path, error) from None
 
 

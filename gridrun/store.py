@@ -48,6 +48,7 @@ class Store:
         self.root = Path(root).absolute()
         self.trials_path = self.root / "trials.parquet"
         self.epochs_path = self.root / "epochs.parquet"
+        self._tables = (self.trials_path, self.epochs_path)
         self._work = self.root / ".work"
         self._ended = self._work / "ended"
         self._launches = self._work / "launches"
@@ -69,7 +70,9 @@ class Store:
                 directory.mkdir(parents=True, exist_ok=True)
             files.write(self._work / "README", "Working files of gridrun. Leave them while a launch runs.\n")
         except OSError as error:
-            raise StoreError(f"{self.root}: cannot be written to ({error.strerror})") from None
+            raise _unwritable(self.root, error) from None
+        for path in self._tables:  # better now than after hours of training
+            parquet.check(path)
 
     # --- reading -------------------------------------------------------------------------------
 
@@ -142,7 +145,7 @@ class Store:
         try:
             stat = self.trials_path.stat()
             changed = stat.st_ino, stat.st_mtime_ns
-        except FileNotFoundError:
+        except OSError:  # no such file, or no such place; reading it says more
             changed = None
         if changed != self._stored_at:
             table = parquet.read(self.trials_path, ["trial_id", "status", "ended_at"])
@@ -161,7 +164,7 @@ class Store:
             with contextlib.suppress(FileNotFoundError):  # compacted meanwhile
                 try:
                     records.append(Record.from_json(path.read_text(encoding="utf-8")))
-                except ValueError as error:
+                except (ValueError, IsADirectoryError) as error:
                     raise StoreError(f"{path}: {error}. Move it away to go on.") from None
         return records
 
@@ -172,7 +175,10 @@ class Store:
         with contextlib.suppress(StoreError):  # a damaged file must not cost a result
             if self.ended(record.trial_id) == "done":
                 return
-        files.write(self._ended / f"{_checked(record.trial_id)}.json", record.to_json())
+        try:
+            files.write(self._ended / f"{_checked(record.trial_id)}.json", record.to_json())
+        except OSError as error:
+            raise _unwritable(self.root, error) from error
 
     def compact(self, *, now: bool = False) -> None:
         """Move ended trials into the Parquet files, unless that was done a moment ago.
@@ -182,14 +188,22 @@ class Store:
         if not now and time.monotonic() < self._next_compaction:
             return
         started = time.monotonic()
-        with self.lock("compact", timeout=-1 if now else 0) as held:
-            if held:
-                self._compact()
+        try:
+            with self.lock("compact", timeout=-1 if now else 0) as held:
+                if held:
+                    self._compact()
+        except OSError as error:
+            raise _unwritable(self.root, error) from error
         ended = time.monotonic()
         self._next_compaction = ended + max(_COMPACT_EVERY_SECONDS, (ended - started) / _COMPACT_SHARE)
 
+    def compact_leftovers(self) -> None:
+        """Compact what a launch left behind that was killed before it could."""
+        if self._pending():
+            self.compact(now=True)
+
     def _compact(self) -> None:
-        for partial in self.root.glob(".*.partial"):
+        for partial in (p for path in self._tables for p in self.root.glob(f".{path.name}-*.partial")):
             partial.unlink(missing_ok=True)  # of a compaction that was killed: the lock is ours
         pending = self._pending()
         if not pending:
@@ -274,9 +288,12 @@ class Store:
         """Return what each launch that is alive said last."""
         alive = []
         for path in sorted(self._launches.glob("*.json")) if self._launches.is_dir() else ():
-            with contextlib.suppress(FileNotFoundError, ValueError):
+            with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
                 if time.time() - path.stat().st_mtime < _LAUNCH_SILENT_SECONDS:
-                    alive.append(json.loads(path.read_text(encoding="utf-8")))
+                    state = json.loads(path.read_text(encoding="utf-8"))
+                    running = state["running"]
+                    if all({"epoch", "epochs"} <= run.keys() for run in running.values()):
+                        alive.append(state)
         return alive
 
 
@@ -285,6 +302,10 @@ def _checked(trial_id: str) -> str:
     if not _TRIAL_ID.fullmatch(trial_id):
         raise StoreError(f"{trial_id!r} is not a trial id (16 hex digits)")
     return trial_id
+
+
+def _unwritable(root: Path, error: OSError) -> StoreError:
+    return StoreError(f"{root}: cannot be written to ({error.strerror or error})")
 
 
 def _end(record: Record) -> End:

@@ -293,7 +293,7 @@ def _labels(columns: Sequence[str], lines: Sequence[Line]) -> dict[str, str]:
     return {
         line.config_id: ", ".join(words(line, column) for column in varying or options[:1])
         or line.name
-        or line.config_id
+        or f"config {line.config_id}"
         for line in lines
     }
 

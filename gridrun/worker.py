@@ -67,7 +67,8 @@ def run_trial(trial: Trial, setup: Setup, on_epoch: Callable[[Epoch], None]) -> 
         except Interrupted:
             return "interrupted"
         store.add(record)
-        store.drop_checkpoint(trial.trial_id)
+        if record.status != "failed":  # that one may be tried again from there
+            store.drop_checkpoint(trial.trial_id)
         return record.status
 
 

@@ -389,3 +389,49 @@ def test_epochs_are_written_for_tensorboard_once(grid: Path, tmp_path: Path) -> 
     assert b"test_error" in written[0].read_bytes()
     assert serial(grid, "--tensorboard", "events").exit_code == 0
     assert sorted((tmp_path / "events").glob("*/*")) == written
+
+
+def test_a_launch_with_nothing_to_do_tidies_up_after_one_that_was_killed(grid: Path, tmp_path: Path) -> None:
+    from gridrun.store import Store
+
+    serial(grid)
+    store = Store("results")
+    rows = store.rows()
+    (store.root / "trials.parquet").unlink()
+    (store.root / "epochs.parquet").unlink()
+    from gridrun.records import Provenance, Record
+
+    for trial_id, row in rows.items():
+        own = {key: row[key] for key in ("config_id", "seed", "status", "config_json", "ended_at")}
+        store.add(Record(trial_id=trial_id, config={}, provenance=Provenance(), **own))
+    assert "Nothing to do: 4 done." in serial(grid).stderr
+    assert (store.root / "trials.parquet").exists()
+    assert not list(store.root.glob(".work/ended/*"))
+
+
+def test_a_dry_run_heeds_only_and_retry(grid: Path) -> None:
+    first = json.loads(ok("plan", grid, "--json"))["order"][0]["trial_id"]
+    assert ok("launch", grid, "--dry-run", "--only", first).startswith("1 trials: 1 missing")
+    assert "an id that begins with ''" in refused("launch", grid, "--dry-run", "--only", "")
+
+
+@pytest.mark.parametrize("share", ["nan", "1.5", "inf"])
+def test_a_share_of_a_gpu_that_cannot_be_is_refused(grid: Path, share: str) -> None:
+    assert "--gpus-per-trial" in refused("launch", grid, "--gpus-per-trial", share)
+
+
+def test_derived_numbers_are_those_a_person_would_write(grid: Path) -> None:
+    grid.write_text(
+        GRID.replace("[128, 256]", "[384]")
+        .replace("batch_size: 128,", "lr: 0.3,")
+        .replace("seeds: 2", "derive: {lr: 0.1 * batch_size / 128}")
+    )
+    (table,) = json.loads(ok("table", grid, "--format", "json"))
+    assert table["lines"]
+
+
+def test_gpus_that_are_not_there_are_refused(grid: Path) -> None:
+    import torch
+
+    wanted = torch.cuda.device_count() + 1
+    assert f"--gpus {wanted}: torch finds {wanted - 1}" in refused("launch", grid, "--gpus", wanted)

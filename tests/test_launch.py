@@ -182,6 +182,8 @@ def test_two_launches_at_once_share_the_work(grid: Path, tmp_path: Path, cache_d
 
 def test_ray_leaves_nothing_behind(grid: Path, tmp_path: Path, cache_dir: Path) -> None:
     grid.write_text(GRID.replace("[4, 12]", "[1]").replace("0.75", "0.8"))
+    decoy = tmp_path / "trainer.py"  # a name that a working directory may well hold
+    decoy.write_text("raise SystemExit('the wrong trainer')")
     with tempfile.TemporaryDirectory(prefix="gr") as temp:
         done = subprocess.run(
             [
@@ -202,6 +204,7 @@ def test_ray_leaves_nothing_behind(grid: Path, tmp_path: Path, cache_dir: Path) 
         )
         assert done.returncode == 0, done.stderr
         assert [path for path in Path(temp).rglob("*") if path.is_file()] == []
+    decoy.unlink()
     assert {path.name for path in tmp_path.iterdir()} <= {"grid.yaml", "results", ".cache"}
     assert {path.name for path in (tmp_path / "results").iterdir()} == {
         "trials.parquet",
@@ -209,3 +212,19 @@ def test_ray_leaves_nothing_behind(grid: Path, tmp_path: Path, cache_dir: Path) 
         ".work",
     }
     assert done.stdout.startswith("### grid"), "nothing but the table on stdout"
+
+
+def test_a_session_directory_that_others_could_have_made_is_refused(
+    grid: Path, tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = tmp_path / "theirs"
+    (theirs / "0123abcd").mkdir(parents=True)
+    (theirs / "0123abcd.lock").touch()
+    temp = tmp_path / "temp"
+    temp.mkdir()
+    (temp / f"gridrun-{os.getuid()}").symlink_to(theirs)
+    monkeypatch.setenv("TMPDIR", str(temp))
+    done = run("launch", grid, "--results", tmp_path / "results", cache_dir=cache_dir)
+    assert done.returncode == 2
+    assert "must be a directory of your own" in done.stderr
+    assert (theirs / "0123abcd").exists()

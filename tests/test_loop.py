@@ -660,3 +660,17 @@ def test_gpu_a_move_from_the_cpu_is_noted(runtime):
     result = train(config, seed=0, runtime=dataclasses.replace(runtime, device="cuda"))
     assert result.status == "done"
     assert result.notes == ("moved from cpu to cuda at step 4",)
+
+
+def test_a_checkpoint_that_cannot_be_saved_ends_no_trial(
+    cache_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    whole = tiny.figures(train(tiny.config(), seed=0, runtime=Runtime(cache_dir=cache_dir)))
+    monkeypatch.setattr(checkpoint, "save", full)
+    runtime = Runtime(cache_dir=cache_dir, checkpoint=tmp_path / "c.pt", checkpoint_seconds=0)
+    result = train(tiny.config(), seed=0, runtime=runtime)
+    assert tiny.figures(result) == whole
+    assert result.notes == ("a checkpoint could not be saved: No space left on device",)

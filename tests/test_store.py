@@ -239,3 +239,33 @@ def test_launches_are_listed_while_they_give_signs_of_life(store: Store) -> None
     assert store.launches() == []
     store.end_launch("a" * 16)
     assert not path.exists()
+
+
+def test_done_wins_whatever_the_clocks_say(store: Store) -> None:
+    store.add(record(1, "failed", at=50))
+    store.compact(now=True)
+    store.add(record(1, "done", at=10))
+    store.add(record(1, "failed", at=59))
+    assert store.statuses() == {record(1).trial_id: "done"}
+    store.compact(now=True)
+    assert store.statuses() == {record(1).trial_id: "done"}
+
+
+def test_a_foreign_partial_file_is_left_alone(store: Store) -> None:
+    theirs = store.root / ".thesis.pdf.partial"
+    theirs.write_text("chapter one")
+    store.add(record(1))
+    store.compact(now=True)
+    assert theirs.read_text() == "chapter one"
+
+
+@pytest.mark.parametrize("state", ["[]", "{}", "null", '{"running": {"a": {}}}', "not json"])
+def test_a_launch_that_makes_no_sense_is_not_listed(store: Store, state: str) -> None:
+    (store.root / ".work/launches/x.json").write_text(state)
+    assert store.launches() == []
+
+
+def test_a_damaged_epochs_file_is_noticed_before_anything_is_trained(store: Store) -> None:
+    store.epochs_path.write_text("PAR1")
+    with pytest.raises(StoreError, match=r"epochs\.parquet: is damaged"):
+        store.create()

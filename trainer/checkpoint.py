@@ -33,6 +33,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
             file.write(content)
             file.write(hashlib.sha256(content).digest())
             file.flush()
+            os.fchmod(file.fileno(), 0o644)  # mkstemp's files are closed to others
             os.fsync(file.fileno())
         Path(partial).replace(path)
     except BaseException:

@@ -7,6 +7,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -262,10 +263,19 @@ class _Run:
         if self.runtime.checkpoint:
             state = self.state_dict()  # takes every rank
             if self.group.rank == 0:
-                checkpoint.save(self.runtime.checkpoint, state)
+                self._save(self.runtime.checkpoint, state)
         self.saved_at = time.monotonic()
         if self.group.first(self.runtime.should_stop):
             raise Interrupted
+
+    def _save(self, path: Path, state: dict[str, Any]) -> None:
+        """Save, or keep the checkpoint before: a full disk for a while must not end a trial."""
+        try:
+            checkpoint.save(path, state)
+        except OSError as error:
+            note = f"a checkpoint could not be saved: {error.strerror}"
+            if note not in self.notes:
+                self.notes.append(note)
 
     def resume(self) -> None:
         """Go on from the checkpoint, if there is one.

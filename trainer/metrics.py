@@ -33,7 +33,7 @@ class Result:
     num_params: int
     images_per_epoch: int
     peak_memory_mib: float | None
-    """Of the GPU's memory, or on CPU of the process."""
+    """Of the (first) GPU's memory, or on CPU of the process."""
     resumes: int
     """How often the trial went on from a checkpoint."""
     notes: tuple[str, ...] = ()

@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import queue
+import re
 import secrets
 import shutil
 import signal
+import stat
 import sys
 import tempfile
 import threading
@@ -41,6 +44,7 @@ STOP_SECONDS = 15.0
 _PROGRESS_SECONDS = 1.0
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # else a thread that outlives our Ray starts one of its own
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -61,6 +65,11 @@ class Resources:
     cpus_per_trial: int = 1
     """Times `num_gpus`."""
 
+    def __post_init__(self) -> None:
+        share = self.gpus_per_trial
+        if share is not None and not (0 <= share <= 1 or (math.isfinite(share) and share.is_integer())):
+            raise LaunchError(f"--gpus-per-trial must be a part of a GPU or a whole number, got {share:g}")
+
 
 class RayTuneExecutor(Executor):
     """Runs trials side by side on a Ray of our own, closed to everyone without its token."""
@@ -73,6 +82,8 @@ class RayTuneExecutor(Executor):
 
     def _start(self) -> None:
         """Start Ray. Its ports listen on all interfaces, so a random token closes them."""
+        _check_gpus(self.resources.gpus or 0)
+        self._directory, self._lock = _new_directory()
         self._environment.update(
             _ENVIRONMENT,
             RAY_AUTH_MODE="token",
@@ -81,9 +92,8 @@ class RayTuneExecutor(Executor):
         )
         import ray
 
-        self._directory, self._lock = _new_directory()
         try:
-            with _own_signals():
+            with _own_signals(), _working_in(self._directory):
                 ray.init(
                     address="local",
                     num_cpus=self.resources.cpus,
@@ -98,6 +108,7 @@ class RayTuneExecutor(Executor):
         except Exception as error:
             self.close()
             raise LaunchError(f"Ray does not start here: {error}") from error
+        logging.getLogger("ray").setLevel(logging.CRITICAL)  # what goes wrong becomes an event
 
     def close(self) -> None:
         if self._directory is None:
@@ -140,13 +151,14 @@ class RayTuneExecutor(Executor):
             self._check_room(num_gpus)
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         failure: list[BaseException] = []
+        stop = threading.Event()
 
         def fit() -> None:
             try:
                 for num_gpus in sizes:
                     equal = {trial.trial_id: trial for trial in trials if trial.config.num_gpus == num_gpus}
                     if not setup.stop_file.exists():
-                        self._tuner(equal, num_gpus, setup, events).fit()
+                        self._tuner(equal, num_gpus, setup, events, stop).fit()
             except BaseException as error:  # handed to the caller's thread
                 failure.append(error)
 
@@ -167,7 +179,9 @@ class RayTuneExecutor(Executor):
             if stopping_since and (
                 (not running and events.empty()) or time.monotonic() - stopping_since > STOP_SECONDS
             ):
-                return  # what Tune still holds has not been started, or its worker is dead
+                stop.set()  # what Tune still holds has not been started, or its worker is dead
+                thread.join(STOP_SECONDS)
+                return
         if failure:
             raise LaunchError(f"Ray Tune gave up: {failure[0]}") from failure[0]
 
@@ -183,9 +197,15 @@ class RayTuneExecutor(Executor):
             )
 
     def _tuner(
-        self, trials: Mapping[str, Trial], num_gpus: int, setup: Setup, events: queue.SimpleQueue[Event]
+        self,
+        trials: Mapping[str, Trial],
+        num_gpus: int,
+        setup: Setup,
+        events: queue.SimpleQueue[Event],
+        stop: threading.Event,
     ) -> Any:
         """Return the Tuner of trials that all take the same, as workers that are used again must."""
+        import ray
         from ray import tune
 
         assert self._directory
@@ -195,7 +215,10 @@ class RayTuneExecutor(Executor):
             setup.runtime, device="cuda" if share["gpu"] else "cpu", threads=self.resources.cpus_per_trial
         )
         trainable = tune.with_resources(
-            tune.with_parameters(_trainable, trials=dict(trials), setup=replace(setup, runtime=runtime)),
+            # Boxed, so that a worker that is used again need not unpack all trials for each of them.
+            tune.with_parameters(
+                _trainable, box=[ray.put(dict(trials))], setup=replace(setup, runtime=runtime)
+            ),
             share,
         )
         return tune.Tuner(
@@ -211,6 +234,7 @@ class RayTuneExecutor(Executor):
                 failure_config=tune.FailureConfig(max_failures=MAX_WORKER_DEATHS),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 callbacks=[_callback(trials, events)],
+                stop=_stopper(stop),
             ),
         )
 
@@ -249,7 +273,40 @@ def _own_signals() -> Iterator[None]:
                 signal.signal(number, handler)
 
 
-def _trainable(config: dict[str, Any], trials: Mapping[str, Trial], setup: Setup) -> None:
+@contextlib.contextmanager
+def _working_in(directory: Path) -> Iterator[None]:
+    """Work in `directory` for a while: Ray's workers look for modules where it was started."""
+    before = Path.cwd()
+    os.chdir(directory)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def _check_gpus(wanted: int) -> None:
+    """Refuse GPUs that are not there; Ray would believe in them."""
+    if wanted:
+        import torch
+
+        if (found := torch.cuda.device_count()) < wanted:
+            raise LaunchError(f"--gpus {wanted}: torch finds {found} on this machine")
+
+
+_unboxed: tuple[str, Mapping[str, Trial]] = ("", {})
+"""In a worker: the trials of its launch, and of which box they are."""
+
+
+def _unbox(box: list[Any]) -> Mapping[str, Trial]:
+    global _unboxed
+    import ray
+
+    if _unboxed[0] != box[0].hex():
+        _unboxed = (box[0].hex(), ray.get(box[0]))
+    return _unboxed[1]
+
+
+def _trainable(config: dict[str, Any], box: list[Any], setup: Setup) -> None:
     """Run one trial in a worker."""
     from ray import tune
 
@@ -261,7 +318,7 @@ def _trainable(config: dict[str, Any], trials: Mapping[str, Trial], setup: Setup
             told_at = time.monotonic()
             tune.report({"at_epoch": epoch.epoch, "test_error": epoch.test_error})
 
-    outcome = run_trial(trials[config["trial_id"]], setup, report)
+    outcome = run_trial(_unbox(box)[config["trial_id"]], setup, report)
     tune.report({"outcome": outcome})
 
 
@@ -289,12 +346,34 @@ def _callback(by_id: Mapping[str, Trial], events: queue.SimpleQueue[Event]) -> A
 
         def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
             # Tune calls this once a trial's retries are used up.
-            self.emit(trial, lambda own: Lost(own, f"its worker died {MAX_WORKER_DEATHS + 1} times"))
+            cause = (str(trial.get_error() or "").strip().splitlines() or [""])[-1][:300]
+            reason = f"its worker died or could not start, {MAX_WORKER_DEATHS + 1} times"
+            self.emit(trial, lambda own: Lost(own, f"{reason}: {cause}" if cause else reason))
 
     def emit(trial: Any, event_of: Callable[[Trial], Event]) -> None:
         events.put(event_of(by_id[trial.config["trial_id"]]))
 
     return Forward(emit)
+
+
+def _stopper(stop: threading.Event) -> Any:
+    """Return what makes Tune end once `stop` is set, whatever it still holds."""
+    from ray import tune
+
+    class Stop(tune.Stopper):
+        def __init__(self, asked: Callable[[], bool]) -> None:
+            self.asked = asked
+
+        def __getstate__(self) -> dict[str, Any]:
+            return {}  # as above
+
+        def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+            return False
+
+        def stop_all(self) -> bool:
+            return self.asked()
+
+    return Stop(stop.is_set)
 
 
 def _new_directory() -> tuple[Path, FileLock]:
@@ -304,17 +383,27 @@ def _new_directory() -> tuple[Path, FileLock]:
     """
     parent = Path(tempfile.gettempdir()) / f"gridrun-{os.getuid()}"
     parent.mkdir(mode=0o700, exist_ok=True)
-    if parent.stat().st_uid != os.getuid():
-        raise LaunchError(f"{parent} belongs to somebody else; set TMPDIR to another directory")
-    for old in parent.glob("*.lock"):
-        lock = FileLock(old)
-        with contextlib.suppress(Timeout):
-            lock.acquire(timeout=0)
-            shutil.rmtree(old.with_suffix(""), ignore_errors=True)
-            old.unlink(missing_ok=True)
-            lock.release()
+    about = parent.lstat()
+    if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid() or about.st_mode & 0o077:
+        raise LaunchError(
+            f"{parent} must be a directory of your own, closed to others; remove it or set TMPDIR"
+        )
+    ours = re.compile(r"[0-9a-f]{8}")
+    for old in parent.iterdir():
+        if ours.fullmatch(old.name.removesuffix(".lock")):
+            _clear(old.with_suffix(""))
     directory = parent / secrets.token_hex(4)
     lock = FileLock(f"{directory}.lock")
     lock.acquire()
     directory.mkdir()
     return directory, lock
+
+
+def _clear(directory: Path) -> None:
+    """Remove the directory of a Ray session, unless its driver lives."""
+    lock = FileLock(f"{directory}.lock")
+    with contextlib.suppress(Timeout):
+        lock.acquire(timeout=0)
+        shutil.rmtree(directory, ignore_errors=True)
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()

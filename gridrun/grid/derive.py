@@ -63,7 +63,9 @@ def _value(node: Node, settings: Settings, known: Collection[str]) -> Number:
         if type(value) not in (int, float):
             raise node.error(_not_a_number(name, value, settings, known))
     try:
-        return evaluate(expression, names)
+        value = evaluate(expression, names)
+        # As a person would write it: 0.3, not 0.30000000000000004, which would be another trial.
+        return float(f"{value:.12g}") if isinstance(value, float) else value
     except ValueError as error:
         raise node.error(str(error)) from None
 

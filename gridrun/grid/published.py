@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,6 +123,6 @@ def _cell(key: str, text: str) -> bool | int | float | str:
             number = kind(text)
         except ValueError:
             continue
-        if math.isfinite(number) and abs(number) < 2**63 and "_" not in text:
+        if abs(number) < 2**63 and "_" not in text:
             return number
     return text
