@@ -14,6 +14,10 @@ import trainer
 from gridrun.records import Provenance
 
 
+_CODE = ("cli.py", "gridrun", "trainer")
+"""What can change a result; results and grids under way beside it cannot."""
+
+
 @functools.cache
 def of_code() -> Provenance:
     """Return the commit, dirty flag and version of the code in use."""
@@ -22,7 +26,7 @@ def of_code() -> Provenance:
     root = Path(gridrun.__file__).parent.parent
     return Provenance(
         commit=_git(root, "rev-parse", "HEAD"),
-        dirty=None if (changes := _git(root, "status", "--porcelain")) is None else changes != "",
+        dirty=None if (changes := _git(root, "status", "--porcelain", "--", *_CODE)) is None else changes != "",
         gridrun_version=gridrun.__version__,
         trainer_version=trainer.VERSION,
         python_version=platform.python_version(),
