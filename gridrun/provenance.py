@@ -13,7 +13,6 @@ from pathlib import Path
 import trainer
 from gridrun.records import Provenance
 
-
 _CODE = ("cli.py", "gridrun", "trainer")
 """What can change a result; results and grids under way beside it cannot."""
 
@@ -24,9 +23,10 @@ def of_code() -> Provenance:
     import gridrun
 
     root = Path(gridrun.__file__).parent.parent
+    changes = _git(root, "status", "--porcelain", "--", *_CODE)
     return Provenance(
         commit=_git(root, "rev-parse", "HEAD"),
-        dirty=None if (changes := _git(root, "status", "--porcelain", "--", *_CODE)) is None else changes != "",
+        dirty=changes != "" if changes is not None else None,
         gridrun_version=gridrun.__version__,
         trainer_version=trainer.VERSION,
         python_version=platform.python_version(),
