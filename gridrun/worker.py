@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import platform
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -38,6 +40,8 @@ class Setup:
     code: Provenance
     stop_file: Path
     """While it exists, trials save their checkpoints and stop."""
+    driver_pid: int = field(default_factory=os.getpid)
+    """Of the launch, on the host that `code` names."""
     retries: Mapping[str, str] = field(default_factory=dict)
     """When each trial that is to be tried again failed or diverged, by trial id."""
 
@@ -66,10 +70,25 @@ def run_trial(trial: Trial, setup: Setup, on_epoch: Callable[[Epoch], None]) -> 
             record = _train(trial, setup, store, on_epoch)
         except Interrupted:
             return "interrupted"
+        if record.status == "failed" and _orphaned(setup):
+            return "interrupted"  # what fails after its launch was killed may fail for that
         store.add(record)
         if record.status != "failed":  # that one may be tried again from there
             store.drop_checkpoint(trial.trial_id)
         return record.status
+
+
+def _orphaned(setup: Setup) -> bool:
+    """Return whether the launch is dead, as far as can be told from here."""
+    if platform.node() != setup.code.host:
+        return False
+    try:
+        os.kill(setup.driver_pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
 
 
 def _train(trial: Trial, setup: Setup, store: Store, on_epoch: Callable[[Epoch], None]) -> Record:

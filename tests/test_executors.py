@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import socket
 import subprocess
 import sys
@@ -232,3 +233,15 @@ def test_the_token_is_no_process_argument_and_no_dashboard_runs(executor: Execut
             continue
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", 8265)) != 0
+
+
+def test_what_fails_after_its_launch_was_killed_is_no_failure(setup: Setup) -> None:
+    dead = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True
+    )
+    trial = Trial(tiny.config(model=RaisingNet()), 0)
+    orphaned = replace(setup, driver_pid=int(dead.stdout), code=Provenance(host=platform.node()))
+    assert run_trial(trial, orphaned, lambda epoch: None) == "interrupted"
+    assert Store(setup.results).statuses() == {}
+    alive = replace(orphaned, driver_pid=os.getpid())
+    assert run_trial(trial, alive, lambda epoch: None) == "failed"

@@ -255,11 +255,13 @@ class _Followers:
 def _follow(rank: int, size: int, directory: str, pipe: Connection, work: bytes) -> None:
     """Be a rank after the first."""
     os.setpgrp()  # Ctrl-C is for rank 0, which tells the others to stop
-    threading.Thread(target=_end_with_first, args=(directory,), daemon=True).start()
+    watcher = threading.Thread(target=_end_with_first, args=(directory,), daemon=True)
+    watcher.start()
     try:
         follow, arguments = pickle.loads(work)
         follow(Group(rank, size, directory, [pipe]), *arguments)
     except BaseException as error:
+        watcher.join(1.0)  # if rank 0 is dead, the watcher tidies up and ends this process
         summary = traceback.format_exception_only(error)[-1]
         _error_file(directory, rank).write_text(f"{summary}\n{traceback.format_exc()}")
         os._exit(1)  # at once: the communicator's destructor may wait for the others

@@ -93,7 +93,7 @@ class RayTuneExecutor(Executor):
         import ray
 
         try:
-            with _own_signals(), _working_in(self._directory):
+            with _own_signals(), _working_in(self._directory.parent):
                 ray.init(
                     address="local",
                     num_cpus=self.resources.cpus,
@@ -275,7 +275,10 @@ def _own_signals() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _working_in(directory: Path) -> Iterator[None]:
-    """Work in `directory` for a while: Ray's workers look for modules where it was started."""
+    """Work in `directory` for a while: Ray's workers stay, and look for modules, where it was started.
+
+    It must outlive them: a worker of a killed launch goes on for some seconds.
+    """
     before = Path.cwd()
     os.chdir(directory)
     try:
