@@ -21,7 +21,7 @@ from trainer.checkpoint import CheckpointError
 from trainer.config import TrainConfig
 from trainer.ema import EMA
 from trainer.loss import Batch
-from trainer.metrics import Epoch, Result
+from trainer.metrics import Epoch, Result, best_of
 from trainer.models._layers import initialise
 from trainer.optimizers._groups import parameter_groups
 from trainer.pipeline import Pipeline, Split, to_device
@@ -173,7 +173,7 @@ class _Run:
         )
         self.totals.zero_()
         self.epoch_seconds = 0.0
-        if self.result().best is self.history[-1]:
+        if best_of(self.history) is self.history[-1]:
             self.best = self._weights() if self.runtime.keep_checkpoint == "best" else None
         return self.history[-1]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +22,12 @@ class Epoch:
     test_error: float | None
     train_seconds: float
     """Of the training steps alone: no evaluation, no checkpoints."""
+
+
+def best_of(epochs: Sequence[Epoch]) -> Epoch | None:
+    """Return the first epoch with the lowest test error, None where none was measured."""
+    measured = [epoch for epoch in epochs if epoch.test_error is not None]
+    return min(measured, key=lambda epoch: epoch.test_error or 0.0, default=None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,5 +59,4 @@ class Result:
     @property
     def best(self) -> Epoch | None:
         """The first epoch with the lowest test error."""
-        measured = [epoch for epoch in self.epochs if epoch.test_error is not None]
-        return min(measured, key=lambda epoch: epoch.test_error or 0.0, default=None)
+        return best_of(self.epochs)
