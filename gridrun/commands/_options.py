@@ -1,0 +1,97 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from gridrun.errors import GridrunError
+
+if TYPE_CHECKING:
+    from gridrun.executors.base import Executor
+    from gridrun.grid import Grid
+
+FunctionT = TypeVar("FunctionT", bound="Callable[..., Any]")
+
+
+def grids_argument(*, required: bool) -> Callable[[FunctionT], FunctionT]:
+    return click.argument(
+        "grids", metavar="GRID...", nargs=-1, required=required, type=click.Path(path_type=Path)
+    )
+
+
+results_option = click.option(
+    "--results",
+    metavar="DIR",
+    envvar="GRIDRUN_RESULTS",
+    default="results",
+    show_default=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The store: where results are kept. [env: GRIDRUN_RESULTS]",
+)
+set_option = click.option(
+    "--set",
+    "settings",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Set a trainer option in every trial, such as model.depth=56.",
+)
+seeds_option = click.option(
+    "--seeds", type=click.IntRange(min=1), help="Run seeds 0..N-1 instead of the grid's."
+)
+data_option = click.option(
+    "--data",
+    metavar="DIR",
+    envvar="GRIDRUN_DATA",
+    default="data",
+    show_default=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where data-set archives are; what is not there is downloaded. [env: GRIDRUN_DATA]",
+)
+checkpoint_seconds_option = click.option(
+    "--checkpoint-seconds",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    help="Save running trials so often; a kill loses at most that much.",
+)
+keep_option = click.option(
+    "--keep-checkpoint",
+    "keep",
+    type=click.Choice(["last", "best", "none"]),
+    help="Keep each trial's weights after its last epoch, or after that of the lowest test error. "
+    "[default: what the grids say, else none]",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+def read_grids(paths: Sequence[Path], settings: Sequence[str] = (), seeds: int | None = None) -> list[Grid]:
+    """Load grid files, every `grids/*.yaml` if none is named."""
+    from gridrun.grid import load_grid
+    from gridrun.grid.overrides import parse_overrides
+
+    if not paths:
+        paths = sorted(Path("grids").glob("*.yaml"))
+        if not paths:
+            raise GridrunError("no grid file is named, and there is no grids/*.yaml here")
+    overrides = parse_overrides(settings)
+    grids = [load_grid(path, overrides) for path in paths]
+    return [grid.with_seeds(seeds) for grid in grids] if seeds else grids
+
+
+def make_executor(
+    name: str, cpus: int | None, gpus: int | None, gpus_per_trial: float | None, cpus_per_trial: int
+) -> Executor:
+    """Return the executor called `name`; it starts nothing before it has work."""
+    if name == "serial":
+        from gridrun.executors.serial import SerialExecutor
+
+        return SerialExecutor(gpus)
+    from gridrun.executors.ray_tune import RayTuneExecutor, Resources
+
+    return RayTuneExecutor(
+        Resources(cpus=cpus, gpus=gpus, gpus_per_trial=gpus_per_trial, cpus_per_trial=cpus_per_trial)
+    )

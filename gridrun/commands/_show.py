@@ -1,0 +1,117 @@
+"""What several commands print, and how."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from gridrun.grid import Grid
+    from gridrun.launch import Summary
+    from gridrun.plan import Plan
+    from gridrun.store import Store
+    from gridrun.tables import Table
+
+
+def echo_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2))
+
+
+def printable(text: str | None) -> str:
+    """Return a stored text without what would steer a terminal."""
+    return "".join(c for c in text or "" if c.isprintable())
+
+
+def describe(trial: Any) -> str:
+    """Return a trial in a few words."""
+    config = trial.config
+    return (
+        f"{config.dataset.name} {config.model.label}, batch size {config.batch_size}, lr {config.lr:g}, "
+        f"{config.schedule.name}, {config.epochs} epochs, seed {trial.seed}"
+    )
+
+
+def counted(counts: dict[str, int]) -> str:
+    """Return `45 done, 3 missing`, leaving out what there is none of."""
+    return ", ".join(f"{number} {name}" for name, number in counts.items() if number) or "none"
+
+
+def show_plan(plan: Plan, as_json: bool) -> None:
+    """Print a plan."""
+    if as_json:
+        echo_json(
+            {
+                "trials": len(plan.trials),
+                "configs": len({trial.config_id for trial in plan.trials}),
+                "asked_for": plan.asked_for,
+                **plan.counts,
+                "order": [
+                    {"trial_id": trial.trial_id, "config_id": trial.config_id, "seed": trial.seed}
+                    for trial in plan.missing
+                ],
+            }
+        )
+        return
+    click.echo(f"{len(plan.trials)} trials: {counted(plan.counts)}")
+    if plan.asked_for > len(plan.trials):
+        click.echo(f"{plan.asked_for - len(plan.trials)} more are asked for twice and trained once")
+    for trial in plan.missing[:20]:
+        click.echo(f"  {trial.trial_id}  {describe(trial)}")
+    if len(plan.missing) > 20:
+        click.echo(f"  ... and {len(plan.missing) - 20} more (--json shows all)")
+
+
+def tables_of(grids: Sequence[Grid], store: Store) -> list[Table]:
+    """Build every table of some grids from what is stored."""
+    from gridrun.tables import build_table
+
+    rows = store.rows([trial.trial_id for grid in grids for trial in grid.trials])
+    return [build_table(spec, grid.seeds, rows) for grid in grids for spec in grid.tables]
+
+
+def show_tables(tables: Sequence[Table], form: str | None) -> None:
+    """Print tables in one of the forms."""
+    from gridrun import render
+
+    form = form or ("text" if sys.stdout.isatty() else "md")
+    if form == "json":
+        click.echo(render.to_json(tables))
+        return
+    one = {"text": render.to_text, "md": render.to_markdown, "csv": render.to_csv}[form]
+    click.echo("\n\n".join(one(table).rstrip() for table in tables))
+
+
+def show_summary(summary: Summary, results: Path) -> None:
+    """Say on stderr how a launch ended."""
+    if not summary.started and not summary.interrupted:
+        click.echo(f"Nothing to do: {counted(summary.plan.counts)}.", err=True)
+    else:
+        click.echo(
+            f"{counted(summary.plan.counts)} of {len(summary.plan.trials)} trials in {results}.", err=True
+        )
+    if summary.interrupted:
+        click.echo("Interrupted; the same command goes on.", err=True)
+    elif summary.plan.counts["failed"]:
+        click.echo(
+            "Failed trials: `gridrun status` says why, `gridrun launch --retry` tries again.", err=True
+        )
+
+
+def exit_with(summary: Summary) -> None:
+    """Leave with the exit code that a launch deserves."""
+    if summary.interrupted:
+        raise SystemExit(130)
+    if summary.plan.counts["failed"]:
+        raise SystemExit(1)
+
+
+def show_not_kept(plan: Plan, store: Store) -> None:
+    """Say on stderr which trials cannot keep weights any more."""
+    missing = sum(not store.kept(trial.trial_id).exists() for trial in plan.ended("done"))
+    if missing:
+        click.echo(f"{missing} done without a kept checkpoint; they are not trained again for one.", err=True)

@@ -1,0 +1,97 @@
+"""`gridrun evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gridrun.commands._options import data_option, json_option, results_option
+from gridrun.commands._show import echo_json
+
+if TYPE_CHECKING:
+    from gridrun.evaluation import Report
+
+
+@click.command("evaluate")
+@click.argument("checkpoint", metavar="ID_OR_FILE")
+@results_option
+@data_option
+@click.option(
+    "--dataset",
+    metavar="NAME",
+    help="Use the test set of another data set, of the same image shape and classes. A mapping gives "
+    "options: '{name: svhn, extra: true}'. [default: what the trial was tested on]",
+)
+@click.option(
+    "--tta",
+    type=click.Choice(["flip", "shift", "flip+shift", "none"]),
+    default="none",
+    show_default=True,
+    help="Average the probabilities over the mirror image, over shifts by a pixel, or both.",
+)
+@click.option(
+    "--save",
+    metavar="FILE.parquet",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write label, prediction and probabilities of each image.",
+)
+@click.option("--cpus", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads.")
+@click.option("--gpus", type=click.IntRange(min=0), help="0 evaluates on the CPU. [default: a GPU if any]")
+@json_option
+def command(
+    checkpoint: str,
+    results: Path,
+    data: Path,
+    dataset: str | None,
+    tta: Any,
+    save: Path | None,
+    cpus: int,
+    gpus: int | None,
+    as_json: bool,
+) -> None:
+    """Evaluate the weights that a trial has kept, or those in a file, on a test set.
+
+    Nothing else asked for, it repeats the test error of the epoch they are of.
+    """
+    from gridrun import evaluation
+    from gridrun.store import Store
+    from trainer import Runtime
+
+    path = evaluation.checkpoint_path(Store(results), checkpoint)
+    chosen = evaluation.read_dataset(dataset) if dataset else None
+    device = evaluation.choose_device(gpus)
+    runtime = Runtime(device=device, threads=cpus, data_dir=data.absolute())
+    report = evaluation.evaluate(path, dataset=chosen, tta=tta, runtime=runtime)
+    if save:
+        evaluation.save_predictions(report.evaluation, save)
+    if as_json:
+        echo_json(report.to_dict())
+    else:
+        show_report(report)
+
+
+MAX_CLASSES_SHOWN = 20
+"""Of a confusion matrix, so that it fits a screen."""
+
+
+def show_report(report: Report) -> None:
+    """Print what an evaluation came to."""
+    kept, found = report.checkpoint, report.evaluation
+    loss = "not finite" if found.loss is None else f"{found.loss:.4f}"
+    views = "" if report.tta == "none" else f", averaged over {report.tta}"
+    click.echo(f"{kept.config.model.label}, {kept.kept} epoch ({kept.epoch}), seed {kept.seed}")
+    click.echo(f"{report.on}, {len(found.labels)} images{views}")
+    click.echo(f"test error {100 * found.error:.2f} %, loss {loss}\n")
+    confusion = found.confusion
+    shown = len(confusion) <= MAX_CLASSES_SHOWN
+    width = max(5, len(str(confusion.max())) + 1)
+    headers = "".join(f"{i:{width}}" for i in range(len(confusion))) if shown else ""
+    click.echo(f"class   images   error{'  ' if shown else ''}{headers}")
+    for label, (row, error) in enumerate(zip(confusion, found.class_errors, strict=True)):
+        figure = "" if error is None else f"{100 * error:.2f} %"
+        counts = "  " + "".join(f"{count:{width}}" for count in row) if shown else ""
+        click.echo(f"{label:5} {row.sum():8} {figure:>7}{counts}".rstrip())
+    note = "columns: images by predicted class" if shown else "--json has the confusion matrix"
+    click.echo(f"\n{note}")

@@ -1,0 +1,38 @@
+"""`gridrun show`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from gridrun.commands._options import json_option, results_option
+from gridrun.commands._show import echo_json, printable
+
+
+@click.command("show")
+@click.argument("trial", metavar="ID")
+@results_option
+@json_option
+def command(trial: str, results: Path, as_json: bool) -> None:
+    """Show one ended trial whole, by its id or the beginning of it."""
+    from gridrun.records import about
+    from gridrun.store import Store
+
+    store = Store(results)
+    trial_id = store.find(trial)
+    parts = about(store.rows([trial_id])[trial_id])
+    if as_json:
+        epochs = [
+            {name: value for name, value in epoch.items() if name != "trial_id"}
+            for epoch in store.epochs([trial_id]).get(trial_id, [])
+        ]
+        echo_json({**parts, "epochs": epochs})
+        return
+    traceback = parts["trial"].pop("traceback", None)
+    for title, values in parts.items():
+        click.echo(f"{title}:")
+        for name, value in values.items():
+            click.echo(f"  {name:28} {printable(str(value))}")
+    for line in (traceback or "").splitlines():
+        click.echo(printable(line))

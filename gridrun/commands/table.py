@@ -1,0 +1,65 @@
+"""`gridrun table`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from gridrun.commands._options import grids_argument, read_grids, results_option
+from gridrun.commands._show import show_tables, tables_of
+
+
+@click.command("table")
+@grids_argument(required=False)
+@results_option
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "md", "json", "csv"]),
+    help="[default: text on a terminal, else md]",
+)
+@click.option(
+    "--readme",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Rewrite the tables between the markers of a Markdown file instead.",
+)
+@click.option("--check", is_flag=True, help="With --readme: change nothing, exit 1 where the file differs.")
+def command(
+    grids: tuple[Path, ...], results: Path, form: str | None, readme: Path | None, check: bool
+) -> None:
+    """Print the tables of some grids, of every grids/*.yaml if none is named."""
+    from gridrun.store import Store
+
+    if readme:
+        if grids:
+            raise click.UsageError("with --readme, the file's markers name the grids")
+        update_readme(readme, check)
+        return
+    if check:
+        raise click.UsageError("--check goes with --readme")
+    show_tables(tables_of(read_grids(grids), Store(results)), form)
+
+
+def update_readme(path: Path, check: bool) -> None:
+    """Bring the tables of a Markdown file up to date, or only say whether they are."""
+    from gridrun import files, render
+    from gridrun.readme import Request, rewrite
+    from gridrun.store import Store
+
+    def rendered(request: Request) -> str:
+        grids = read_grids([path.parent / grid for grid in request.grids])
+        tables = tables_of(grids, Store(path.parent / request.results))
+        return "\n\n".join(render.to_markdown(table).rstrip() for table in tables)
+
+    old = path.read_text(encoding="utf-8")
+    new = rewrite(old, rendered)
+    if old == new:
+        click.echo(f"{path}: up to date", err=True)
+    elif check:
+        click.echo(f"{path}: differs from the stored results; run `gridrun table --readme {path}`", err=True)
+        raise SystemExit(1)
+    else:
+        files.write(path, new)
+        click.echo(f"{path}: rewritten", err=True)
