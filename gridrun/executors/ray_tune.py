@@ -5,34 +5,23 @@ trials a large one might wait for ever for its GPUs to be free at once.
 
 Nothing of Tune's own is kept or read back: no logging, no checkpoints, no restoring. What it
 does is place trials on CPUs and GPUs, reuse warm workers, and start a trial again whose worker
-died. This is the only file that imports ray.
+died. `ray_session` starts and ends the Ray that it runs on; only these two files import ray.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
-import os
 import queue
-import re
-import secrets
-import shutil
-import signal
-import stat
-import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from gridrun.errors import LaunchError
 from gridrun.executors.base import Ended, Event, Executor, Lost, Progress, Started
+from gridrun.executors.ray_session import RaySession
 from gridrun.trial import Trial
 from gridrun.worker import Setup, run_trial
 from trainer.metrics import Epoch
@@ -42,16 +31,6 @@ MAX_WORKER_DEATHS = 2
 STOP_SECONDS = 15.0
 """How long trials that were asked to stop may take to save their checkpoints."""
 _PROGRESS_SECONDS = 1.0
-_ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ENABLE_AUTO_CONNECT": "0",  # else a thread that outlives our Ray starts one of its own
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
-    "TUNE_FORCE_TRIAL_CLEANUP_S": "30",
-    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000000",
-}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,53 +55,10 @@ class RayTuneExecutor(Executor):
 
     def __init__(self, resources: Resources) -> None:
         self.resources = resources
-        self._directory: Path | None = None
-        self._lock: FileLock | None = None
-        self._environment = _Environment()
-
-    def _start(self) -> None:
-        """Start Ray. Its ports listen on all interfaces, so a random token closes them."""
-        _check_gpus(self.resources.gpus or 0)
-        self._directory, self._lock = _new_directory()
-        self._environment.update(
-            _ENVIRONMENT,
-            RAY_AUTH_MODE="token",
-            RAY_AUTH_TOKEN=secrets.token_hex(32),
-            PYTHONPATH=os.pathsep.join(path for path in sys.path if path),  # workers import what we can
-        )
-        import ray
-
-        try:
-            with _own_signals(), _working_in(self._directory.parent):
-                ray.init(
-                    address="local",
-                    num_cpus=self.resources.cpus,
-                    num_gpus=self.resources.gpus,
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                    configure_logging=True,
-                    object_store_memory=256 * 2**20,
-                    _temp_dir=str(self._directory / "ray"),
-                )
-        except Exception as error:
-            self.close()
-            raise LaunchError(f"Ray does not start here: {error}") from error
-        logging.getLogger("ray").setLevel(logging.CRITICAL)  # what goes wrong becomes an event
+        self._session = RaySession()
 
     def close(self) -> None:
-        if self._directory is None:
-            return
-        import ray
-
-        with contextlib.suppress(Exception):
-            ray.shutdown()
-        shutil.rmtree(self._directory, ignore_errors=True)
-        if self._lock:
-            self._lock.release()
-            Path(self._lock.lock_file).unlink(missing_ok=True)
-        self._directory = self._lock = None
-        self._environment.restore()
+        self._session.close()
 
     @property
     def slots(self) -> int:
@@ -144,8 +80,8 @@ class RayTuneExecutor(Executor):
         return {"cpu": self.resources.cpus_per_trial * num_gpus, "gpu": gpus}
 
     def run(self, trials: Sequence[Trial], setup: Setup, on_event: Callable[[Event], None]) -> None:
-        if self._directory is None:
-            self._start()
+        if self._session.directory is None:
+            self._session.start(cpus=self.resources.cpus, gpus=self.resources.gpus)
         sizes = sorted({trial.config.num_gpus for trial in trials}, reverse=True)
         for num_gpus in sizes:
             self._check_room(num_gpus)
@@ -208,9 +144,9 @@ class RayTuneExecutor(Executor):
         import ray
         from ray import tune
 
-        assert self._directory
+        assert self._session.directory
         share = self._share(num_gpus)
-        self._environment.update(TUNE_MAX_PENDING_TRIALS_PG=str(self._slots(num_gpus) + 2))
+        self._session.environment.update(TUNE_MAX_PENDING_TRIALS_PG=str(self._slots(num_gpus) + 2))
         runtime = replace(
             setup.runtime, device="cuda" if share["gpu"] else "cpu", threads=self.resources.cpus_per_trial
         )
@@ -229,7 +165,7 @@ class RayTuneExecutor(Executor):
             ),
             run_config=tune.RunConfig(
                 name="sweep",
-                storage_path=str(self._directory / "tune"),
+                storage_path=str(self._session.directory / "tune"),
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=MAX_WORKER_DEATHS),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
@@ -237,63 +173,6 @@ class RayTuneExecutor(Executor):
                 stop=_stopper(stop),
             ),
         )
-
-
-class _Environment:
-    """Environment variables set for a while; Ray and Tune take many of their settings from there."""
-
-    def __init__(self) -> None:
-        self._before: dict[str, str | None] = {}
-
-    def update(self, values: Mapping[str, str] | None = None, **more: str) -> None:
-        """Set variables, remembering what they were."""
-        for name, value in {**(values or {}), **more}.items():
-            self._before.setdefault(name, os.environ.get(name))
-            os.environ[name] = value
-
-    def restore(self) -> None:
-        """Put everything back."""
-        for name, value in self._before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-        self._before.clear()
-
-
-@contextlib.contextmanager
-def _own_signals() -> Iterator[None]:
-    """Give back the handlers that Ray replaces while it starts."""
-    ours = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in ours.items():
-                signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _working_in(directory: Path) -> Iterator[None]:
-    """Work in `directory` for a while: Ray's workers stay, and look for modules, where it was started.
-
-    It must outlive them: a worker of a killed launch goes on for some seconds.
-    """
-    before = Path.cwd()
-    os.chdir(directory)
-    try:
-        yield
-    finally:
-        os.chdir(before)
-
-
-def _check_gpus(wanted: int) -> None:
-    """Refuse GPUs that are not there; Ray would believe in them."""
-    if wanted:
-        import torch
-
-        if (found := torch.cuda.device_count()) < wanted:
-            raise LaunchError(f"--gpus {wanted}: torch finds {found} on this machine")
 
 
 _unboxed: tuple[str, Mapping[str, Trial]] = ("", {})
@@ -377,36 +256,3 @@ def _stopper(stop: threading.Event) -> Any:
             return self.asked()
 
     return Stop(stop.is_set)
-
-
-def _new_directory() -> tuple[Path, FileLock]:
-    """Make a directory for one Ray session and clear those whose driver is dead.
-
-    Its path is short: the names of Ray's sockets in it are limited to 107 bytes.
-    """
-    parent = Path(tempfile.gettempdir()) / f"gridrun-{os.getuid()}"
-    parent.mkdir(mode=0o700, exist_ok=True)
-    about = parent.lstat()
-    if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid() or about.st_mode & 0o077:
-        raise LaunchError(
-            f"{parent} must be a directory of your own, closed to others; remove it or set TMPDIR"
-        )
-    ours = re.compile(r"[0-9a-f]{8}")
-    for old in parent.iterdir():
-        if ours.fullmatch(old.name.removesuffix(".lock")):
-            _clear(old.with_suffix(""))
-    directory = parent / secrets.token_hex(4)
-    lock = FileLock(f"{directory}.lock")
-    lock.acquire()
-    directory.mkdir()
-    return directory, lock
-
-
-def _clear(directory: Path) -> None:
-    """Remove the directory of a Ray session, unless its driver lives."""
-    lock = FileLock(f"{directory}.lock")
-    with contextlib.suppress(Timeout):
-        lock.acquire(timeout=0)
-        shutil.rmtree(directory, ignore_errors=True)
-        Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()
