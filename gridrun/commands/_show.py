@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gridrun.describe import describe
+
 if TYPE_CHECKING:
     from gridrun.grid import Grid
     from gridrun.launch import Summary
@@ -25,15 +27,6 @@ def echo_json(value: Any) -> None:
 def printable(text: str | None) -> str:
     """Return a stored text without what would steer a terminal."""
     return "".join(c for c in text or "" if c.isprintable())
-
-
-def describe(trial: Any) -> str:
-    """Return a trial in a few words."""
-    config = trial.config
-    return (
-        f"{config.dataset.name} {config.model.label}, batch size {config.batch_size}, lr {config.lr:g}, "
-        f"{config.schedule.name}, {config.epochs} epochs, seed {trial.seed}"
-    )
 
 
 def counted(counts: dict[str, int]) -> str:

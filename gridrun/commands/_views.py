@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gridrun.commands._show import describe
+from gridrun.describe import describe
 
 if TYPE_CHECKING:
     from gridrun.launch import LaunchEvent
