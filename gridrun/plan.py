@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -55,4 +56,5 @@ def make_plan(grids: Sequence[Grid], statuses: Mapping[str, str]) -> Plan:
 
 def _seed_by_seed(grid: Grid) -> list[Trial]:
     """Return a grid's trials, the first seed of every row first, so that tables fill early."""
-    return [Trial(row.config, seed) for seed in grid.seeds for row in grid.rows]
+    numbered = [(nth, Trial(row.config, seed)) for row in grid.rows for nth, seed in enumerate(row.seeds)]
+    return [trial for _, trial in sorted(numbered, key=operator.itemgetter(0))]

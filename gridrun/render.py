@@ -106,11 +106,13 @@ def _metric_columns(table: Table, name: str) -> list[_Column]:
     metric = METRICS[name]
     cells = [line.cells[name] for line in table.lines]
     header = metric.header
-    if metric.varies and metric.portable:
-        header += f" ({_runs(len(table.seeds), 'median of ')})"
+    counted = metric.varies and metric.portable and any(cell.wanted for cell in cells)
+    if counted:
+        header += f" ({_runs(table.runs, 'median of ') if table.runs else 'median'})"
     if table.mixed_hardware and not metric.portable:
         header += "*"
-    shown = [_Column(header, [_ours(name, cell) for cell in cells], True)]
+    say_runs = counted and table.runs is None
+    shown = [_Column(header, [_ours(name, cell, say_runs) for cell in cells], True)]
     if name in table.published:
         shared_runs = _shared_runs(cells)
         header = f"Published ({_runs(shared_runs)})" if shared_runs else "Published"
@@ -120,13 +122,13 @@ def _metric_columns(table: Table, name: str) -> list[_Column]:
     return shown
 
 
-def _ours(name: str, cell: Cell) -> str:
+def _ours(name: str, cell: Cell, say_runs: bool) -> str:
     if cell.median is None:
         return ""
     text = METRICS[name].format(cell.median)
     if METRICS[name].varies and cell.n < cell.wanted:
         return f"{text} ({cell.n} of {_runs(cell.wanted)})"
-    return text
+    return f"{text} ({_runs(cell.n)})" if say_runs else text
 
 
 def _theirs(cell: Cell, shared_runs: int | None) -> str:

@@ -71,7 +71,6 @@ class Table:
 
     id: str
     title: str
-    seeds: tuple[int, ...]
     columns: tuple[str, ...]
     """Names of config options and of `METRICS`, in order."""
     lines: tuple[Line, ...]
@@ -83,6 +82,12 @@ class Table:
     """Of config columns, where they are not the usual ones."""
 
     @property
+    def runs(self) -> int | None:
+        """Number of seeds that every row asks for; None where the rows ask for different numbers."""
+        numbers = {len(line.trials) for line in self.lines if line.trials}
+        return numbers.pop() if len(numbers) == 1 else None
+
+    @property
     def published(self) -> tuple[str, ...]:
         """Metric columns for which some line has a published value."""
         return tuple(
@@ -92,22 +97,20 @@ class Table:
         )
 
 
-def build_table(spec: TableSpec, seeds: Sequence[int], records: Mapping[str, TrialRow]) -> Table:
+def build_table(spec: TableSpec, records: Mapping[str, TrialRow]) -> Table:
     """Gather a table from the trials that have ended.
 
     Args:
-        spec: rows, columns and published values, as a grid file gives them.
-        seeds: of each row.
+        spec: rows with their seeds, columns and published values, as a grid file gives them.
         records: rows of the store by trial id; those of other tables are ignored.
     """
-    lines = tuple(_line(spec, row, seeds, records) for row in spec.rows)
+    lines = tuple(_line(spec, row, records) for row in spec.rows)
     reported = tuple(_reported_line(spec.columns, row) for row in spec.reported)
     done = [records[line.trials[seed]] for line in lines for seed in line.done]
     hardware = _mixture(map(_hardware, done))
     return Table(
         id=spec.id,
         title=spec.title,
-        seeds=tuple(seeds),
         columns=tuple(spec.columns),
         lines=(*lines, *reported),
         mixed_hardware=hardware is not None,
@@ -122,8 +125,8 @@ def build_table(spec: TableSpec, seeds: Sequence[int], records: Mapping[str, Tri
     )
 
 
-def _line(spec: TableSpec, row: Row, seeds: Sequence[int], records: Mapping[str, TrialRow]) -> Line:
-    trials = {seed: Trial(row.config, seed).trial_id for seed in seeds}
+def _line(spec: TableSpec, row: Row, records: Mapping[str, TrialRow]) -> Line:
+    trials = {seed: Trial(row.config, seed).trial_id for seed in row.seeds}
     status = {seed: records[trial]["status"] for seed, trial in trials.items() if trial in records}
 
     def ended(how: str) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from gridrun.errors import GridError
 from gridrun.grid import Grid, Published, load_grid
+from gridrun.plan import make_plan
 from trainer import TrainConfig
 
 BASE = "base: {dataset: cifar10, model: {name: resnet_preact, depth: 20}, epochs: 200}\n"
@@ -256,6 +258,61 @@ def test_seeds(folder):
     for wrong in (0, -1, [], [1, 1], [-1], True):
         with pytest.raises(GridError, match="--seeds"):
             grid.with_seeds(wrong)
+
+
+OWN_SEEDS = (
+    BASE
+    + """\
+axes:
+  - cases:
+      - {lr: 0.1}
+      - {lr: 0.2, seeds: 1}
+      - {lr: 0.3, seeds: [7, 5, 6]}
+extra: [{lr: 0.4, seeds: 4}]
+seeds: 2
+"""
+)
+
+
+def test_rows_may_have_seeds_of_their_own(folder):
+    grid = load(folder, OWN_SEEDS)
+    assert grid.seeds == (0, 1)
+    assert [row.seeds for row in grid.rows] == [(0, 1), (0,), (7, 5, 6), (0, 1, 2, 3)]
+    assert [trial.seed for trial in grid.trials] == [0, 1, 0, 7, 5, 6, 0, 1, 2, 3]
+    in_order = [(trial.config.lr, trial.seed) for trial in make_plan([grid], {}).trials]
+    assert in_order == [
+        *[(0.1, 0), (0.2, 0), (0.3, 7), (0.4, 0)],
+        *[(0.1, 1), (0.3, 5), (0.4, 1)],
+        *[(0.3, 6), (0.4, 2)],
+        (0.4, 3),
+    ]
+
+
+def test_seeds_of_a_row_are_no_part_of_its_ids_nor_of_its_columns(folder):
+    ids = {row.config_id for row in load(folder, OWN_SEEDS).rows}
+    plain = re.sub(r", seeds: (\d|\[.*?\])", "", OWN_SEEDS)
+    assert "seeds: 1" not in plain
+    assert {row.config_id for row in load(folder, plain).rows} == ids
+    assert load(folder, OWN_SEEDS).tables[0].columns == ("lr", "test_error", "train_time")
+
+
+def test_the_command_line_s_seeds_are_those_of_every_row(folder):
+    grid = load(folder, OWN_SEEDS).with_seeds(2)
+    assert {row.seeds for row in (*grid.rows, *grid.tables[0].rows)} == {(0, 1)}
+    assert len(grid.trials) == 8
+
+
+def test_a_zip_and_the_last_axis_that_says_so_set_seeds(folder):
+    axes = "axes:\n- zip: {lr: [0.1, 0.2], seeds: [3, [9]]}\n- cases: [{epochs: 1}, {epochs: 2, seeds: 1}]\n"
+    grid = load(folder, BASE + axes)
+    assert [row.seeds for row in grid.rows] == [(0, 1, 2), (0,), (9,), (0,)]
+
+
+def test_a_table_may_pick_rows_by_their_number_of_runs(folder):
+    tables = "tables:\n- {id: a, where: {seeds: 1}}\n- {id: b, where: {seeds: [2, 3], lr: [0.1, 0.2, 0.3]}}\n"
+    once, more = load(folder, OWN_SEEDS + tables).tables
+    assert [row.config.lr for row in once.rows] == [0.2]
+    assert [row.config.lr for row in more.rows] == [0.1, 0.3]
 
 
 def test_overrides_win_over_everything(folder):
@@ -499,7 +556,22 @@ TABLES = AXES + "tables:\n- "
         (BASE + "seeds: [-1]\n", "g.yaml:2: seeds[0]: must be a whole number >= 0, got -1"),
         (
             BASE + "seeds: 1000000000\n",
-            "g.yaml:2: seeds: 1,000,000,000 seeds of 1 rows are more than 1,000,000 trials",
+            "g.yaml:2: seeds: 1,000,000,000 seeds are more than 1,000,000 trials",
+        ),
+        (
+            BASE + "axes: [{lr: [0.1, 0.2]}]\nseeds: 500001\n",
+            "g.yaml:3: seeds: asks for 1,000,002 trials of 2 rows; the most is 1,000,000",
+        ),
+        (
+            BASE + "axes:\n- cases: [{lr: 0.1, seeds: 0}]\n",
+            "g.yaml:3: axes[0].cases[0].seeds: must be a count >= 1 or a list of whole numbers, got 0",
+        ),
+        (BASE + "axes:\n- cases: [{seeds: 3}]\n", "g.yaml:3: axes[0].cases[0]: is empty"),
+        (BASE + "axes: [{zip: {seeds: [1, 2]}}]\n", "axes[0].zip: needs an option beside `seeds`"),
+        (BASE + "axes: [{seeds: [1, 2]}]\n", "axes[0].seeds: seeds are an axis of their own"),
+        (
+            BASE + "tables: [{published: [{seeds: 1, test_error: 3}]}]\n",
+            "seeds: is neither an option nor a metric",
         ),
         # include
         (BASE + "include: no.yaml\n", "g.yaml:2: include: no such file: 'no.yaml'."),

@@ -61,6 +61,7 @@ class FakeNet(ModelOptions):
 class Row:
     config: TrainConfig
     name: str | None = None
+    seeds: tuple[int, ...] = (0,)
 
     @property
     def config_id(self) -> str:
@@ -116,7 +117,9 @@ def errors(row: Row, *test_errors: float) -> list[dict[str, Any]]:
 
 
 def build(spec: Spec, seeds: Sequence[int], *found: dict[str, Any]) -> Table:
-    return build_table(spec, seeds, records(*found))  # type: ignore[arg-type]
+    """Return a table all of whose rows have these seeds."""
+    rows = tuple(replace(one, seeds=tuple(seeds)) for one in spec.rows)
+    return build_table(replace(spec, rows=rows), records(*found))  # type: ignore[arg-type]
 
 
 def only_cell(table: Table, metric: str = "test_error") -> Cell:
@@ -350,6 +353,26 @@ def test_a_note_on_published_values_names_the_rows_it_is_about() -> None:
     assert "published, initial lr 0.1: on a P100" in build(Spec(rows, ("lr", "test_error"), one), [0]).notes
 
 
+# --- rows of different numbers of runs -----------------------------------------------------------
+
+
+def test_cells_say_their_runs_where_rows_ask_for_different_numbers() -> None:
+    once, thrice = replace(row(lr=0.1), seeds=(0,)), replace(row(lr=0.2), seeds=(0, 1, 2))
+    spec = Spec((once, thrice), ("lr", "test_error", "train_time"))
+
+    def cells(*found: dict[str, Any]) -> list[list[str]]:
+        return markdown_cells(build_table(spec, records(*found)))  # type: ignore[arg-type]
+
+    alone = record(once, 0, test_error=0.05, train_seconds=60.0)
+    of_three = [record(thrice, seed, test_error=0.06, train_seconds=60.0) for seed in (0, 1, 2)]
+    assert cells(alone, *of_three) == [
+        ["initial lr", "Test Error (median)", "Training Time"],
+        ["0.1", "5.00 (1 run)", "1m00s"],
+        ["0.2", "6.00 (3 runs)", "1m00s"],
+    ]
+    assert cells(*of_three[:2])[1:] == [["0.1", "", ""], ["0.2", "6.00 (2 of 3 runs)", "1m00s (2 of 3 runs)"]]
+
+
 # --- notes -------------------------------------------------------------------------------------
 
 
@@ -504,7 +527,7 @@ def test_a_grid_says_what_others_report(tmp_path: Path) -> None:
     path = tmp_path / "grid.yaml"
     path.write_text(GRID)
     grid = load_grid(path)
-    ours, theirs, both = (build_table(spec, grid.seeds, {}) for spec in grid.tables)
+    ours, theirs, both = (build_table(spec, {}) for spec in grid.tables)
     assert [line.options["paper"] for line in ours.lines] == ["N/A", "~3.75 (from Figure 7)"]
     assert ours.headers == {"lr": "rate"}
     assert [line.options for line in theirs.lines] == [
@@ -735,7 +758,7 @@ def test_json_holds_raw_values_and_ids() -> None:
     spec = Spec((one,), ("lr", "test_error"), {one.config_id: Published({"test_error": 10.0}, 1)})
     (table,) = json.loads(to_json([build(spec, [0, 1], record(one, 1, test_error=0.125))]))
     (line,) = table["lines"]
-    assert (table["id"], table["seeds"]) == ("linear_scaling", [0, 1])
+    assert table["id"] == "linear_scaling"
     assert line["config_id"] == one.config_id
     assert line["options"] == {"lr": 0.2}
     assert line["trials"] == {str(seed): Trial(one.config, seed).trial_id for seed in (0, 1)}

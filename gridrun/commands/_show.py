@@ -64,7 +64,7 @@ def tables_of(grids: Sequence[Grid], store: Store) -> list[Table]:
     from gridrun.tables import build_table
 
     rows = store.rows([trial.trial_id for grid in grids for trial in grid.trials])
-    return [build_table(spec, grid.seeds, rows) for grid in grids for spec in grid.tables]
+    return [build_table(spec, rows) for grid in grids for spec in grid.tables]
 
 
 def show_tables(tables: Sequence[Table], form: str | None) -> None:

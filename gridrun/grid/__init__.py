@@ -6,7 +6,7 @@ base -> axes (product, zip, cases) -> derive -> exclude, extra -> rows -> x seed
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -15,11 +15,12 @@ from gridrun.errors import GridError
 from gridrun.grid.derive import read_derivation
 from gridrun.grid.layer_reader import LayerReader
 from gridrun.grid.located_yaml import Located, locate
-from gridrun.grid.node import Node, shown
+from gridrun.grid.node import Node
 from gridrun.grid.overrides import parse_overrides
 from gridrun.grid.pick import read_pick
 from gridrun.grid.published import Published
 from gridrun.grid.rows import Recipe, Row, expand
+from gridrun.grid.seeds import MAX_TRIALS, read_seed, read_seeds
 from gridrun.grid.settings import known_keys, settable_keys
 from gridrun.grid.sources import GridFiles
 from gridrun.grid.table_specs import TableReader, TableSpec, read_name
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Grid", "Published", "Row", "TableSpec", "load_grid", "lone_trial"]
 
-MAX_TRIALS = 1_000_000
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Grid:
@@ -45,6 +44,7 @@ class Grid:
     description: str
     rows: tuple[Row, ...]
     seeds: tuple[int, ...]
+    """Of the rows that do not say their own."""
     tables: tuple[TableSpec, ...]
     keep_checkpoint: KeepCheckpoint = "none"
     """Whose weights the trials keep; no part of their ids."""
@@ -52,16 +52,24 @@ class Grid:
     @property
     def trials(self) -> tuple[Trial, ...]:
         """Every trial, row by row, the seeds of a row together."""
-        return tuple(Trial(row.config, seed) for row in self.rows for seed in self.seeds)
+        return tuple(Trial(row.config, seed) for row in self.rows for seed in row.seeds)
 
     def with_seeds(self, seeds: int | Sequence[int]) -> Grid:
-        """Return the grid with other seeds: a count or a list, as in the file.
+        """Return the grid with other seeds for every row: a count or a list, as in the file.
 
         Raises:
             GridError: they are no such thing.
         """
         node = Node("--seeds", "", locate(seeds))
-        return dataclasses.replace(self, seeds=_read_seeds(node, len(self.rows)))
+        given = read_seeds(node)
+
+        def reseeded(rows: Iterable[Row]) -> tuple[Row, ...]:
+            return tuple(dataclasses.replace(row, seeds=given) for row in rows)
+
+        rows = reseeded(self.rows)
+        _check_count(node, rows)
+        tables = tuple(dataclasses.replace(table, rows=reseeded(table.rows)) for table in self.tables)
+        return dataclasses.replace(self, rows=rows, seeds=given, tables=tables)
 
 
 def load_grid(path: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None) -> Grid:
@@ -78,8 +86,10 @@ def load_grid(path: str | os.PathLike[str], overrides: Mapping[str, Any] | None 
     roots = files.read()
     root = roots[-1]
     known = known_keys()
-    rows = expand(_recipe(roots, overrides or {}, known))
     seeds = [node.child("seeds") for node in roots if "seeds" in node.value]
+    recipe = _recipe(roots, overrides or {}, known, read_seeds(seeds[-1]) if seeds else (0,))
+    rows = expand(recipe)
+    _check_count(seeds[-1] if seeds else root, rows)
     name = read_name(
         root.child("name") if "name" in root.value else Node(files.path, "name", Located(files.path.stem))
     )
@@ -91,7 +101,7 @@ def load_grid(path: str | os.PathLike[str], overrides: Mapping[str, Any] | None 
         title=title,
         description=root.child("description").text() if "description" in root.value else "",
         rows=rows,
-        seeds=_read_seeds(seeds[-1], len(rows)) if seeds else (0,),
+        seeds=recipe.seeds,
         tables=tables.read(root.child("tables")) if "tables" in root.value else (tables.default(),),
         keep_checkpoint=_read_keep(root.child("keep_checkpoint"))
         if "keep_checkpoint" in root.value
@@ -110,16 +120,18 @@ def lone_trial(texts: Sequence[str]) -> Grid:
     """
     try:
         settings = parse_overrides(texts)
-        seed = _read_seed(Node("", "seed", locate(settings.pop("seed", 0))))
+        seeds = (read_seed(Node("", "seed", locate(settings.pop("seed", 0)))),)
         read = LayerReader(settable_keys())
         layers = [read.overrides({key: value}) for key, value in settings.items()]  # model, then model.depth
-        rows = expand(Recipe(node=Node("", "", locate({})), base=layers))
+        rows = expand(Recipe(node=Node("", "", locate({})), base=layers, seeds=seeds))
     except GridError as error:
         raise GridError("train", 0, error.key, error.problem) from None
-    return Grid(path=Path(), name="train", title="", description="", rows=rows, seeds=(seed,), tables=())
+    return Grid(path=Path(), name="train", title="", description="", rows=rows, seeds=seeds, tables=())
 
 
-def _recipe(roots: Sequence[Node], overrides: Mapping[str, Any], known: Collection[str]) -> Recipe:
+def _recipe(
+    roots: Sequence[Node], overrides: Mapping[str, Any], known: Collection[str], seeds: tuple[int, ...]
+) -> Recipe:
     read = LayerReader(settable_keys())
     root = roots[-1]
     given = root.mapping()
@@ -135,6 +147,7 @@ def _recipe(roots: Sequence[Node], overrides: Mapping[str, Any], known: Collecti
         exclude=[(node, read_pick(node, known)) for node in _items(given.get("exclude"))],
         extra=[read.case(node) for node in _items(given.get("extra"))],
         overrides=read.overrides(overrides) if overrides else None,
+        seeds=seeds,
         derive=[read_derivation(key, node, known) for key, node in derive.items()],
     )
 
@@ -143,27 +156,10 @@ def _items(node: Node | None) -> list[Node]:
     return node.items("a list of mappings") if node else []
 
 
-def _read_seeds(node: Node, num_rows: int) -> tuple[int, ...]:
-    """Read a count, which stands for 0, 1, ..., or a list."""
-    value = node.plain()
-    count = len(value) if isinstance(value, list) else value
-    if type(count) is not int or count < 1:
-        raise node.error(f"must be a count >= 1 or a list of whole numbers, got {shown(node.located)}")
-    if count * num_rows > MAX_TRIALS:
-        raise node.error(f"{count:,} seeds of {num_rows:,} rows are more than {MAX_TRIALS:,} trials")
-    if not isinstance(value, list):
-        return tuple(range(count))
-    for index, seed in enumerate(value):
-        _read_seed(node.child(index))
-        if seed in value[:index]:
-            raise node.child(index).error(f"the seed {seed} stands here twice")
-    return tuple(value)
-
-
-def _read_seed(node: Node) -> int:
-    if type(node.value) is not int or not 0 <= node.value < 2**63:
-        raise node.error(f"must be a whole number >= 0, got {shown(node.located)}")
-    return node.value
+def _check_count(node: Node, rows: Sequence[Row]) -> None:
+    count = sum(len(row.seeds) for row in rows)
+    if count > MAX_TRIALS:
+        raise node.error(f"asks for {count:,} trials of {len(rows):,} rows; the most is {MAX_TRIALS:,}")
 
 
 def _read_keep(node: Node) -> KeepCheckpoint:

@@ -10,6 +10,7 @@ from gridrun.grid.layers import Layer, read_layer
 from gridrun.grid.located_yaml import locate
 from gridrun.grid.node import Node, shown
 from gridrun.grid.published import read_published
+from gridrun.grid.seeds import read_seeds
 from gridrun.trial import digest
 
 
@@ -25,9 +26,13 @@ class LayerReader:
         return read_layer(node, node.mapping("a mapping of options to values"), self.known)
 
     def case(self, node: Node) -> Layer:
-        """Read one of `cases` or `extra`: settings, perhaps `name` and `published`. Raises GridError."""
+        """Read one of `cases` or `extra`: settings, perhaps `name`, `seeds` and `published`.
+
+        Raises:
+            GridError: it is neither, or empty.
+        """
         entries = node.mapping("a mapping of options to values")
-        name, published = entries.pop("name", None), entries.pop("published", None)
+        name, seeds, published = (entries.pop(key, None) for key in ("name", "seeds", "published"))
         if not entries and name is None:
             raise node.error("is empty")
         return read_layer(
@@ -36,6 +41,7 @@ class LayerReader:
             self.known,
             name.text() if name else None,
             read_published(published, published.mapping()) if published else None,
+            read_seeds(seeds) if seeds else None,
         )
 
     def overrides(self, settings: Mapping[str, Any]) -> Layer:
@@ -69,16 +75,21 @@ class LayerReader:
         columns = {
             key: _values(entry) for key, entry in node.mapping("a mapping of options to lists").items()
         }
-        if not columns:
-            raise node.error("is empty")
+        if columns.keys() <= {"seeds"}:
+            raise node.error("needs an option beside `seeds`" if columns else "is empty")
         lengths = {key: len(values) for key, values in columns.items()}
         if len(set(lengths.values())) > 1:
             told = ", ".join(f"{key} has {length}" for key, length in lengths.items())
             raise node.error(f"its lists must be equally long; {told}")
         return [
-            read_layer(values[0], dict(zip(columns, values, strict=True)), self.known)
+            self._zipped(dict(zip(columns, values, strict=True)))
             for values in zip(*columns.values(), strict=True)
         ]
+
+    def _zipped(self, entries: dict[str, Node]) -> Layer:
+        seeds = entries.pop("seeds", None)
+        node = next(iter(entries.values()))
+        return read_layer(node, entries, self.known, seeds=read_seeds(seeds) if seeds else None)
 
 
 def _values(node: Node) -> list[Node]:

@@ -20,6 +20,8 @@ class Layer:
     entries: dict[str, Node]
     name: str | None = None
     published: Published | None = None
+    seeds: tuple[int, ...] | None = None
+    """Of the rows that it is part of; None leaves them to the grid."""
     values: dict[str, Any] = field(init=False)
     """The entries as plain data."""
     _sets: dict[str, bool] = field(init=False, default_factory=dict)
@@ -70,6 +72,7 @@ def read_layer(
     known: Collection[str],
     name: str | None = None,
     published: Published | None = None,
+    seeds: tuple[int, ...] | None = None,
 ) -> Layer:
     """Check the keys of settings that are written together.
 
@@ -82,11 +85,11 @@ def read_layer(
     """
     for key, entry in entries.items():
         if key in ("seed", "seeds"):
-            raise entry.error("seeds are an axis of their own: use the top-level `seeds`")
+            raise entry.error("seeds are an axis of their own: use the top-level `seeds`, or those of a case")
         if key not in known:
             raise entry.error(f"unknown option.{nearest(key, known)}")
         parts = key.split(".")
         for length in range(1, len(parts)):
             if (whole := ".".join(parts[:length])) in entries:
                 raise entry.error(f"`{whole}` is set beside it; write all of it in one place")
-    return Layer(node, entries, name, published)
+    return Layer(node, entries, name, published, seeds)

@@ -25,13 +25,15 @@ Choices = tuple[Layer, ...]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One config of a grid: a row of its tables, whatever the seeds."""
+    """One config of a grid, and the seeds to run it with: a row of its tables."""
 
     config: TrainConfig
     name: str | None = None
     """Of the case that made it."""
     published: Published | None = None
     line: int = 0
+    seeds: tuple[int, ...] = (0,)
+    """It is run once with each."""
 
     @property
     def config_id(self) -> str:
@@ -51,6 +53,8 @@ class Recipe:
     exclude: Sequence[tuple[Node, Pick]] = ()
     extra: Sequence[Layer] = ()
     overrides: Layer | None = None
+    seeds: tuple[int, ...] = (0,)
+    """Of rows whose choices say none."""
     derive: Sequence[Derivation] = ()
     """In order; each only where the row's own choices and the overrides leave the option alone."""
 
@@ -140,7 +144,8 @@ def _row(recipe: Recipe, reader: ConfigReader, settings: Settings, choices: Choi
     except ConfigError as error:
         raise _located(recipe, choices, line, error) from None
     published = next((layer.published for layer in choices if layer.published), None)
-    return Row(config, _name(choices), published, line)
+    seeds = next((layer.seeds for layer in reversed(choices) if layer.seeds), recipe.seeds)
+    return Row(config, _name(choices), published, line, seeds)
 
 
 def _located(recipe: Recipe, choices: Choices, line: int, error: ConfigError) -> GridError:

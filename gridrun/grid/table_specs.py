@@ -124,7 +124,7 @@ class TableReader:
         return columns
 
     def _where(self, node: Node) -> tuple[Row, ...]:
-        pick = read_pick(node, self.known)
+        pick = read_pick(node, {*self.known, "seeds"})
         rows = tuple(row for row in self.rows if pick.matches(functools.partial(value_of, row)))
         if not rows:
             raise node.error("matches no row")
@@ -178,7 +178,9 @@ class RowPicker:
 
 
 def value_of(row: Row, key: str) -> Any:
-    """Return an option of a row's config, or for `name` the row's name."""
+    """Return an option of a row's config, its `name`, or as `seeds` their number."""
+    if key == "seeds":
+        return len(row.seeds)
     return row.name if key == "name" else config_option(row.config, key)
 
 
