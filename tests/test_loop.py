@@ -555,6 +555,33 @@ def test_the_note_outlives_another_interruption(runtime):
     assert result.notes == ("started again: checkpoint trial.ckpt is damaged",)
 
 
+# --- testing less often ------------------------------------------------------------------------
+
+
+def test_testing_less_often_changes_nothing_else(cache_dir):
+    runtime = Runtime(cache_dir=cache_dir)
+    always = train(tiny.config(epochs=5), seed=0, runtime=runtime)
+    seldom = train(tiny.config(epochs=5, eval_every=2), seed=0, runtime=runtime)
+    assert [epoch.test_error is not None for epoch in seldom.epochs] == [False, True, False, True, True]
+    for often, rare in zip(always.epochs, seldom.epochs, strict=True):
+        assert rare.train_loss == often.train_loss
+        assert (rare.test_loss, rare.test_error) in ((None, None), (often.test_loss, often.test_error))
+
+
+def test_the_last_epoch_is_tested_however_seldom(cache_dir):
+    result = train(tiny.config(eval_every=1000), seed=0, runtime=Runtime(cache_dir=cache_dir))
+    assert [epoch.test_error is None for epoch in result.epochs] == [True, True, False]
+    assert result.status == "done"
+    assert result.best is result.epochs[-1]
+
+
+def test_a_loss_that_is_not_finite_ends_a_trial_between_two_tests(cache_dir):
+    config = tiny.config(lr=1e38, schedule=Constant(), epochs=50, eval_every=50)
+    result = train(config, seed=0, runtime=Runtime(cache_dir=cache_dir))
+    assert result.status == "diverged"
+    assert len(result.epochs) < 50
+
+
 # --- divergence --------------------------------------------------------------------------------
 
 

@@ -135,7 +135,7 @@ class _Run:
         return self.diverged or len(self.history) == self.config.epochs
 
     def epoch(self) -> Epoch:
-        """Train to the end of the current epoch and evaluate."""
+        """Train to the end of the current epoch, and test where it is due."""
         steps, size = self.config.steps_per_epoch, self.config.batch_size
         order = self._order(len(self.history))
         self.model.train()
@@ -151,23 +151,19 @@ class _Run:
         loss, wrong = (totals / (steps * size * self.group.size)).tolist()  # synchronises with the device
         self.epoch_seconds += time.perf_counter() - started
 
-        test_loss, test_error = self.group.first(
-            lambda: evaluate(
-                self._evaluated,
-                self.test_split,
-                self.pipeline,
-                lambda: autocast(self.config.precision, self.device),
-            )
-        )
-        self.diverged = not (math.isfinite(loss) and math.isfinite(test_loss))
+        number = len(self.history) + 1
+        test_loss = test_error = None
+        if number % self.config.eval_every == 0 or number == self.config.epochs:
+            test_loss, test_error = self.group.first(self._test)
+        self.diverged = not all(math.isfinite(value) for value in (loss, test_loss) if value is not None)
         self.history.append(
             Epoch(
-                epoch=len(self.history) + 1,
+                epoch=number,
                 lr=self.config.lr_at(self.step - 1),
                 train_loss=_finite(loss),
                 train_error=wrong if math.isfinite(loss) else None,
                 test_loss=_finite(test_loss),
-                test_error=test_error if math.isfinite(test_loss) else None,
+                test_error=None if _finite(test_loss) is None else test_error,
                 train_seconds=self.epoch_seconds,
             )
         )
@@ -176,6 +172,15 @@ class _Run:
         if best_of(self.history) is self.history[-1]:
             self.best = self._weights() if self.runtime.keep_checkpoint == "best" else None
         return self.history[-1]
+
+    def _test(self) -> tuple[float, float]:
+        """Return loss and error on the test set."""
+        return evaluate(
+            self._evaluated,
+            self.test_split,
+            self.pipeline,
+            lambda: autocast(self.config.precision, self.device),
+        )
 
     @property
     def _evaluated(self) -> nn.Module:
@@ -379,8 +384,8 @@ def _parts(batch: Batch, number: int) -> Iterator[Batch]:
     return (Batch(*part, batch.agreement) for part in parts)
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _reset_process(config: TrainConfig, runtime: Runtime, device: torch.device) -> None:

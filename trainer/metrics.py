@@ -1,4 +1,5 @@
-"""What a trial measures. Torch-free. Errors are fractions; None stands for a non-finite figure."""
+"""What a trial measures. Torch-free. Errors are fractions; None stands for a figure that is not finite or,
+of the test set, was not measured after that epoch (`eval_every`)."""
 
 from __future__ import annotations
 

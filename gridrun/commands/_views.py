@@ -58,7 +58,7 @@ class EpochView(LogView):
 
         match event:
             case Progress(trial, epoch, test_error):
-                figure = "not finite" if test_error is None else f"{100 * test_error:.2f} %"
+                figure = "none" if test_error is None else f"{100 * test_error:.2f} %"
                 click.echo(f"epoch {epoch} of {trial.config.epochs}: test error {figure}", err=True)
             case _:
                 super().show(event)
