@@ -7,17 +7,21 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from gridrun.columns import COMPUTED, METRICS, Metric, format_column, header_of, parse_runs
 from gridrun.trial import Trial
 
 if TYPE_CHECKING:
     from gridrun.grid import Published, Row, TableSpec
-    from gridrun.grid.table_specs import Reported
+    from gridrun.grid.table_specs import Reported, Spread
 
 TrialRow = Mapping[str, Any]
 """A trial as the store's row (`Record.row`)."""
+Verdict = Literal["within spread", "differs", "too few runs"]
+"""Whether a published value lies between our lowest and highest run, both as printed."""
+MIN_RUNS_OF_A_VERDICT = 3
+"""Two runs are hardly a spread."""
 UNKNOWN = "unknown"
 """Stands in notes for provenance that was not to be had."""
 
@@ -44,6 +48,8 @@ class Cell:
     published_runs: int | None
     difference: float | None
     """Errors only: median - published."""
+    verdict: Verdict | None
+    """Errors only; None where there is nothing to compare."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,6 +86,8 @@ class Table:
     """What a reader must know beyond the numbers."""
     headers: Mapping[str, str]
     """Of config columns, where they are not the usual ones."""
+    spread: Spread | None
+    """What cells show of their runs beside the median."""
 
     @property
     def runs(self) -> int | None:
@@ -122,6 +130,7 @@ def build_table(spec: TableSpec, records: Mapping[str, TrialRow]) -> Table:
             *_reported_notes(len(reported), len(lines)),
         ),
         headers=spec.headers,
+        spread=spec.spread,
     )
 
 
@@ -210,7 +219,15 @@ def _cell(
         published_text=text,
         published_runs=(parse_runs(text) or runs) if text else None,
         difference=median - theirs if metric.is_error and median is not None and theirs is not None else None,
+        verdict=_verdict(metric, ours, theirs) if metric.is_error and ours and theirs is not None else None,
     )
+
+
+def _verdict(metric: Metric, ours: Sequence[float], theirs: float) -> Verdict:
+    if len(ours) < MIN_RUNS_OF_A_VERDICT:
+        return "too few runs"
+    low, published, high = (float(metric.format(value)) for value in (min(ours), theirs, max(ours)))
+    return "within spread" if low <= published <= high else "differs"
 
 
 def _number(value: Any) -> float | None:
@@ -274,6 +291,11 @@ def _published_notes(spec: TableSpec, lines: Sequence[Line]) -> Iterable[str]:
     for line in shown:
         if note := spec.published[line.config_id].note:
             by_note.setdefault(note, []).append(label[line.config_id])
+    if any(cell.verdict for line in shown for cell in line.cells.values()):
+        yield (
+            "Verdict: whether the published value lies between our lowest and highest run, "
+            f"of at least {MIN_RUNS_OF_A_VERDICT}"
+        )
     for note, labels in by_note.items():
         yield f"published: {note}" if len(labels) == len(shown) else f"published, {'; '.join(labels)}: {note}"
 

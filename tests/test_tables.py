@@ -77,6 +77,7 @@ class Spec:
     title: str = "Linear scaling"
     reported: tuple[Reported, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
+    spread: Any = None
 
 
 def row(name: str | None = None, *, model: FakeNet | None = None, **options: Any) -> Row:
@@ -314,6 +315,118 @@ def test_times_have_no_difference() -> None:
     assert "published Training Time: on the authors' own hardware, so no difference is shown" in table.notes
 
 
+@pytest.mark.parametrize(
+    ("runs", "published", "verdict"),
+    [
+        ([], 6.0, None),
+        ([0.06], 6.0, "too few runs"),
+        ([0.06, 0.06], 6.0, "too few runs"),
+        ([0.058, 0.06, 0.063], 6.1, "within spread"),
+        ([0.058, 0.06, 0.063], 5.8, "within spread"),
+        ([0.058, 0.06, 0.063], "6.3 (1 run)", "within spread"),
+        ([0.058, 0.06, 0.063], 5.79, "differs"),
+        ([0.058, 0.06, 0.063], 6.31, "differs"),
+        ([0.06004, 0.06004, 0.06004], 6.0, "within spread"),  # as printed, all are 6.00
+        ([0.06006, 0.06006, 0.06006], 6.0, "differs"),
+        ([0.058, 0.06, 0.063], "~6.0", None),
+    ],
+)
+def test_verdict(runs: list[float], published: float | str, verdict: str | None) -> None:
+    one = row()
+    spec = Spec((one,), ("test_error", "train_time"), {one.config_id: Published({"test_error": published})})
+    table = build(spec, range(4), *errors(one, *runs))
+    assert only_cell(table).verdict == verdict
+    header, line = markdown_cells(table)
+    assert ("Verdict" in header) == (verdict is not None)
+    assert any(note.startswith("Verdict: ") for note in table.notes) == (verdict is not None)
+    if verdict:
+        assert line[header.index("Verdict")] == verdict
+
+
+def test_times_have_no_verdict() -> None:
+    assert only_cell(published_table({"train_time": "10m"}), "train_time").verdict is None
+
+
+@given(st.lists(st.floats(0, 1), min_size=3, max_size=9), st.floats(0, 1))
+def test_a_value_that_one_of_the_runs_had_is_within_their_spread(runs: list[float], other: float) -> None:
+    def verdict(published: float) -> str | None:
+        spec = Spec((row(),), published={row().config_id: Published({"test_error": 100 * published})})
+        return only_cell(build(spec, range(len(runs)), *errors(row(), *runs))).verdict
+
+    assert verdict(runs[0]) == "within spread"
+    assert (verdict(other) == "within spread") == (
+        round(100 * min(runs), 2) <= round(100 * other, 2) <= round(100 * max(runs), 2)
+    )
+
+
+# --- spread ------------------------------------------------------------------------------------
+
+
+def spread_table(spread: str | None, *runs: float, wanted: int = 3) -> Table:
+    found = [
+        record(row(), seed, test_error=error, train_seconds=600 * (seed + 1), num_params=10)
+        for seed, error in enumerate(runs)
+    ]
+    return build(
+        Spec((row(),), ("test_error", "train_time", "num_params"), spread=spread), range(wanted), *found
+    )
+
+
+@pytest.mark.parametrize(
+    ("spread", "runs", "header", "cells"),
+    [
+        (None, (0.05, 0.06, 0.08), "Test Error (median of 3 runs)", ["6.00", "20m", "10"]),
+        (
+            "minmax",
+            (0.05, 0.06, 0.08),
+            "Test Error (median of 3 runs, min–max)",
+            ["6.00 (5.00–8.00)", "20m (10m–30m)", "10"],
+        ),
+        (
+            "std",
+            (0.05, 0.06, 0.07),
+            "Test Error (median of 3 runs ± std)",
+            ["6.00 ± 1.00", "20m ± 10m", "10"],
+        ),
+        (
+            "minmax",
+            (0.05, 0.07),
+            "Test Error (median of 3 runs, min–max)",
+            ["6.00 (5.00–7.00; 2 of 3 runs)", "15m (10m–20m; 2 of 3 runs)", "10"],
+        ),
+        (
+            "minmax",
+            (0.05,),
+            "Test Error (median of 3 runs)",
+            ["5.00 (1 of 3 runs)", "10m (1 of 3 runs)", "10"],
+        ),
+        ("std", (0.05,), "Test Error (median of 3 runs)", ["5.00 (1 of 3 runs)", "10m (1 of 3 runs)", "10"]),
+    ],
+)
+def test_spread_beside_the_median(
+    spread: str | None, runs: tuple[float, ...], header: str, cells: list[str]
+) -> None:
+    first, second = markdown_cells(spread_table(spread, *runs))
+    assert first[0] == header
+    assert second == cells
+    assert header in to_text(spread_table(spread, *runs))
+
+
+def test_spread_as_numbers() -> None:
+    text = to_csv(spread_table("std", 0.05, 0.06, 0.07))
+    (line,) = csv.DictReader(io.StringIO(text))
+    assert {key: float(line[key]) for key in line if key.startswith("test_error")} == {
+        "test_error_pct": 6,
+        "test_error_runs": 3,
+        "test_error_min_pct": 5,
+        "test_error_max_pct": 7,
+        "test_error_std_pct": pytest.approx(1),
+    }
+    assert [float(line[f"train_time_{which}_s"]) for which in ("min", "max", "std")] == [600, 1800, 600]
+    assert "num_params_min" not in line
+    assert "min" not in to_csv(spread_table(None, 0.05, 0.06, 0.07))
+
+
 def test_published_runs_stand_in_the_header_when_all_are_the_same() -> None:
     assert published_runs(1, 1) == ["Published (1 run)", "5.00", "6.00"]
     assert published_runs(3, 3) == ["Published (3 runs)", "5.00", "6.00"]
@@ -469,15 +582,15 @@ def test_rows_that_are_only_reported_come_last_and_claim_no_trial() -> None:
     reported = (Reported({"batch_size": 256}, Published({"test_error": 2.71}, runs=1)), Reported({}, None))
     table = build(Spec((only,), published=found, reported=reported), [0], *errors(only, 0.0270))
     assert markdown_cells(table) == [
-        ["batch size", "Test Error (1 run)", "Published (1 run)", "Difference"],
-        ["128", "2.70", "2.63", "+0.07"],
-        ["256", "", "2.71", ""],
-        ["", "", "", ""],
+        ["batch size", "Test Error (1 run)", "Published (1 run)", "Difference", "Verdict"],
+        ["128", "2.70", "2.63", "+0.07", "too few runs"],
+        ["256", "", "2.71", "", ""],
+        ["", "", "", "", ""],
     ]
     assert [line.config_id for line in table.lines] == [only.config_id, "", ""]
     assert not any(line.trials or line.missing for line in table.lines[1:])
-    assert table.notes == ("the last 2 rows: as published, not trained here",)
-    assert to_csv(table).splitlines()[2] == ",256,,0,2.71,1"
+    assert table.notes[-1] == "the last 2 rows: as published, not trained here"
+    assert to_csv(table).splitlines()[2] == ",256,,0,2.71,1,"
 
 
 def test_the_value_of_the_paper_behind_a_row_has_its_column() -> None:
@@ -511,6 +624,7 @@ tables:
   - id: ours
     columns: [lr, test_error, paper]
     headers: {lr: rate}
+    spread: minmax
   - id: theirs
     columns: [System, lr, test_error]
     reported:
@@ -530,6 +644,7 @@ def test_a_grid_says_what_others_report(tmp_path: Path) -> None:
     ours, theirs, both = (build_table(spec, {}) for spec in grid.tables)
     assert [line.options["paper"] for line in ours.lines] == ["N/A", "~3.75 (from Figure 7)"]
     assert ours.headers == {"lr": "rate"}
+    assert (ours.spread, theirs.spread) == ("minmax", None)
     assert [line.options for line in theirs.lines] == [
         {"System": "airbench94", "lr": "none"},
         {"System": "96.0", "lr": ""},
@@ -547,6 +662,8 @@ def test_a_grid_says_what_others_report(tmp_path: Path) -> None:
         ("{lr: rate}", "{lr: 1}", "headers.lr: must be text"),
         ("[System, lr, test_error]", "[lr, test_error]", "reported[0].System: is no column of this table."),
         ("    columns: [System, lr, test_error]\n", "", "needs `columns`"),
+        ("spread: minmax", "spread: minmx", "spread: unknown choice 'minmx'. Did you mean 'minmax'?"),
+        ("spread: minmax", "spread: yes", "spread: must be text, got true"),
         ("[System, lr, test_error]", "[Systems, lr]", "unknown column 'Systems'. Did you mean 'System'?"),
         ("test_error: 5.99", "test_error: 599", "must be in 0..100, percent"),
         ("System: airbench94", "System: {a: 1}", "reported[0].System: must be a value"),
@@ -775,6 +892,7 @@ def test_json_holds_raw_values_and_ids() -> None:
         "published_text": "10.00",
         "published_runs": 1,
         "difference": pytest.approx(0.025),
+        "verdict": "too few runs",
     }
 
 
@@ -785,9 +903,9 @@ def test_csv_holds_raw_numbers() -> None:
     found = record(rows[0], 1, test_error=0.0491, train_seconds=136.25, num_params=269722)
     assert to_csv(build(spec, [0, 1], found)) == (
         "config_id,model,lr,test_error_pct,test_error_runs,published_test_error_pct,published_test_error_runs,"
-        "train_time_s,train_time_runs,num_params,num_params_runs\r\n"
-        f"{rows[0].config_id},FakeNet-20,0.2,4.91,1,10.5,1,136.25,1,269722,1\r\n"
-        f"{rows[1].config_id},FakeNet-20,0.0005,,0,,,,0,,0\r\n"
+        "test_error_verdict,train_time_s,train_time_runs,num_params,num_params_runs\r\n"
+        f"{rows[0].config_id},FakeNet-20,0.2,4.91,1,10.5,1,too few runs,136.25,1,269722,1\r\n"
+        f"{rows[1].config_id},FakeNet-20,0.0005,,0,,,,,0,,0\r\n"
     )
 
 

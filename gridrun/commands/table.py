@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from gridrun.commands._options import grids_argument, read_grids, results_option
 from gridrun.commands._show import show_tables, tables_of
+
+if TYPE_CHECKING:
+    from gridrun.grid.table_specs import Spread
 
 
 @click.command("table")
@@ -20,6 +25,12 @@ from gridrun.commands._show import show_tables, tables_of
     help="[default: text on a terminal, else md]",
 )
 @click.option(
+    "--spread",
+    type=click.Choice(["minmax", "std", "none"]),
+    help="What cells show beside their median: lowest and highest run, or the standard deviation. "
+    "[default: what each table says, else none]",
+)
+@click.option(
     "--readme",
     metavar="FILE",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
@@ -27,7 +38,12 @@ from gridrun.commands._show import show_tables, tables_of
 )
 @click.option("--check", is_flag=True, help="With --readme: change nothing, exit 1 where the file differs.")
 def command(
-    grids: tuple[Path, ...], results: Path, form: str | None, readme: Path | None, check: bool
+    grids: tuple[Path, ...],
+    results: Path,
+    form: str | None,
+    spread: Spread | Literal["none"] | None,
+    readme: Path | None,
+    check: bool,
 ) -> None:
     """Print the tables of some grids, of every grids/*.yaml if none is named."""
     from gridrun.store import Store
@@ -35,11 +51,16 @@ def command(
     if readme:
         if grids:
             raise click.UsageError("with --readme, the file's markers name the grids")
+        if spread:
+            raise click.UsageError("with --readme, `spread` of a table in its grid says it")
         update_readme(readme, check)
         return
     if check:
         raise click.UsageError("--check goes with --readme")
-    show_tables(tables_of(read_grids(grids), Store(results)), form)
+    tables = tables_of(read_grids(grids), Store(results))
+    if spread:
+        tables = [replace(table, spread=None if spread == "none" else spread) for table in tables]
+    show_tables(tables, form)
 
 
 def update_readme(path: Path, check: bool) -> None:

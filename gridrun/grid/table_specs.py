@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast, get_args
 
 from gridrun.columns import LABELS, METRICS
 from gridrun.grid.node import Node
@@ -19,7 +19,9 @@ from trainer import TrainConfig
 from trainer.registry import Options, did_you_mean
 from trainer.schema import field_types, mapped_registry
 
-TABLE_KEYS = ("id", "title", "where", "columns", "headers", "published", "reported")
+TABLE_KEYS = ("id", "title", "where", "columns", "headers", "published", "reported", "spread")
+Spread = Literal["minmax", "std"]
+"""What a cell shows beside its median: its lowest and highest run, or the standard deviation."""
 DEFAULT_METRICS = ("test_error", "train_time")
 
 
@@ -46,6 +48,7 @@ class TableSpec:
     """Rows that come after those of `rows`."""
     headers: Mapping[str, str]
     """Of columns, where they are not the usual ones."""
+    spread: Spread | None = None
 
 
 def read_name(node: Node) -> str:
@@ -106,6 +109,7 @@ class TableReader:
             published=published,
             reported=reported,
             headers=_headers(given["headers"], columns) if "headers" in given else {},
+            spread=_spread(given["spread"]) if "spread" in given else None,
         )
 
     def _columns(
@@ -207,6 +211,13 @@ def _headers(node: Node, columns: Collection[str]) -> dict[str, str]:
     """Read `headers`. Raises GridError: there is no such column, or it is a metric's."""
     known = [column for column in columns if column not in METRICS]
     return {key: entry.text() for key, entry in node.options(known).items()}
+
+
+def _spread(node: Node) -> Spread:
+    value, choices = node.text(), get_args(Spread)
+    if value not in choices:
+        raise node.error(f"unknown choice {value!r}.{did_you_mean(value, choices)}")
+    return cast(Spread, value)
 
 
 def read_columns(node: Node, rows: Sequence[Row], more: Collection[str] = ()) -> tuple[str, ...]:

@@ -1,0 +1,121 @@
+"""What a table's columns say, as text: the same in Markdown, LaTeX and on the terminal."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from gridrun.columns import METRICS, Metric, format_column, format_percent, header_of, parse_runs
+from gridrun.tables import Cell, Table
+
+
+class Column(NamedTuple):
+    """One column as it is shown."""
+
+    header: str
+    cells: list[str]
+    is_number: bool
+
+
+def columns_of(table: Table) -> list[Column]:
+    """Return a table's columns; of a metric also what was published, how ours differs and the verdict."""
+    shown = []
+    for name in table.columns:
+        if name in METRICS:
+            shown += _metric_columns(table, name)
+        else:
+            values = [line.options[name] for line in table.lines]
+            is_number = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
+            header = table.headers.get(name) or header_of(name)
+            shown.append(Column(header, [plain(format_column(name, value)) for value in values], is_number))
+    return shown
+
+
+def _metric_columns(table: Table, name: str) -> list[Column]:
+    metric = METRICS[name]
+    cells = [line.cells[name] for line in table.lines]
+    shown = [Column(_header(table, metric, cells), [_ours(table, metric, cell) for cell in cells], True)]
+    if name in table.published:
+        shared_runs = _shared_runs(cells)
+        header = f"Published ({_runs(shared_runs)})" if shared_runs else "Published"
+        shown.append(Column(header, [_theirs(cell, shared_runs) for cell in cells], True))
+        if metric.is_error:
+            shown.append(Column("Difference", [_difference(cell) for cell in cells], True))
+    if any(cell.verdict for cell in cells):
+        shown.append(Column("Verdict", [cell.verdict or "" for cell in cells], False))
+    return shown
+
+
+SPREADS = {"minmax": ", min–max", "std": " ± std"}
+"""What a header says of the spread in its cells."""
+
+
+def _header(table: Table, metric: Metric, cells: Sequence[Cell]) -> str:
+    said = ""
+    if metric.varies and metric.portable and any(cell.wanted for cell in cells):
+        said = _runs(table.runs, "median of ") if table.runs else "median"
+    if table.spread and metric.varies and any(cell.n > 1 for cell in cells):
+        said = (said or "median") + SPREADS[table.spread]
+    header = f"{metric.header} ({said})" if said else metric.header
+    return header if metric.portable or not table.mixed_hardware else f"{header}*"
+
+
+def _ours(table: Table, metric: Metric, cell: Cell) -> str:
+    """Write a median, its spread where that is asked for, and its runs where the header does not say them."""
+    if cell.median is None:
+        return ""
+    text = metric.format(cell.median)
+    if not metric.varies:
+        return text
+    asides = []
+    if table.spread == "minmax" and cell.low is not None and cell.high is not None and cell.n > 1:
+        asides.append(f"{metric.format(cell.low)}–{metric.format(cell.high)}")
+    elif table.spread == "std" and cell.std is not None:
+        text += f" ± {metric.format(cell.std)}"
+    if cell.n < cell.wanted:
+        asides.append(f"{cell.n} of {_runs(cell.wanted)}")
+    elif metric.portable and not table.runs:
+        asides.append(_runs(cell.n))
+    return f"{text} ({'; '.join(asides)})" if asides else text
+
+
+def _theirs(cell: Cell, shared_runs: int | None) -> str:
+    text = plain(cell.published_text or "")
+    if cell.published_runs and not shared_runs and parse_runs(text) is None:
+        return f"{text} ({_runs(cell.published_runs)})"
+    return text
+
+
+def _shared_runs(cells: Sequence[Cell]) -> int | None:
+    """Return the number of runs to say once, in the header: that of every cell, and said by none."""
+    given = [cell for cell in cells if cell.published_text]
+    if any(parse_runs(cell.published_text or "") for cell in given):
+        return None
+    runs = {cell.published_runs for cell in given}
+    return runs.pop() if len(runs) == 1 else None
+
+
+def _difference(cell: Cell) -> str:
+    """Write ours - published in percentage points, signed."""
+    if cell.difference is None:
+        return ""
+    text = format_percent(cell.difference)
+    if float(text) == 0:
+        return "0.00"
+    return text if text.startswith("-") else f"+{text}"
+
+
+def _runs(count: int, of: str = "") -> str:
+    return "1 run" if count == 1 else f"{of}{count} runs"
+
+
+def plain(text: str) -> str:
+    """Keep one line of printable text: no control, format or unpaired surrogate characters."""
+    return "".join(c for c in " ".join(text.split()) if unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
+
+
+def text_width(text: str) -> int:
+    """Return how many terminal columns a text takes."""
+    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
+    return len(text) + wide - sum(unicodedata.combining(c) > 0 for c in text)
