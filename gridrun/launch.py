@@ -10,12 +10,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gridrun import provenance
 from gridrun.errors import LaunchError
-from gridrun.executors.base import Ended, Event, Executor, Lost, Progress, Started
+from gridrun.executors.base import Ended, Event, Executor, Lost
+from gridrun.launch_state import LaunchState
 from gridrun.plan import Plan, make_plan
+from gridrun.progress import Tracker
 from gridrun.store import Store
 from gridrun.trial import Trial
 from gridrun.worker import Setup, failed, now
@@ -44,9 +46,9 @@ class Preparing:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """So many trials are about to be run."""
+    """These trials are about to be run."""
 
-    total: int
+    trials: tuple[Trial, ...]
 
 
 LaunchEvent = Event | Planned | Waiting | Preparing
@@ -72,6 +74,7 @@ def launch(
     only: Sequence[str] = (),
     retry: bool = False,
     on_event: Callable[[LaunchEvent], None],
+    on_state: Callable[[LaunchState], None] = lambda state: None,
 ) -> Summary:
     """Train what `grids` ask for and `store` does not have.
 
@@ -83,6 +86,7 @@ def launch(
         only: ids, or beginnings of ids, of the trials to run; empty for all.
         retry: also run again what has failed or diverged.
         on_event: told of everything as it happens, in this thread.
+        on_state: told after each event how far the launch is.
 
     Raises:
         StoreError: the store cannot be used.
@@ -95,10 +99,10 @@ def launch(
         store.compact_leftovers()
         return Summary(plan, started=0, interrupted=False)
     retries = {trial.trial_id: store.ended_at(trial.trial_id) or "" for trial in again}
-    on_event(Planned(len(wanted)))
+    on_event(Planned(wanted))
     store.create()
     _prepare_data(wanted, runtime, on_event)
-    with _stop_file(store) as stop_file, _Sweep(store, wanted, on_event) as sweep:
+    with _stop_file(store) as stop_file, _Sweep(store, wanted, on_event, on_state) as sweep:
         setup = Setup(
             results=store.root,
             runtime=runtime,
@@ -136,14 +140,16 @@ class _Sweep:
     """Keeps the store in step with events, and tells others what this launch is doing."""
 
     def __init__(
-        self, store: Store, wanted: Sequence[Trial], on_event: Callable[[LaunchEvent], None]
+        self,
+        store: Store,
+        wanted: Sequence[Trial],
+        on_event: Callable[[LaunchEvent], None],
+        on_state: Callable[[LaunchState], None],
     ) -> None:
-        self.store, self.on_event, self.total = store, on_event, len(wanted)
+        self.store, self.on_event, self.on_state = store, on_event, on_state
         self.launch_id = secrets.token_hex(8)
-        self.started_at = now()
+        self.tracker = Tracker(wanted, now())
         self.started: set[str] = set()
-        self.ended = 0
-        self.running: dict[str, dict[str, Any]] = {}
         self._closed = threading.Event()
         self._heart = threading.Thread(target=self._beat, daemon=True)
 
@@ -159,40 +165,23 @@ class _Sweep:
     def handle(self, event: LaunchEvent) -> None:
         """Take note of an event and pass it on."""
         match event:
-            case Started(trial):
-                self.running = {**self.running, trial.trial_id: {"epoch": 0, "epochs": trial.config.epochs}}
-            case Progress(trial, epoch, test_error):
-                state = {"epoch": epoch, "epochs": trial.config.epochs, "test_error": test_error}
-                self.running = {**self.running, trial.trial_id: state}
             case Lost(trial, reason):
                 self.store.add(failed(trial, reason, provenance=provenance.of_code()))
-                self._end(trial)
-            case Ended(trial, "busy"):
-                self.running = {key: state for key, state in self.running.items() if key != trial.trial_id}
-            case Ended(trial, _):
-                self._end(trial)
+                self.started.add(trial.trial_id)
+            case Ended(trial, outcome) if outcome != "busy":
+                self.started.add(trial.trial_id)
             case _:
                 pass
         self.store.compact()
         self.on_event(event)
-
-    def _end(self, trial: Trial) -> None:
-        self.running = {key: state for key, state in self.running.items() if key != trial.trial_id}
-        self.started.add(trial.trial_id)
-        self.ended += 1
+        if not isinstance(event, (Planned, Preparing, Waiting)):
+            self.tracker.handle(event)
+        self.on_state(self.tracker.snapshot())
 
     def _beat(self) -> None:
         while True:
             with contextlib.suppress(OSError):  # a full disk must not end the sweep
-                self.store.write_launch(
-                    self.launch_id,
-                    {
-                        "started_at": self.started_at,
-                        "total": self.total,
-                        "ended": self.ended,
-                        "running": self.running,
-                    },
-                )
+                self.store.write_launch(self.launch_id, self.tracker.snapshot())
             if self._closed.wait(_HEARTBEAT_SECONDS):
                 return
 

@@ -16,7 +16,6 @@ in between leaves a record in both places, which reading and compacting again bo
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -27,6 +26,7 @@ from filelock import FileLock, Timeout
 
 from gridrun import files, parquet
 from gridrun.errors import StoreError
+from gridrun.launch_state import LaunchState
 from gridrun.records import EPOCH_TYPES, TRIAL_TYPES, Record, Status
 
 Row = dict[str, Any]
@@ -269,11 +269,11 @@ class Store:
             Path(lock.lock_file).unlink(missing_ok=True)  # while held: who waits for it tries again
             lock.release()
 
-    def write_launch(self, launch_id: str, state: Mapping[str, Any]) -> None:
+    def write_launch(self, launch_id: str, state: LaunchState) -> None:
         """Say what a running launch is doing, for `launches`."""
         path = self._launches / f"{launch_id}.json"
         partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(state), encoding="utf-8")
+        partial.write_text(state.to_json(), encoding="utf-8")
         partial.replace(path)
 
     def end_launch(self, launch_id: str) -> None:
@@ -284,16 +284,13 @@ class Store:
                 if time.time() - path.stat().st_mtime > 10 * _LAUNCH_SILENT_SECONDS:
                     path.unlink()
 
-    def launches(self) -> list[dict[str, Any]]:
+    def launches(self) -> list[LaunchState]:
         """Return what each launch that is alive said last."""
         alive = []
         for path in sorted(self._launches.glob("*.json")) if self._launches.is_dir() else ():
-            with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
+            with contextlib.suppress(OSError, ValueError):  # no launch of ours, or just over
                 if time.time() - path.stat().st_mtime < _LAUNCH_SILENT_SECONDS:
-                    state = json.loads(path.read_text(encoding="utf-8"))
-                    running = state["running"]
-                    if all({"epoch", "epochs"} <= run.keys() for run in running.values()):
-                        alive.append(state)
+                    alive.append(LaunchState.from_json(path.read_text(encoding="utf-8")))
         return alive
 
 

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gridrun.errors import StoreError
+from gridrun.launch_state import LaunchState, Over, Running
 from gridrun.records import Record
 from gridrun.store import Store
 from trainer.metrics import Epoch
@@ -232,8 +233,14 @@ def test_kills_and_readers_see_whole_files_and_lose_nothing(store: Store) -> Non
 
 
 def test_launches_are_listed_while_they_give_signs_of_life(store: Store) -> None:
-    store.write_launch("a" * 16, {"running": {}})
-    assert store.launches() == [{"running": {}}]
+    state = LaunchState(
+        started_at="2026-01-01T00:00:00+00:00",
+        total=2,
+        running=(Running(trial_id="b" * 16, about="a trial", epochs=3),),
+        last=(Over(trial_id="c" * 16, about="another", outcome="done", test_error=0.1),),
+    )
+    store.write_launch("a" * 16, state)
+    assert store.launches() == [state]
     path = store.root / ".work/launches" / ("a" * 16 + ".json")
     os.utime(path, (time.time() - 60, time.time() - 60))
     assert store.launches() == []
@@ -259,7 +266,18 @@ def test_a_foreign_partial_file_is_left_alone(store: Store) -> None:
     assert theirs.read_text() == "chapter one"
 
 
-@pytest.mark.parametrize("state", ["[]", "{}", "null", '{"running": {"a": {}}}', "not json"])
+@pytest.mark.parametrize(
+    "state",
+    [
+        "[]",
+        "{}",
+        "null",
+        "not json",
+        '{"started_at": "", "total": 1, "running": [{"trial_id": "a"}], "last": [], "failures": []}',
+        '{"started_at": "", "total": "1", "running": [], "last": [], "failures": []}',
+        '{"started_at": [], "total": 1, "running": [], "last": [], "failures": []}',
+    ],
+)
 def test_a_launch_that_makes_no_sense_is_not_listed(store: Store, state: str) -> None:
     (store.root / ".work/launches/x.json").write_text(state)
     assert store.launches() == []

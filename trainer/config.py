@@ -148,6 +148,11 @@ class TrainConfig:
         """Optimiser steps an epoch."""
         return self.num_train // self.global_batch_size
 
+    @property
+    def images_per_epoch(self) -> int:
+        """Images trained on in an epoch: the last incomplete batch is dropped."""
+        return self.steps_per_epoch * self.global_batch_size
+
     def lr_at(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0."""
         epoch = step / self.steps_per_epoch

@@ -228,7 +228,7 @@ class _Run:
             status="diverged" if self.diverged else "done",
             epochs=tuple(self.history),
             num_params=self.num_params,
-            images_per_epoch=self.config.steps_per_epoch * self.config.global_batch_size,
+            images_per_epoch=self.config.images_per_epoch,
             peak_memory_mib=memory.peak_mib(self.device),
             resumes=self.resumes,
             notes=tuple(self.notes),

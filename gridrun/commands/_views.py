@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from gridrun.commands._show import printable
 from gridrun.describe import describe
 
 if TYPE_CHECKING:
     from gridrun.launch import LaunchEvent
+    from gridrun.launch_state import LaunchState
 
 
 class LogView:
@@ -28,6 +30,9 @@ class LogView:
         if text := worded(event):
             click.echo(text, err=True)
 
+    def update(self, state: LaunchState) -> None:
+        """Show nothing: every event has had its line."""
+
 
 def worded(event: LaunchEvent) -> str | None:
     """Return an event worth a line in a log."""
@@ -39,6 +44,8 @@ def worded(event: LaunchEvent) -> str | None:
             return f"preparing data set {dataset}"
         case Started(trial):
             return f"started {trial.trial_id}  {describe(trial)}"
+        case Ended(trial, "done", epoch) if epoch and epoch.test_error is not None:
+            return f"done {trial.trial_id}  test error {100 * epoch.test_error:.2f} %"
         case Ended(trial, outcome):
             return f"{outcome} {trial.trial_id}"
         case Lost(trial, reason):
@@ -57,77 +64,53 @@ class EpochView(LogView):
         from gridrun.executors.base import Progress
 
         match event:
-            case Progress(trial, epoch, test_error):
-                figure = "none" if test_error is None else f"{100 * test_error:.2f} %"
-                click.echo(f"epoch {epoch} of {trial.config.epochs}: test error {figure}", err=True)
+            case Progress(trial, epoch):
+                error = epoch.test_error
+                figure = "none" if error is None else f"{100 * error:.2f} %"
+                click.echo(f"epoch {epoch.epoch} of {trial.config.epochs}: test error {figure}", err=True)
             case _:
                 super().show(event)
 
 
 class LiveView:
-    """A progress bar with the running trials below it, for a terminal."""
+    """One screen that is drawn anew, with lines worth keeping above it: for a terminal."""
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.live import Live
 
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=Console(stderr=True),
-            transient=True,
-        )
-        self._tasks: dict[str, Any] = {}
-        self._all: Any = None
+        self._live = Live(console=Console(stderr=True), transient=True, refresh_per_second=4)
 
     def __enter__(self) -> LiveView:
-        self._progress.start()
+        self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        self._live.stop()
 
     def show(self, event: LaunchEvent) -> None:
-        """Update the screen."""
-        from gridrun.executors.base import Ended, Lost, Progress, Started
-        from gridrun.launch import Planned
+        """Print an event that the screen does not show for ever."""
+        from gridrun.executors.base import Ended, Lost, Started
 
         match event:
-            case Planned(total):
-                self._all = self._progress.add_task("trials", total=total)
-            case Started(trial):
-                self._tasks[trial.trial_id] = self._progress.add_task(
-                    describe(trial), total=trial.config.epochs
-                )
-            case Progress(trial, epoch, test_error) if trial.trial_id in self._tasks:
-                figure = "" if test_error is None else f", {100 * test_error:.2f} % error"
-                self._progress.update(
-                    self._tasks[trial.trial_id], completed=epoch, description=describe(trial) + figure
-                )
-            case Ended(trial, "busy"):
-                self._remove(trial.trial_id)
+            case Started() | Ended(outcome="done" | "busy" | "interrupted"):
+                pass
             case Ended(trial, outcome):
-                self._end(trial.trial_id)
-                if outcome in ("failed", "diverged"):
-                    self._progress.console.print(
-                        f"{outcome} {trial.trial_id}  {describe(trial)}", markup=False
-                    )
+                self._print(f"{outcome} {trial.trial_id}  {describe(trial)}")
             case Lost(trial, reason):
-                self._end(trial.trial_id)
-                self._progress.console.print(f"failed {trial.trial_id}: {reason}", markup=False)
+                self._print(f"failed {trial.trial_id}: {reason}")
             case _:
                 if text := worded(event):
-                    self._progress.console.print(text, markup=False)
+                    self._print(text)
 
-    def _end(self, trial_id: str) -> None:
-        self._remove(trial_id)
-        self._progress.advance(self._all)
+    def update(self, state: LaunchState) -> None:
+        """Show how far the launch is."""
+        from gridrun.commands._screen import screen
 
-    def _remove(self, trial_id: str) -> None:
-        if (task := self._tasks.pop(trial_id, None)) is not None:
-            self._progress.remove_task(task)
+        self._live.update(screen([state]))
+
+    def _print(self, text: str) -> None:
+        self._live.console.print(printable(text), markup=False, highlight=False)
 
 
 def make_view() -> LogView | LiveView:

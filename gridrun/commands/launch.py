@@ -101,6 +101,7 @@ def command(
             only=only,
             retry=retry,
             on_event=view.show,
+            on_state=view.update,
         )
     if tensorboard:
         write_events(tensorboard, store, summary.plan)

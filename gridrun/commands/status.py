@@ -2,46 +2,109 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from gridrun.commands._options import grids_argument, json_option, read_grids, results_option
 from gridrun.commands._show import counted, echo_json, printable
 
+if TYPE_CHECKING:
+    from gridrun.grid import Grid
+    from gridrun.launch_state import LaunchState, Running
+    from gridrun.store import Store
+
+WATCH_SECONDS = 2.0
+MAX_FAILURES = 20
+
 
 @click.command("status")
 @grids_argument(required=False)
 @results_option
+@click.option("--watch", is_flag=True, help="Go on showing it, on one screen, until Ctrl-C.")
 @json_option
-def command(grids: tuple[Path, ...], results: Path, as_json: bool) -> None:
+def command(grids: tuple[Path, ...], results: Path, watch: bool, as_json: bool) -> None:
     """Show what is running, done, failed and left, of some grids or of the whole store."""
-    from collections import Counter
-
-    from gridrun.plan import make_plan
     from gridrun.store import Store
 
-    store = Store(results)
-    statuses, launches = store.statuses(), store.launches()
-    running = {trial_id: state for launch in launches for trial_id, state in launch["running"].items()}
-    if grids:
-        wanted = make_plan(read_grids(grids), statuses)
-        running = {
-            trial.trial_id: running[trial.trial_id] for trial in wanted.trials if trial.trial_id in running
-        }
-        counts = wanted.counts
-        counts["missing"] -= sum(trial.trial_id in running for trial in wanted.missing)
-    else:
-        counts = dict(Counter(statuses.values()))
-    if as_json:
-        echo_json({**counts, "running": running, "launches": len(launches)})
+    if watch and as_json:
+        raise click.UsageError("--watch and --json do not go together")
+    store, wanted = Store(results), read_grids(grids) if grids else None
+    if watch:
+        with contextlib.suppress(KeyboardInterrupt):
+            watch_store(store, wanted)
         return
-    click.echo(f"{counted({'running': len(running), **counts})} (launches under way: {len(launches)})")
-    for trial_id, state in running.items():
-        error = state.get("test_error")
-        figure = "" if error is None else f", test error {100 * error:.2f} %"
-        click.echo(f"  {trial_id}  epoch {state['epoch']} of {state['epochs']}{figure}")
-    failures = [row for row in store.rows().values() if row["status"] != "done"] if counts else []
-    for row in failures[:20]:
-        if not grids or row["trial_id"] in wanted.status:
-            click.echo(f"  {row['trial_id']}  {row['status']}: {printable(row['error'])}")
+    found = look(store, wanted)
+    if as_json:
+        running = {run.trial_id: dataclasses.asdict(run) for run in found.running}
+        echo_json({**found.counts, "running": running, "launches": len(found.launches)})
+        return
+    click.echo(headline(found))
+    for run in found.running:
+        error = "" if run.test_error is None else f", test error {100 * run.test_error:.2f} %"
+        click.echo(f"  {run.trial_id}  epoch {run.epoch} of {run.epochs}{error}  {printable(run.about)}")
+    for row in failures(store, found)[:MAX_FAILURES]:
+        click.echo(f"  {row['trial_id']}  {row['status']}: {printable(row['error'])}")
+
+
+class Found(NamedTuple):
+    """What is going on in a store."""
+
+    counts: dict[str, int]
+    """Trials by status; running ones count as missing no more."""
+    running: list[Running]
+    launches: list[LaunchState]
+    unsuccessful: list[str]
+    """Ids of the trials that failed or diverged."""
+
+
+def look(store: Store, grids: Sequence[Grid] | None) -> Found:
+    """See what is going on, of some grids or in the whole store."""
+    from gridrun.plan import make_plan
+
+    statuses: Mapping[str, str] = store.statuses()
+    launches = store.launches()
+    running = {run.trial_id: run for state in launches for run in state.running}
+    if grids is None:
+        counts = dict(Counter(statuses.values()))
+    else:
+        plan = make_plan(grids, statuses)
+        wanted = [trial.trial_id for trial in plan.trials]
+        running = {trial_id: running[trial_id] for trial_id in wanted if trial_id in running}
+        counts, statuses = plan.counts, plan.status
+        counts["missing"] -= sum(trial.trial_id in running for trial in plan.missing)
+    unsuccessful = [trial_id for trial_id, status in statuses.items() if status != "done"]
+    return Found(counts, list(running.values()), launches, unsuccessful)
+
+
+def headline(found: Found) -> str:
+    """Return everything in one line."""
+    counts = counted({"running": len(found.running), **found.counts})
+    return f"{counts} (launches under way: {len(found.launches)})"
+
+
+def failures(store: Store, found: Found) -> list[dict[str, str]]:
+    """Return the records of what failed or diverged."""
+    rows = store.rows(found.unsuccessful) if found.unsuccessful else {}
+    return list(rows.values())
+
+
+def watch_store(store: Store, grids: Sequence[Grid] | None) -> None:
+    """Draw the state of a store anew every few seconds."""
+    from rich.console import Group
+    from rich.live import Live
+    from rich.text import Text
+
+    from gridrun.commands._screen import screen
+
+    with Live(auto_refresh=False) as live:
+        while True:
+            found = look(store, grids)
+            live.update(Group(Text(headline(found)), screen(found.launches)), refresh=True)
+            time.sleep(WATCH_SECONDS)

@@ -9,6 +9,7 @@ from types import TracebackType
 
 from gridrun.trial import Trial
 from gridrun.worker import Outcome, Setup
+from trainer.metrics import Epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +24,9 @@ class Progress:
     """A trial has finished an epoch; not every epoch is told of."""
 
     trial: Trial
-    epoch: int
-    test_error: float | None
+    epoch: Epoch
+    place: str = ""
+    """Where it is trained, such as `GPU 0`; empty where there is but one place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,8 @@ class Ended:
 
     trial: Trial
     outcome: Outcome
+    epoch: Epoch | None = None
+    """The last one of this turn, None if there was none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from gridrun.errors import LaunchError
@@ -190,18 +190,22 @@ def _unbox(box: list[Any]) -> Mapping[str, Trial]:
 
 def _trainable(config: dict[str, Any], box: list[Any], setup: Setup) -> None:
     """Run one trial in a worker."""
+    import ray
     from ray import tune
 
     told_at = time.monotonic()
+    last: dict[str, Any] | None = None
+    place = ", ".join(f"GPU {index}" for index in ray.get_gpu_ids())
 
     def report(epoch: Epoch) -> None:
-        nonlocal told_at
+        nonlocal told_at, last
+        last = asdict(epoch)
         if time.monotonic() - told_at >= _PROGRESS_SECONDS:
             told_at = time.monotonic()
-            tune.report({"at_epoch": epoch.epoch, "test_error": epoch.test_error})
+            tune.report({"at": last, "place": place})
 
     outcome = run_trial(_unbox(box)[config["trial_id"]], setup, report)
-    tune.report({"outcome": outcome})
+    tune.report({"at": last, "outcome": outcome})
 
 
 def _callback(by_id: Mapping[str, Trial], events: queue.SimpleQueue[Event]) -> Any:
@@ -221,10 +225,11 @@ def _callback(by_id: Mapping[str, Trial], events: queue.SimpleQueue[Event]) -> A
         def on_trial_result(
             self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any
         ) -> None:
+            epoch = Epoch(**result["at"]) if result["at"] else None
             if "outcome" in result:
-                self.emit(trial, lambda own: Ended(own, result["outcome"]))
-            else:
-                self.emit(trial, lambda own: Progress(own, result["at_epoch"], result["test_error"]))
+                self.emit(trial, lambda own: Ended(own, result["outcome"], epoch))
+            elif epoch:
+                self.emit(trial, lambda own: Progress(own, epoch, result["place"]))
 
         def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
             # Tune calls this once a trial's retries are used up.

@@ -30,8 +30,11 @@ class SerialExecutor(Executor):
             if setup.stop_file.exists():
                 return
             on_event(Started(trial))
+            last: list[Epoch] = []
 
-            def report(epoch: Epoch, trial: Trial = trial) -> None:
-                on_event(Progress(trial, epoch.epoch, epoch.test_error))
+            def report(epoch: Epoch, trial: Trial = trial, last: list[Epoch] = last) -> None:
+                last[:] = [epoch]
+                on_event(Progress(trial, epoch))
 
-            on_event(Ended(trial, run_trial(trial, setup, report)))
+            outcome = run_trial(trial, setup, report)
+            on_event(Ended(trial, outcome, *last))
