@@ -14,7 +14,7 @@ import itertools
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -36,9 +36,9 @@ def read(path: Path, columns: list[str] | None = None) -> pa.Table | None:
     """
     try:
         with path.open("rb") as file:  # once: see above
-            parquet = pq.ParquetFile(file)
+            parquet = _opened(file)
             _check_ours(path, parquet)
-            return parquet.read(columns=columns)
+            return parquet.read(columns=columns, use_threads=False)
     except FileNotFoundError:
         return None
     except (pa.ArrowException, OSError) as error:
@@ -77,7 +77,7 @@ def append(
     new = _table(rows, types)
     try:
         with path.open("rb") as file:
-            old = pq.ParquetFile(file)
+            old = _opened(file)
             _check_ours(path, old)
             schema = _common(old.schema_arrow, new.schema)
             _write(path, schema, itertools.chain(_kept(old, replaced), [new]))
@@ -97,7 +97,7 @@ def _write(path: Path, schema: pa.Schema, groups: Iterable[pa.Table]) -> None:
 
 def _kept(old: pq.ParquetFile, replaced: Collection[str]) -> Iterator[pa.Table]:
     """Yield the old row groups without the replaced rows; as one if they have become many."""
-    groups = (old.read_row_group(index) for index in range(old.num_row_groups))
+    groups = (old.read_row_group(index, use_threads=False) for index in range(old.num_row_groups))
     kept = (group.filter(pc.invert(_named(group, replaced))) for group in groups)
     if old.num_row_groups < MAX_ROW_GROUPS:
         yield from kept
@@ -107,6 +107,12 @@ def _kept(old: pq.ParquetFile, replaced: Collection[str]) -> Iterator[pa.Table]:
 
 def _named(table: pa.Table, trial_ids: Collection[str]) -> pa.Array:
     return pc.is_in(table["trial_id"], pa.array(list(trial_ids), pa.string()))
+
+
+def _opened(file: IO[bytes]) -> pq.ParquetFile:
+    """Open a file without Arrow's threads: of one that reads from a Python file, the process may abort
+    as it ends (https://github.com/apache/arrow/issues/50482)."""
+    return pq.ParquetFile(file, pre_buffer=False)
 
 
 def _check_ours(path: Path, parquet: pq.ParquetFile) -> None:
