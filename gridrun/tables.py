@@ -308,7 +308,7 @@ def _reported_notes(count: int, trained: int) -> Iterable[str]:
 
 def _labels(columns: Sequence[str], lines: Sequence[Line]) -> dict[str, str]:
     """Say each line's config in words: the columns in which the table's lines differ."""
-    options = [column for column in columns if column not in METRICS]
+    options = [column for column in columns if column not in METRICS and column != "paper"]
     varying = [c for c in options if len({format_column(c, line.options[c]) for line in lines}) > 1]
 
     def words(line: Line, column: str) -> str:

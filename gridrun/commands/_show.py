@@ -69,13 +69,18 @@ def tables_of(grids: Sequence[Grid], store: Store) -> list[Table]:
 
 def show_tables(tables: Sequence[Table], form: str | None) -> None:
     """Print tables in one of the forms."""
-    from gridrun import render
+    from gridrun import latex, render
 
     form = form or ("text" if sys.stdout.isatty() else "md")
     if form == "json":
         click.echo(render.to_json(tables))
         return
-    one = {"text": render.to_text, "md": render.to_markdown, "csv": render.to_csv}[form]
+    one = {
+        "text": render.to_text,
+        "md": render.to_markdown,
+        "csv": render.to_csv,
+        "latex": latex.to_latex,
+    }[form]
     click.echo("\n\n".join(one(table).rstrip() for table in tables))
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["text", "md", "json", "csv"]),
+    type=click.Choice(["text", "md", "json", "csv", "latex"]),
     help="[default: text on a terminal, else md]",
 )
 @click.option(
