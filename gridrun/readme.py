@@ -9,6 +9,7 @@ The marker is the command that prints what stands below it.
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ class Request:
 
     grids: tuple[Path, ...]
     results: Path
+    profile: str | None = None
 
 
 def rewrite(text: str, render: Callable[[Request], str]) -> str:
@@ -47,6 +49,12 @@ def rewrite(text: str, render: Callable[[Request], str]) -> str:
 
 
 def _request(words: Sequence[str]) -> Request:
-    if words.count("--results") == 1 and (at := words.index("--results")) == len(words) - 2 and at > 0:
-        return Request(tuple(map(Path, words[:at])), Path(words[-1]))
-    raise GridrunError(f"a marker must read GRID... --results DIR, got {shlex.join(words)!r}")
+    grids = list(itertools.takewhile(lambda word: not word.startswith("--"), words))
+    given = words[len(grids) :]
+    options = dict(zip(given[::2], given[1::2], strict=False))
+    well_formed = grids and len(given) == 2 * len(options)
+    if well_formed and "--results" in options and options.keys() <= {"--results", "--profile"}:
+        return Request(tuple(map(Path, grids)), Path(options["--results"]), options.get("--profile"))
+    raise GridrunError(
+        f"a marker must read GRID... [--profile NAME] --results DIR, got {shlex.join(words)!r}"
+    )

@@ -6,7 +6,7 @@ import difflib
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterable
-from typing import Generic, TypeVar, cast
+from typing import ClassVar, Generic, TypeVar, cast
 
 KindT = TypeVar("KindT", bound="Options")
 ClassT = TypeVar("ClassT", bound="type[Options]")
@@ -23,6 +23,8 @@ class Options:
     __slots__ = ()
     name: str
     kind: str
+    in_epochs: ClassVar[tuple[str, ...]] = ()
+    """Options that count epochs: those that grow with the length of a run. In pairs, the first does."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

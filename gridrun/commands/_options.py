@@ -42,6 +42,14 @@ set_option = click.option(
 seeds_option = click.option(
     "--seeds", type=click.IntRange(min=1), help="Run seeds 0..N-1 instead of the grid's."
 )
+profile_option = click.option(
+    "--profile", metavar="NAME", help="A reduced form of the study, as the grid's `profiles` have it."
+)
+scale_option = click.option(
+    "--scale",
+    metavar="epochs=F,train=N",
+    help="Run a reduced form: a share or a number of epochs, so many training images.",
+)
 data_option = click.option(
     "--data",
     metavar="DIR",
@@ -68,17 +76,28 @@ keep_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
-def read_grids(paths: Sequence[Path], settings: Sequence[str] = (), seeds: int | None = None) -> list[Grid]:
-    """Load grid files, every `grids/*.yaml` if none is named."""
+def read_grids(
+    paths: Sequence[Path],
+    settings: Sequence[str] = (),
+    seeds: int | None = None,
+    *,
+    profile: str | None = None,
+    scale: str | None = None,
+) -> list[Grid]:
+    """Load grid files; if none is named every `grids/*.yaml`, or those that have the profile."""
     from gridrun.grid import load_grid
-    from gridrun.grid.overrides import parse_overrides
+    from gridrun.grid.overrides import parse_overrides, parse_scale
 
+    overrides, scales = parse_overrides(settings), parse_scale(scale) if scale else None
     if not paths:
         paths = sorted(Path("grids").glob("*.yaml"))
         if not paths:
             raise GridrunError("no grid file is named, and there is no grids/*.yaml here")
-    overrides = parse_overrides(settings)
-    grids = [load_grid(path, overrides) for path in paths]
+        if profile:
+            paths = [path for path in paths if profile in load_grid(path, overrides).profiles]
+            if not paths:
+                raise GridrunError(f"no grids/*.yaml has a profile {profile!r}")
+    grids = [load_grid(path, overrides, profile=profile, scale=scales) for path in paths]
     return [grid.with_seeds(seeds) for grid in grids] if seeds else grids
 
 

@@ -14,8 +14,10 @@ from gridrun.commands._options import (
     grids_argument,
     keep_option,
     make_executor,
+    profile_option,
     read_grids,
     results_option,
+    scale_option,
     seeds_option,
     set_option,
 )
@@ -53,6 +55,8 @@ if TYPE_CHECKING:
 @click.option("--retry", is_flag=True, help="Also run again what has failed or diverged.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
 @set_option
+@profile_option
+@scale_option
 @seeds_option
 def command(
     grids: tuple[Path, ...],
@@ -70,6 +74,8 @@ def command(
     retry: bool,
     dry_run: bool,
     settings: tuple[str, ...],
+    profile: str | None,
+    scale: str | None,
     seeds: int | None,
 ) -> None:
     """Train what the grids ask for and the store does not have; then print the tables.
@@ -82,7 +88,7 @@ def command(
     from gridrun.store import Store
     from trainer import Runtime
 
-    wanted, store = read_grids(grids, settings, seeds), Store(results)
+    wanted, store = read_grids(grids, settings, seeds, profile=profile, scale=scale), Store(results)
     keep = keep or kept_by(wanted)
     if dry_run:
         show_plan(narrowed(make_plan(wanted, store.statuses()), only, retry), as_json=False)

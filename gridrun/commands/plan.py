@@ -9,8 +9,10 @@ import click
 from gridrun.commands._options import (
     grids_argument,
     json_option,
+    profile_option,
     read_grids,
     results_option,
+    scale_option,
     seeds_option,
     set_option,
 )
@@ -21,13 +23,22 @@ from gridrun.commands._show import show_plan
 @grids_argument(required=False)
 @results_option
 @set_option
+@profile_option
+@scale_option
 @seeds_option
 @json_option
 def command(
-    grids: tuple[Path, ...], results: Path, settings: tuple[str, ...], seeds: int | None, as_json: bool
+    grids: tuple[Path, ...],
+    results: Path,
+    settings: tuple[str, ...],
+    profile: str | None,
+    scale: str | None,
+    seeds: int | None,
+    as_json: bool,
 ) -> None:
     """Show what a launch would do: trials, done, missing, failed, their order. Starts nothing."""
     from gridrun.plan import make_plan
     from gridrun.store import Store
 
-    show_plan(make_plan(read_grids(grids, settings, seeds), Store(results).statuses()), as_json)
+    wanted = read_grids(grids, settings, seeds, profile=profile, scale=scale)
+    show_plan(make_plan(wanted, Store(results).statuses()), as_json)

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from gridrun.commands._options import grids_argument, json_option, read_grids, results_option
+from gridrun.commands._options import (
+    grids_argument,
+    json_option,
+    profile_option,
+    read_grids,
+    results_option,
+    scale_option,
+)
 from gridrun.commands._show import counted, echo_json, printable
 
 if TYPE_CHECKING:
@@ -27,15 +34,21 @@ MAX_FAILURES = 20
 @click.command("status")
 @grids_argument(required=False)
 @results_option
+@profile_option
+@scale_option
 @click.option("--watch", is_flag=True, help="Go on showing it, on one screen, until Ctrl-C.")
 @json_option
-def command(grids: tuple[Path, ...], results: Path, watch: bool, as_json: bool) -> None:
+def command(
+    grids: tuple[Path, ...], results: Path, profile: str | None, scale: str | None, watch: bool, as_json: bool
+) -> None:
     """Show what is running, done, failed and left, of some grids or of the whole store."""
     from gridrun.store import Store
 
     if watch and as_json:
         raise click.UsageError("--watch and --json do not go together")
-    store, wanted = Store(results), read_grids(grids) if grids else None
+    store = Store(results)
+    named = grids or profile or scale
+    wanted = read_grids(grids, profile=profile, scale=scale) if named else None
     if watch:
         with contextlib.suppress(KeyboardInterrupt):
             watch_store(store, wanted)

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from gridrun.commands._options import grids_argument, read_grids, results_option
+from gridrun.commands._options import (
+    grids_argument,
+    profile_option,
+    read_grids,
+    results_option,
+    scale_option,
+)
 from gridrun.commands._show import show_tables, tables_of
 
 if TYPE_CHECKING:
@@ -18,6 +24,8 @@ if TYPE_CHECKING:
 @click.command("table")
 @grids_argument(required=False)
 @results_option
+@profile_option
+@scale_option
 @click.option(
     "--format",
     "form",
@@ -40,6 +48,8 @@ if TYPE_CHECKING:
 def command(
     grids: tuple[Path, ...],
     results: Path,
+    profile: str | None,
+    scale: str | None,
     form: str | None,
     spread: Spread | Literal["none"] | None,
     readme: Path | None,
@@ -49,15 +59,15 @@ def command(
     from gridrun.store import Store
 
     if readme:
-        if grids:
-            raise click.UsageError("with --readme, the file's markers name the grids")
+        if grids or profile or scale:
+            raise click.UsageError("with --readme, the file's markers name the grids and their profile")
         if spread:
             raise click.UsageError("with --readme, `spread` of a table in its grid says it")
         update_readme(readme, check)
         return
     if check:
         raise click.UsageError("--check goes with --readme")
-    tables = tables_of(read_grids(grids), Store(results))
+    tables = tables_of(read_grids(grids, profile=profile, scale=scale), Store(results))
     if spread:
         tables = [replace(table, spread=None if spread == "none" else spread) for table in tables]
     show_tables(tables, form)
@@ -70,7 +80,7 @@ def update_readme(path: Path, check: bool) -> None:
     from gridrun.store import Store
 
     def rendered(request: Request) -> str:
-        grids = read_grids([path.parent / grid for grid in request.grids])
+        grids = read_grids([path.parent / grid for grid in request.grids], profile=request.profile)
         tables = tables_of(grids, Store(path.parent / request.results))
         return "\n\n".join(render.to_markdown(table).rstrip() for table in tables)
 

@@ -1,6 +1,7 @@
 """Grids: which trials the tables of one YAML file need.
 
-base -> axes (product, zip, cases) -> derive -> exclude, extra -> rows -> x seeds -> trials
+base -> axes (product, zip, cases) -> derive -> exclude, extra -> rows [-> profile -> reduced rows] -> x seeds
+-> trials
 """
 
 from __future__ import annotations
@@ -15,15 +16,17 @@ from gridrun.errors import GridError
 from gridrun.grid.derive import read_derivation
 from gridrun.grid.layer_reader import LayerReader
 from gridrun.grid.located_yaml import Located, locate
-from gridrun.grid.node import Node
+from gridrun.grid.node import Node, read_name
 from gridrun.grid.overrides import parse_overrides
 from gridrun.grid.pick import read_pick
+from gridrun.grid.profiles import UNNAMED, ProfileReader, choose
 from gridrun.grid.published import Published
+from gridrun.grid.reduced import reduce, reduced_tables, reduced_title
 from gridrun.grid.rows import Recipe, Row, expand
 from gridrun.grid.seeds import MAX_TRIALS, read_seed, read_seeds
 from gridrun.grid.settings import known_keys, settable_keys
 from gridrun.grid.sources import GridFiles
-from gridrun.grid.table_specs import TableReader, TableSpec, read_name
+from gridrun.grid.table_specs import TableReader, TableSpec
 from gridrun.trial import Trial
 from trainer.registry import did_you_mean
 from trainer.runtime import KeepCheckpoint
@@ -48,6 +51,8 @@ class Grid:
     tables: tuple[TableSpec, ...]
     keep_checkpoint: KeepCheckpoint = "none"
     """Whose weights the trials keep; no part of their ids."""
+    profiles: tuple[str, ...] = ()
+    """Names of the reduced forms that the file has of itself."""
 
     @property
     def trials(self) -> tuple[Trial, ...]:
@@ -72,12 +77,20 @@ class Grid:
         return dataclasses.replace(self, rows=rows, seeds=given, tables=tables)
 
 
-def load_grid(path: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None) -> Grid:
+def load_grid(
+    path: str | os.PathLike[str],
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    profile: str | None = None,
+    scale: Mapping[str, Any] | None = None,
+) -> Grid:
     """Read a grid file.
 
     Args:
         path: the file.
         overrides: settings by dotted key that win over everything, in every row.
+        profile: the one of the file's profiles that is wanted, in place of the full study.
+        scale: `epochs` and `train`, over what the profile scales; without a profile, the study by them alone.
 
     Raises:
         GridError: the file does not say what to train; names file, line and key.
@@ -88,14 +101,17 @@ def load_grid(path: str | os.PathLike[str], overrides: Mapping[str, Any] | None 
     known = known_keys()
     seeds = [node.child("seeds") for node in roots if "seeds" in node.value]
     recipe = _recipe(roots, overrides or {}, known, read_seeds(seeds[-1]) if seeds else (0,))
-    rows = expand(recipe)
+    made = expand(recipe)
+    rows = tuple(row for row, _ in made)
     _check_count(seeds[-1] if seeds else root, rows)
     name = read_name(
         root.child("name") if "name" in root.value else Node(files.path, "name", Located(files.path.stem))
     )
     title = root.child("title").text() if "title" in root.value else name
     tables = TableReader(name, title, rows, known, files.find)
-    return Grid(
+    profiles = ProfileReader(LayerReader(settable_keys()), known)
+    named = profiles.profiles(roots)
+    grid = Grid(
         path=files.path,
         name=name,
         title=title,
@@ -106,6 +122,19 @@ def load_grid(path: str | os.PathLike[str], overrides: Mapping[str, Any] | None 
         keep_checkpoint=_read_keep(root.child("keep_checkpoint"))
         if "keep_checkpoint" in root.value
         else "none",
+        profiles=tuple(named),
+    )
+    scaled = profiles.scale(profile or UNNAMED, scale) if scale else None
+    if (wanted := choose(named, profile, scaled, files.path)) is None:
+        return grid
+    reduction = reduce(recipe, wanted, made)
+    reduced = tuple(reduction.values())
+    return dataclasses.replace(
+        grid,
+        title=reduced_title(grid.title, wanted, reduced),
+        rows=reduced,
+        seeds=wanted.seeds or grid.seeds,
+        tables=tuple(reduced_tables(grid.tables, wanted, reduction)),
     )
 
 
@@ -123,9 +152,10 @@ def lone_trial(texts: Sequence[str]) -> Grid:
         seeds = (read_seed(Node("", "seed", locate(settings.pop("seed", 0)))),)
         read = LayerReader(settable_keys())
         layers = [read.overrides({key: value}) for key, value in settings.items()]  # model, then model.depth
-        rows = expand(Recipe(node=Node("", "", locate({})), base=layers, seeds=seeds))
+        made = expand(Recipe(node=Node("", "", locate({})), base=layers, seeds=seeds))
     except GridError as error:
         raise GridError("train", 0, error.key, error.problem) from None
+    rows = tuple(row for row, _ in made)
     return Grid(path=Path(), name="train", title="", description="", rows=rows, seeds=seeds, tables=())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,14 @@ class Node:
     def plain(self) -> Any:
         """Return the value as plain data."""
         return self.located.plain()
+
+
+def read_name(node: Node) -> str:
+    """Read a name that can stand in a file name. Raises GridError: it cannot."""
+    name = node.text()
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", name):
+        raise node.error(f"may hold letters, digits, `_`, `-` and `.` only, got {name!r}")
+    return name
 
 
 def shown(located: Located) -> str:

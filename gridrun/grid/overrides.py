@@ -1,4 +1,4 @@
-"""Settings given on the command line: `--set model.depth=56`."""
+"""Settings given on the command line: `--set model.depth=56`, `--scale epochs=0.05,train=4000`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ _EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 """1e-3: text to YAML 1.1, but on a command line nothing but a number."""
 
 
-def parse_overrides(settings: Sequence[str]) -> dict[str, Any]:
+def parse_scale(text: str) -> dict[str, Any]:
+    """Return the values of a text such as `epochs=0.05,train=4000`. Raises GridError."""
+    return parse_overrides(text.split(","), "--scale", "epochs=0.05")
+
+
+def parse_overrides(
+    settings: Sequence[str], given_by: str = "--set", example: str = "model.depth=56"
+) -> dict[str, Any]:
     """Return the values of `KEY=VALUE` texts, VALUE as a grid file would have it.
 
     Raises:
@@ -24,9 +31,9 @@ def parse_overrides(settings: Sequence[str]) -> dict[str, Any]:
         key, equals, value = text.partition("=")
         key = key.strip()
         if not equals or not key or not value.strip():
-            raise GridError("--set", 0, "", f"must be KEY=VALUE, such as model.depth=56, got {text!r}")
+            raise GridError(given_by, 0, "", f"must be KEY=VALUE, such as {example}, got {text!r}")
         if key in values:
-            raise GridError("--set", 0, key, "is set twice")
+            raise GridError(given_by, 0, key, "is set twice")
         number = _EXPONENT.fullmatch(value.strip())
-        values[key] = float(value) if number else parse_yaml(value, "--set").plain()
+        values[key] = float(value) if number else parse_yaml(value, given_by).plain()
     return values

@@ -12,6 +12,7 @@ from gridrun.grid.derive import Derivation
 from gridrun.grid.layers import Layer
 from gridrun.grid.node import Node
 from gridrun.grid.pick import Pick
+from gridrun.grid.profiles import Profile
 from gridrun.grid.published import Published
 from gridrun.grid.settings import ConfigReader, Settings, option
 from gridrun.trial import config_id
@@ -43,7 +44,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """All that a grid file says of its rows. Later settings win: base, axes, overrides."""
+    """All that is said of a grid's rows. Later settings win: base, axes, profile, overrides."""
 
     node: Node
     """The file as a whole."""
@@ -56,11 +57,18 @@ class Recipe:
     seeds: tuple[int, ...] = (0,)
     """Of rows whose choices say none."""
     derive: Sequence[Derivation] = ()
-    """In order; each only where the row's own choices and the overrides leave the option alone."""
+    """In order; each only where the row's own layers leave the option alone."""
+    profile: Profile | None = None
+    """What reduces every row."""
+
+    def own(self, choices: Choices) -> Choices:
+        """Return the layers of a row over the base: its choices, the profile's, the overrides."""
+        layers = (*choices, *self.profile.layers) if self.profile else choices
+        return (*layers, self.overrides) if self.overrides else layers
 
 
-def expand(recipe: Recipe) -> tuple[Row, ...]:
-    """Make every row: the product of the axes, first axis slowest, then the extras.
+def expand(recipe: Recipe) -> tuple[tuple[Row, Choices], ...]:
+    """Make every row, with what makes it: the product of the axes, first axis slowest, then the extras.
 
     Raises:
         GridError: a row cannot be trained or is made twice, a part of `base`, `exclude` or `derive`
@@ -73,14 +81,14 @@ def expand(recipe: Recipe) -> tuple[Row, ...]:
     reader = ConfigReader()
     made: dict[TrainConfig, tuple[Row, Choices]] = {}
     for settings, choices in _drafts(recipe):
-        row = _row(recipe, reader, settings, choices)
+        row = make_row(recipe, reader, settings, choices)
         if row.config in made:
             raise _twice(recipe, row, choices, *made[row.config])
         made[row.config] = row, choices
     if not made:
         raise recipe.node.error("every row is excluded")
     _check_published(made.values())
-    return tuple(row for row, _ in made.values())
+    return tuple(made.values())
 
 
 def _check_base(recipe: Recipe) -> None:
@@ -97,23 +105,15 @@ def _check_base(recipe: Recipe) -> None:
 
 def _drafts(recipe: Recipe) -> Iterator[tuple[Settings, Choices]]:
     """Yield the settings of every row that is not excluded."""
-    base: Settings = {}
-    for layer in recipe.base:
-        layer.apply(base)
+    base = base_settings(recipe)
     idle = {derivation.key: derivation for derivation in recipe.derive}
     unmatched = dict(enumerate(recipe.exclude))
     product = ((choices, True) for choices in itertools.product(*recipe.axes))
     extras = (((layer,), False) for layer in recipe.extra)
     for choices, excludable in itertools.chain(product, extras):
-        settings = dict(base)
-        own = (*choices, recipe.overrides) if recipe.overrides else choices
-        for layer in own:
-            layer.apply(settings)
-        for derivation in recipe.derive:
-            if derivation.applies_to(settings):
-                idle.pop(derivation.key, None)
-                if not any(layer.sets(derivation.key) for layer in own):
-                    derivation.apply(settings)
+        settings = settle(recipe, base, choices)
+        for key in [key for key, derivation in idle.items() if derivation.applies_to(settings)]:
+            idle.pop(key)
         hits = [
             i
             for i, (_, pick) in enumerate(recipe.exclude)
@@ -129,6 +129,35 @@ def _drafts(recipe: Recipe) -> Iterator[tuple[Settings, Choices]]:
         raise derivation.node.error("no row has this option")
 
 
+def base_settings(recipe: Recipe) -> Settings:
+    """Return what every row begins with. Raises GridError."""
+    base: Settings = {}
+    for layer in recipe.base:
+        layer.apply(base)
+    return base
+
+
+def settle(recipe: Recipe, base: Settings, choices: Choices) -> Settings:
+    """Return the settings of a row: its own layers over the base, scaled, and the rest derived.
+
+    Raises:
+        GridError: a layer changes what is not there, or an option cannot be computed.
+    """
+    settings, own = dict(base), recipe.own(choices)
+    for layer in own:
+        layer.apply(settings)
+    derive = [
+        derivation
+        for derivation in recipe.derive
+        if derivation.applies_to(settings) and not any(layer.sets(derivation.key) for layer in own)
+    ]
+    if recipe.profile:
+        recipe.profile.scale_epochs(settings, but_not={derivation.key for derivation in derive})
+    for derivation in derive:
+        derivation.apply(settings)
+    return settings
+
+
 def _matches(pick: Pick, settings: Settings, choices: Choices) -> bool:
     return pick.matches(lambda key: _name(choices) if key == "name" else option(settings, key))
 
@@ -137,7 +166,8 @@ def _name(choices: Choices) -> str | None:
     return ", ".join(layer.name for layer in choices if layer.name) or None
 
 
-def _row(recipe: Recipe, reader: ConfigReader, settings: Settings, choices: Choices) -> Row:
+def make_row(recipe: Recipe, reader: ConfigReader, settings: Settings, choices: Choices) -> Row:
+    """Read the settings of a row. Raises GridError: it cannot be trained."""
     line = choices[-1].node.line if choices else recipe.node.line
     try:
         config = reader.read(settings)
@@ -150,7 +180,7 @@ def _row(recipe: Recipe, reader: ConfigReader, settings: Settings, choices: Choi
 
 def _located(recipe: Recipe, choices: Choices, line: int, error: ConfigError) -> GridError:
     """Return the error at the setting that is to blame for it."""
-    own = (*choices, recipe.overrides) if recipe.overrides else choices
+    own = recipe.own(choices)
     for derivation in recipe.derive:
         if derivation.key == error.key and not any(layer.sets(error.key) for layer in own):
             return derivation.node.error(error.problem)
@@ -161,13 +191,14 @@ def _located(recipe: Recipe, choices: Choices, line: int, error: ConfigError) ->
 
 
 def _twice(recipe: Recipe, row: Row, choices: Choices, twin: Row, twin_choices: Choices) -> GridError:
-    here, there = _described(choices), _described(twin_choices)
+    here, there = described(choices), described(twin_choices)
     problem = f"the row ({here}) is made twice: line {twin.line} ({there}) gives the same config"
     node = choices[-1].node if choices else recipe.node
     return node.error(problem + _overridden(recipe))
 
 
-def _described(choices: Choices) -> str:
+def described(choices: Choices) -> str:
+    """Return what makes a row, in words."""
     said = [f"{key}: {value}" for layer in choices for key, value in layer.values.items()]
     return ", ".join(said) or "base"
 

@@ -97,6 +97,19 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def epoch_keys(settings: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the keys of the options, `epochs` aside, that count epochs: of this schedule, this warm-up ..."""
+    for field in field_types(TrainConfig):
+        registry, is_mapping = _registry(field)
+        if registry is None or is_mapping:
+            continue
+        try:
+            cls = registry.get(option(settings, field))
+        except (TypeError, ValueError):  # none, or one that is unknown: reading the config will say so
+            continue
+        yield from (f"{field}.{name}" for name in cls.in_epochs)
+
+
 def option(settings: Mapping[str, Any], key: str) -> Any:
     """Return an option's value, or its default, as `TrainConfig.flat` would have it; or Missing."""
     field, *rest = key.split(".")

@@ -11,7 +11,7 @@ from gridrun.grid.located_yaml import load_yaml
 from gridrun.grid.node import Node
 from trainer.registry import did_you_mean
 
-INCLUDED_KEYS = ("base", "derive", "include", "seeds")
+INCLUDED_KEYS = ("base", "derive", "include", "profiles", "seeds")
 GRID_KEYS = (
     *INCLUDED_KEYS,
     *("name", "title", "description", "axes", "exclude", "extra", "tables", "keep_checkpoint"),

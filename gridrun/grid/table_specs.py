@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from gridrun.columns import LABELS, METRICS
-from gridrun.grid.node import Node
+from gridrun.grid.node import Node, read_name
 from gridrun.grid.pick import nearest, read_pick
 from gridrun.grid.published import VALUE_KEYS, Published, read_csv, read_published
 from gridrun.grid.rows import Row
@@ -49,14 +48,6 @@ class TableSpec:
     headers: Mapping[str, str]
     """Of columns, where they are not the usual ones."""
     spread: Spread | None = None
-
-
-def read_name(node: Node) -> str:
-    """Read a name that can stand in a file name. Raises GridError: it cannot."""
-    name = node.text()
-    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", name):
-        raise node.error(f"may hold letters, digits, `_`, `-` and `.` only, got {name!r}")
-    return name
 
 
 @dataclass(frozen=True, slots=True)

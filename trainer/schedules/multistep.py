@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from trainer.schedules import ScheduleOptions, schedules
 from trainer.schema import check
@@ -12,6 +13,8 @@ from trainer.schema import check
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Multistep(ScheduleOptions):
     """lr x gamma at each milestone, from the first step of that epoch on."""
+
+    in_epochs: ClassVar[tuple[str, ...]] = ("milestones",)
 
     milestones: tuple[float, ...]
     """Epochs since the run began (warm-up included), increasing."""

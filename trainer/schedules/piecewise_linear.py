@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import ClassVar
 
 from trainer.schedules import ScheduleOptions, schedules
 from trainer.schema import check
@@ -13,6 +14,8 @@ from trainer.schema import check
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PiecewiseLinear(ScheduleOptions):
     """lr x the factor on the line between two knots; constant before the first and after the last."""
+
+    in_epochs: ClassVar[tuple[str, ...]] = ("knots",)
 
     knots: tuple[tuple[float, float], ...]
     """[epoch, factor] each; epochs since the run began (warm-up included), increasing."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from trainer.schedules import ScheduleOptions, schedules
 from trainer.schema import check
@@ -13,6 +14,8 @@ from trainer.schema import check
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SGDR(ScheduleOptions):
     """One cosine after the other; the first begins when warm-up is over, the last may be cut short."""
+
+    in_epochs: ClassVar[tuple[str, ...]] = ("first_period",)
 
     first_period: float
     """T_0: epochs to the first restart."""

@@ -14,6 +14,7 @@ class WarmupOptions(Options, abc.ABC):
     """How the learning rate rises; its epochs are taken out of the main schedule."""
 
     registry: ClassVar[Registry[WarmupOptions]] = warmups
+    in_epochs: ClassVar[tuple[str, ...]] = ("epochs",)
     __slots__ = ()
     epochs: float
 
