@@ -56,5 +56,5 @@ def make_plan(grids: Sequence[Grid], statuses: Mapping[str, str]) -> Plan:
 
 def _seed_by_seed(grid: Grid) -> list[Trial]:
     """Return a grid's trials, the first seed of every row first, so that tables fill early."""
-    numbered = [(nth, Trial(row.config, seed)) for row in grid.rows for nth, seed in enumerate(row.seeds)]
+    numbered = [(nth, trial) for row in grid.rows for nth, trial in enumerate(row.trials)]
     return [trial for _, trial in sorted(numbered, key=operator.itemgetter(0))]

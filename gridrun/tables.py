@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from gridrun.columns import COMPUTED, METRICS, Metric, format_column, header_of, parse_runs
-from gridrun.trial import Trial
 
 if TYPE_CHECKING:
     from gridrun.grid import Published, Row, TableSpec
@@ -135,7 +134,7 @@ def build_table(spec: TableSpec, records: Mapping[str, TrialRow]) -> Table:
 
 
 def _line(spec: TableSpec, row: Row, records: Mapping[str, TrialRow]) -> Line:
-    trials = {seed: Trial(row.config, seed).trial_id for seed in row.seeds}
+    trials = {trial.seed: trial.trial_id for trial in row.trials}
     status = {seed: records[trial]["status"] for seed, trial in trials.items() if trial in records}
 
     def ended(how: str) -> tuple[int, ...]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import operator
 from dataclasses import dataclass
 from typing import Any
 
 import trainer
 from trainer import TrainConfig
+from trainer.schema import canonical_value, defaults, field_types
 
 ID_LENGTH = 16
 """Hex digits: 64 bits, so that a million trials collide with a probability of 3e-8."""
@@ -17,8 +19,15 @@ ID_LENGTH = 16
 
 def digest(value: Any) -> str:
     """Return the id of plain nested data, equal for equal values however they were written."""
-    text = json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _hashed(_text(value))
+
+
+def _hashed(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH]
+
+
+def _text(value: Any) -> str:
+    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def _plain(value: Any) -> Any:
@@ -32,25 +41,40 @@ def _plain(value: Any) -> Any:
     return value
 
 
-@functools.cache
 def config_id(config: TrainConfig) -> str:
     """Return the id of a config: one cell of a table, whatever its seeds."""
-    return digest({"config": config.canonical(), "version": trainer.VERSION})
+    parts = [
+        _field_text(field, value)
+        for field, value, default in zip(_FIELDS, _values_of(config), _DEFAULTS, strict=True)
+        if value is not default and value != default
+    ]
+    return _hashed(f'{{"config":{{{",".join(parts)}}},"version":{trainer.VERSION}}}')
 
 
-@dataclass(frozen=True, slots=True)
+_FIELDS = sorted(field_types(TrainConfig))
+_DEFAULTS = [defaults(TrainConfig).get(field) for field in _FIELDS]
+_values_of = operator.attrgetter(*_FIELDS)
+
+
+@functools.lru_cache(maxsize=2**16)
+def _field_text(field: str, value: Any) -> str:
+    """Write one option as `digest` does: a large grid has many configs but few values of each option."""
+    return f"{_text(field)}:{_text(canonical_value(field_types(TrainConfig)[field], value))}"
+
+
+@dataclass(frozen=True)
 class Trial:
     """One training run: a config and a seed."""
 
     config: TrainConfig
     seed: int
 
-    @property
+    @functools.cached_property
     def config_id(self) -> str:
         """Id shared by all seeds of the config."""
         return config_id(self.config)
 
-    @property
+    @functools.cached_property
     def trial_id(self) -> str:
         """Id of this run."""
-        return digest({"config": self.config_id, "seed": self.seed})
+        return _hashed(f'{{"config":"{self.config_id}","seed":{self.seed}}}')

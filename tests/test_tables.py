@@ -28,13 +28,13 @@ from gridrun.columns import (
     parse_time,
 )
 from gridrun.errors import GridError
-from gridrun.grid import Published, load_grid
+from gridrun.grid import Published, Row, load_grid
 from gridrun.grid.settings import known_keys
 from gridrun.grid.table_specs import Reported
 from gridrun.records import Provenance, Record
 from gridrun.render import to_csv, to_json, to_markdown, to_text
 from gridrun.tables import Cell, Table, build_table
-from gridrun.trial import Trial, config_id
+from gridrun.trial import Trial
 from trainer import TrainConfig
 from trainer.augmentations.random_crop import RandomCrop
 from trainer.datasets import datasets
@@ -55,17 +55,6 @@ class FakeNet(ModelOptions):
 
     def build(self, data: Any) -> Any:
         raise AssertionError("a table builds no network")
-
-
-@dataclass(frozen=True)
-class Row:
-    config: TrainConfig
-    name: str | None = None
-    seeds: tuple[int, ...] = (0,)
-
-    @property
-    def config_id(self) -> str:
-        return config_id(self.config)
 
 
 @dataclass(frozen=True)

@@ -71,46 +71,56 @@ class TrainConfig:
     an epoch does, as on a reduced training set, a larger number halves the time."""
 
     def __post_init__(self) -> None:
-        check(self.epochs > 0, "epochs", f"must be > 0, got {self.epochs}")
-        check(self.lr > 0, "lr", f"must be > 0, got {self.lr}")
+        check(self.epochs > 0, "epochs", "must be > 0, got {}", self.epochs)
+        check(self.lr > 0, "lr", "must be > 0, got {}", self.lr)
         check(
             self.precision != "pure_fp16" or self.lr <= MAX_FP16,
             "lr",
-            f"must be at most {MAX_FP16} (the largest fp16 number) with pure_fp16, got {self.lr:g}",
+            "must be at most {} (the largest fp16 number) with pure_fp16, got {:g}",
+            MAX_FP16,
+            self.lr,
         )
-        check(self.weight_decay >= 0, "weight_decay", f"must be >= 0, got {self.weight_decay}")
+        check(self.weight_decay >= 0, "weight_decay", "must be >= 0, got {}", self.weight_decay)
         check(
-            0 <= self.label_smoothing < 1, "label_smoothing", f"must be in 0..1, got {self.label_smoothing}"
+            0 <= self.label_smoothing < 1, "label_smoothing", "must be in 0..1, got {}", self.label_smoothing
         )
-        check(self.batch_size > 0, "batch_size", f"must be > 0, got {self.batch_size}")
+        check(self.batch_size > 0, "batch_size", "must be > 0, got {}", self.batch_size)
         check(
             self.gradient_clip is None or self.gradient_clip > 0,
             "gradient_clip",
-            f"must be > 0, got {self.gradient_clip}",
+            "must be > 0, got {}",
+            self.gradient_clip,
         )
         check(
             self.ema_decay is None or 0 <= self.ema_decay < 1,
             "ema_decay",
-            f"must be >= 0 and < 1, got {self.ema_decay}",
+            "must be >= 0 and < 1, got {}",
+            self.ema_decay,
         )
         check(self.eval_every > 0, "eval_every", f"must be > 0, got {self.eval_every}")
         _check_subdivision(self.subdivision, self.batch_size)
         spec = self.dataset.spec
         splits.check_split(spec.num_train, self.train_size, self.val_ratio, self.split_seed)
-        check(self.num_gpus > 0, "num_gpus", f"must be > 0, got {self.num_gpus}")
+        check(self.num_gpus > 0, "num_gpus", "must be > 0, got {}", self.num_gpus)
         check(self.num_gpus > 1 or not self.sync_bn, "sync_bn", "has no effect without num_gpus > 1")
         each = f" on each of {self.num_gpus} GPUs" if self.num_gpus > 1 else ""
+        num_train = self.num_train
         check(
-            self.global_batch_size <= self.num_train,
+            self.global_batch_size <= num_train,
             "batch_size",
-            f"{self.batch_size}{each} is larger than the training set of {self.dataset.name} "
-            f"({self.num_train} images)",
+            "{}{} is larger than the training set of {} ({} images)",
+            self.batch_size,
+            each,
+            self.dataset.name,
+            num_train,
         )
         if self.warmup:
             check(
                 self.warmup.epochs < self.epochs,
                 "warmup.epochs",
-                f"must be below epochs ({self.epochs}), got {self.warmup.epochs:g}",
+                "must be below epochs ({}), got {:g}",
+                self.epochs,
+                self.warmup.epochs,
             )
         _under("model", self.model.check, spec)
         _under("augmentation", check_all, self.augmentation, spec)

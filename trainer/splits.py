@@ -11,6 +11,7 @@ whole data set, where the paper's code uses those of the part. Torch-free.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ MAX_SEED = 2**32 - 1
 """Largest seed that NumPy's RandomState takes."""
 
 
+@functools.lru_cache  # the rows of a grid have few splits
 def check_split(num_images: int, train_size: int | None, val_ratio: float, seed: int) -> None:
     """Refuse a split that leaves nothing, or that another way of writing it would equal.
 
@@ -52,6 +54,7 @@ def num_held_out(num_images: int, val_ratio: float) -> int:
     return min(held_out, num_images - 1)
 
 
+@functools.lru_cache
 def num_train(num_images: int, train_size: int | None, val_ratio: float) -> int:
     """Return how many images are left to train on."""
     return num_images - num_held_out(num_images, val_ratio) if train_size is None else train_size

@@ -57,7 +57,7 @@ class Grid:
     @property
     def trials(self) -> tuple[Trial, ...]:
         """Every trial, row by row, the seeds of a row together."""
-        return tuple(Trial(row.config, seed) for row in self.rows for seed in row.seeds)
+        return tuple(trial for row in self.rows for trial in row.trials)
 
     def with_seeds(self, seeds: int | Sequence[int]) -> Grid:
         """Return the grid with other seeds for every row: a count or a list, as in the file.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,8 @@ class Derivation:
     node: Node
     known: Collection[str]
     """Every option there is, to suggest from."""
+    items: tuple[Node, ...]
+    """Of a list, or the node itself."""
 
     def applies_to(self, settings: Settings) -> bool:
         """Tell whether these settings have the option: cosine has no milestones."""
@@ -27,11 +30,8 @@ class Derivation:
 
     def apply(self, settings: Settings) -> None:
         """Set the option. Raises GridError: it cannot be computed."""
-        if isinstance(self.node.value, list):
-            value: Any = [_value(item, settings, self.known) for item in self.node.items()]
-        else:
-            value = _value(self.node, settings, self.known)
-        set_option(settings, self.key, value)
+        values = [_value(item, settings, self.known) for item in self.items]
+        set_option(settings, self.key, values if isinstance(self.node.value, list) else values[0])
 
 
 def read_derivation(key: str, node: Node, known: Collection[str]) -> Derivation:
@@ -42,7 +42,8 @@ def read_derivation(key: str, node: Node, known: Collection[str]) -> Derivation:
     """
     if key not in known:
         raise node.error(f"unknown option.{nearest(key, known)}")
-    for item in node.items() if isinstance(node.value, list) else [node]:
+    items = tuple(node.items()) if isinstance(node.value, list) else (node,)
+    for item in items:
         if isinstance(item.value, str):
             try:
                 names_in(item.value)
@@ -50,7 +51,7 @@ def read_derivation(key: str, node: Node, known: Collection[str]) -> Derivation:
                 raise item.error(str(error)) from None
         elif type(item.value) not in (int, float):
             raise item.error(f"must be an expression, a number or a list of them, got {shown(item.located)}")
-    return Derivation(key, node, known)
+    return Derivation(key, node, known, items)
 
 
 def _value(node: Node, settings: Settings, known: Collection[str]) -> Number:
@@ -63,11 +64,17 @@ def _value(node: Node, settings: Settings, known: Collection[str]) -> Number:
         if type(value) not in (int, float):
             raise node.error(_not_a_number(name, value, settings, known))
     try:
-        value = evaluate(expression, names)
-        # As a person would write it: 0.3, not 0.30000000000000004, which would be another trial.
-        return float(f"{value:.12g}") if isinstance(value, float) else value
+        return _worth(expression, tuple(names.items()), tuple(map(type, names.values())))
     except ValueError as error:
         raise node.error(str(error)) from None
+
+
+@functools.lru_cache(maxsize=2**12)
+def _worth(expression: str, names: tuple[tuple[str, Any], ...], types: tuple[type, ...]) -> Number:
+    """Return what an expression is worth; 1 and 1.0 are told apart by `types`."""
+    value = evaluate(expression, dict(names))
+    # As a person would write it: 0.3, not 0.30000000000000004, which would be another trial.
+    return float(f"{value:.12g}") if isinstance(value, float) else value
 
 
 def _not_a_number(name: str, value: Any, settings: Settings, known: Collection[str]) -> str:

@@ -185,18 +185,27 @@ class ConfigReader:
     """Reads settings into configs, each distinct value of an option only once."""
 
     def __init__(self) -> None:
-        self._read: dict[tuple[str, str], Any] = {}
+        self._read: dict[tuple[str, type, Any], Any] = {}
         self._required = field_types(TrainConfig).keys() - defaults(TrainConfig).keys()
 
     def read(self, settings: Mapping[str, Any]) -> TrainConfig:
-        """Do what `TrainConfig.from_dict` does.
+        """Do what `TrainConfig.from_dict` does; equal options of two configs are one object.
 
         Raises:
             ConfigError: naming the option at fault.
         """
-        keys = [(field, repr(value)) for field, value in settings.items()]
-        if self._required <= settings.keys() and all(key in self._read for key in keys):
-            return TrainConfig(**{key[0]: self._read[key] for key in keys})
-        config = TrainConfig.from_dict(settings)
-        self._read.update({key: getattr(config, key[0]) for key in keys})
-        return config
+        keys = {field: _key(field, value) for field, value in settings.items()}
+        try:
+            known = {field: self._read[key] for field, key in keys.items()}
+        except KeyError:
+            config = TrainConfig.from_dict(settings)
+            self._read.update({key: getattr(config, field) for field, key in keys.items()})
+            return config
+        if not self._required <= settings.keys():
+            return TrainConfig.from_dict(settings)  # which says what is missing
+        return TrainConfig(**defaults(TrainConfig) | known)
+
+
+def _key(field: str, value: Any) -> tuple[str, type, Any]:
+    """Tell values of an option apart, true from 1 too."""
+    return field, type(value), repr(value) if isinstance(value, (dict, list)) else value

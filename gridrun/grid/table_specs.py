@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -241,9 +242,12 @@ def default_columns(rows: Sequence[Row]) -> tuple[str, ...]:
     A model's label stands for its options where it tells the models apart.
     """
     columns = ["name"] if any(row.name for row in rows) else []
-    for field, hint in field_types(TrainConfig).items():
+    configs = [row.config for row in reversed(rows)]
+    values = zip(*map(operator.attrgetter(*field_types(TrainConfig)), configs), strict=True)
+    for (field, hint), column in zip(field_types(TrainConfig).items(), values, strict=True):
         # One config for each value of the field: flattening every row would take long in a large grid.
-        distinct = {getattr(row.config, field): row.config for row in reversed(rows)}
+        objects = dict(zip(map(id, column), configs, strict=True))
+        distinct = {getattr(config, field): config for config in objects.values()}
         if len(distinct) < 2:
             continue
         if field == "model":
