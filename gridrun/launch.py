@@ -123,6 +123,8 @@ def launch(
             left = tuple(t for t in left if not store.ended(t.trial_id, retries.get(t.trial_id)))
         interrupted = stop_file.exists()
     store.compact(now=True)
+    if not interrupted:
+        store.tidy()
     return Summary(make_plan(grids, store.statuses()), started=len(sweep.started), interrupted=interrupted)
 
 

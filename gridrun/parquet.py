@@ -2,19 +2,28 @@
 
 A file is always replaced whole, in one step. Many readers (`pandas.read_parquet` among them) open
 a file by its name twice, first for its footer, then for the data, and may so meet two versions.
-Hence a new version begins with the old one's bytes: the old row groups, written again the same
-way, before the new one. What the old footer says holds for the new file too. The exceptions are
-few: a first value of a new option, a trial run again, and one rewrite every MAX_ROW_GROUPS.
+Hence a new version keeps what the old one's footer refers to, byte for byte and in its place:
+
+    [groups]                      a version
+    [groups][new group]           rows are added: old bytes are copied, nothing is encoded anew
+    [groups][all rows]            a column is new, a row is replaced, or the groups have become many;
+                                  the footer refers to the last part alone
+    [all rows][    ][all rows]    one second later or more: to the first part alone
+    [all rows]                    one second after that
+
+A reader would have to pause for a second between its two looks to be misled. Pages carry
+checksums, which our own reading verifies.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+import time
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,25 +33,42 @@ from gridrun import files
 from gridrun.errors import StoreError
 
 MAX_ROW_GROUPS = 256
+TIDY_ROW_GROUPS = 8
+"""So many, or fewer, are not worth a rewrite when a launch ends; each costs some 7 KiB."""
+SETTLED_SECONDS = 1.0
+"""A version so old has no reader any more that looked at the one before it."""
 _FORMAT = {b"gridrun.format": b"1"}
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+_MAGIC = b"PAR1"
 
 
-def read(path: Path, columns: list[str] | None = None) -> pa.Table | None:
-    """Return the file as a table, None where there is none.
+def read(
+    path: Path, columns: Collection[str] | None = None, trial_ids: Collection[str] | None = None
+) -> pa.Table | None:
+    """Return the rows of a file, None where there is none.
+
+    Args:
+        path: the file.
+        columns: those to read; None for all.
+        trial_ids: whose rows; None for all.
 
     Raises:
         StoreError: the file is damaged or not ours.
     """
-    try:
-        with path.open("rb") as file:  # once: see above
-            parquet = _opened(file)
-            _check_ours(path, parquet)
-            return parquet.read(columns=columns, use_threads=False)
-    except FileNotFoundError:
-        return None
-    except (pa.ArrowException, OSError) as error:
-        raise _damaged(path, error) from None
+    with _reading(path):
+        try:
+            handle = path.open("rb")  # once: see above
+        except FileNotFoundError:
+            return None
+        with handle:
+            file = _ours(path, handle)
+            if columns is not None and (lacking := set(columns) - set(file.schema_arrow.names)):
+                raise _foreign(path, f"has no column {min(lacking)!r}")
+            if trial_ids is None:
+                return file.read(columns=columns if columns is None else list(columns), use_threads=False)
+            wanted = columns if columns is None else list({"trial_id", *columns})
+            table = file.read(columns=wanted, use_threads=False)
+            return table.filter(_named(table, trial_ids))
 
 
 def check(path: Path) -> None:
@@ -51,13 +77,7 @@ def check(path: Path) -> None:
     Raises:
         StoreError: the file is damaged or not ours.
     """
-    with contextlib.suppress(FileNotFoundError):
-        read(path, [])
-
-
-def select(table: pa.Table, trial_ids: Collection[str] | None) -> pa.Table:
-    """Return the rows of the named trials, of all where None."""
-    return table if trial_ids is None else table.filter(_named(table, trial_ids))
+    read(path, [])
 
 
 def append(
@@ -75,53 +95,199 @@ def append(
         StoreError: the file is damaged or not ours.
     """
     new = _table(rows, types)
-    try:
-        with path.open("rb") as file:
-            old = _opened(file)
-            _check_ours(path, old)
-            schema = _common(old.schema_arrow, new.schema)
-            _write(path, schema, itertools.chain(_kept(old, replaced), [new]))
-    except FileNotFoundError:
-        _write(path, new.schema, [new])
-    except (pa.ArrowException, IsADirectoryError) as error:
-        raise _damaged(path, error) from None
-
-
-def _write(path: Path, schema: pa.Schema, groups: Iterable[pa.Table]) -> None:
-    schema = schema.with_metadata(_FORMAT)
-    with files.replacing(path) as partial, pq.ParquetWriter(partial, schema, compression="zstd") as writer:
-        for group in groups:
-            if group.num_rows:
-                writer.write_table(_conformed(group, schema))
-
-
-def _kept(old: pq.ParquetFile, replaced: Collection[str]) -> Iterator[pa.Table]:
-    """Yield the old row groups without the replaced rows; as one if they have become many."""
-    groups = (old.read_row_group(index, use_threads=False) for index in range(old.num_row_groups))
-    kept = (group.filter(pc.invert(_named(group, replaced))) for group in groups)
-    if old.num_row_groups < MAX_ROW_GROUPS:
-        yield from kept
+    with _reading(path):
+        old = _Version.of(path)
+        if old:
+            schema = _common(old.schema, new.schema)
+            new = _conformed(new, schema)
+            grows = old.may_grow and schema.equals(old.schema) and not old.has_any(replaced)
+            if not grows:
+                kept = old.read()
+                kept = kept.filter(pc.invert(_named(kept, replaced)))
+                new = pa.concat_tables([_conformed(kept, schema), new])
+    if old and grows:
+        _extend(path, old, new)
     else:
-        yield pa.concat_tables(kept)
+        _rewrite(path, old, new)
+
+
+def tidy(path: Path) -> bool:
+    """Take a step towards one row group and no dead bytes; return whether there is more to do.
+
+    Call it again then, SETTLED_SECONDS later.
+
+    Raises:
+        StoreError: the file is damaged or not ours.
+    """
+    with _reading(path):
+        old = _Version.of(path)
+        if old is None:
+            return False
+        scattered = old.moved or old.num_groups > TIDY_ROW_GROUPS
+        whole = old.read() if scattered and (old.settled or not old.moved) else None
+    if whole is not None:
+        _rewrite(path, old, whole)
+        return True
+    if old.settled and old.end < old.footer:
+        _extend(path, old, None)
+        return False
+    return scattered or old.end < old.footer
+
+
+# --- versions ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """A file as it is now, whole. Its footer refers to the bytes from `start` to `end` alone."""
+
+    content: bytes
+    file: pq.ParquetFile
+    start: int
+    end: int
+    footer: int
+    """Where it begins; from `end` to there may be bytes of the version before."""
+    settled: bool
+    """Whether no reader can have looked at the version before it."""
+
+    @classmethod
+    def of(cls, path: Path) -> _Version | None:
+        try:
+            written_at = path.stat().st_mtime
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        file = _ours(path, pa.BufferReader(content))
+        chunks = [
+            group.column(column)
+            for group in map(file.metadata.row_group, range(file.metadata.num_row_groups))
+            for column in range(group.num_columns)
+        ]
+        starts = [chunk.dictionary_page_offset or chunk.data_page_offset for chunk in chunks]
+        ends = [at + chunk.total_compressed_size for at, chunk in zip(starts, chunks, strict=True)]
+        return cls(
+            content=content,
+            file=file,
+            start=min(starts, default=len(_MAGIC)),
+            end=max(ends, default=len(_MAGIC)),
+            footer=_footer(content),
+            settled=not 0 <= time.time() - written_at < SETTLED_SECONDS,
+        )
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Its columns, without what else is said of them."""
+        return self.file.schema_arrow.remove_metadata()
+
+    @property
+    def num_groups(self) -> int:
+        return int(self.file.metadata.num_row_groups)
+
+    @property
+    def moved(self) -> bool:
+        """Whether all that counts stands behind bytes of older versions."""
+        return self.start > len(_MAGIC)
+
+    @property
+    def may_grow(self) -> bool:
+        """Whether one more row group is better than to write all rows anew."""
+        return self.num_groups < MAX_ROW_GROUPS and not (self.moved and self.settled)
+
+    def has_any(self, trial_ids: Collection[str]) -> bool:
+        """Return whether some of the trials have rows here."""
+        return bool(pc.any(_named(self.read(["trial_id"]), trial_ids)).as_py())
+
+    def read(self, columns: list[str] | None = None) -> pa.Table:
+        return self.file.read(columns=columns, use_threads=False)
+
+
+def _extend(path: Path, old: _Version, new: pa.Table | None) -> None:
+    """Write the old row groups' bytes and then `new` as one more."""
+    end = old.end if old.settled else old.footer
+    schema = old.file.schema_arrow
+    with files.replacing(path) as partial:
+        with _writing(partial, schema) as (file, writer):
+            file.write(memoryview(old.content)[len(_MAGIC) : end])
+            if new is not None:
+                writer.write_table(new)
+        metadata = old.file.metadata
+        metadata.append_row_groups(pq.read_metadata(partial))
+        footer = pa.BufferOutputStream()
+        metadata.write_metadata_file(footer)  # the magic, the footer, its length and the magic
+        with partial.open("r+b") as file:
+            file.seek(_footer(partial.read_bytes()))
+            file.truncate()
+            file.write(memoryview(footer.getvalue())[len(_MAGIC) :])
+
+
+def _rewrite(path: Path, old: _Version | None, table: pa.Table) -> None:
+    """Write the table as one row group: before what the old footer refers to if it fits, else behind."""
+    table = table.combine_chunks()
+    with files.replacing(path) as partial:
+        if old is None:
+            with _writing(partial, table.schema) as (_, writer):
+                writer.write_table(table)
+            return
+        live = memoryview(old.content)[old.start : old.end]
+        if old.settled and old.moved:
+            with _writing(partial, table.schema) as (file, writer):
+                writer.write_table(table)
+                if fits := file.tell() <= old.start:
+                    file.write(bytes(old.start - file.tell()))
+                    file.write(live)
+            if fits:
+                return
+        with _writing(partial, table.schema) as (file, writer):
+            file.write(memoryview(old.content)[len(_MAGIC) : old.end if old.settled else old.footer])
+            writer.write_table(table)
+
+
+@contextlib.contextmanager
+def _writing(path: Path, schema: pa.Schema) -> Iterator[tuple[pa.NativeFile, pq.ParquetWriter]]:
+    """Yield a file that has begun as Parquet, and what writes row groups wherever it stands."""
+    with (
+        pa.OSFile(str(path), "wb") as file,
+        pq.ParquetWriter(
+            file, schema.with_metadata(_FORMAT), compression="zstd", write_page_checksum=True
+        ) as writer,
+    ):
+        yield file, writer
+
+
+def _footer(content: bytes) -> int:
+    """Return where the footer begins: before its length, 4 bytes, and the magic."""
+    length = int.from_bytes(content[-8:-4], "little")
+    return len(content) - 8 - length
+
+
+# --- errors ------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise StoreError(f"{path}: is damaged ({error}). Move it away to go on without it.") from None
+
+
+def _ours(path: Path, source: Any) -> pq.ParquetFile:
+    # Without Arrow's threads: of a file that reads from a Python file, the process may abort as it
+    # ends (https://github.com/apache/arrow/issues/50482).
+    file = pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True)
+    if not _FORMAT.items() <= (file.schema_arrow.metadata or {}).items():
+        raise _foreign(path, "was not written by gridrun")
+    if "trial_id" not in file.schema_arrow.names:
+        raise _foreign(path, "has no column 'trial_id'")
+    return file
+
+
+def _foreign(path: Path, why: str) -> StoreError:
+    return StoreError(f"{path}: {why}. Move it away, or name another --results.")
 
 
 def _named(table: pa.Table, trial_ids: Collection[str]) -> pa.Array:
     return pc.is_in(table["trial_id"], pa.array(list(trial_ids), pa.string()))
-
-
-def _opened(file: IO[bytes]) -> pq.ParquetFile:
-    """Open a file without Arrow's threads: of one that reads from a Python file, the process may abort
-    as it ends (https://github.com/apache/arrow/issues/50482)."""
-    return pq.ParquetFile(file, pre_buffer=False)
-
-
-def _check_ours(path: Path, parquet: pq.ParquetFile) -> None:
-    if not _FORMAT.items() <= (parquet.schema_arrow.metadata or {}).items():
-        raise StoreError(f"{path}: was not written by gridrun. Move it away, or name another --results.")
-
-
-def _damaged(path: Path, error: Exception) -> StoreError:
-    return StoreError(f"{path}: is damaged ({error}). Move it away to go on without it.")
 
 
 # --- columns -----------------------------------------------------------------------------------

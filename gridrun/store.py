@@ -22,6 +22,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from filelock import FileLock, Timeout
 
 from gridrun import files, parquet
@@ -36,6 +37,7 @@ End = tuple[Status, str]
 _COMPACT_SHARE = 0.05
 """Part of a sweep's time that compaction may take."""
 _COMPACT_EVERY_SECONDS = 2.0
+_TIDY_STEPS = 5
 _LAUNCH_SILENT_SECONDS = 15.0
 """A launch that has not written for so long is taken for dead."""
 _TRIAL_ID = re.compile(r"[0-9a-f]{16}")
@@ -83,18 +85,15 @@ class Store:
             StoreError: a Parquet file is damaged or not ours.
         """
         pending = self._pending(trial_ids)  # before the Parquet file: records only move that way
-        table = parquet.read(self.trials_path)
-        rows: dict[str, Row] = {}
-        if table is not None:
-            rows = {row["trial_id"]: row for row in parquet.select(table, trial_ids).to_pylist()}
-        return rows | {record.trial_id: record.row() for record in _winners(pending, rows)}
+        rows = {row["trial_id"]: row for row in _listed(parquet.read(self.trials_path, trial_ids=trial_ids))}
+        ends = {trial_id: (row["status"], row["ended_at"]) for trial_id, row in rows.items()}
+        return rows | {record.trial_id: record.row() for record in pending if _counts(record, ends)}
 
     def epochs(self, trial_ids: Collection[str]) -> dict[str, list[Row]]:
         """Return the epochs of the named trials, in order, by trial id."""
         pending = self._pending(trial_ids)
-        table = parquet.read(self.epochs_path)
         found: dict[str, list[Row]] = {}
-        for row in [] if table is None else parquet.select(table, trial_ids).to_pylist():
+        for row in _listed(parquet.read(self.epochs_path, trial_ids=trial_ids)):
             found.setdefault(row["trial_id"], []).append(row)
         newer = [r for r in pending if r.status == "done" or r.trial_id not in found]
         return found | {record.trial_id: record.epoch_rows() for record in newer}
@@ -202,18 +201,31 @@ class Store:
         if self._pending():
             self.compact(now=True)
 
+    def tidy(self) -> None:
+        """Give the Parquet files their least size; takes some seconds, and leaves it where others write.
+
+        Reading goes on meanwhile (`parquet.py` says how).
+        """
+        if self.launches():
+            return  # the last one to end does it
+        try:
+            for _ in range(_TIDY_STEPS):
+                with self.lock("compact") as held:
+                    steps = [parquet.tidy(path) for path in self._tables] if held else []
+                if not any(steps):
+                    return
+                time.sleep(parquet.SETTLED_SECONDS)
+        except OSError as error:
+            raise _unwritable(self.root, error) from error
+
     def _compact(self) -> None:
         for partial in (p for path in self._tables for p in self.root.glob(f".{path.name}-*.partial")):
             partial.unlink(missing_ok=True)  # of a compaction that was killed: the lock is ours
         pending = self._pending()
         if not pending:
             return
-        trials = parquet.read(self.trials_path)
-        ended = [record.trial_id for record in pending]
-        stored = (
-            {} if trials is None else {r["trial_id"]: r for r in parquet.select(trials, ended).to_pylist()}
-        )
-        if winners := _winners(pending, stored):
+        ends = self._stored_ends()
+        if winners := [record for record in pending if _counts(record, ends)]:
             replaced = [record.trial_id for record in winners]
             epochs = [row for record in winners for row in record.epoch_rows()]
             parquet.append(self.epochs_path, epochs, EPOCH_TYPES, replaced)
@@ -317,12 +329,11 @@ def _later(old: End | None, new: End) -> End:
     return new if old is None or (old[0] != "done" and new != old) else old
 
 
-def _winners(pending: list[Record], stored: Mapping[str, Row]) -> list[Record]:
-    """Return the pending records that count for more than the stored row of the same trial."""
+def _counts(record: Record, ends: Mapping[str, End]) -> bool:
+    """Return whether a pending record counts for more than the stored end of the same trial."""
+    old = ends.get(record.trial_id)
+    return _later(old, _end(record)) is not old
 
-    def counts(record: Record) -> bool:
-        row = stored.get(record.trial_id)
-        old = (row["status"], row["ended_at"]) if row else None
-        return _later(old, _end(record)) is not old
 
-    return [record for record in pending if counts(record)]
+def _listed(table: pa.Table | None) -> list[Row]:
+    return [] if table is None else table.to_pylist()
