@@ -123,8 +123,7 @@ def build_table(spec: TableSpec, records: Mapping[str, TrialRow]) -> Table:
         mixed_hardware=hardware is not None,
         notes=(
             *_ending_notes(spec.columns, lines),
-            *_hardware_notes(spec.columns, done, hardware),
-            *_code_notes(spec.columns, done),
+            *provenance_notes(spec.columns, done),
             *_published_notes(spec, lines),
             *_reported_notes(len(reported), len(lines)),
         ),
@@ -248,6 +247,12 @@ def _ending_notes(columns: Sequence[str], lines: Sequence[Line]) -> Iterable[str
     wanted = sum(len(line.trials) for line in lines)
     if missing:
         yield "not run yet" + (f": {missing} of {_counted(wanted, 'trial')}" if missing < wanted else "")
+
+
+def provenance_notes(columns: Sequence[str], done: Sequence[TrialRow]) -> Iterable[str]:
+    """Say where trials that are shown together come from different hardware or code."""
+    yield from _hardware_notes(columns, done, _mixture(map(_hardware, done)))
+    yield from _code_notes(columns, done)
 
 
 def _hardware_notes(columns: Sequence[str], done: Sequence[TrialRow], mixture: str | None) -> Iterable[str]:

@@ -19,9 +19,10 @@ from gridrun.grid.located_yaml import Located, locate
 from gridrun.grid.node import Node, read_name
 from gridrun.grid.overrides import parse_overrides
 from gridrun.grid.pick import read_pick
+from gridrun.grid.plot_specs import PlotReader, PlotSpec
 from gridrun.grid.profiles import UNNAMED, ProfileReader, choose
 from gridrun.grid.published import Published
-from gridrun.grid.reduced import reduce, reduced_tables, reduced_title
+from gridrun.grid.reduced import reduce, reduced_plots, reduced_tables, reduced_title
 from gridrun.grid.rows import Recipe, Row, expand
 from gridrun.grid.seeds import MAX_TRIALS, read_seed, read_seeds
 from gridrun.grid.settings import known_keys, settable_keys
@@ -34,7 +35,7 @@ from trainer.runtime import KeepCheckpoint
 if TYPE_CHECKING:
     import os
 
-__all__ = ["Grid", "Published", "Row", "TableSpec", "load_grid", "lone_trial"]
+__all__ = ["Grid", "PlotSpec", "Published", "Row", "TableSpec", "load_grid", "lone_trial"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +50,8 @@ class Grid:
     seeds: tuple[int, ...]
     """Of the rows that do not say their own."""
     tables: tuple[TableSpec, ...]
+    plots: tuple[PlotSpec, ...] = ()
+    """The figures that the file declares."""
     keep_checkpoint: KeepCheckpoint = "none"
     """Whose weights the trials keep; no part of their ids."""
     profiles: tuple[str, ...] = ()
@@ -74,7 +77,14 @@ class Grid:
         rows = reseeded(self.rows)
         _check_count(node, rows)
         tables = tuple(dataclasses.replace(table, rows=reseeded(table.rows)) for table in self.tables)
-        return dataclasses.replace(self, rows=rows, seeds=given, tables=tables)
+        plots = tuple(dataclasses.replace(plot, rows=reseeded(plot.rows)) for plot in self.plots)
+        return dataclasses.replace(self, rows=rows, seeds=given, tables=tables, plots=plots)
+
+    def plot_of(self, table: TableSpec, options: Mapping[str, Any] | None = None) -> PlotSpec:
+        """Return the figure of a table that the file does not declare, as `PlotReader.of_table`."""
+        return PlotReader(self.name, self.title, self.rows, self.tables, known_keys()).of_table(
+            table, options
+        )
 
 
 def load_grid(
@@ -108,7 +118,9 @@ def load_grid(
         root.child("name") if "name" in root.value else Node(files.path, "name", Located(files.path.stem))
     )
     title = root.child("title").text() if "title" in root.value else name
-    tables = TableReader(name, title, rows, known, files.find)
+    reader = TableReader(name, title, rows, known, files.find)
+    tables = reader.read(root.child("tables")) if "tables" in root.value else (reader.default(),)
+    plots = PlotReader(name, title, rows, tables, known)
     profiles = ProfileReader(LayerReader(settable_keys()), known)
     named = profiles.profiles(roots)
     grid = Grid(
@@ -118,7 +130,8 @@ def load_grid(
         description=root.child("description").text() if "description" in root.value else "",
         rows=rows,
         seeds=recipe.seeds,
-        tables=tables.read(root.child("tables")) if "tables" in root.value else (tables.default(),),
+        tables=tables,
+        plots=plots.read(root.child("plots")) if "plots" in root.value else (),
         keep_checkpoint=_read_keep(root.child("keep_checkpoint"))
         if "keep_checkpoint" in root.value
         else "none",
@@ -135,6 +148,7 @@ def load_grid(
         rows=reduced,
         seeds=wanted.seeds or grid.seeds,
         tables=tuple(reduced_tables(grid.tables, wanted, reduction)),
+        plots=tuple(reduced_plots(grid.plots, wanted, reduction)),
     )
 
 

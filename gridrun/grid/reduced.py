@@ -11,6 +11,7 @@ import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from gridrun.errors import GridError
+from gridrun.grid.plot_specs import PlotSpec
 from gridrun.grid.profiles import Profile
 from gridrun.grid.rows import Choices, Recipe, Row, base_settings, described, make_row, settle
 from gridrun.grid.settings import ConfigReader
@@ -96,6 +97,19 @@ def reduced_tables(
                 columns=tuple(column for column in table.columns if column != "paper"),
                 published={},
                 reported=(),
+            )
+
+
+def reduced_plots(plots: Iterable[PlotSpec], profile: Profile, reduction: Reduction) -> Iterator[PlotSpec]:
+    """Yield those figures of which rows are left, likewise."""
+    for plot in plots:
+        if rows := tuple(reduction[row.config_id] for row in plot.rows if row.config_id in reduction):
+            yield dataclasses.replace(
+                plot,
+                id=f"{plot.id}_{profile.name}",
+                title=reduced_title(plot.title, profile, rows),
+                rows=rows,
+                published={},
             )
 
 

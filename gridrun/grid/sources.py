@@ -14,7 +14,7 @@ from trainer.registry import did_you_mean
 INCLUDED_KEYS = ("base", "derive", "include", "profiles", "seeds")
 GRID_KEYS = (
     *INCLUDED_KEYS,
-    *("name", "title", "description", "axes", "exclude", "extra", "tables", "keep_checkpoint"),
+    *("name", "title", "description", "axes", "exclude", "extra", "tables", "plots", "keep_checkpoint"),
 )
 MAX_INCLUDES = 100
 

@@ -1,0 +1,430 @@
+"""Records to figures: medians over the seeds, their spread, and what is missing. Numbers, no drawing."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from gridrun.columns import CONFIG_HEADERS, METRICS, format_column
+from gridrun.grid.plot_specs import EPOCH_METRICS, Kind, PlotSpec, plot_value
+from gridrun.grid.table_specs import TableSpec
+from gridrun.tables import Line, build_table, provenance_notes
+from gridrun.trial import digest
+
+if TYPE_CHECKING:
+    from gridrun.grid import Row
+
+TrialRow = Mapping[str, Any]
+"""A trial as the store's row (`Record.row`)."""
+EpochRows = Mapping[str, Sequence[Mapping[str, Any]]]
+"""Epochs of each trial, in order, by trial id (`Store.epochs`)."""
+
+HEADERS = CONFIG_HEADERS | {
+    "name": "setting",
+    "model": "model",
+    "lr": "initial learning rate",
+    "schedule": "learning rate schedule",
+    "epochs": "epochs",
+    "num_gpus": "GPUs",
+    "no_weight_decay_on_bn": "no weight decay on BN",
+}
+"""Options as axes and legends call them; any other by its dotted name in words."""
+PLAIN = ("name", "model", "dataset", "schedule", "optimizer", "precision")
+"""Options whose values speak for themselves."""
+AXES = {
+    "test_error": "Test error (%)",
+    "best_test_error": "Best test error (%)",
+    "train_error": "Training error (%)",
+    "test_loss": "Test loss (nats)",
+    "train_loss": "Training loss (nats)",
+    "train_time": "Training time",
+    "images_per_second": "Throughput (images/s)",
+    "peak_memory_mib": "Peak memory (MiB)",
+    "num_params": "Parameters",
+    "epochs_trained": "Epochs trained",
+    "error": "Error (%)",
+    "loss": "Loss (nats)",
+}
+METRIC_WORDS = {
+    "test_error": "test",
+    "train_error": "training",
+    "test_loss": "test",
+    "train_loss": "training",
+}
+SHORT = {"lr": "lr", "schedule": "schedule"}
+"""Headers where a value follows."""
+UNITS = {"batch_size": "images"}
+CROSS = "\N{MULTIPLICATION SIGN}"
+"""Stands for runs that diverged."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Point:
+    """One place along a series, in the unit of its axis."""
+
+    x: float
+    """Of bars, the index of the name."""
+    median: float | None
+    """None where no run has a value."""
+    low: float | None
+    high: float | None
+    n: int
+    """Runs behind it."""
+    wanted: int
+    """Runs the grid asks for."""
+    diverged: int = 0
+    """Runs of those that diverged; they give no value."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Series:
+    """What one line, or the bars of one colour, shows."""
+
+    role: Literal["measured", "published", "diverged"]
+    """diverged: one run as far as its figures are finite, over epochs."""
+    index: int
+    """Of its label in `Figure.labels`; what belongs together has one."""
+    metric: str
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Panel:
+    """One pair of axes."""
+
+    title: str
+    series: tuple[Series, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Axis:
+    """What stands along an axis, with its unit."""
+
+    label: str
+    log: bool = False
+    ticks: tuple[float, ...] = ()
+    """Values worth marking; empty: any."""
+    names: tuple[str, ...] = ()
+    """Of bars."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Figure:
+    """A figure, whole but for its looks."""
+
+    id: str
+    title: str
+    kind: Kind
+    x: Axis
+    y: Axis
+    legend: str
+    """What the labels are values of; empty where they say so themselves."""
+    labels: tuple[str, ...]
+    ordered: bool
+    """The labels are numbers in order."""
+    metrics: Mapping[str, str]
+    """What the curves of one label show, in words, where they show several."""
+    panels: tuple[Panel, ...]
+    notes: tuple[str, ...]
+    """What a reader must know beyond the numbers."""
+
+    @property
+    def digest(self) -> str:
+        """Id of all that is shown: it changes with the data alone."""
+        return digest(dataclasses.asdict(self))
+
+    @property
+    def is_empty(self) -> bool:
+        """No run stands behind it, whatever is published."""
+        return not any(
+            point.n or point.diverged
+            for panel in self.panels
+            for series in panel.series
+            if series.role != "published"
+            for point in series.points
+        )
+
+
+def build_figure(spec: PlotSpec, records: Mapping[str, TrialRow], epochs: EpochRows) -> Figure:
+    """Gather a figure from the trials that have ended.
+
+    Args:
+        spec: rows with their seeds, axes and published values, as a grid file gives them.
+        records: rows of the store by trial id; those of other figures are ignored.
+        epochs: of the same trials; only curves look at them.
+    """
+    keys = (*spec.x, *spec.by, *spec.panels)
+    metrics = ("test_error",) if spec.kind == "curves" else spec.y
+    table = build_table(
+        TableSpec(
+            id=spec.id,
+            title=spec.title,
+            rows=spec.rows,
+            columns=metrics,
+            published=spec.published,
+            reported=(),
+            headers={},
+        ),
+        records,
+    )
+    pairs = list(zip(spec.rows, table.lines, strict=True))
+    places = _Places(spec)
+    if spec.kind == "curves":
+        kinds = {EPOCH_METRICS[metric] for metric in spec.y}
+        x = Axis(label="Epoch", log=spec.log_x)
+        y = Axis(label=AXES[spec.y[0]] if len(spec.y) == 1 else AXES[kinds.pop()], log=spec.log_y)
+        made = [(row, one) for row, line in pairs for one in _curves(spec, row, line, places, epochs)]
+    else:
+        scale, label = _scale(spec.y[0], table.lines)
+        y = Axis(label=label, log=spec.log_y)
+        x = _x_axis(spec, places)
+        made = [(row, one) for row, line in pairs for one in _points(spec, row, line, places, scale)]
+    done = [records[line.trials[seed]] for _, line in pairs for seed in line.done]
+    return Figure(
+        id=spec.id,
+        title=spec.title,
+        kind=spec.kind,
+        x=x,
+        y=y,
+        legend=header_of(spec.by[0]) if len(spec.by) == 1 else "",
+        labels=tuple(places.labels.values()),
+        ordered=places.ordered,
+        metrics={metric: METRIC_WORDS[metric] for metric in spec.y} if len(spec.y) > 1 else {},
+        panels=tuple(
+            Panel(title=title, series=_joined(one for row, one in made if places.panel(row) == panel))
+            for panel, title in places.titles.items()
+        ),
+        notes=(
+            *_run_notes(spec, table.lines),
+            *_published_notes(made, table.lines, metrics[0]),
+            *provenance_notes((*keys, *spec.y), done),
+        ),
+    )
+
+
+class _Places:
+    """Where each row stands: which panel, which series, which bar."""
+
+    def __init__(self, spec: PlotSpec) -> None:
+        self._spec = spec
+        values = {self.label(row): [plot_value(row, key) for key in spec.by] for row in spec.rows}
+        numbers = len(spec.by) == 1 and all(_is_number(value) for (value,) in values.values())
+        self.ordered = numbers and len(values) > 2
+        labels = list(values)
+        if numbers:
+            labels.sort(key=lambda label: values[label][0])
+        self.labels = {label: label or spec.title for label in labels}
+        self.index = {label: index for index, label in enumerate(labels)}
+        self.titles = {self.panel(row): self.panel(row) for row in spec.rows}
+        self.bars = list(dict.fromkeys(self._bar(row) for row in spec.rows))
+
+    def label(self, row: Row) -> str:
+        """Return the row's series in words."""
+        return _value_or_words(row, self._spec.by)
+
+    def _bar(self, row: Row) -> str:
+        return _value_or_words(row, self._spec.x)
+
+    def panel(self, row: Row) -> str:
+        """Return the row's panel in words."""
+        return words(row, self._spec.panels)
+
+    def x(self, row: Row) -> float:
+        """Return where along the axis the row stands."""
+        if self._spec.kind == "bars":
+            return self.bars.index(self._bar(row))
+        x = plot_value(row, self._spec.x[0])
+        assert isinstance(x, (int, float))
+        return x
+
+
+def _x_axis(spec: PlotSpec, places: _Places) -> Axis:
+    if spec.kind == "bars":
+        named = len(spec.x) == 1 and spec.x != ("name",)
+        return Axis(label=_titled(header_of(spec.x[0])) if named else "", names=tuple(places.bars))
+    unit = f" ({UNITS[spec.x[0]]})" if spec.x[0] in UNITS else ""
+    ticks = tuple(sorted({places.x(row) for row in spec.rows}))
+    return Axis(label=_titled(header_of(spec.x[0])) + unit, log=spec.log_x, ticks=ticks)
+
+
+def _points(spec: PlotSpec, row: Row, line: Line, places: _Places, scale: float) -> Iterable[Series]:
+    """Yield a row's point of its series, and what is published for it."""
+    (metric,) = spec.y
+    cell, x = line.cells[metric], places.x(row)
+    index = places.index[places.label(row)]
+    yield Series(
+        role="measured",
+        index=index,
+        metric=metric,
+        points=(
+            Point(
+                x=x,
+                median=_scaled(cell.median, scale),
+                low=_scaled(cell.low, scale),
+                high=_scaled(cell.high, scale),
+                n=cell.n,
+                wanted=cell.wanted,
+                diverged=len(line.diverged),
+            ),
+        ),
+    )
+    if METRICS[metric].is_error and cell.published is not None:
+        yield _published(index, metric, x, cell.published, cell.published_runs)
+
+
+def _published(index: int, metric: str, x: float, fraction: float, runs: int | None) -> Series:
+    value = _scaled(fraction, 100.0)
+    point = Point(x=x, median=value, low=value, high=value, n=runs or 0, wanted=runs or 0)
+    return Series(role="published", index=index, metric=metric, points=(point,))
+
+
+def _curves(spec: PlotSpec, row: Row, line: Line, places: _Places, epochs: EpochRows) -> Iterable[Series]:
+    """Yield a row's curves: of the runs that are done together, of each that diverged alone."""
+    index = places.index[places.label(row)]
+    for metric in spec.y:
+        scale = 100.0 if EPOCH_METRICS[metric] == "error" else 1.0
+        done = [epochs.get(line.trials[seed], ()) for seed in line.done]
+        by_epoch: dict[int, list[float]] = {}
+        for run in done:
+            for epoch, value in _finite(run, metric, scale):
+                by_epoch.setdefault(epoch, []).append(value)
+        points = tuple(
+            Point(
+                x=epoch,
+                median=statistics.median(values),
+                low=min(values),
+                high=max(values),
+                n=len(values),
+                wanted=len(line.trials),
+            )
+            for epoch, values in sorted(by_epoch.items())
+        )
+        if points:
+            yield Series(role="measured", index=index, metric=metric, points=points)
+        for seed in line.diverged:
+            run = epochs.get(line.trials[seed], ())
+            alone = tuple(
+                Point(x=epoch, median=value, low=value, high=value, n=0, wanted=1, diverged=1)
+                for epoch, value in _finite(run, metric, scale)
+            )
+            if alone:
+                yield Series(role="diverged", index=index, metric=metric, points=alone)
+    cell = line.cells["test_error"]
+    if "test_error" in spec.y and cell.published is not None:
+        yield _published(index, "test_error", row.config.epochs, cell.published, cell.published_runs)
+
+
+def _finite(run: Sequence[Mapping[str, Any]], metric: str, scale: float) -> Iterable[tuple[int, float]]:
+    for epoch in run:
+        if _is_number(value := epoch[metric]):
+            yield epoch["epoch"], _number(value * scale)
+
+
+def _joined(series: Iterable[Series]) -> tuple[Series, ...]:
+    """Put the points of one series together, along their axis; curves are whole already."""
+    points: dict[tuple[Any, ...], list[Point]] = {}
+    whole: list[Series] = []
+    for one in series:
+        if one.role == "diverged":
+            whole.append(one)
+        else:
+            points.setdefault((one.role, one.index, one.metric), []).extend(one.points)
+    joined = [
+        Series(role=role, index=index, metric=metric, points=tuple(sorted(found, key=lambda point: point.x)))
+        for (role, index, metric), found in points.items()
+    ]
+    return tuple(sorted((*joined, *whole), key=lambda one: (one.index, one.metric, one.role)))
+
+
+# --- notes -------------------------------------------------------------------------------------
+
+
+def _run_notes(spec: PlotSpec, lines: Sequence[Line]) -> Iterable[str]:
+    """Say how many runs stand behind the points, and which of the wanted do not."""
+    counts = sorted({len(line.done) for line in lines if line.done})
+    spread = {"line": "bars", "curves": "band", "bars": "whiskers"}[spec.kind]
+    if counts and counts[-1] == 1:
+        yield "1 run" if len(lines) == 1 else "1 run each"
+    elif counts:
+        runs = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
+        yield f"median of {runs} runs, {spread} from the lowest to the highest"
+    ended: tuple[tuple[str, Callable[[Line], Sequence[int]]], ...] = (
+        ("not run yet", lambda line: line.missing),
+        (f"diverged ({CROSS})", lambda line: line.diverged),
+        ("failed", lambda line: line.failed),
+    )
+    wanted = sum(len(line.trials) for line in lines)
+    for how, seeds in ended:
+        if count := sum(len(seeds(line)) for line in lines):
+            yield f"{how}: {count} of {wanted} runs"
+
+
+def _published_notes(made: Sequence[tuple[Row, Series]], lines: Sequence[Line], metric: str) -> Iterable[str]:
+    if not any(series.role == "published" for _, series in made):
+        return
+    cells = [line.cells[metric] for line in lines]
+    runs = sorted(
+        {cell.published_runs for cell in cells if cell.published is not None and cell.published_runs}
+    )
+    if runs:
+        counted = f"{runs[0]} to {runs[-1]}" if len(runs) > 1 else f"{runs[0]}"
+        yield f"published: {counted} {'run' if runs[-1] == 1 else 'runs'}"
+
+
+# --- words and numbers -------------------------------------------------------------------------
+
+
+def header_of(key: str) -> str:
+    """Return what an axis or a legend calls an option: `model.depth` is its depth."""
+    if key in HEADERS:
+        return HEADERS[key]
+    *_, owner, name = ("", *key.split("."))
+    return f"{owner if key.count('.') > 1 else ''} {name}".strip().replace("_", " ")
+
+
+def words(row: Row, keys: Sequence[str]) -> str:
+    """Say what a row's options are: `batch size 128, cosine, 200 epochs`."""
+    return ", ".join(_words(key, plot_value(row, key)) for key in keys)
+
+
+def _words(key: str, value: Any) -> str:
+    text = format_column(key, value)
+    if key == "epochs":
+        return f"{text} epochs"
+    return text if key in PLAIN and isinstance(value, str) else f"{SHORT.get(key) or header_of(key)} {text}"
+
+
+def _value_or_words(row: Row, keys: Sequence[str]) -> str:
+    """Say what a row's options are, the bare value where a title says of what."""
+    return format_column(keys[0], plot_value(row, keys[0])) if len(keys) == 1 else words(row, keys)
+
+
+def _titled(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _scale(metric: str, lines: Sequence[Line]) -> tuple[float, str]:
+    """Return what brings the store's unit to the axis's, and the axis's label."""
+    if metric == "train_time":
+        longest = max((line.cells[metric].high or 0 for line in lines), default=0)
+        seconds, unit = next(
+            (each for each in ((3600.0, "h"), (60.0, "min")) if longest >= 2 * each[0]), (1.0, "s")
+        )
+        return 1 / seconds, f"{AXES[metric]} ({unit})"
+    return METRICS[metric].scale, AXES[metric]
+
+
+def _scaled(value: float | None, scale: float) -> float | None:
+    return None if value is None else _number(value * scale)
+
+
+def _number(value: float) -> float:
+    """Drop the digits that only binary knows."""
+    return float(f"{value:.12g}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
