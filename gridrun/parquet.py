@@ -80,6 +80,18 @@ def check(path: Path) -> None:
     read(path, [])
 
 
+def joined(
+    old: pa.Table | None, rows: list[dict[str, Any]], types: Mapping[str, type], replaced: Collection[str]
+) -> pa.Table:
+    """Return what `append` would leave in a file that holds `old`."""
+    new = _table(rows, types)
+    if old is None:
+        return new
+    schema = _common(old.schema, new.schema)
+    kept = old.filter(pc.invert(_named(old, replaced)))
+    return pa.concat_tables([_conformed(kept, schema), _conformed(new, schema)])
+
+
 def append(
     path: Path, rows: list[dict[str, Any]], types: Mapping[str, type], replaced: Collection[str]
 ) -> None:
@@ -102,9 +114,7 @@ def append(
             new = _conformed(new, schema)
             grows = old.may_grow and schema.equals(old.schema) and not old.has_any(replaced)
             if not grows:
-                kept = old.read()
-                kept = kept.filter(pc.invert(_named(kept, replaced)))
-                new = pa.concat_tables([_conformed(kept, schema), new])
+                new = joined(old.read(), rows, types, replaced)
     if old and grows:
         _extend(path, old, new)
     else:

@@ -20,7 +20,7 @@ import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from filelock import FileLock, Timeout
@@ -29,6 +29,9 @@ from gridrun import files, parquet
 from gridrun.errors import StoreError
 from gridrun.launch_state import LaunchState
 from gridrun.records import EPOCH_TYPES, TRIAL_TYPES, Record, Status
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Row = dict[str, Any]
 End = tuple[Status, str]
@@ -40,6 +43,7 @@ _COMPACT_EVERY_SECONDS = 2.0
 _TIDY_STEPS = 5
 _LAUNCH_SILENT_SECONDS = 15.0
 """A launch that has not written for so long is taken for dead."""
+_END_COLUMNS = ["trial_id", "status", "ended_at"]
 _TRIAL_ID = re.compile(r"[0-9a-f]{16}")
 
 
@@ -88,6 +92,24 @@ class Store:
         rows = {row["trial_id"]: row for row in _listed(parquet.read(self.trials_path, trial_ids=trial_ids))}
         ends = {trial_id: (row["status"], row["ended_at"]) for trial_id, row in rows.items()}
         return rows | {record.trial_id: record.row() for record in pending if _counts(record, ends)}
+
+    def trials_table(self) -> pa.Table:
+        """Return `trials.parquet` as it would be with every ended trial in it. Raises StoreError."""
+        pending, old = self._pending(), parquet.read(self.trials_path)
+        ended = _listed(None if old is None else old.select(_END_COLUMNS))
+        ends = {row["trial_id"]: (row["status"], row["ended_at"]) for row in ended}
+        newer = [record for record in pending if _counts(record, ends)]
+        replaced = [record.trial_id for record in newer]
+        return parquet.joined(old, [record.row() for record in newer], TRIAL_TYPES, replaced)
+
+    def epochs_table(self) -> pa.Table:
+        """Return `epochs.parquet` as it would be with every ended trial in it. Raises StoreError."""
+        pending, old = self._pending(), parquet.read(self.epochs_path)
+        known = set() if old is None else set(old["trial_id"].to_pylist())
+        newer = [record for record in pending if record.status == "done" or record.trial_id not in known]
+        replaced = [record.trial_id for record in newer]
+        rows = [row for record in newer for row in record.epoch_rows()]
+        return parquet.joined(old, rows, EPOCH_TYPES, replaced)
 
     def epochs(self, trial_ids: Collection[str]) -> dict[str, list[Row]]:
         """Return the epochs of the named trials, in order, by trial id."""

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from gridrun.columns import COMPUTED, METRICS, Metric, format_column, header_of, parse_runs
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from gridrun.grid import Published, Row, TableSpec
     from gridrun.grid.table_specs import Reported, Spread
 
@@ -102,6 +104,22 @@ class Table:
             for column in self.columns
             if any(column in line.cells and line.cells[column].published_text for line in self.lines)
         )
+
+    def to_markdown(self) -> str:
+        """Return the table as a README has it."""
+        from gridrun.render import to_markdown
+
+        return to_markdown(self)
+
+    def to_frame(self) -> DataFrame:
+        """Return the table as a data frame (`gridrun.frames.table_frame` says which columns it has)."""
+        from gridrun.frames import table_frame
+
+        return table_frame(self)
+
+    def _repr_markdown_(self) -> str:
+        """What a notebook shows."""
+        return self.to_markdown()
 
 
 def build_table(spec: TableSpec, records: Mapping[str, TrialRow]) -> Table:

@@ -116,13 +116,13 @@ def reduced_plots(plots: Iterable[PlotSpec], profile: Profile, reduction: Reduct
 def reduced_title(title: str, profile: Profile, rows: Sequence[Row]) -> str:
     """Return the title with the profile and what it comes to: `... (reduced: 10 epochs, 4,000 images)`."""
     configs = [row.config for row in rows]
-    epochs = _range(config.epochs for config in configs)
-    images = _range(config.num_train for config in configs)
+    epochs = _counted("epoch", [config.epochs for config in configs])
+    images = _counted("image", [config.num_train for config in configs])
     datasets = ", ".join(dict.fromkeys(config.dataset.name for config in configs))
-    return f"{title} ({profile.name}: {epochs} epochs, {images} images of {datasets})"
+    return f"{title} ({profile.name}: {epochs}, {images} of {datasets})"
 
 
-def _range(numbers: Iterable[int]) -> str:
-    known = set(numbers)
-    low, high = min(known), max(known)
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+def _counted(noun: str, numbers: Sequence[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    count = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    return f"{count} {noun}" if high == 1 else f"{count} {noun}s"

@@ -1,0 +1,107 @@
+"""What is stored, and the tables of it, as pandas data frames: `import gridrun` in a notebook.
+
+Errors are fractions here as in the store, times seconds. Whole numbers and truth values have pandas'
+nullable types, so that a model without a depth does not make every depth a float.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pyarrow as pa
+
+from gridrun.columns import METRICS
+from gridrun.errors import GridrunError, StoreError
+from gridrun.grid import load_grid
+from gridrun.store import Store
+from gridrun.tables import Line, Table, build_table
+
+if TYPE_CHECKING:
+    import os
+
+_NULLABLE = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
+
+
+def load_results(path: str | os.PathLike[str] = "results") -> pd.DataFrame:
+    """Return one row a trial that has ended, also of a sweep that is under way.
+
+    Args:
+        path: the results directory. Columns are those of its `trials.parquet`: ids, every option by its
+            dotted name, metrics, provenance.
+
+    Raises:
+        StoreError: there are no results, or they are damaged.
+    """
+    return _frame(_store(path).trials_table())
+
+
+def load_epochs(path: str | os.PathLike[str] = "results") -> pd.DataFrame:
+    """Return one row an epoch of these trials; `trial_id` says which.
+
+    Raises:
+        StoreError: there are no results, or they are damaged.
+    """
+    return _frame(_store(path).epochs_table())
+
+
+def load_tables(
+    *grids: str | os.PathLike[str],
+    results: str | os.PathLike[str] = "results",
+    profile: str | None = None,
+    scale: Mapping[str, Any] | None = None,
+) -> list[Table]:
+    """Return the tables of some grid files; a notebook shows one as it stands in a README.
+
+    Args:
+        grids: the files.
+        results: the results directory; a table of trials that it does not have is an empty one.
+        profile: the reduced form that is wanted, by its name in the files.
+        scale: of a reduced form, such as `{"epochs": 0.05, "train": 4000}`.
+
+    Raises:
+        GridError: a file does not say what to train.
+        StoreError: there are no results, or they are damaged.
+    """
+    if not grids:
+        raise GridrunError("load_tables needs a grid file, such as 'grids/quickstart.yaml'")
+    store = _store(results)
+    loaded = [load_grid(path, profile=profile, scale=scale) for path in grids]
+    rows = store.rows([trial.trial_id for grid in loaded for trial in grid.trials])
+    return [build_table(spec, rows) for grid in loaded for spec in grid.tables]
+
+
+def table_frame(table: Table) -> pd.DataFrame:
+    """Return one row a line of the table: options, then each metric's median and what it comes from.
+
+    `runs` counts the trials that are done. Beside a metric that differs from run to run stand its `_min`,
+    `_max` and `_std`, beside one that is published elsewhere its `published_`; what does not
+    apply is missing.
+    """
+    frame: pd.DataFrame = pd.DataFrame([_line(table, line) for line in table.lines])
+    return frame
+
+
+def _line(table: Table, line: Line) -> dict[str, Any]:
+    values: dict[str, Any] = {**line.options, "runs": len(line.done)}
+    for name, cell in line.cells.items():
+        values[name] = cell.median
+        if METRICS[name].varies:
+            values |= {f"{name}_min": cell.low, f"{name}_max": cell.high, f"{name}_std": cell.std}
+        if name in table.published:
+            values[f"published_{name}"] = cell.published
+    return values
+
+
+def _frame(table: pa.Table) -> pd.DataFrame:
+    frame: pd.DataFrame = table.to_pandas(types_mapper=_NULLABLE.get, use_threads=False)
+    return frame
+
+
+def _store(path: str | os.PathLike[str]) -> Store:
+    store = Store(Path(path))
+    if not store.root.is_dir():
+        raise StoreError(f"{path}: no such results directory")
+    return store
