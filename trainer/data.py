@@ -1,4 +1,8 @@
-"""Decoded data sets: prepared once a machine, shared by every trial as memory maps."""
+"""Data sets ready to train on.
+
+Small images are decoded once a machine and shared by every trial as memory maps; of data sets that are
+streamed only the files are looked up.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from filelock import FileLock
 
-from trainer.datasets import DataError, DatasetOptions, DataSpec, Images
+from trainer.datasets import DataError, DatasetOptions, DataSpec, ImageFiles, Images
 from trainer.schema import canonical
 
 if TYPE_CHECKING:
@@ -21,8 +25,8 @@ FORMAT = 1
 """Part of every cache key. Raise it when the cached files change, or what a data set decodes to."""
 
 
-def load(dataset: DatasetOptions, data_dir: Path, cache_dir: Path) -> Images:
-    """Return the data set as memory maps, decoding it first if nobody has yet.
+def load(dataset: DatasetOptions, data_dir: Path, cache_dir: Path) -> Images | ImageFiles:
+    """Return the data set as memory maps, decoding it first if nobody has yet; or its files, if streamed.
 
     The maps are private: writing to one changes neither the files nor what others see. Processes
     that ask at once prepare it once. What a killed process left, or a damaged cache, is made anew.
@@ -35,6 +39,8 @@ def load(dataset: DatasetOptions, data_dir: Path, cache_dir: Path) -> Images:
     Raises:
         DataError: the data set is not to be had, or `cache_dir` cannot be written.
     """
+    if dataset.spec.streamed:
+        return _files(dataset, data_dir, cache_dir)
     folder = _folder(dataset, cache_dir)
     if images := _open(folder, dataset.spec):
         return images
@@ -55,8 +61,20 @@ def load(dataset: DatasetOptions, data_dir: Path, cache_dir: Path) -> Images:
 
 
 def is_cached(dataset: DatasetOptions, cache_dir: Path) -> bool:
-    """Return whether `load` would find the data set decoded. Reads only the files' headers."""
-    return _open(_folder(dataset, cache_dir), dataset.spec) is not None
+    """Return whether `load` would find the data set decoded. Reads only the files' headers.
+
+    Never of one that is streamed: only `load` can tell whether its files are there.
+    """
+    return not dataset.spec.streamed and _open(_folder(dataset, cache_dir), dataset.spec) is not None
+
+
+def _files(dataset: DatasetOptions, data_dir: Path, cache_dir: Path) -> ImageFiles:
+    try:
+        files = dataset.decode(data_dir, cache_dir)
+    except OSError as error:
+        raise DataError(f"data set {dataset.name!r} cannot be read: {error}") from error
+    assert isinstance(files, ImageFiles)
+    return files
 
 
 def _folder(dataset: DatasetOptions, cache_dir: Path) -> Path:
@@ -92,6 +110,7 @@ def _prepare(dataset: DatasetOptions, data_dir: Path, cache_dir: Path) -> None:
     downloads = cache_dir / "downloads"
     downloads.mkdir(exist_ok=True)
     images = dataset.decode(data_dir, downloads)
+    assert isinstance(images, Images)
     if not _fits(images, dataset.spec):
         found = ", ".join(f"{part} {array.shape}" for part, array in zip(images._fields, images, strict=True))
         raise DataError(

@@ -20,7 +20,7 @@ from trainer.config import TrainConfig
 from trainer.datasets import DatasetOptions, DataSpec
 from trainer.loop import EVAL_BATCH_SIZE
 from trainer.models import ModelOptions
-from trainer.pipeline import Pipeline, to_device
+from trainer.pipeline import Pipeline, open_splits
 from trainer.precision import autocast, like_weights, set_matmul_precision
 from trainer.runtime import Runtime
 from trainer.schema import ConfigError
@@ -178,7 +178,7 @@ def evaluate(
     images = data.load(dataset or config.dataset, runtime.data_dir, runtime.cache_dir)
     if dataset is None:
         images = splits.split(images, config.train_size, config.val_ratio, config.split_seed)
-    _, split = to_device(images, device)
+    _, split = open_splits(images, config, kept.seed, device, runtime.num_workers)
     pipeline = Pipeline(config.dataset.spec, (), device)
     model = kept.network().to(device)
     found, total = [], torch.zeros((), dtype=torch.float64, device=device)

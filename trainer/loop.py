@@ -24,7 +24,7 @@ from trainer.loss import Batch
 from trainer.metrics import Epoch, Result, best_of
 from trainer.models._layers import initialise
 from trainer.optimizers._groups import parameter_groups
-from trainer.pipeline import Pipeline, Split, to_device
+from trainer.pipeline import AnySplit, Pipeline, open_splits
 from trainer.precision import autocast, grad_scaler, like_weights, set_matmul_precision, weight_dtype
 from trainer.runtime import Runtime, never
 
@@ -98,7 +98,9 @@ class _Run:
         spec = config.dataset.spec
         images = data.load(config.dataset, runtime.data_dir, runtime.cache_dir)
         images = splits.split(images, config.train_size, config.val_ratio, config.split_seed)
-        self.train_split, self.test_split = to_device(images, self.device)
+        self.train_split, self.test_split = open_splits(
+            images, config, seed, self.device, runtime.num_workers
+        )
         self.pipeline = Pipeline(spec, config.augmentation, self.device)
 
         torch.manual_seed(seeds.stream(seed, "init"))
@@ -137,16 +139,17 @@ class _Run:
     def epoch(self) -> Epoch:
         """Train to the end of the current epoch, and test where it is due."""
         steps, size = self.config.steps_per_epoch, self.config.batch_size
-        order = self._order(len(self.history))
+        taken = self.step - len(self.history) * steps  # in this epoch, before an interruption
+        starts = [(place * self.group.size + self.group.rank) * size for place in range(taken, steps)]
         self.model.train()
         started = time.perf_counter()
-        while self.step < (len(self.history) + 1) * steps:
-            if self.group.first(self._checkpoint_due):
-                self._pause(started)
-                started = time.perf_counter()
-            place = self.step % steps * self.group.size + self.group.rank
-            batch = order[place * size :][:size]
-            self._train_step(self.train_split.x[batch], self.train_split.y[batch])
+        order = self._order(len(self.history))
+        with contextlib.closing(self.train_split.taken(order, starts, size, len(self.history))) as batches:
+            for pixels, targets in batches:
+                if self.group.first(self._checkpoint_due):
+                    self._pause(started)
+                    started = time.perf_counter()
+                self._train_step(pixels, targets)
         totals = self.group.sum(self.totals)
         loss, wrong = (totals / (steps * size * self.group.size)).tolist()  # synchronises with the device
         self.epoch_seconds += time.perf_counter() - started
@@ -220,7 +223,7 @@ class _Run:
     def _order(self, epoch: int) -> torch.Tensor:
         """Return the order of an epoch's images: a function of seed and epoch alone."""
         generator = torch.Generator().manual_seed(seeds.stream(self.seed, "order", epoch))
-        return torch.randperm(len(self.train_split), generator=generator).to(self.device)
+        return torch.randperm(len(self.train_split), generator=generator)
 
     def result(self) -> Result:
         """Return what the trial came to."""
@@ -360,7 +363,7 @@ class _Run:
 @torch.no_grad()
 def evaluate(
     model: nn.Module,
-    split: Split,
+    split: AnySplit,
     pipeline: Pipeline,
     context: Callable[[], Any],
 ) -> tuple[float, float]:

@@ -202,7 +202,7 @@ class _Followers:
         for rank in range(1, size):
             ours, theirs = context.Pipe()
             process = context.Process(
-                target=_follow, args=(rank, size, directory, theirs, work), name=f"rank {rank}", daemon=True
+                target=_follow, args=(rank, size, directory, theirs, work), name=f"rank {rank}"
             )
             process.start()
             theirs.close()  # so that the pipe ends with its process

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
 
 import torch
 
-from trainer.augmentations import STAGES, AugmentationOptions, BatchAugmentation, ImageAugmentation
-from trainer.datasets import DataSpec, Images
+from trainer.augmentations import (
+    STAGES,
+    AugmentationOptions,
+    BatchAugmentation,
+    FileAugmentation,
+    ImageAugmentation,
+)
+from trainer.config import TrainConfig
+from trainer.datasets import DataSpec, ImageFiles, Images
 from trainer.loss import Batch, plain
+from trainer.stream import StreamedSplit
 
 
 class Split:
@@ -24,6 +32,41 @@ class Split:
     def batches(self, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield (images, labels) in stored order, the last batch as small as it comes."""
         yield from zip(self.x.split(size), self.y.split(size), strict=True)
+
+    def taken(
+        self, order: torch.Tensor, starts: Iterable[int], size: int, epoch: int
+    ) -> Generator[tuple[torch.Tensor, torch.Tensor], None, None]:
+        """Yield (images, labels) of `size` places of `order`, (N,) int64, from each of `starts` on."""
+        order = order.to(self.y.device)
+        for start in starts:
+            batch = order[start : start + size]
+            yield self.x[batch], self.y[batch]
+
+
+AnySplit = Split | StreamedSplit
+
+
+def open_splits(
+    images: Images | ImageFiles, config: TrainConfig, seed: int, device: torch.device, workers: int
+) -> tuple[AnySplit, AnySplit]:
+    """Return the training and the test split.
+
+    Args:
+        images: what is left of the data set when the config has split it.
+        config: of the trial.
+        seed: of the trial.
+        device: where batches go.
+        workers: processes that decode, where images are streamed.
+    """
+    if isinstance(images, Images):
+        return to_device(images, device)
+    crops = [options for options in config.augmentation if isinstance(options, FileAugmentation)]
+    crop = crops[0].transform(images.source.image_size) if crops else None
+    source, train_x, train_y, test_x, test_y = images
+    return (
+        StreamedSplit(source, train_x, train_y, device, crop=crop, seed=seed, workers=workers),
+        StreamedSplit(source, test_x, test_y, device, workers=workers),
+    )
 
 
 def to_device(images: Images, device: torch.device) -> tuple[Split, Split]:

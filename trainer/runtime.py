@@ -37,6 +37,9 @@ class Runtime:
     """A torch device, such as `cpu` or `cuda:0`."""
     threads: int = 1
     """CPU threads. One a trial gives the best throughput over many trials."""
+    workers: int | None = None
+    """Processes that decode the images of a data set that is streamed; None: as many as `threads`; 0: this
+    process itself."""
     data_dir: Path = field(default_factory=default_data_dir)
     cache_dir: Path = field(default_factory=default_cache_dir)
     checkpoint: Path | None = None
@@ -50,3 +53,8 @@ class Runtime:
     kept: Path | None = None
     trial_id: str | None = None
     """Written into `kept`, for whoever finds the file."""
+
+    @property
+    def num_workers(self) -> int:
+        """Processes that decode."""
+        return self.threads if self.workers is None else self.workers

@@ -20,7 +20,7 @@ from trainer.schema import check
 if TYPE_CHECKING:
     import numpy as np
 
-    from trainer.datasets import Images
+    from trainer.datasets import ImageFiles, Images
 
 MAX_SEED = 2**32 - 1
 """Largest seed that NumPy's RandomState takes."""
@@ -76,7 +76,9 @@ def indices(
     return np.sort(train), np.sort(held_out)
 
 
-def split(images: Images, train_size: int | None, val_ratio: float, seed: int) -> Images:
+def split(
+    images: Images | ImageFiles, train_size: int | None, val_ratio: float, seed: int
+) -> Images | ImageFiles:
     """Return the images to train on and those to measure on; copies of what is not taken whole.
 
     Where images are held out they stand in the place of the test set.

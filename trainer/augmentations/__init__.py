@@ -1,13 +1,14 @@
 """Augmentations: vectorised over the batch, on its device, with explicit randomness.
 
-None waits for the device: what is drawn stays there, and shapes never depend on it.
+None waits for the device: what is drawn stays there, and shapes never depend on it. Those that need the
+whole image, before it is brought to the size that the network sees, run where files are decoded.
 """
 
 from __future__ import annotations
 
 import abc
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from trainer.registry import Options, Registry
@@ -15,20 +16,22 @@ from trainer.schema import ConfigError, check
 
 if TYPE_CHECKING:
     import torch
+    from PIL import Image
 
     from trainer.datasets import DataSpec
     from trainer.loss import Batch
 
 augmentations: Registry[AugmentationOptions] = Registry("augmentation", __name__)
 
-Stage = Literal["crop", "flip", "erase", "batch"]
-"""When an augmentation runs. `crop` and `flip` see uint8 pixels; normalisation follows; `erase`
-sees normalised images, `batch` all of them together with their labels."""
-STAGES: tuple[Stage, ...] = ("crop", "flip", "erase", "batch")
+Stage = Literal["decode", "crop", "flip", "erase", "batch"]
+"""When an augmentation runs. `decode` sees the image of a file, in the worker that reads it; `crop` and
+`flip` see uint8 pixels; normalisation follows; `erase` sees normalised images, `batch` all of them together
+with their labels."""
+STAGES: tuple[Stage, ...] = ("decode", "crop", "flip", "erase", "batch")
 
 
 class AugmentationOptions(Options, abc.ABC):
-    """One augmentation: an `ImageAugmentation` or a `BatchAugmentation`."""
+    """One augmentation: a `FileAugmentation`, an `ImageAugmentation` or a `BatchAugmentation`."""
 
     registry: ClassVar[Registry[AugmentationOptions]] = augmentations
     __slots__ = ()
@@ -38,6 +41,21 @@ class AugmentationOptions(Options, abc.ABC):
 
     def check(self, data: DataSpec) -> None:
         """Raise ConfigError if such images cannot be augmented so."""
+
+
+class FileAugmentation(AugmentationOptions):
+    """One way to bring the image of a file to the size that the network sees. A config has at most one."""
+
+    __slots__ = ()
+    stage: ClassVar[Stage] = "decode"
+
+    def check(self, data: DataSpec) -> None:
+        problem = "is for images that are streamed: imagenet, or image_folder with stream: true"
+        check(data.streamed, "", problem)
+
+    @abc.abstractmethod
+    def transform(self, image_size: int) -> Callable[[Image.Image], Image.Image]:
+        """Return the transform to `image_size` pixels a side. It draws from torch's default generator."""
 
 
 class ImageAugmentation(AugmentationOptions):
@@ -80,7 +98,7 @@ def check_all(chosen: Iterable[AugmentationOptions], data: DataSpec) -> None:
         try:
             options.check(data)
         except ConfigError as error:
-            raise ConfigError(f"{options.name}.{error.key}", error.problem) from None
+            raise ConfigError(f"{options.name}.{error.key}".rstrip("."), error.problem) from None
     for one, other in itertools.permutations(chosen, 2):
-        clash = other.name in one.excludes or one.stage == other.stage == "batch"
+        clash = other.name in one.excludes or one.stage == other.stage in ("decode", "batch")
         check(not clash, one.name, f"cannot be combined with {other.name}; switch one of the two off")

@@ -29,12 +29,34 @@ class DataSpec:
     mean: tuple[float, ...]
     """Per channel, of pixels scaled to 0..1."""
     std: tuple[float, ...]
+    streamed: bool = False
+    """Whether the images stay files, decoded by worker processes each time they are used."""
 
 
 class Images(NamedTuple):
     """A decoded data set, or a memory map of one."""
 
     train_x: np.ndarray  # (N, C, H, W) uint8
+    train_y: np.ndarray  # (N,) int64
+    test_x: np.ndarray
+    test_y: np.ndarray
+
+
+class Source(NamedTuple):
+    """Where the images of a data set that is streamed are, and how the network sees them."""
+
+    root: Path
+    channels: int
+    resize: int
+    """Pixels of the shorter side, before the centre is cut out."""
+    image_size: int
+
+
+class ImageFiles(NamedTuple):
+    """A data set that is streamed."""
+
+    source: Source
+    train_x: np.ndarray  # (N,) bytes, paths below the root
     train_y: np.ndarray  # (N,) int64
     test_x: np.ndarray
     test_y: np.ndarray
@@ -56,8 +78,8 @@ class DatasetOptions(Options, abc.ABC):
         """What the data set is."""
 
     @abc.abstractmethod
-    def decode(self, data_dir: Path, work_dir: Path) -> Images:
-        """Read the whole data set, downloading what is missing.
+    def decode(self, data_dir: Path, work_dir: Path) -> Images | ImageFiles:
+        """Read the whole data set, downloading what is missing; of one that is streamed, find its files.
 
         Args:
             data_dir: where the user keeps original archives; never written to.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import tempfile
@@ -10,7 +11,8 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainer.datasets import DataError, Images, datasets
+from trainer.datasets import DataError, DataSpec, ImageFiles, Images, Source, datasets
+from trainer.datasets._folders import centre, class_names, image_names, labelled, listed, opened
 from trainer.datasets._own import OwnData, check_hex, find
 from trainer.schema import check
 
@@ -21,12 +23,8 @@ FOLDER = "image_folder"
 """Below the data directory."""
 TEST_FOLDERS = ("test", "val")
 """The first there is holds the test set."""
-SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-"""Of the files that are images; others are left alone."""
 CHUNK = 64
 """Images a worker decodes at a time."""
-NUM_NAMED = 5
-"""Broken images that an error names; it counts the rest."""
 
 
 @datasets.register("image_folder")
@@ -37,41 +35,65 @@ class ImageFolder(OwnData):
     `val` will do for `test`. Classes are numbered in the order of their sorted names. Every image
     is resized so that its shorter side is `image_size`, and its centre is cut out: once, into the
     cache, so what is trained on is of one size, and augmented as batches like any other data set.
+    With `stream` the images stay files, and workers decode them each time they are used.
     """
 
     digest: str
     """Of the names and sizes of all its images (`digest_of`); the folder is found by it."""
+    resize: int | None = None
+    """Pixels of the shorter side before the centre is cut out; None takes `image_size`."""
+    stream: bool = False
+    """For data too large for memory, and for `random_resized_crop`, which needs the whole image."""
 
     def __post_init__(self) -> None:
         check_hex("digest", self.digest, 16)
         check(self.channels in (1, 3), "channels", f"must be 1 (grey) or 3 (RGB), got {self.channels}")
         OwnData.__post_init__(self)
+        problem = f"must be above image_size ({self.image_size}; null takes just that), got {self.resize}"
+        check(self.resize is None or self.resize > self.image_size, "resize", problem)
 
-    def decode(self, data_dir: Path, work_dir: Path) -> Images:
+    @property
+    def spec(self) -> DataSpec:
+        """What the options say."""
+        described = super(ImageFolder, self).spec  # slots=True makes a new class, unknown to super()
+        return dataclasses.replace(described, streamed=self.stream)
+
+    def decode(self, data_dir: Path, work_dir: Path) -> Images | ImageFiles:
         """Decode every image; what is decoded lies in files without names in `work_dir`.
+
+        With `stream`, only look them up.
 
         Raises:
             DataError: no folder has the digest, its files are not what the options say, or some
                 cannot be decoded.
         """
-        import numpy as np
+        files = self._files(data_dir)
+        if self.stream:
+            return files
+        train, test = (
+            [files.source.root / os.fsdecode(path) for path in paths]
+            for paths in (files.train_x, files.test_x)
+        )
+        return Images(
+            self._decoded(train, work_dir), files.train_y, self._decoded(test, work_dir), files.test_y
+        )
 
+    def _files(self, data_dir: Path) -> ImageFiles:
         parent = data_dir / FOLDER
         candidates = sorted(path for path in parent.glob("*") if _split_folders(path))
         what = f"data set 'image_folder': no folder in {parent} has digest"
         root = find(candidates, self.digest, digest_of, what)
         train_dir, test_dir = _split_folders(root)
-        classes = _names(train_dir)
+        classes = class_names(train_dir)
         self._demand(len(classes) == self.num_classes, train_dir, f"{len(classes)} classes", "num_classes")
-        train, test = _files(train_dir, classes), _files(test_dir, classes)
-        self._demand(len(train) == self.num_train, train_dir, f"{len(train)} images", "num_train")
-        self._demand(len(test) == self.num_test, test_dir, f"{len(test)} images", "num_test")
-        return Images(
-            self._decoded([path for path, _ in train], work_dir),
-            np.array([label for _, label in train], dtype=np.int64),
-            self._decoded([path for path, _ in test], work_dir),
-            np.array([label for _, label in test], dtype=np.int64),
-        )
+        if others := sorted(set(class_names(test_dir)) - set(classes)):
+            problem = f"{test_dir} has classes that train has not: {listed(others)}"
+            raise DataError(f"data set 'image_folder': {problem}")
+        train, test = (labelled(root, folder.name, classes) for folder in (train_dir, test_dir))
+        self._demand(len(train[1]) == self.num_train, train_dir, f"{len(train[1])} images", "num_train")
+        self._demand(len(test[1]) == self.num_test, test_dir, f"{len(test[1])} images", "num_test")
+        source = Source(root, self.channels, self.resize or self.image_size, self.image_size)
+        return ImageFiles(source, *train, *test)
 
     def _demand(self, condition: bool, folder: Path, found: str, option: str) -> None:
         if not condition:
@@ -90,7 +112,7 @@ class ImageFolder(OwnData):
                 file.write(pixels.data)
                 broken += problems
             if broken:
-                raise DataError(f"data set 'image_folder': cannot decode {_listed(broken)}")
+                raise DataError(f"data set 'image_folder': cannot decode {listed(broken)}")
             file.flush()
             size = (len(paths), self.channels, self.image_size, self.image_size)
             return np.memmap(file, np.uint8, "r", shape=size)
@@ -109,12 +131,9 @@ class ImageFolder(OwnData):
         return pixels, broken
 
     def _image(self, path: Path) -> np.ndarray:
-        from PIL import Image
         from torchvision.transforms.v2 import functional
 
-        with Image.open(path) as image:
-            image = image.convert("L" if self.channels == 1 else "RGB")
-        image = functional.center_crop(functional.resize(image, [self.image_size]), [self.image_size])
+        image = centre(opened(path, self.channels), self.resize or self.image_size, self.image_size)
         pixels: np.ndarray = functional.pil_to_tensor(image).numpy()  # (C, H, W)
         return pixels
 
@@ -126,10 +145,10 @@ def digest_of(root: Path) -> str:
     """
     digest = hashlib.sha256()
     for folder in _split_folders(root):
-        for name in _names(folder):
-            for path in _images(folder / name):
-                relative = os.fsencode(path.relative_to(root).as_posix())
-                digest.update(relative + b"\0%d\n" % path.stat().st_size)
+        for name in class_names(folder):
+            for image in image_names(folder / name):
+                path = f"{folder.name}/{name}/{image}"
+                digest.update(os.fsencode(path) + b"\0%d\n" % (root / path).stat().st_size)
     return digest.hexdigest()[:16]
 
 
@@ -137,28 +156,3 @@ def _split_folders(root: Path) -> list[Path]:
     """Return the folders of the training and the test set, or none if one is missing."""
     tests = [root / name for name in TEST_FOLDERS if (root / name).is_dir()]
     return [root / "train", tests[0]] if tests and (root / "train").is_dir() else []
-
-
-def _names(folder: Path) -> list[str]:
-    """Return the names of the folders in a folder, sorted; hidden ones are no classes."""
-    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def _images(folder: Path) -> list[Path]:
-    """Return the images in a class's folder, and in folders in it, sorted."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    return sorted(path for path in found if not path.name.startswith("."))
-
-
-def _files(folder: Path, classes: list[str]) -> list[tuple[Path, int]]:
-    """Return images and labels of a split that may have fewer classes, but no others."""
-    if others := sorted(set(_names(folder)) - set(classes)):
-        raise DataError(
-            f"data set 'image_folder': {folder} has classes that train has not: {_listed(others)}"
-        )
-    return [(path, label) for label, name in enumerate(classes) for path in _images(folder / name)]
-
-
-def _listed(items: list[str]) -> str:
-    more = f" and {len(items) - NUM_NAMED} more" if len(items) > NUM_NAMED else ""
-    return ", ".join(items[:NUM_NAMED]) + more

@@ -1,0 +1,109 @@
+"""ImageNet, as its archives are unpacked into one folder of images a class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trainer.datasets import DataError, DatasetOptions, DataSpec, ImageFiles, Source, datasets
+from trainer.datasets._folders import class_names, labelled, listed
+from trainer.schema import check
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FOLDER = "imagenet"
+"""Below the data directory."""
+SPLITS = ("train", "val")
+
+
+@datasets.register("imagenet")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageNet(DatasetOptions):
+    """The 1,000 classes of ILSVRC 2012 (Russakovsky et al., arXiv:1409.0575), streamed from files.
+
+    The folder `imagenet` of the data directory is laid out as `torchvision.datasets.ImageNet` does: `train/`
+    and `val/`, each a folder a class (n01440764 ...). Nothing is downloaded: its terms ask for an account.
+    Classes are numbered in the order of their sorted names, as everywhere.
+    """
+
+    image_size: int = 224
+    """Height and width, pixels, of what the network sees."""
+    resize: int = 256
+    """Pixels of the shorter side before the centre is cut out: of test images, and of training images without
+    `random_resized_crop`."""
+
+    def __post_init__(self) -> None:
+        check(self.image_size > 0, "image_size", f"must be > 0, got {self.image_size}")
+        problem = f"must be at least image_size ({self.image_size}), got {self.resize}"
+        check(self.resize >= self.image_size, "resize", problem)
+
+    @property
+    def spec(self) -> DataSpec:
+        """What the data set is, at this size."""
+        return DataSpec(
+            num_classes=1000,
+            channels=3,
+            image_size=self.image_size,
+            num_train=1_281_167,
+            num_test=50_000,
+            mean=(0.485, 0.456, 0.406),
+            std=(0.229, 0.224, 0.225),
+            streamed=True,
+        )
+
+    def decode(self, data_dir: Path, work_dir: Path) -> ImageFiles:
+        """Find the images; both directories are left alone.
+
+        Raises:
+            DataError: a folder is missing, or does not hold what the published archives do.
+        """
+        root = data_dir / FOLDER
+        for split in SPLITS:
+            if not (root / split).is_dir():
+                raise DataError(
+                    f"data set 'imagenet': there is no folder {root / split}. {_advice(data_dir)}"
+                )
+        classes = class_names(root / "train")
+        _demand_classes(root / "train", classes, self.spec.num_classes, data_dir)
+        tested = class_names(root / "val")
+        _demand_classes(root / "val", tested, self.spec.num_classes, data_dir)
+        if others := sorted(set(tested) - set(classes)):
+            raise DataError(
+                f"data set 'imagenet': {root / 'val'} has classes that train has not: {listed(others)}"
+            )
+        train, test = (labelled(root, split, classes) for split in SPLITS)
+        for split, found, wanted in (
+            ("train", len(train[1]), self.spec.num_train),
+            ("val", len(test[1]), self.spec.num_test),
+        ):
+            if found != wanted:
+                raise DataError(
+                    f"data set 'imagenet': {root / split} has {found:,} images, ImageNet has {wanted:,}. "
+                    "An archive is not wholly unpacked, or files were added; a part of ImageNet is a data "
+                    "set of one's own: `image_folder` with `stream: true`"
+                )
+        return ImageFiles(Source(root, self.spec.channels, self.resize, self.image_size), *train, *test)
+
+
+def _demand_classes(folder: Path, found: Sequence[str], wanted: int, data_dir: Path) -> None:
+    if len(found) == wanted:
+        return
+    loose = next((path.name for path in folder.iterdir() if path.is_file()), None)
+    beside = f" and files beside them, such as {loose}" if loose else ""
+    raise DataError(
+        f"data set 'imagenet': {folder} has {len(found):,} folders of classes{beside}; ImageNet has "
+        f"{wanted:,} ({_NAMES}). {_advice(data_dir)}"
+    )
+
+
+_NAMES = "n01440764 to n15075141"
+
+
+def _advice(data_dir: Path) -> str:
+    return (
+        f"It is looked for in {data_dir / FOLDER} (--data DIR or GRIDRUN_DATA chooses another data "
+        f"directory): train/ and val/ with a folder of images a class ({_NAMES}). "
+        "torchvision.datasets.ImageNet(root, split), for both splits, makes them of the archives in root"
+    )

@@ -1,0 +1,179 @@
+"""Images that are decoded as they are needed, by worker processes ahead of the training step.
+
+What is decoded depends on the file, the trial's seed, the epoch and the image's place alone: how many workers
+there are, or where the trial was interrupted, makes no difference.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import warnings
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from trainer import seeds
+from trainer.datasets import DataError, Source
+from trainer.datasets._folders import centre, listed, opened
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    Transform = Callable[[Image.Image], Image.Image]
+
+PREFETCHED = 2
+"""Batches that each worker is ahead."""
+MAX_PIXELS = 2**24
+"""Of the images that are tested at once."""
+
+
+class StreamedSplit:
+    """One split of a data set whose images stay files.
+
+    Args:
+        source: of the data set.
+        x: paths of images, (N,) bytes.
+        y: their labels, (N,) int64.
+        device: where pixels and labels go.
+        crop: takes a part of a training image, drawn from torch's default generator; None takes the centre,
+            as of test images.
+        seed: of the trial.
+        workers: processes that decode; 0 decodes in this one.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        x: np.ndarray,
+        y: np.ndarray,
+        device: torch.device,
+        *,
+        crop: Transform | None = None,
+        seed: int = 0,
+        workers: int = 0,
+    ) -> None:
+        self.y = torch.from_numpy(y).to(device)
+        self._decoder = _Decoder(source, x, crop, seed)
+        self._device, self._workers = device, workers
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (images, labels) in stored order, `size` at once or as many as take little memory."""
+        size = max(1, min(size, MAX_PIXELS // self._decoder.source.image_size**2))
+        places = np.arange(len(self))
+        keys = [_Key(places[start : start + size]) for start in range(0, len(self), size)]
+        yield from zip(self._decoded(keys), self.y.split(size), strict=True)
+
+    def taken(
+        self, order: Tensor, starts: Iterable[int], size: int, epoch: int
+    ) -> Generator[tuple[Tensor, Tensor], None, None]:
+        """Yield (images, labels) of `size` places of `order`, (N,) int64, from each of `starts` on."""
+        places, labels, starts = order.numpy(), self.y[order.to(self._device)], list(starts)
+        keys = [_Key(places[start : start + size], epoch) for start in starts]
+        for start, pixels in zip(starts, self._decoded(keys), strict=True):
+            yield pixels, labels[start : start + size]
+
+    def _decoded(self, keys: list[_Key]) -> Iterator[Tensor]:
+        """Yield uint8 pixels (N, C, H, W), on the device, for each key in turn."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "This DataLoader will create")  # more than CPUs may well pay
+            batches = iter(self._loader(keys))
+        try:
+            for pixels, problems in batches:
+                if problems:
+                    raise DataError(f"cannot decode {listed(problems)}")
+                yield pixels.to(self._device, non_blocking=True)
+        except (EOFError, ConnectionError) as error:  # it died while it handed over a batch
+            raise RuntimeError("DataLoader worker exited unexpectedly") from error
+
+    def _loader(self, keys: list[_Key]) -> DataLoader[Any]:
+        workers = min(self._workers, len(keys))
+        return DataLoader(
+            self._decoder,
+            batch_size=None,
+            sampler=keys,
+            num_workers=workers,
+            prefetch_factor=PREFETCHED if workers else None,
+            collate_fn=_as_it_is,
+            pin_memory=self._device.type == "cuda",
+            multiprocessing_context=_context() if workers else None,
+            worker_init_fn=_begin_worker,
+            generator=torch.Generator(),  # else it draws from the one that dropout draws from
+        )
+
+
+class _Key(NamedTuple):
+    """A batch to decode."""
+
+    places: np.ndarray
+    epoch: int | None = None
+    """None: as for testing."""
+
+
+class _Decoder(Dataset[tuple[Tensor, list[str]]]):
+    """Decodes batches; each worker has a copy."""
+
+    def __init__(self, source: Source, x: np.ndarray, crop: Transform | None, seed: int) -> None:
+        self.source, self.x, self.crop, self.seed = source, x, crop, seed
+
+    def __getitem__(self, key: _Key) -> tuple[Tensor, list[str]]:
+        """Return the pixels of images that can be decoded, and what is wrong with the others."""
+        from torchvision.transforms.v2 import functional
+
+        size = self.source.image_size
+        pixels = torch.empty((len(key.places), self.source.channels, size, size), dtype=torch.uint8)
+        problems = []
+        for row, place in enumerate(key.places.tolist()):
+            path = self.source.root / os.fsdecode(self.x[place])
+            try:
+                image = opened(path, self.source.channels)
+                pixels[row] = functional.pil_to_tensor(self._cut(image, key.epoch, place))
+            except Exception as error:  # damaged images raise nearly anything
+                problems.append(f"{path} ({error})")
+        return pixels, problems
+
+    def _cut(self, image: Image.Image, epoch: int | None, place: int) -> Image.Image:
+        if epoch is None or self.crop is None:
+            return centre(image, self.source.resize, self.source.image_size)
+        state = torch.get_rng_state()
+        try:
+            torch.default_generator.manual_seed(seeds.stream(self.seed, "decode", epoch, place))
+            return self.crop(image)
+        finally:
+            torch.set_rng_state(state)
+
+
+# --- workers -----------------------------------------------------------------------------------
+
+
+def _context() -> Any:
+    """Return how workers start: forked from a small process that has this module and no threads, no GPU."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "torchvision.transforms.v2"])
+    return context
+
+
+def _as_it_is(item: Any) -> Any:
+    return item
+
+
+def _begin_worker(worker: int) -> None:
+    os.setpgrp()  # Ctrl-C is for the trial, which may still need batches to its next checkpoint
+    warnings.filterwarnings("ignore", message=".*[Cc]orrupt EXIF data.*")  # several of ImageNet's: harmless
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process when the trial's has ended, however it did."""
+    parent = multiprocessing.parent_process()
+    assert parent
+    parent.join()
+    os._exit(1)
