@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from trainer import ConfigError, TrainConfig
-from trainer.augmentations import STAGES, BatchAugmentation, ImageAugmentation, Stage, augmentations
+from trainer.augmentations import (
+    STAGES,
+    BatchAugmentation,
+    FileAugmentation,
+    ImageAugmentation,
+    Stage,
+    augmentations,
+)
 from trainer.augmentations.cutout import Cutout
 from trainer.augmentations.horizontal_flip import HorizontalFlip
 from trainer.augmentations.mixup import Mixup
@@ -61,10 +68,12 @@ def kept_dtypes(options: ImageAugmentation) -> list[torch.dtype]:
     return [torch.float32] if options.stage == "erase" else [torch.uint8, torch.float32]
 
 
-def test_each_augmentation_is_of_images_or_of_batches():
+def test_each_augmentation_is_of_files_or_of_images_or_of_batches():
     for name in augmentations.names():
         kind = augmentations.get(name)
-        assert issubclass(kind, ImageAugmentation) != issubclass(kind, BatchAugmentation)
+        kinds = (FileAugmentation, ImageAugmentation, BatchAugmentation)
+        assert [issubclass(kind, one) for one in kinds].count(True) == 1
+        assert issubclass(kind, FileAugmentation) == (kind.stage == "decode")
         assert issubclass(kind, BatchAugmentation) == (kind.stage == "batch")
 
 
