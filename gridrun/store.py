@@ -5,7 +5,7 @@
     results/checkpoints/ID.pt         weights of trials that are done, where they were asked for
     results/.work/ended/ID.json       ended trials not yet in the Parquet files
     results/.work/checkpoints/ID.pt   trials under way
-    results/.work/locks/              held while a trial trains, or the Parquet files are rewritten
+    results/.work/locks/, leases/     held while a trial trains, or the Parquet files are rewritten
     results/.work/launches/ID.json    what a running launch is doing
 
 A trial's record is written to `ended/` and on disk before anybody is told of it. Compaction moves
@@ -16,6 +16,7 @@ in between leaves a record in both places, which reading and compacting again bo
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -28,6 +29,7 @@ from filelock import FileLock, Timeout
 from gridrun import files, parquet
 from gridrun.errors import StoreError
 from gridrun.launch_state import LaunchState
+from gridrun.leases import Claim, Leases
 from gridrun.records import EPOCH_TYPES, TRIAL_TYPES, Record, Status
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ _COMPACT_SHARE = 0.05
 """Part of a sweep's time that compaction may take."""
 _COMPACT_EVERY_SECONDS = 2.0
 _TIDY_STEPS = 5
+_WAIT_SECONDS = 0.5
 _LAUNCH_SILENT_SECONDS = 15.0
 """A launch that has not written for so long is taken for dead."""
 _END_COLUMNS = ["trial_id", "status", "ended_at"]
@@ -59,6 +62,7 @@ class Store:
         self._ended = self._work / "ended"
         self._launches = self._work / "launches"
         self._locks = self._work / "locks"
+        self._leases = Leases(self._work / "leases")
         self._checkpoints = self._work / "checkpoints"
         self._kept = self.root / "checkpoints"
         self._next_compaction = 0.0
@@ -210,9 +214,9 @@ class Store:
             return
         started = time.monotonic()
         try:
-            with self.lock("compact", timeout=-1 if now else 0) as held:
-                if held:
-                    self._compact()
+            with self.lock("compact", wait=now) as claim:
+                if claim:
+                    self._compact(claim)
         except OSError as error:
             raise _unwritable(self.root, error) from error
         ended = time.monotonic()
@@ -232,15 +236,15 @@ class Store:
             return  # the last one to end does it
         try:
             for _ in range(_TIDY_STEPS):
-                with self.lock("compact") as held:
-                    steps = [parquet.tidy(path) for path in self._tables] if held else []
+                with self.lock("compact") as claim:
+                    steps = [claim.held() and parquet.tidy(path) for path in self._tables] if claim else []
                 if not any(steps):
                     return
                 time.sleep(parquet.SETTLED_SECONDS)
         except OSError as error:
             raise _unwritable(self.root, error) from error
 
-    def _compact(self) -> None:
+    def _compact(self, claim: Claim) -> None:
         for partial in (p for path in self._tables for p in self.root.glob(f".{path.name}-*.partial")):
             partial.unlink(missing_ok=True)  # of a compaction that was killed: the lock is ours
         pending = self._pending()
@@ -250,8 +254,15 @@ class Store:
         if winners := [record for record in pending if _counts(record, ends)]:
             replaced = [record.trial_id for record in winners]
             epochs = [row for record in winners for row in record.epoch_rows()]
+            rows = [record.row() for record in winners]
+            if not claim.held():  # paused for long, and taken over
+                return
             parquet.append(self.epochs_path, epochs, EPOCH_TYPES, replaced)
-            parquet.append(self.trials_path, [r.row() for r in winners], TRIAL_TYPES, replaced)
+            if not claim.held():
+                return
+            parquet.append(self.trials_path, rows, TRIAL_TYPES, replaced)
+        if not claim.held():
+            return
         for record in pending:
             (self._ended / f"{record.trial_id}.json").unlink(missing_ok=True)
             for partial in self._ended.glob(f".{record.trial_id}.json-*"):
@@ -282,26 +293,28 @@ class Store:
             path.unlink(missing_ok=True)
 
     def is_locked(self, name: str) -> bool:
-        """Return whether some process holds the lock called `name`."""
-        if not (self._locks / f"{name}.lock").exists():
+        """Return whether some process holds the lock called `name`. Clears what a dead one left of it."""
+        if not (self._locks / f"{name}.lock").exists() and not self._leases.exists(name):
             return False
-        with self.lock(name) as held:
-            return not held
+        with self.lock(name) as claim:
+            return claim is None
 
     @contextlib.contextmanager
-    def lock(self, name: str, timeout: float = 0) -> Iterator[bool]:
-        """Hold the lock called `name`, whatever becomes of the process; False if another holds it."""
-        lock = FileLock(self._locks / f"{name}.lock")
-        try:
-            lock.acquire(timeout=timeout)
-        except Timeout:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            Path(lock.lock_file).unlink(missing_ok=True)  # while held: who waits for it tries again
-            lock.release()
+    def lock(self, name: str, *, wait: bool = False) -> Iterator[Claim | None]:
+        """Hold the lock called `name`, whatever becomes of the process; None if another holds it.
+
+        Between processes of one machine the kernel decides, between machines a lease.
+        """
+        with _kernel_lock(self._locks / f"{name}.lock", wait) as free:
+            claim = self._leases.claim(name) if free else None
+            while wait and claim is None:
+                time.sleep(_WAIT_SECONDS)
+                claim = self._leases.claim(name)
+            try:
+                yield claim
+            finally:
+                if claim:
+                    claim.release()
 
     def write_launch(self, launch_id: str, state: LaunchState) -> None:
         """Say what a running launch is doing, for `launches`."""
@@ -326,6 +339,27 @@ class Store:
                 if time.time() - path.stat().st_mtime < _LAUNCH_SILENT_SECONDS:
                     alive.append(LaunchState.from_json(path.read_text(encoding="utf-8")))
         return alive
+
+
+@contextlib.contextmanager
+def _kernel_lock(path: Path, wait: bool) -> Iterator[bool]:
+    """Hold a lock that ends with its process; False if another on this machine holds it."""
+    lock = FileLock(path, fallback_to_soft=False)
+    try:
+        lock.acquire(timeout=-1 if wait else 0)
+    except Timeout:
+        yield False
+        return
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+            raise
+        yield True  # a file system without such locks: leases alone, then
+        return
+    try:
+        yield True
+    finally:
+        path.unlink(missing_ok=True)  # while held: who waits for it tries again
+        lock.release()
 
 
 def _checked(trial_id: str) -> str:

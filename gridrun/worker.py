@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import platform
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from gridrun import files, provenance
+from gridrun.leases import Claim
 from gridrun.records import Provenance, Record
 from gridrun.store import Store
 from gridrun.trial import Trial
@@ -29,6 +29,7 @@ Outcome = Literal["done", "diverged", "failed", "busy", "interrupted"]
 interrupted: asked to stop; its checkpoint is kept."""
 
 _STOP_POLL_SECONDS = 0.25
+_HELD_POLL_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,21 +62,33 @@ def run_trial(trial: Trial, setup: Setup, on_epoch: Callable[[Epoch], None]) -> 
     store = Store(setup.results)
     if setup.stop_file.exists():
         return "interrupted"
-    with store.lock(trial.trial_id) as claimed:
-        if not claimed:
+    with store.lock(trial.trial_id) as claim:
+        if not claim:
             return "busy"
         if status := store.ended(trial.trial_id, setup.retries.get(trial.trial_id)):
             return status
         try:
-            record = _train(trial, setup, store, on_epoch)
+            record = _train(trial, setup, store, claim, on_epoch)
+            _check_held(claim)
         except Interrupted:
             return "interrupted"
+        except Superseded:
+            return "busy"
         if record.status == "failed" and _orphaned(setup):
             return "interrupted"  # what fails after its launch was killed may fail for that
         store.add(record)
         if record.status != "failed":  # that one may be tried again from there
             store.drop_checkpoint(trial.trial_id)
         return record.status
+
+
+class Superseded(Exception):
+    """This process was silent for so long that another has taken over its trial."""
+
+
+def _check_held(claim: Claim) -> None:
+    if not claim.held():
+        raise Superseded
 
 
 def _orphaned(setup: Setup) -> bool:
@@ -91,7 +104,9 @@ def _orphaned(setup: Setup) -> bool:
     return False
 
 
-def _train(trial: Trial, setup: Setup, store: Store, on_epoch: Callable[[Epoch], None]) -> Record:
+def _train(
+    trial: Trial, setup: Setup, store: Store, claim: Claim, on_epoch: Callable[[Epoch], None]
+) -> Record:
     from trainer.loop import Interrupted, train
 
     runtime = replace(
@@ -99,7 +114,7 @@ def _train(trial: Trial, setup: Setup, store: Store, on_epoch: Callable[[Epoch],
         checkpoint=store.checkpoint(trial.trial_id),
         kept=store.kept(trial.trial_id),
         trial_id=trial.trial_id,
-        should_stop=_poll(setup.stop_file),
+        should_stop=_poll(setup.stop_file, claim),
     )
     store.drop_kept(trial.trial_id)  # of a worker that was killed before its record was written
     started_at, seen = now(), []
@@ -112,7 +127,7 @@ def _train(trial: Trial, setup: Setup, store: Store, on_epoch: Callable[[Epoch],
     try:
         about["provenance"] = provenance.of_machine(setup.code, runtime.device, runtime.threads)
         result = train(trial.config, seed=trial.seed, report=report, runtime=runtime)
-    except Interrupted:
+    except (Interrupted, Superseded):
         raise
     except Exception as error:
         failed_in = {"epochs": tuple(seen), "epochs_trained": len(seen)}
@@ -189,14 +204,18 @@ def trial_of(config_json: str, seed: int) -> Trial:
     return Trial(TrainConfig.from_dict(json.loads(config_json)), seed)
 
 
-def _poll(stop_file: Path) -> Callable[[], bool]:
-    """Return a question cheap enough to ask at every step."""
-    asked_at, answer = -math.inf, False
+def _poll(stop_file: Path, claim: Claim) -> Callable[[], bool]:
+    """Return a question cheap enough to ask at every step; it raises Superseded where that is the answer."""
+    asked_at = held_at = time.monotonic()
+    answer = stop_file.exists()
 
     def should_stop() -> bool:
-        nonlocal asked_at, answer
-        if not answer and time.monotonic() - asked_at >= _STOP_POLL_SECONDS:
-            asked_at, answer = time.monotonic(), stop_file.exists()
+        nonlocal asked_at, held_at, answer
+        if not answer and (now := time.monotonic()) - asked_at >= _STOP_POLL_SECONDS:
+            asked_at, answer = now, stop_file.exists()
+            if now - held_at >= _HELD_POLL_SECONDS:
+                held_at = now
+                _check_held(claim)
         return answer
 
     return should_stop

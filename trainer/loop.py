@@ -260,8 +260,8 @@ class _Run:
     # --- checkpoints ---------------------------------------------------------------------------
 
     def _checkpoint_due(self) -> bool:
-        late = time.monotonic() - self.saved_at >= self.runtime.checkpoint_seconds
-        return late or self.runtime.should_stop()
+        stop = self.runtime.should_stop()  # first: what it raises is to leave the checkpoint as it is
+        return stop or time.monotonic() - self.saved_at >= self.runtime.checkpoint_seconds
 
     def _pause(self, started: float) -> None:
         """Save between two steps; leave if asked to."""
