@@ -75,6 +75,14 @@ class RaySession:
             raise LaunchError(f"Ray does not start here: {error}") from error
         logging.getLogger("ray").setLevel(logging.CRITICAL)  # what goes wrong becomes an event
 
+    def dead(self) -> str | None:
+        """Return which of Ray's own processes has died, if it is one that Ray cannot do without."""
+        from ray._private import worker
+
+        node = worker._global_node
+        died = {kind for kind, _ in node.dead_processes()} if node else set()
+        return next((kind for kind in ("gcs_server", "raylet") if kind in died), None)
+
     def close(self) -> None:
         """Stop Ray and remove what it left; nothing where it does not run."""
         if self.directory is None:

@@ -110,6 +110,10 @@ class RayTuneExecutor(Executor):
                     event.trial.trial_id
                 )
                 on_event(event)
+            if died := self._session.dead():
+                raise LaunchError(
+                    f"Ray's {died} has died, nothing is lost; give the same command again to go on"
+                )
             if stopping_since is None and setup.stop_file.exists():
                 stopping_since = time.monotonic()
             if stopping_since and (

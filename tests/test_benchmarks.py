@@ -1,0 +1,30 @@
+"""Benchmarks that prove rather than measure, in short."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+def run(name: str, *arguments: str, cache_dir: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, BENCHMARKS / name, *arguments],
+        env={**os.environ, "GRIDRUN_CACHE": str(cache_dir)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_sweeps_survive_what_is_killed_in_them(cache_dir: Path) -> None:
+    said = run("kill_matrix.py", "--kills", "6", "--seed", "3", cache_dir=cache_dir)
+    assert "trials that differ 0, lost 0, trained twice 0" in said
