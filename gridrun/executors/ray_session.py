@@ -80,7 +80,7 @@ class RaySession:
         from ray._private import worker
 
         node = worker._global_node
-        died = {kind for kind, _ in node.dead_processes()} if node else set()
+        died: set[str] = {kind for kind, _ in node.dead_processes()} if node else set()
         return next((kind for kind in ("gcs_server", "raylet") if kind in died), None)
 
     def close(self) -> None:
