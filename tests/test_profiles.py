@@ -207,7 +207,7 @@ def test_a_profile_is_checked_though_nobody_asks_for_it(tmp_path, profile, probl
     ("profile", "problem"),
     [
         ("{scale: {train: 4000}}", "study.yaml:6: axes[1].batch_size: 4096 is larger than the training set"),
-        ("{scale: {train: 4000}}", "under the profile 'p', which may `exclude` such rows"),
+        ("{scale: {train: 4000}}", "under the profile 'p'; a profile may `exclude` such rows"),
         ("{scale: {train: 90000}}", "scale.train: must be below the 50000 training images"),
         ("{set: {batch_size: 64}, scale: {epochs: 5}}", "comes to the same as (schedule: cosine, batch"),
         ("{seeds: 3}", "(schedule: cosine, batch_size: 4096) is one of the full study's too"),
@@ -224,7 +224,7 @@ def test_a_profile_that_does_not_fit_the_study_is_refused(tmp_path, profile, pro
 
 def test_an_unknown_profile_is_answered_with_the_nearest(tmp_path):
     assert refused(tmp_path, STUDY, profile="smal") == (
-        "study.yaml: profiles: there is no 'smal' here. Did you mean 'small'?"
+        "study.yaml: has no profile 'smal'. Did you mean 'small'?"
     )
 
 
@@ -250,10 +250,12 @@ def test_plan_and_table_take_a_profile_and_a_scale(tmp_path):
 @pytest.mark.parametrize(
     ("how", "problem"),
     [
-        (["--profile", "large"], "there is no 'large' here. Choose from: small."),
+        (["--profile", "large"], "has no profile 'large'. Choose from: small."),
         (["--scale", "epochs"], "--scale: must be KEY=VALUE, such as epochs=0.05, got 'epochs'"),
         (["--scale", "epochs=2,epochs=3"], "--scale: epochs: is set twice"),
         (["--scale", "images=3"], "--scale: images: unknown key."),
+        (["--scale", ""], "--scale: must be KEY=VALUE"),
+        (["--scale", "train=4000"], "under --scale; a profile may `exclude` such rows"),
     ],
 )
 def test_a_mistake_is_a_message(tmp_path, how, problem):

@@ -88,12 +88,12 @@ def read_grids(
     from gridrun.grid import load_grid
     from gridrun.grid.overrides import parse_overrides, parse_scale
 
-    overrides, scales = parse_overrides(settings), parse_scale(scale) if scale else None
+    overrides, scales = parse_overrides(settings), None if scale is None else parse_scale(scale)
     if not paths:
         paths = sorted(Path("grids").glob("*.yaml"))
         if not paths:
             raise GridrunError("no grid file is named, and there is no grids/*.yaml here")
-        if profile:
+        if profile is not None:
             paths = [path for path in paths if profile in load_grid(path, overrides).profiles]
             if not paths:
                 raise GridrunError(f"no grids/*.yaml has a profile {profile!r}")

@@ -20,7 +20,7 @@ from gridrun.grid.node import Node, read_name
 from gridrun.grid.overrides import parse_overrides
 from gridrun.grid.pick import read_pick
 from gridrun.grid.plot_specs import PlotReader, PlotSpec
-from gridrun.grid.profiles import UNNAMED, ProfileReader, choose
+from gridrun.grid.profiles import ProfileReader, choose
 from gridrun.grid.published import Published
 from gridrun.grid.reduced import reduce, reduced_plots, reduced_tables, reduced_title
 from gridrun.grid.rows import Recipe, Row, expand
@@ -137,7 +137,7 @@ def load_grid(
         else "none",
         profiles=tuple(named),
     )
-    scaled = profiles.scale(profile or UNNAMED, scale) if scale else None
+    scaled = profiles.scale(scale) if scale else None
     if (wanted := choose(named, profile, scaled, files.path)) is None:
         return grid
     reduction = reduce(recipe, wanted, made)

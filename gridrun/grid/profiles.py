@@ -28,6 +28,8 @@ class Profile:
     """What makes a reduced row of a row of the study."""
 
     name: str
+    under: str
+    """Says in error messages what the rows are changed by."""
     layers: tuple[Layer, ...] = ()
     """Settings of every row, over those of the axes."""
     epochs: int | float | None = None
@@ -38,9 +40,10 @@ class Profile:
     """Of every row; None leaves them as they are."""
 
     def over(self, other: Profile) -> Profile:
-        """Return both as one, this one's word last."""
+        """Return the other one with this one's word last."""
         return Profile(
-            name=self.name,
+            name=other.name,
+            under=other.under,
             layers=(*other.layers, *self.layers),
             epochs=self.epochs or other.epochs,
             exclude=(*other.exclude, *self.exclude),
@@ -89,12 +92,9 @@ class ProfileReader:
         """
         found: dict[str, Profile] = {}
         for root in roots:
-            given = (
-                root.child("profiles").mapping("a mapping of names to profiles")
-                if "profiles" in root.value
-                else {}
-            )
-            for name, node in given.items():
+            if "profiles" not in root.value:
+                continue
+            for name, node in root.child("profiles").mapping("a mapping of names to profiles").items():
                 profile = self._profile(read_name(Node(node.file, node.key, locate(name))), node)
                 found[name] = profile.over(found[name]) if name in found else profile
         return found
@@ -103,32 +103,31 @@ class ProfileReader:
         given = node.options(PROFILE_KEYS)
         if not given:
             raise node.error(f"says nothing; give it one of {', '.join(PROFILE_KEYS)}")
-        scaled = (
-            self._scaled(name, given["scale"].options(SCALE_KEYS)) if "scale" in given else Profile(name=name)
-        )
+        scale = given["scale"].options(SCALE_KEYS) if "scale" in given else {}
+        scaled = self._scaled(name, f"under the profile {name!r}", scale)
+        settings = (self.read.settings(given["set"]),) if "set" in given else ()
         excluded = given["exclude"].items("a list of mappings") if "exclude" in given else []
         return dataclasses.replace(
             scaled,
-            layers=(*((self.read.settings(given["set"]),) if "set" in given else ()), *scaled.layers),
+            layers=(*settings, *scaled.layers),
             exclude=tuple((item, read_pick(item, {*self.known, "seeds"})) for item in excluded),
             seeds=read_seeds(given["seeds"]) if "seeds" in given else None,
         )
 
-    def scale(self, name: str, scale: Mapping[str, Any]) -> Profile:
+    def scale(self, scale: Mapping[str, Any]) -> Profile:
         """Read what the command line gives to `--scale`. Raises GridError."""
-        root = Node("--scale", "", locate(dict(scale)))
-        return self._scaled(name, root.options(SCALE_KEYS))
+        given = Node("--scale", "", locate(dict(scale))).options(SCALE_KEYS)
+        return self._scaled(UNNAMED, "under --scale", given)
 
-    def _scaled(self, name: str, given: Mapping[str, Node]) -> Profile:
+    def _scaled(self, name: str, under: str, given: Mapping[str, Node]) -> Profile:
         layers: tuple[Layer, ...] = ()
         if "train" in given:
             node = given["train"]
             if type(node.value) is not int or node.value < 1:
                 raise node.error(f"must be a number of training images, got {shown(node.located)}")
             layers = (read_layer(node, {"train_size": node}, self.read.known),)
-        return Profile(
-            name=name, layers=layers, epochs=_epochs(given["epochs"]) if "epochs" in given else None
-        )
+        epochs = _epochs(given["epochs"]) if "epochs" in given else None
+        return Profile(name=name, under=under, layers=layers, epochs=epochs)
 
 
 def _epochs(node: Node) -> int | float:
@@ -136,9 +135,8 @@ def _epochs(node: Node) -> int | float:
     if (type(value) is int and value >= 1) or (type(value) is float and 0 < value < 1):
         number: int | float = value
         return number
-    raise node.error(
-        f"must be a factor below 1, such as 0.05, or a number of epochs, got {shown(node.located)}"
-    )
+    wanted = "a factor below 1, such as 0.05, or a number of epochs"
+    raise node.error(f"must be {wanted}, got {shown(node.located)}")
 
 
 def choose(
@@ -152,5 +150,5 @@ def choose(
     if name is None:
         return scale
     if name not in profiles:
-        raise GridError(file, 0, "profiles", f"there is no {name!r} here.{did_you_mean(name, profiles)}")
+        raise GridError(file, 0, "", f"has no profile {name!r}.{did_you_mean(name, profiles)}")
     return scale.over(profiles[name]) if scale else profiles[name]

@@ -41,17 +41,16 @@ def reduce(recipe: Recipe, profile: Profile, made: Sequence[tuple[Row, Choices]]
     reduction: dict[str, Row] = {}
     for row, choices in _kept(recipe, profile, made):
         node = choices[-1].node if choices else recipe.node
-        under = f", under the profile {profile.name!r}"
+        advice = f"{profile.under}; a profile may `exclude` such rows"
         try:
             new = make_row(recipe, reader, settle(recipe, base, choices), choices)
         except GridError as error:
-            problem = f"{error.problem}{under}, which may `exclude` such rows"
-            raise GridError(error.path, error.line, error.key, problem) from None
+            raise GridError(error.path, error.line, error.key, f"{error.problem}, {advice}") from None
         if new.config in study:
-            raise node.error(f"the row ({described(choices)}) is one of the full study's too{under}")
+            raise node.error(f"the row ({described(choices)}) is one of the full study's too, {advice}")
         if new.config in found:
             twin = described(found[new.config])
-            raise node.error(f"the row ({described(choices)}) comes to the same as ({twin}){under}")
+            raise node.error(f"the row ({described(choices)}) comes to the same as ({twin}), {advice}")
         found[new.config] = choices
         reduction[row.config_id] = dataclasses.replace(
             new, name=_name(row, new), published=None, seeds=profile.seeds or row.seeds
@@ -74,7 +73,7 @@ def _kept(
     for node in unmatched.values():
         raise node.error("matches no row")
     if not kept:
-        raise recipe.node.error(f"every row is excluded, under the profile {profile.name!r}")
+        raise recipe.node.error(f"every row is excluded, {profile.under}")
     return kept
 
 
