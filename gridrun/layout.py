@@ -6,8 +6,9 @@ import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from gridrun.cells import Cell
 from gridrun.columns import METRICS, Metric, format_column, format_percent, header_of, parse_runs
-from gridrun.tables import Cell, Table
+from gridrun.tables import Table
 
 
 class Column(NamedTuple):

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from gridrun.columns import CONFIG_HEADERS, METRICS, format_column
 from gridrun.grid.plot_specs import EPOCH_METRICS, Kind, PlotSpec, plot_value
 from gridrun.grid.table_specs import TableSpec
-from gridrun.tables import Line, build_table, provenance_notes
+from gridrun.notes import provenance_notes
+from gridrun.tables import Line, build_table
 from gridrun.trial import digest
 
 if TYPE_CHECKING:

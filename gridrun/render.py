@@ -27,7 +27,7 @@ def to_markdown(table: Table) -> str:
     ]
     header, *lines = _rows(columns, widths)
     blocks = [
-        f"### {_escape(table.title)}",
+        re.sub(r"(?<= )(#+)$", r"\\\1", f"### {_escape(table.title)}"),  # else they close the heading
         "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *lines)),
         "\n".join(f"- {_escape(note)}" for note in table.notes),
     ]
@@ -93,7 +93,9 @@ def _rows(columns: Sequence[Column], widths: Sequence[int]) -> list[list[str]]:
     return [list(row) for row in zip(*padded, strict=True)]
 
 
-_MARKDOWN = re.compile(r"[\\|<*`~\[\]]|&(?=#?\w+;)|(?<!\w)_|_(?!\w)")
+_SPECIAL = r"[\\|<*`~$\[\]]|&(?=#?\w+;)|(?<!\w)_|_(?!\w)"
+# An address is a link of its own accord, and in a link escapes show: one that needs them is no link.
+_MARKDOWN = re.compile(rf"{_SPECIAL}|(?::(?=//)|(?<=www)\.)(?=\S*?(?:{_SPECIAL}))", re.IGNORECASE)
 
 
 def _escape(text: str) -> str:

@@ -686,7 +686,15 @@ def test_gpu_a_move_from_the_cpu_is_noted(runtime):
     interrupt(config, runtime, 4)
     result = train(config, seed=0, runtime=dataclasses.replace(runtime, device="cuda"))
     assert result.status == "done"
-    assert result.notes == ("moved from cpu to cuda at step 4",)
+    assert result.notes == (f"moved from cpu to {torch.cuda.get_device_name()} at step 4",)
+
+
+def test_a_move_to_other_hardware_is_noted(runtime, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_hardware", lambda device: "Tesla V100")
+        interrupt(tiny.config(), runtime, 4)
+    result = train(tiny.config(), seed=0, runtime=runtime)
+    assert (result.status, result.notes) == ("done", ("moved from Tesla V100 to cpu at step 4",))
 
 
 def test_a_checkpoint_that_cannot_be_saved_ends_no_trial(

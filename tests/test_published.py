@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from gridrun.cells import Cell
 from gridrun.columns import METRICS, format_column, header_of
 from gridrun.grid import Grid, TableSpec, load_grid
 from gridrun.render import to_csv, to_json, to_markdown, to_text
-from gridrun.tables import Cell, Line, Table, build_table
+from gridrun.tables import Line, Table, build_table
 from trainer import TrainConfig
 
 ROOT = Path(__file__).parent.parent

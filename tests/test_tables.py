@@ -17,7 +17,9 @@ from typing import Any
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
+from gridrun.cells import Cell
 from gridrun.columns import (
     COMPUTED,
     METRICS,
@@ -31,9 +33,10 @@ from gridrun.errors import GridError
 from gridrun.grid import Published, Row, load_grid
 from gridrun.grid.settings import known_keys
 from gridrun.grid.table_specs import Reported
+from gridrun.layout import plain
 from gridrun.records import Provenance, Record
 from gridrun.render import to_csv, to_json, to_markdown, to_text
-from gridrun.tables import Cell, Table, build_table
+from gridrun.tables import Table, build_table
 from gridrun.trial import Trial
 from trainer import TrainConfig
 from trainer.augmentations.random_crop import RandomCrop
@@ -76,8 +79,18 @@ def row(name: str | None = None, *, model: FakeNet | None = None, **options: Any
     return Row(config, name)
 
 
-H200 = Provenance(commit="a" * 40, dirty=False, gpu="NVIDIA H200", device="cuda", torch_version="2.15.0")
-CPU = Provenance(commit="a" * 40, dirty=False, cpu="Xeon", device="cpu", threads=1, torch_version="2.15.0")
+H200 = Provenance(
+    commit="a" * 40, dirty=False, gpu="NVIDIA H200", device="cuda", torch_version="2.15.0", trainer_version=1
+)
+CPU = Provenance(
+    commit="a" * 40,
+    dirty=False,
+    cpu="Xeon",
+    device="cpu",
+    threads=1,
+    torch_version="2.15.0",
+    trainer_version=1,
+)
 
 
 def record(
@@ -230,6 +243,27 @@ def test_every_line_of_a_markdown_table_has_the_same_width() -> None:
     # A wide character takes two columns and a combining one none.
     assert pipes[2][1] == pipes[0][1] - 3
     assert pipes[3][1] == pipes[0][1] + 1
+
+
+MARKDOWN = MarkdownIt("commonmark").enable("table")
+
+
+@given(
+    st.lists(st.sampled_from([*"ab1 .:/@#$|\\`*_~[]()<>!&;^-+='\"", "http://x.y", "www.", "&amp;"])).map(
+        "".join
+    )
+)
+def test_a_renderer_shows_text_of_grid_files_as_it_is(text: str) -> None:
+    one = row(text or None)
+    found = {one.config_id: Published({"test_error": 5.0}, note=f"see {text}")}
+    table = build(Spec((one,), ("name", "test_error"), found, title=text), [0])
+    tokens = MARKDOWN.parse(to_markdown(table))
+    pieces = [token.children or [] for token in tokens if token.type == "inline"]
+    assert {piece.type for inline in pieces for piece in inline} <= {"text", "text_special"}
+    heading, _, _, _, _, name, *_, note = ["".join(piece.content for piece in inline) for inline in pieces]
+    assert heading == plain(text)
+    assert name == plain(text or "FakeNet-20")
+    assert note == plain(f"published: see {text}")
 
 
 def to_markdown_lines(text: str) -> list[str]:
@@ -529,6 +563,7 @@ def test_a_table_of_one_kind_has_no_notes() -> None:
         ({"commit": None}, "different commits: aaaaaaaaaa (3 trials), unknown (1 trial)"),
         ({"dirty": True}, "uncommitted changes in the code of 1 of 4 trials"),
         ({"torch_version": "2.14.0"}, "different torch versions: 2.15.0 (3 trials), 2.14.0 (1 trial)"),
+        ({"trainer_version": 2}, "different trainer versions: 1 (3 trials), 2 (1 trial)"),
         (
             {"gpu": "Tesla V100"},
             "trained on different hardware: NVIDIA H200 (3 trials), Tesla V100 (1 trial)",
@@ -539,10 +574,49 @@ def test_what_differs_between_trials_is_noted(second: dict[str, Any], note: str)
     assert two_rows(("test_error",), H200, changed(H200, **second)).notes == (note,)
 
 
-def test_mixed_precision_is_noted_unless_it_is_a_column() -> None:
-    note = "different precisions: fp32 (2 trials), mixed_bf16 (2 trials)"
-    assert two_rows(("test_error",), H200, H200, precision="mixed_bf16").notes == (note,)
-    assert two_rows(("precision", "test_error"), H200, H200, precision="mixed_bf16").notes == ()
+@pytest.mark.parametrize(
+    ("option", "value", "note"),
+    [
+        ("precision", "mixed_bf16", "different precisions: fp32 (2 trials), mixed_bf16 (2 trials)"),
+        ("epochs", 400, "different numbers of epochs: 200 (2 trials), 400 (2 trials)"),
+        ("num_gpus", 2, "different numbers of GPUs: 1 (2 trials), 2 (2 trials)"),
+    ],
+)
+def test_mixed_options_are_noted_unless_they_are_a_column(option: str, value: Any, note: str) -> None:
+    assert two_rows(("test_error",), H200, H200, **{option: value}).notes == (note,)
+    assert two_rows((option, "test_error"), H200, H200, **{option: value}).notes == ()
+
+
+def noted(*notes: str | None) -> tuple[str, ...]:
+    """Return the notes of a table of two rows, whose trials noted these: first row, second row, in turn."""
+    rows = (row(lr=0.1), row(lr=0.2))
+    found = [record(rows[i % 2], i // 2, test_error=0.1, notes=note) for i, note in enumerate(notes)]
+    return build(Spec(rows, ("lr", "test_error")), range(-(-len(notes) // 2)), *found).notes
+
+
+def test_what_trials_note_of_themselves_is_told() -> None:
+    assert noted(None, "started again: no space") == (
+        "noted of initial lr 0.2 (seed 0): started again: no space",
+    )
+    assert noted("a", "b; a", "a", None) == (
+        "noted of initial lr 0.1 (seeds 0, 1); initial lr 0.2 (seed 0): a",
+        "noted of initial lr 0.2 (seed 0): b",
+    )
+    assert noted(*["a"] * 6) == ("noted of 6 trials: a",)
+    assert noted("moved from V100 to H200 at step 7", None) == (
+        "noted of initial lr 0.1 (seed 0): moved from V100 to H200 at step 7",
+    )
+    assert noted("moved from V100 to H200 at step 7", "moved from V100 to H200 at step 9") == (
+        "noted of initial lr 0.1 (seed 0); initial lr 0.2 (seed 0): moved from V100 to H200",
+    )
+
+
+def test_notes_of_a_diverged_trial_are_told_too() -> None:
+    found = record(row(), 0, "diverged", notes="moved from cuda to cpu at step 1")
+    assert build(Spec((row(),)), [0], found).notes == (
+        "diverged: batch size 128 (seed 0)",
+        "noted of batch size 128 (seed 0): moved from cuda to cpu at step 1",
+    )
 
 
 def test_times_on_different_hardware_carry_a_note() -> None:

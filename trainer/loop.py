@@ -323,6 +323,7 @@ class _Run:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "device": self.device.type,
+            "hardware": _hardware(self.device),
         }
 
     def _own_state(self) -> dict[str, Any]:
@@ -357,7 +358,13 @@ class _Run:
                 torch.cuda.set_rng_state(own["cuda_rng"], self.device)
         else:  # generators of another device cannot be carried over: begin a new stream
             self.generator.manual_seed(seeds.stream(self.seed, "augmentation", self.step, *self.group.stream))
-            self.notes.append(f"moved from {state['device']} to {self.device.type} at step {self.step}")
+        was, now = state.get("hardware"), _hardware(self.device)
+        if was not in (None, now):  # it rounds and runs otherwise
+            self.notes.append(f"moved from {was} to {now} at step {self.step}")
+
+
+def _hardware(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 @torch.no_grad()

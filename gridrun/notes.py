@@ -1,0 +1,208 @@
+"""The notes below a table: what a reader must know beyond its numbers."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from gridrun.cells import MIN_RUNS_OF_A_VERDICT, TrialRow, number
+from gridrun.columns import METRICS, format_column, format_option, header_of
+
+if TYPE_CHECKING:
+    from gridrun.grid import TableSpec
+    from gridrun.tables import Line
+
+UNKNOWN = "unknown"
+"""Stands for provenance that was not to be had."""
+
+
+def notes_of(spec: TableSpec, lines: Sequence[Line], records: Mapping[str, TrialRow]) -> Iterator[str]:
+    """Yield a table's notes.
+
+    Args:
+        spec: what the grid file says of the table.
+        lines: those of the rows that are trained.
+        records: rows of the store by trial id.
+    """
+    done = [records[line.trials[seed]] for line in lines for seed in line.done]
+    yield from _ending_notes(spec.columns, lines)
+    yield from _trial_notes(spec.columns, lines, records)
+    yield from provenance_notes(spec.columns, done)
+    yield from _published_notes(spec, lines)
+    yield from _reported_notes(len(spec.reported), len(lines))
+
+
+def provenance_notes(columns: Sequence[str], done: Sequence[TrialRow]) -> Iterator[str]:
+    """Say where trials that are shown together come from different hardware, options or code."""
+    yield from _hardware_notes(columns, done)
+    yield from _option_notes(columns, done)
+    yield from _code_notes(done)
+
+
+def hardware_mixture(done: Iterable[TrialRow]) -> str | None:
+    """Count trials by what their speed depends on; None where that is one and the same."""
+    return _mixture(map(_hardware, done))
+
+
+def _ending_notes(columns: Sequence[str], lines: Sequence[Line]) -> Iterable[str]:
+    """Name the trials that diverged or failed, and count those that have not run."""
+    label = labels_of(columns, lines)
+    for status in ("diverged", "failed"):
+        for line in lines:
+            if seeds := getattr(line, status):
+                yield f"{status}: {label[line.config_id]} ({_counted_seeds(seeds)})"
+    missing = sum(len(line.missing) for line in lines)
+    wanted = sum(len(line.trials) for line in lines)
+    if missing:
+        yield "not run yet" + (f": {missing} of {_counted(wanted, 'trial')}" if missing < wanted else "")
+
+
+def _trial_notes(
+    columns: Sequence[str], lines: Sequence[Line], records: Mapping[str, TrialRow]
+) -> Iterable[str]:
+    """Say what trials have noted of themselves: a checkpoint that could not be saved, another machine."""
+    label = labels_of(columns, lines)
+    found: dict[str, dict[str, list[tuple[str, int]]]] = {}
+    for line in lines:
+        for seed in (*line.done, *line.diverged):
+            for note in (_known(records[line.trials[seed]], "notes", "")).split("; "):
+                alike = found.setdefault(_STEP.sub("", note), {})
+                alike.setdefault(note, []).append((label[line.config_id], seed))
+    for short, alike in found.items():
+        who = [trial for trials in alike.values() for trial in trials]
+        named = _named(who) if len(who) <= MAX_NAMED else _counted(len(who), "trial")
+        if short:
+            yield f"noted of {named}: {short if len(alike) > 1 else next(iter(alike))}"
+
+
+MAX_NAMED = 4
+"""Of trials with the same note; of more, the number is told."""
+_STEP = re.compile(r" at step \d+$")
+
+
+def _named(trials: Iterable[tuple[str, int]]) -> str:
+    seeds: dict[str, list[int]] = {}
+    for label, seed in trials:
+        seeds.setdefault(label, []).append(seed)
+    return "; ".join(f"{label} ({_counted_seeds(of_label)})" for label, of_label in seeds.items())
+
+
+def _hardware_notes(columns: Sequence[str], done: Sequence[TrialRow]) -> Iterable[str]:
+    mixture = hardware_mixture(done)
+    bound = [
+        METRICS[column].header for column in columns if column in METRICS and not METRICS[column].portable
+    ]
+    if mixture and bound:
+        yield f"* {', '.join(bound)}: not comparable between rows, trained on different hardware: {mixture}"
+    elif mixture:
+        yield f"trained on different hardware: {mixture}"
+    elif bound and done:
+        yield f"{', '.join(bound)}: on {_hardware(done[0])}"
+
+
+OPTIONS_NOTED = {
+    "precision": "precisions",
+    "epochs": "numbers of epochs",
+    "num_gpus": "numbers of GPUs",
+}
+"""What tells at a glance that two rows do not compare, unless it is a column."""
+
+
+def _option_notes(columns: Sequence[str], done: Sequence[TrialRow]) -> Iterable[str]:
+    """Say where the trials differ in what a reader takes to be the same."""
+    for option, plural in OPTIONS_NOTED.items():
+        if option not in columns and (mixture := _mixture(_known(record, option) for record in done)):
+            yield f"different {plural}: {mixture}"
+
+
+def _code_notes(done: Sequence[TrialRow]) -> Iterable[str]:
+    """Say where the trials differ in what computed them."""
+    if mixture := _mixture(_known(record, "commit")[:10] for record in done):
+        yield f"different commits: {mixture}"
+    if dirty := sum(record.get("dirty") is True for record in done):
+        yield f"uncommitted changes in the code of {dirty} of {_counted(len(done), 'trial')}"
+    if mixture := _mixture(_known(record, "torch_version") for record in done):
+        yield f"different torch versions: {mixture}"
+    if mixture := _mixture(_known(record, "trainer_version") for record in done):
+        yield f"different trainer versions: {mixture}"
+
+
+def _published_notes(spec: TableSpec, lines: Sequence[Line]) -> Iterable[str]:
+    shown = [line for line in lines if any(cell.published_text for cell in line.cells.values())]
+    bound = [
+        METRICS[column].header
+        for column in spec.columns
+        if column in METRICS
+        and not METRICS[column].portable
+        and any(line.cells[column].published_text for line in shown)
+    ]
+    if bound:
+        yield f"published {', '.join(bound)}: on the authors' own hardware, so no difference is shown"
+    label = labels_of(spec.columns, lines)
+    by_note: dict[str, list[str]] = {}
+    for line in shown:
+        if note := spec.published[line.config_id].note:
+            by_note.setdefault(note, []).append(label[line.config_id])
+    if any(cell.verdict for line in shown for cell in line.cells.values()):
+        yield (
+            "Verdict: whether the published value lies between our lowest and highest run, "
+            f"of at least {MIN_RUNS_OF_A_VERDICT}"
+        )
+    for note, labels in by_note.items():
+        yield f"published: {note}" if len(labels) == len(shown) else f"published, {'; '.join(labels)}: {note}"
+
+
+def _reported_notes(count: int, trained: int) -> Iterable[str]:
+    if count:
+        which = f"the last {_counted(count, 'row')}" if trained else "every row"
+        yield f"{which}: as published, not trained here"
+
+
+def labels_of(columns: Sequence[str], lines: Sequence[Line]) -> dict[str, str]:
+    """Say each line's config in words: the columns in which the table's lines differ."""
+    options = [column for column in columns if column not in METRICS and column != "paper"]
+    varying = [c for c in options if len({format_column(c, line.options[c]) for line in lines}) > 1]
+
+    def words(line: Line, column: str) -> str:
+        value = format_column(column, line.options[column])
+        return value if column in ("model", "name") else f"{header_of(column)} {value}"
+
+    return {
+        line.config_id: ", ".join(words(line, column) for column in varying or options[:1])
+        or line.name
+        or f"config {line.config_id}"
+        for line in lines
+    }
+
+
+def _hardware(record: TrialRow) -> str:
+    """Name what a trial's speed depends on: the GPU, or the CPU and its share of it."""
+    gpu, device = _known(record, "gpu"), _known(record, "device")
+    if gpu != UNKNOWN and not device.startswith("cpu"):
+        return gpu
+    threads = number(record.get("threads"))
+    cpu = _known(record, "cpu")
+    return f"{cpu}, {_counted(int(threads), 'thread')}" if threads else cpu
+
+
+def _known(record: TrialRow, key: str, unknown: str = UNKNOWN) -> str:
+    value = record.get(key)
+    if isinstance(value, str):
+        return value or unknown
+    return unknown if number(value) is None else format_option(value)
+
+
+def _mixture(values: Iterable[str]) -> str | None:
+    """Count trials by value, the most frequent first; None unless there are two values or more."""
+    counts = Counter(values).most_common()
+    return ", ".join(f"{value} ({_counted(n, 'trial')})" for value, n in counts) if len(counts) > 1 else None
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _counted_seeds(seeds: Sequence[int]) -> str:
+    return f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
