@@ -114,6 +114,24 @@ def test_published_params_and_macs(entry):
     model = meta(read_options(models, options, "model"), data)
     assert count_params(model) == entry["params"]
     assert count_macs(model, data) == entry["macs"]
+    assert read_options(models, options, "model").macs(data) == entry["macs"], "counted without torch"
+
+
+@pytest.mark.parametrize("family", sorted(set(NARROW) - {"torchvision"}))
+@pytest.mark.parametrize("image_size", [32, 45, 64])
+def test_macs_without_torch_are_those_of_the_network(family: str, image_size: int) -> None:
+    options, data = narrow(family), spec(image_size, channels=1, num_classes=7)
+    if not refusal(options, data):
+        assert options.macs(data) == count_macs(meta(options, data), data)
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "vgg11_bn", "densenet121"])
+def test_macs_of_torchvisions_networks_are_near(arch: str) -> None:
+    options = TorchvisionOptions(arch=arch)
+    for image_size, tolerance in ((224, 1e-3), (96, 0.2)):
+        data = spec(image_size, num_classes=1000)
+        counted = count_macs(meta(options, data), data)
+        assert options.macs(data) == pytest.approx(counted, rel=tolerance)
 
 
 IMAGENET = {entry["label"].removeprefix("imagenet "): entry for entry in ZOO if entry["type"] == "imagenet"}

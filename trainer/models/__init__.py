@@ -28,6 +28,14 @@ class ModelOptions(Options, abc.ABC):
     def check(self, data: DataSpec) -> None:
         """Raise ConfigError if the family cannot take such images."""
 
+    def macs(self, data: DataSpec) -> int | None:
+        """Return the multiply-accumulates of the conv and linear layers for one image.
+
+        Without torch, so that a plan knows the long trials from the short ones before any has run.
+        None, where a family does not say: records of trials that are done have the number too.
+        """
+        return None
+
     @abc.abstractmethod
     def build(self, data: DataSpec) -> nn.Module:
         """Return the network, (N, C, H, W) images to (N, num_classes) logits, uninitialised."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from trainer.datasets import DataSpec
-from trainer.models import ModelOptions
+from trainer.models import ModelOptions, _macs
 from trainer.schema import check
 
 BlockType = Literal["basic", "bottleneck"]
@@ -63,6 +63,14 @@ def dropout_suffix(dropout: float, published: float) -> str:
     return " w/ dropout" if dropout == published else f" w/ dropout {dropout:g}"
 
 
+def block_macs(block_type: BlockType, side: int, c_in: int, c_out: int, stride: int) -> int:
+    """Return the multiply-accumulates of a basic or bottleneck block and its shortcut."""
+    shortcut = _macs.projection(side, c_in, c_out, stride)
+    if block_type == "basic":
+        return shortcut + _macs.two_convs(side, c_in, c_out, stride)
+    return shortcut + _macs.bottleneck(side, c_in, c_out // EXPANSION, c_out, stride)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResidualOptions(ModelOptions):
     """Depth, block and width of a residual network with a stem, three stages and a linear layer."""
@@ -109,3 +117,13 @@ class ResidualOptions(ModelOptions):
         expansion = EXPANSION if self.block_type == "bottleneck" else 1
         first, second, third = (self.initial_channels * expansion * factor for factor in (1, 2, 4))
         return (first if self.widen_first_stage else self.initial_channels, second, third)
+
+    def macs(self, data: DataSpec) -> int | None:
+        side, c_in = data.image_size, self.initial_channels
+        stages = zip(self.stage_channels, (1, 2, 2), (self.blocks_per_stage,) * 3, strict=True)
+        stem = _macs.conv(side, data.channels, c_in)
+        return stem + _macs.staged(side, c_in, stages, self.block_macs, data.num_classes)
+
+    def block_macs(self, side: int, c_in: int, c_out: int, stride: int) -> int:
+        """Return the multiply-accumulates of one block."""
+        return block_macs(self.block_type, side, c_in, c_out, stride)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trainer.models import ModelOptions, models
+from trainer.models import ModelOptions, _macs, models
 from trainer.models._residual import (
     BlockType,
     check_depth,
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from torch import nn
 
     from trainer.datasets import DataSpec
+
+
+BOTTLENECK = 4
+"""Inner channels of a bottleneck layer over the growth rate."""
 
 
 @models.register("densenet")
@@ -66,6 +70,23 @@ class DenseNetOptions(ModelOptions):
 
     def check(self, data: DataSpec) -> None:
         check_image_size(data, 4, self.label)  # two transitions halve it
+
+    def macs(self, data: DataSpec) -> int | None:
+        side, growth, channels = data.image_size, self.growth_rate, 2 * self.growth_rate
+        macs = _macs.conv(side, data.channels, channels)
+        for stage in range(3):
+            if stage > 0:
+                c_in, channels = channels, max(int(channels * self.compression_rate), 1)
+                macs += _macs.conv(side, c_in, channels, kernel=1)
+                side //= 2
+            for _ in range(self.layers_per_block):
+                if self.block_type == "basic":
+                    macs += _macs.conv(side, channels, growth)
+                else:
+                    macs += _macs.conv(side, channels, BOTTLENECK * growth, kernel=1)
+                    macs += _macs.conv(side, BOTTLENECK * growth, growth)
+                channels += growth
+        return macs + channels * data.num_classes
 
     def build(self, data: DataSpec) -> nn.Module:
         from trainer.models.densenet.network import DenseNet

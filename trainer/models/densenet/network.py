@@ -9,14 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainer.models._layers import conv1x1, conv3x3, dropout_layer
+from trainer.models.densenet import BOTTLENECK
 
 if TYPE_CHECKING:
     from trainer.datasets import DataSpec
     from trainer.models.densenet import DenseNetOptions
-
-
-BOTTLENECK = 4
-"""Inner channels of a bottleneck layer over the growth rate."""
 
 
 class DenseLayer(nn.Module):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import abc
+import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from trainer.models import ModelOptions, models
+from trainer.models import ModelOptions, _macs, models
 from trainer.models._residual import (
     CONVS,
+    EXPANSION,
     IMAGENET_BLOCKS,
     BlockType,
     check_depth,
@@ -89,6 +91,25 @@ class PyramidOptions(ModelOptions):
             return [None] * num_units
         lost = 1 - self.shakedrop_final_probability
         return [1 - lost * unit / num_units for unit in range(1, num_units + 1)]
+
+    def macs(self, data: DataSpec) -> int | None:
+        side, c_in, widths = data.image_size, self.stem_channels, iter(self.unit_channels)
+        if self.imagenet_stem:
+            macs = _macs.conv(side, data.channels, c_in, kernel=7, stride=2)
+            side = _macs.shrunk(_macs.shrunk(side, 2), 2)
+        else:
+            macs = _macs.conv(side, data.channels, c_in)
+        for stage, num_units in enumerate(self.units_per_stage):
+            for index, width in enumerate(itertools.islice(widths, num_units)):
+                stride = 2 if stage > 0 and index == 0 else 1
+                if self.unit_type == "basic":
+                    c_out = width
+                    macs += _macs.two_convs(side, c_in, c_out, stride)
+                else:
+                    c_out = width * EXPANSION
+                    macs += _macs.bottleneck(side, c_in, width, c_out, stride)
+                side, c_in = _macs.shrunk(side, stride), c_out
+        return macs + c_in * data.num_classes
 
     def build(self, data: DataSpec) -> nn.Module:
         from trainer.models.pyramidnet.network import PyramidNet

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trainer.models import ModelOptions, models
+from trainer.models import ModelOptions, _macs, models
 from trainer.models._residual import (
     EXPANSION,
     IMAGENET_BLOCKS,
     BlockType,
+    block_macs,
     check_image_size,
     check_imagenet_depth,
 )
@@ -62,6 +64,13 @@ class ResNetPreactImageNetOptions(ModelOptions):
 
     def check(self, data: DataSpec) -> None:
         check_image_size(data, 64, self.label)
+
+    def macs(self, data: DataSpec) -> int | None:
+        half = _macs.shrunk(data.image_size, 2)
+        stages = zip(self.stage_channels, (1, 2, 2, 2), self.blocks_per_stage, strict=True)
+        stem = _macs.conv(data.image_size, data.channels, STEM_CHANNELS, kernel=7, stride=2)
+        block = functools.partial(block_macs, self.block_type)
+        return stem + _macs.staged(_macs.shrunk(half, 2), STEM_CHANNELS, stages, block, data.num_classes)
 
     def build(self, data: DataSpec) -> nn.Module:
         from trainer.models.resnet_preact_imagenet.network import ResNetPreactImageNet

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trainer.models import ModelOptions, models
+from trainer.models import ModelOptions, _macs, models
 from trainer.models._residual import EXPANSION, check_depth, check_positive
 
 if TYPE_CHECKING:
@@ -46,6 +46,18 @@ class ResNeXtOptions(ModelOptions):
         """Inner and output channels of each stage."""
         inner, out = self.cardinality * self.base_channels, self.initial_channels * EXPANSION
         return tuple((inner * widening, out * widening) for widening in (1, 2, 4))
+
+    def macs(self, data: DataSpec) -> int | None:
+        side, c_in = data.image_size, self.initial_channels
+        inner = {out: inner for inner, out in self.stage_channels}
+
+        def block(side: int, c_in: int, c_out: int, stride: int) -> int:
+            branch = _macs.bottleneck(side, c_in, inner[c_out], c_out, stride, self.cardinality)
+            return branch + _macs.projection(side, c_in, c_out, stride)
+
+        stages = zip(inner, (1, 2, 2), (self.blocks_per_stage,) * 3, strict=True)
+        stem = _macs.conv(side, data.channels, c_in)
+        return stem + _macs.staged(side, c_in, stages, block, data.num_classes)
 
     def build(self, data: DataSpec) -> nn.Module:
         from trainer.models.resnext.network import ResNeXt

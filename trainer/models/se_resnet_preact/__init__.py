@@ -45,6 +45,10 @@ class SEResNetPreactOptions(ResNetPreactOptions):
         label = super(SEResNetPreactOptions, self).label  # slots=True makes a new class, unknown to super()
         return label if self.reduction == 16 else f"{label}, reduction {self.reduction}"
 
+    def block_macs(self, side: int, c_in: int, c_out: int, stride: int) -> int:
+        block = super(SEResNetPreactOptions, self).block_macs(side, c_in, c_out, stride)
+        return block + 2 * c_out * (c_out // self.reduction)
+
     def build(self, data: DataSpec) -> nn.Module:
         from trainer.models.se_resnet_preact.network import SEResNetPreact
 

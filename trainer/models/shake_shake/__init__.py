@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from trainer.models import ModelOptions, models
+from trainer.models import ModelOptions, _macs, models
 from trainer.models._residual import check_depth, check_image_size, check_positive
 from trainer.schema import check
 
@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from torch import nn
 
     from trainer.datasets import DataSpec
+
+
+STEM_CHANNELS = 16
+_STAGES = ((1, 1), (2, 2), (4, 2))
+"""Width over that of the first stage, and stride."""
 
 
 @models.register("shake_shake")
@@ -67,7 +72,20 @@ class ShakeShakeOptions(ModelOptions):
     def check(self, data: DataSpec) -> None:
         check_image_size(data, 3, self.label)  # the shortcut into the last stage looks a pixel further
 
+    def macs(self, data: DataSpec) -> int | None:
+        side, width = data.image_size, self.initial_channels
+        stages = [
+            (width * wider, stride, self.blocks_per_stage) for wider, stride in ((1, 1), (2, 2), (4, 2))
+        ]
+        stem = _macs.conv(side, data.channels, STEM_CHANNELS)
+        return stem + _macs.staged(side, STEM_CHANNELS, stages, _block_macs, data.num_classes)
+
     def build(self, data: DataSpec) -> nn.Module:
         from trainer.models.shake_shake.network import ShakeShake
 
         return ShakeShake(self, data)
+
+
+def _block_macs(side: int, c_in: int, c_out: int, stride: int) -> int:
+    """Return the multiply-accumulates of two branches and a shortcut, whose halves are one conv's."""
+    return 2 * _macs.two_convs(side, c_in, c_out, stride) + _macs.projection(side, c_in, c_out, stride)

@@ -9,13 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainer.models._layers import conv1x1, conv3x3, rescale
+from trainer.models.shake_shake import STEM_CHANNELS
 
 if TYPE_CHECKING:
     from trainer.datasets import DataSpec
     from trainer.models.shake_shake import ShakeShakeOptions
-
-
-STEM_CHANNELS = 16
 
 
 class Shake(nn.Module):

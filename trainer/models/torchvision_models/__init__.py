@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from trainer.datasets import DataSpec
 
 
+_VGG = {11: 7609, 13: 11308, 16: 15470, 19: 19632}
 LABELS = {
     **{f"resnet{depth}": f"ResNet-{depth}" for depth in (18, 34, 50, 101, 152)},
     **{f"vgg{depth}": f"VGG-{depth}" for depth in (11, 13, 16, 19)},
@@ -27,6 +28,23 @@ LABELS = {
     "wide_resnet101_2": "WRN-101-2",
 }
 """By architecture, as torchvision spells it."""
+MEGA_MACS = {
+    "resnet18": 1814,
+    "resnet34": 3664,
+    "resnet50": 4089,
+    "resnet101": 7801,
+    "resnet152": 11514,
+    **{f"vgg{depth}{norm}": macs for depth, macs in _VGG.items() for norm in ("", "_bn")},
+    "densenet121": 2834,
+    "densenet161": 7728,
+    "densenet169": 3360,
+    "densenet201": 4291,
+    "resnext50_32x4d": 4230,
+    "resnext101_32x8d": 16414,
+    "wide_resnet50_2": 11398,
+    "wide_resnet101_2": 22753,
+}
+"""Millions for one image of 224x224 pixels, by architecture."""
 
 
 @models.register("torchvision")
@@ -55,6 +73,11 @@ class TorchvisionOptions(ModelOptions):
             "",
             f"{self.label} takes images of 3 channels, the data set's have {data.channels}",
         )
+
+    def macs(self, data: DataSpec) -> int | None:
+        return round(
+            1e6 * MEGA_MACS[self.arch] * (data.image_size / 224) ** 2
+        )  # away from 224 px an estimate
 
     def build(self, data: DataSpec) -> nn.Module:
         import torchvision

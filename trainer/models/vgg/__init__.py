@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trainer.models import ModelOptions, models
+from trainer.models import ModelOptions, _macs, models
 from trainer.models._residual import check_image_size, check_positive
 
 if TYPE_CHECKING:
     from torch import nn
 
     from trainer.datasets import DataSpec
+
+
+STAGES = ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))
+"""Width over that of the first stage, and number of convs."""
 
 
 @models.register("vgg")
@@ -37,6 +41,15 @@ class VGGOptions(ModelOptions):
 
     def check(self, data: DataSpec) -> None:
         check_image_size(data, 32, self.label)
+
+    def macs(self, data: DataSpec) -> int | None:
+        c_in, side, macs = data.channels, data.image_size, 0
+        for widening, num_convs in STAGES:
+            for _ in range(num_convs):
+                macs += _macs.conv(side, c_in, self.initial_channels * widening)
+                c_in = self.initial_channels * widening
+            side //= 2
+        return macs + c_in * side**2 * data.num_classes
 
     def build(self, data: DataSpec) -> nn.Module:
         from trainer.models.vgg.network import VGG

@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from trainer.models.vgg import STAGES
+
 if TYPE_CHECKING:
     from trainer.datasets import DataSpec
     from trainer.models.vgg import VGGOptions
-
-
-STAGES = ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))
-"""Width over that of the first stage, and number of convs."""
 
 
 class VGG(nn.Module):

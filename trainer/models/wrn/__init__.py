@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trainer.models import ModelOptions, models
-from trainer.models._residual import check_depth, check_positive, dropout_suffix
+from trainer.models import ModelOptions, _macs, models
+from trainer.models._residual import block_macs, check_depth, check_positive, dropout_suffix
 from trainer.schema import check
 
 if TYPE_CHECKING:
     from torch import nn
 
     from trainer.datasets import DataSpec
+
+
+STEM_CHANNELS = 16
+_STAGES = ((1, 1), (2, 2), (4, 2))
+"""Width over that of the first stage, and stride."""
 
 
 @models.register("wrn")
@@ -38,6 +44,15 @@ class WRNOptions(ModelOptions):
     @property
     def blocks_per_stage(self) -> int:
         return (self.depth - 4) // 6
+
+    def macs(self, data: DataSpec) -> int | None:
+        side, width = data.image_size, STEM_CHANNELS * self.widening_factor
+        stages = [
+            (width * wider, stride, self.blocks_per_stage) for wider, stride in ((1, 1), (2, 2), (4, 2))
+        ]
+        stem = _macs.conv(side, data.channels, STEM_CHANNELS)
+        block = functools.partial(block_macs, "basic")
+        return stem + _macs.staged(side, STEM_CHANNELS, stages, block, data.num_classes)
 
     def build(self, data: DataSpec) -> nn.Module:
         from trainer.models.wrn.network import WRN

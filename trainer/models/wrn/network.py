@@ -8,13 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainer.models._layers import conv1x1, conv3x3, dropout_layer
+from trainer.models.wrn import STEM_CHANNELS
 
 if TYPE_CHECKING:
     from trainer.datasets import DataSpec
     from trainer.models.wrn import WRNOptions
-
-
-STEM_CHANNELS = 16
 
 
 class WideBlock(nn.Module):
