@@ -38,8 +38,16 @@ def test_the_readme_s_grid_can_be_trained(tmp_path: Path) -> None:
     assert len(load_grid(path).trials) == 18
 
 
-def test_the_readme_s_tables_are_those_of_the_stored_results() -> None:
-    result = CliRunner().invoke(cli.main, ["table", "--readme", str(ROOT / "README.md"), "--check"])
+WITH_TABLES = [path for path in DOCUMENTS if "\n<!-- gridrun table " in path.read_text()]
+
+
+def test_both_documents_with_tables_are_looked_at() -> None:
+    assert [path.name for path in WITH_TABLES] == ["README.md", "results.md"]
+
+
+@pytest.mark.parametrize("document", WITH_TABLES, ids=lambda path: path.name)
+def test_tables_are_those_of_the_stored_results(document: Path) -> None:
+    result = CliRunner().invoke(cli.main, ["table", "--readme", str(document), "--check"])
     assert result.exit_code == 0, result.output
 
 
