@@ -100,7 +100,7 @@ def _metadata(figure: Figure, form: str) -> dict[str, Any]:
 
 
 def _draw(figure: Figure) -> Canvas:
-    columns = min(len(figure.panels), 3 if len(figure.panels) not in (2, 4) else 2)
+    columns = {1: 1, 2: 2, 4: 2}.get(len(figure.panels), 3 if len(figure.panels) <= 9 else 4)
     rows = -(-len(figure.panels) // columns)
     canvas = Canvas(figsize=_size(figure, rows, columns))
     grid = canvas.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
@@ -158,6 +158,8 @@ def _draw_panel(figure: Figure, panel: Panel, axes: Axes) -> None:
     draw = _draw_curve if figure.kind == "curves" else _draw_line
     for series in panel.series:
         draw(figure, series, axes)
+    if figure.kind == "line":
+        _mark_diverged(figure, panel, axes)
     _mark_values(axes.yaxis, figure.y.log)
 
 
@@ -225,20 +227,28 @@ def _draw_line(figure: Figure, series: Series, axes: Axes) -> None:
             axes.annotate(
                 said, (point.x, point.median), (4, 4), textcoords="offset points", fontsize=6.5, color=GREY
             )
-        if point.diverged:
-            # On the upper edge, where no value can stand; side by side where several series diverged.
-            aside = 6 * (series.index - (len(figure.labels) - 1) / 2)
+
+
+def _mark_diverged(figure: Figure, panel: Panel, axes: Axes) -> None:
+    """Put a cross for each series that diverged on the upper edge, where no value can stand."""
+    at: dict[float, list[int]] = {}
+    for series in panel.series:
+        for point in series.points:
+            if point.diverged:
+                at.setdefault(point.x, []).append(series.index)
+    for x, indexes in at.items():
+        for place, index in enumerate(indexes):
             axes.annotate(
                 CROSS,
-                (point.x, 1),
-                (aside, 0),
+                (x, 1),
+                (8 * (place - (len(indexes) - 1) / 2), 0),
                 xycoords=axes.get_xaxis_transform(),
                 textcoords="offset points",
                 ha="center",
                 va="center",
                 fontsize=13,
                 fontweight="bold",
-                color=look["color"],
+                color=_color(figure, index),
             )
 
 
@@ -368,7 +378,7 @@ def _hollow() -> dict[str, Any]:
 
 
 def _bar_text(point: Point) -> str:
-    text = "" if point.median is None else f"{point.median:,.{2 if point.median < 1000 else 0}f}"
+    text = "" if point.median is None else f"{point.median:,.{2 if point.median < 100 else 0}f}"
     if point.diverged:
         text += f" {CROSS} {point.diverged} of {point.wanted} diverged"
     elif point.n < point.wanted:

@@ -1,10 +1,14 @@
-"""Tables between markers in a Markdown file.
+"""Tables and figures between markers in a Markdown file.
 
     <!-- gridrun table grids/quickstart.yaml --results results/readme -->
     ... rewritten by `gridrun table --readme FILE` ...
     <!-- end -->
 
-The marker is the command that prints what stands below it.
+    <!-- gridrun plot grids/quickstart.yaml --results results/readme --out docs/figures --format svg -->
+    ![Schedules on digits](docs/figures/quickstart_curves.svg)
+    <!-- end -->
+
+The marker is the command that prints or draws what stands below it.
 """
 
 from __future__ import annotations
@@ -18,17 +22,30 @@ from pathlib import Path
 
 from gridrun.errors import GridrunError
 
-_BLOCK = re.compile(r"(<!-- gridrun table (.*?) -->\n)(.*?)(^<!-- end -->$)", re.DOTALL | re.MULTILINE)
-_MARKER = re.compile(r"<!-- gridrun table .*?-->")
+_BLOCK = re.compile(r"(<!-- gridrun (table|plot) (.*?) -->\n)(.*?)(^<!-- end -->$)", re.DOTALL | re.MULTILINE)
+_MARKER = re.compile(r"<!-- gridrun (?:table|plot) .*?-->")
+_OPTIONS = {
+    "table": ("--results", "--profile"),
+    "plot": ("--results", "--profile", "--out", "--format"),
+}
+_FORMS = {
+    "table": "GRID... [--profile NAME] --results DIR",
+    "plot": "GRID... [--profile NAME] --results DIR --out DIR [--format FORMAT]",
+}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
     """What a marker asks for; paths as written, relative to the file."""
 
+    command: str
+    """table or plot."""
     grids: tuple[Path, ...]
     results: Path
     profile: str | None = None
+    out: Path = Path()
+    """Where figures go, in a plot's format."""
+    form: str = "png"
 
 
 def rewrite(text: str, render: Callable[[Request], str]) -> str:
@@ -40,21 +57,27 @@ def rewrite(text: str, render: Callable[[Request], str]) -> str:
     blocks = _BLOCK.findall(text)
     if not blocks or len(blocks) != len(_MARKER.findall(text)):
         raise GridrunError(
-            "expected `<!-- gridrun table GRID... --results DIR -->` and below it `<!-- end -->`, "
+            "expected `<!-- gridrun table GRID... --results DIR -->` or "
+            "`<!-- gridrun plot GRID... --results DIR --out DIR -->`, and below it `<!-- end -->`, "
             "each on a line of its own"
         )
     return _BLOCK.sub(
-        lambda block: f"{block[1]}\n{render(_request(shlex.split(block[2])))}\n\n{block[4]}", text
+        lambda block: f"{block[1]}\n{render(_request(block[2], shlex.split(block[3])))}\n\n{block[5]}", text
     )
 
 
-def _request(words: Sequence[str]) -> Request:
+def _request(command: str, words: Sequence[str]) -> Request:
     grids = list(itertools.takewhile(lambda word: not word.startswith("--"), words))
     given = words[len(grids) :]
     options = dict(zip(given[::2], given[1::2], strict=False))
-    well_formed = grids and len(given) == 2 * len(options)
-    if well_formed and "--results" in options and options.keys() <= {"--results", "--profile"}:
-        return Request(tuple(map(Path, grids)), Path(options["--results"]), options.get("--profile"))
-    raise GridrunError(
-        f"a marker must read GRID... [--profile NAME] --results DIR, got {shlex.join(words)!r}"
+    well_formed = grids and len(given) == 2 * len(options) and options.keys() <= set(_OPTIONS[command])
+    if not well_formed or "--results" not in options or (command == "plot" and "--out" not in options):
+        raise GridrunError(f"a marker must read {_FORMS[command]}, got {shlex.join(words)!r}")
+    return Request(
+        command=command,
+        grids=tuple(map(Path, grids)),
+        results=Path(options["--results"]),
+        profile=options.get("--profile"),
+        out=Path(options.get("--out", "")),
+        form=options.get("--format", "png"),
     )

@@ -59,7 +59,7 @@ def grid_of(tmp_path: Path) -> Any:
 
 
 def default(grid: Grid, **asked: Any) -> PlotSpec:
-    return grid.plot_of(grid.tables[0], asked)
+    return grid.plot_as(asked, grid.rows) if asked else grid.plot_of(grid.tables[0])
 
 
 def row_of(grid: Grid, **options: Any) -> Any:
@@ -601,3 +601,52 @@ def test_figures_need_neither_torch_nor_ray_and_descriptions_no_matplotlib(store
     assert "matplotlib" in loaded
     assert not loaded & {"torch", "ray", "pandas"}
     assert "matplotlib" not in test_layering.imported_by("import gridrun.plots, gridrun.commands.plot")
+
+
+MARKER = "<!-- gridrun plot small.yaml --results results --out figures --format svg -->\n"
+
+
+def test_figures_of_a_readme_are_renewed_when_their_data_changes(store: Path, tmp_path: Path) -> None:
+    readme, figure = tmp_path / "README.md", tmp_path / "figures" / "small.svg"
+    readme.write_text(f"Before\n{MARKER}<!-- end -->\nAfter\n")
+    assert run("table", "--readme", readme, "--check").exit_code == 1
+    assert not figure.exists()
+    assert run("table", "--readme", readme).exit_code == 0
+    assert readme.read_text() == f"Before\n{MARKER}\n![Small](figures/small.svg)\n\n<!-- end -->\nAfter\n"
+    first = figure.read_bytes()
+    assert run("table", "--readme", readme, "--check").exit_code == 0
+
+    row = load_grid(tmp_path / "small.yaml").rows[0]
+    grid = tmp_path / "small.yaml"
+    grid.write_text(SMALL.replace("seeds: 2", "seeds: 3"))
+    Store(store).add(record(row, 2, 0.9, 0.5, 0.3))
+    checked = run("table", "--readme", readme, "--check")
+    assert checked.exit_code == 1
+    assert f"{figure}: differs from the stored results" in checked.stderr
+    assert figure.read_bytes() == first
+    assert run("table", "--readme", readme).exit_code == 0
+    assert figure.read_bytes() != first
+    assert run("table", "--readme", readme, "--check").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("marker", "message"),
+    [
+        (MARKER.replace(" --out figures", ""), "must read GRID... [--profile NAME] --results DIR --out DIR"),
+        (MARKER.replace("svg", "svg,png"), "a marker shows its figures in one format"),
+        (MARKER.replace("svg", "gif"), "unknown format 'gif'"),
+        (MARKER.replace("--results results", "--results none"), "there is nothing to draw"),
+    ],
+)
+def test_a_figure_s_marker_must_be_whole(store: Path, tmp_path: Path, marker: str, message: str) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(f"{marker}<!-- end -->\n")
+    result = run("table", "--readme", readme)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert readme.read_text() == f"{marker}<!-- end -->\n"
+
+
+def test_a_figure_of_some_rows_says_so(store: Path, tmp_path: Path) -> None:
+    assert plot(store, "--where", "schedule=cosine", "--format", "svg").exit_code == 0
+    assert b"Small (schedule=cosine)" in (tmp_path / "out" / "small.svg").read_bytes()

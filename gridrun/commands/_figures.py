@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gridrun.grid import Grid
     from gridrun.grid.pick import Pick
     from gridrun.grid.plot_specs import PlotSpec
+    from gridrun.grid.table_specs import TableSpec
     from gridrun.plots import Figure
     from gridrun.store import Store
 
@@ -25,7 +26,7 @@ def figures_of(
     """Build the figures of some grids from what is stored.
 
     Args:
-        asked: how to show each table, in place of the figures that the grids declare.
+        asked: how to show all rows of a grid, in place of the figures that it declares.
         where: `KEY=VALUE`, the rows to show.
 
     Raises:
@@ -47,28 +48,45 @@ def figures_of(
         Trial(row.config, seed).trial_id for _, spec in chosen for row in spec.rows for seed in row.seeds
     }
     curved = any(spec.kind == "curves" for _, spec in chosen)
+    if where:  # a figure of some rows must not pass for that of all
+        said = f" ({', '.join(where)})"
+        chosen = [(grid, dataclasses.replace(spec, title=spec.title + said)) for grid, spec in chosen]
     rows, epochs = store.rows(wanted), store.epochs(wanted) if curved else {}
     return [build_figure(spec, rows, epochs) for _, spec in chosen]
 
 
 def specs_of(grid: Grid, asked: Mapping[str, Any], pick: Pick | None) -> list[PlotSpec]:
-    """Return a grid's own figures, or one for each table where it has none or others are asked for."""
+    """Return the one figure that is asked for, else a grid's own, else one for each table."""
     from gridrun.grid.plot_specs import picked
 
-    if grid.plots and not asked:
+    if asked:
+        rows = picked(grid.rows, pick)
+        return [grid.plot_as(asked, rows)] if rows else []
+    if grid.plots:
         plots = [dataclasses.replace(plot, rows=picked(plot.rows, pick)) for plot in grid.plots]
         return [plot for plot in plots if plot.rows]
-    specs = []
-    for table in grid.tables:
-        if not (rows := picked(table.rows, pick)):
-            continue
+    tables = [dataclasses.replace(table, rows=picked(table.rows, pick)) for table in grid.tables]
+    return list(_of_tables(grid, [table for table in tables if table.rows]))
+
+
+def _of_tables(grid: Grid, tables: Sequence[TableSpec]) -> Iterator[PlotSpec]:
+    for table in tables:
         try:
-            specs.append(grid.plot_of(dataclasses.replace(table, rows=rows), asked))
+            yield grid.plot_of(table)
         except GridError as error:
-            if asked:
-                raise
             click.echo(f"{grid.path}: {error}: not drawn", err=True)
-    return specs
+
+
+def read_formats(text: str) -> list[str]:
+    """Return the formats named. Raises GridrunError: there is no such format."""
+    from trainer.registry import did_you_mean
+
+    known = ("png", "svg", "pdf")
+    forms = list(dict.fromkeys(form.strip() for form in text.split(",")))
+    for form in forms:
+        if form not in known:
+            raise GridrunError(f"--format: unknown format {form!r}.{did_you_mean(form, known)}")
+    return forms
 
 
 def read_where(texts: Sequence[str]) -> Pick:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gridrun.commands._figures import figures_of, worth_drawing
+from gridrun.commands._figures import figures_of, read_formats, worth_drawing
 from gridrun.commands._options import (
     grids_argument,
     profile_option,
@@ -16,7 +16,6 @@ from gridrun.commands._options import (
     scale_option,
     seeds_option,
 )
-from gridrun.errors import GridrunError
 
 if TYPE_CHECKING:
     from gridrun.plots import Figure
@@ -47,7 +46,7 @@ if TYPE_CHECKING:
 @click.option(
     "--kind",
     type=click.Choice(["line", "curves", "bars"]),
-    help="Draw this of each table, instead of the grids' own figures.",
+    help="Draw one such figure of all rows, instead of the grid's own.",
 )
 @click.option("--x", metavar="KEY", help="Likewise: the option along the axis.")
 @click.option("--y", metavar="METRIC,...", help="Likewise: what is shown; test_error if left out.")
@@ -88,18 +87,6 @@ def command(
 def listed(value: Any) -> Any:
     """Return `a,b` as a list, as a grid file would have it."""
     return value.split(",") if isinstance(value, str) and "," in value else value
-
-
-def read_formats(text: str) -> list[str]:
-    """Return the formats named. Raises GridrunError: there is no such format."""
-    from trainer.registry import did_you_mean
-
-    known = ("png", "svg", "pdf")
-    forms = list(dict.fromkeys(form.strip() for form in text.split(",")))
-    for form in forms:
-        if form not in known:
-            raise GridrunError(f"--format: unknown format {form!r}.{did_you_mean(form, known)}")
-    return forms
 
 
 def draw(paths: dict[Path, Figure]) -> None:

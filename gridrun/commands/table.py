@@ -15,6 +15,7 @@ from gridrun.commands._options import (
     results_option,
     scale_option,
 )
+from gridrun.commands._readme import update_readme
 from gridrun.commands._show import show_tables, tables_of
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     "--readme",
     metavar="FILE",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="Rewrite the tables between the markers of a Markdown file instead.",
+    help="Renew the tables and figures between the markers of a Markdown file instead.",
 )
 @click.option("--check", is_flag=True, help="With --readme: change nothing, exit 1 where the file differs.")
 def command(
@@ -71,26 +72,3 @@ def command(
     if spread:
         tables = [replace(table, spread=None if spread == "none" else spread) for table in tables]
     show_tables(tables, form)
-
-
-def update_readme(path: Path, check: bool) -> None:
-    """Bring the tables of a Markdown file up to date, or only say whether they are."""
-    from gridrun import files, render
-    from gridrun.readme import Request, rewrite
-    from gridrun.store import Store
-
-    def rendered(request: Request) -> str:
-        grids = read_grids([path.parent / grid for grid in request.grids], profile=request.profile)
-        tables = tables_of(grids, Store(path.parent / request.results))
-        return "\n\n".join(render.to_markdown(table).rstrip() for table in tables)
-
-    old = path.read_text(encoding="utf-8")
-    new = rewrite(old, rendered)
-    if old == new:
-        click.echo(f"{path}: up to date", err=True)
-    elif check:
-        click.echo(f"{path}: differs from the stored results; run `gridrun table --readme {path}`", err=True)
-        raise SystemExit(1)
-    else:
-        files.write(path, new)
-        click.echo(f"{path}: rewritten", err=True)

@@ -80,11 +80,24 @@ class Grid:
         plots = tuple(dataclasses.replace(plot, rows=reseeded(plot.rows)) for plot in self.plots)
         return dataclasses.replace(self, rows=rows, seeds=given, tables=tables, plots=plots)
 
-    def plot_of(self, table: TableSpec, options: Mapping[str, Any] | None = None) -> PlotSpec:
-        """Return the figure of a table that the file does not declare, as `PlotReader.of_table`."""
-        return PlotReader(self.name, self.title, self.rows, self.tables, known_keys()).of_table(
-            table, options
-        )
+    def plot_of(self, table: TableSpec) -> PlotSpec:
+        """Return the figure of a table. Raises GridError: none can show so many rows."""
+        return self._plots().undeclared(table.id, table.title, table.rows)
+
+    def plot_as(self, options: Mapping[str, Any], rows: Sequence[Row]) -> PlotSpec:
+        """Return a figure of some of the grid's rows.
+
+        Args:
+            options: `kind`, `x`, `y`, `by` and the like, as under `plots`; what is left out is chosen.
+
+        Raises:
+            GridError: an option is not right, or so many rows cannot be shown so.
+        """
+        plot_id = f"{self.name}_{options.get('kind', 'own')}"
+        return self._plots().undeclared(plot_id, self.title, rows, options)
+
+    def _plots(self) -> PlotReader:
+        return PlotReader(self.name, self.title, self.rows, self.tables, known_keys())
 
 
 def load_grid(
@@ -144,6 +157,7 @@ def load_grid(
     reduced = tuple(reduction.values())
     return dataclasses.replace(
         grid,
+        name=f"{grid.name}_{wanted.name}",
         title=reduced_title(grid.title, wanted, reduced),
         rows=reduced,
         seeds=wanted.seeds or grid.seeds,

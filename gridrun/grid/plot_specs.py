@@ -97,8 +97,10 @@ class PlotReader:
             plots[plot_id] = self._plot(item, given, plot_id, title, rows)
         return tuple(plots.values())
 
-    def of_table(self, table: TableSpec, options: Mapping[str, Any] | None = None) -> PlotSpec:
-        """Return the figure of a table's rows that no grid file declares.
+    def undeclared(
+        self, plot_id: str, title: str, rows: Sequence[Row], options: Mapping[str, Any] | None = None
+    ) -> PlotSpec:
+        """Return a figure that the grid file does not declare.
 
         Args:
             options: some of PLOT_KEYS, as the command line has them.
@@ -107,11 +109,7 @@ class PlotReader:
             GridError: an option is not right, or so many rows cannot be shown without any.
         """
         given = {key: Node(f"--{key.replace('_', '-')}", "", locate(v)) for key, v in (options or {}).items()}
-        node = Node(table.id, "", locate({}))
-        # A figure as it was asked for must not take the file of the table's usual one.
-        kind = given["kind"].value if "kind" in given else ""
-        plot_id = f"{table.id}_{kind or 'own'}" if options else table.id
-        return self._plot(node, given, plot_id, table.title, table.rows)
+        return self._plot(Node(plot_id, "", locate({})), given, plot_id, title, tuple(rows))
 
     def _where(self, node: Node) -> tuple[Row, ...]:
         rows = picked(self.rows, read_pick(node, self.known))
