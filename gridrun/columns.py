@@ -216,6 +216,7 @@ METRICS: dict[str, Metric] = {
     "num_params": Metric(
         header="# of Params", record="num_params", csv="num_params", format=format_count, varies=False
     ),
+    "macs": Metric(header="# of MACs", record="macs", csv="macs", format=format_count, varies=False),
     "epochs_trained": Metric(
         header="Epochs Trained",
         record="epochs_trained",

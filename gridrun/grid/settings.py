@@ -60,6 +60,23 @@ def settable_keys() -> frozenset[str]:
     return known_keys() | names | fields.keys()
 
 
+def dotted_settings(config: TrainConfig) -> Settings:
+    """Return the fewest settings that make a config, by dotted key; a whole stands before its parts."""
+    settings: Settings = {}
+    for field, value in config.canonical().items():
+        registry, is_mapping = _registry(field)
+        if registry is None or value is None:
+            settings[field] = value
+        elif is_mapping:
+            for name, options in value.items():
+                settings[f"{field}.{name}"] = True
+                settings |= {f"{field}.{name}.{option}": item for option, item in options.items()}
+        else:
+            settings[field] = value["name"]
+            settings |= {f"{field}.{option}": item for option, item in value.items() if option != "name"}
+    return settings
+
+
 def set_option(settings: Settings, key: str, value: Any) -> None:
     """Set one option; a key without a dot replaces what was there, a dotted key changes it.
 
