@@ -269,7 +269,9 @@ def test_with_no_grid_named_those_that_have_the_profile_are_meant(monkeypatch):
     expected = sum(len(load_grid(f"grids/{name}.yaml", profile="reduced").trials) for name in REDUCED)
     code, text = run("plan", "--profile", "reduced", "--results", "nowhere", "--json")
     assert (code, f'"asked_for": {expected}' in text) == (0, True)
-    assert run("plan", "--profile", "nobody's")[0] == 2
+    code, text = run("plan", "--profile", "reducd")
+    assert (code, "Did you mean 'reduced'?" in text) == (2, True)
+    assert "grids/lars.yaml, --profile reduced  " in run("list", "grids")[1]
 
 
 def test_the_readmes_markers_take_a_profile(tmp_path):

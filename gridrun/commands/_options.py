@@ -94,11 +94,20 @@ def read_grids(
         if not paths:
             raise GridrunError("no grid file is named, and there is no grids/*.yaml here")
         if profile is not None:
-            paths = [path for path in paths if profile in load_grid(path, overrides).profiles]
-            if not paths:
-                raise GridrunError(f"no grids/*.yaml has a profile {profile!r}")
+            paths = _with_profile(paths, profile)
     grids = [load_grid(path, overrides, profile=profile, scale=scales) for path in paths]
     return [grid.with_seeds(seeds) for grid in grids] if seeds else grids
+
+
+def _with_profile(paths: Sequence[Path], profile: str) -> list[Path]:
+    from gridrun.grid import load_grid
+    from trainer.registry import did_you_mean
+
+    profiles = {path: load_grid(path).profiles for path in paths}
+    if found := [path for path in paths if profile in profiles[path]]:
+        return found
+    known = {name for names in profiles.values() for name in names}
+    raise GridrunError(f"no grids/*.yaml has a profile {profile!r}.{did_you_mean(profile, known)}")
 
 
 def make_executor(

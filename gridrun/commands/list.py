@@ -34,7 +34,8 @@ def command(what: str, counts: bool) -> None:
         return
     if what == "grids":
         for grid in read_grids([]):
-            click.echo(f"{grid.path}  {len(grid.trials)} trials  {printable(grid.title)}")
+            forms = "".join(f", --profile {name}" for name in grid.profiles)
+            click.echo(f"{grid.path}{forms}  {len(grid.trials)} trials  {printable(grid.title)}")
         return
     import importlib
 
