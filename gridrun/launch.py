@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from gridrun import provenance
 from gridrun.errors import LaunchError
-from gridrun.executors.base import Ended, Event, Executor, Lost
+from gridrun.executors.base import Ended, Event, Executor, Lost, Warned
 from gridrun.launch_state import LaunchState
 from gridrun.plan import Plan, make_plan
 from gridrun.progress import Tracker
@@ -176,7 +176,7 @@ class _Sweep:
                 pass
         self.store.compact()
         self.on_event(event)
-        if not isinstance(event, (Planned, Preparing, Waiting)):
+        if not isinstance(event, (Planned, Preparing, Waiting, Warned)):
             self.tracker.handle(event)
         self.on_state(self.tracker.snapshot())
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from gridrun.errors import GridrunError
+from gridrun.errors import GridrunError, LaunchError
 
 if TYPE_CHECKING:
     from gridrun.executors.base import Executor
@@ -111,15 +111,26 @@ def _with_profile(paths: Sequence[Path], profile: str) -> list[Path]:
 
 
 def make_executor(
-    name: str, cpus: int | None, gpus: int | None, gpus_per_trial: float | None, cpus_per_trial: int
+    name: str,
+    cpus: int | None,
+    gpus: int | None,
+    gpus_per_trial: float | None,
+    cpus_per_trial: int,
+    *,
+    mlflow: str | None = None,
+    wandb: bool = False,
 ) -> Executor:
     """Return the executor called `name`; it starts nothing before it has work."""
     if name == "serial":
+        if mlflow or wandb:
+            raise LaunchError("--mlflow and --wandb are Ray's; they need --executor ray")
         from gridrun.executors.serial import SerialExecutor
 
         return SerialExecutor(gpus)
+    from gridrun.executors.ray_trackers import Trackers
     from gridrun.executors.ray_tune import RayTuneExecutor, Resources
 
     return RayTuneExecutor(
-        Resources(cpus=cpus, gpus=gpus, gpus_per_trial=gpus_per_trial, cpus_per_trial=cpus_per_trial)
+        Resources(cpus=cpus, gpus=gpus, gpus_per_trial=gpus_per_trial, cpus_per_trial=cpus_per_trial),
+        Trackers(mlflow=mlflow, wandb=wandb),
     )

@@ -36,10 +36,12 @@ class LogView:
 
 def worded(event: LaunchEvent) -> str | None:
     """Return an event worth a line in a log."""
-    from gridrun.executors.base import Ended, Lost, Started
+    from gridrun.executors.base import Ended, Lost, Started, Warned
     from gridrun.launch import Preparing, Waiting
 
     match event:
+        case Warned(text):
+            return text
         case Preparing(dataset):
             return f"preparing data set {dataset}"
         case Started(trial):

@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, file_okay=False),
     help="Write the epochs of the ended trials there, as TensorBoard's event files.",
 )
+@click.option("--mlflow", metavar="URI", help="Tell an MLflow server of every epoch. Needs mlflow.")
+@click.option("--wandb", is_flag=True, help="Tell Weights & Biases of every epoch. Needs wandb.")
 @click.option("--executor", type=click.Choice(["ray", "serial"]), default="ray", show_default=True)
 @click.option("--only", metavar="ID", multiple=True, help="Run only these trials (or the start of an id).")
 @click.option("--retry", is_flag=True, help="Also run again what has failed or diverged.")
@@ -69,6 +71,8 @@ def command(
     checkpoint_seconds: float,
     keep: KeepCheckpoint | None,
     tensorboard: Path | None,
+    mlflow: str | None,
+    wandb: bool,
     executor: str,
     only: tuple[str, ...],
     retry: bool,
@@ -93,7 +97,8 @@ def command(
     if dry_run:
         show_plan(narrowed(make_plan(wanted, store.statuses()), only, retry), as_json=False)
         return
-    with make_executor(executor, cpus, gpus, gpus_per_trial, cpus_per_trial) as runs, make_view() as view:
+    runs = make_executor(executor, cpus, gpus, gpus_per_trial, cpus_per_trial, mlflow=mlflow, wandb=wandb)
+    with runs, make_view() as view:
         summary = sweep.launch(
             wanted,
             store,

@@ -47,7 +47,14 @@ class Lost:
     reason: str
 
 
-Event = Started | Progress | Ended | Lost
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """Something beside the trials went wrong; they go on."""
+
+    text: str
+
+
+Event = Started | Progress | Ended | Lost | Warned
 
 
 class Executor(abc.ABC):

@@ -5,7 +5,7 @@ trials a large one might wait for ever for its GPUs to be free at once.
 
 Nothing of Tune's own is kept or read back: no logging, no checkpoints, no restoring. What it
 does is place trials on CPUs and GPUs, reuse warm workers, and start a trial again whose worker
-died. `ray_session` starts and ends the Ray that it runs on; only these two files import ray.
+died. `ray_session` starts and ends the Ray that it runs on; only files called so import ray.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from gridrun.errors import LaunchError
-from gridrun.executors.base import Ended, Event, Executor, Lost, Progress, Started
+from gridrun.executors.base import Ended, Event, Executor, Lost, Progress, Started, Warned
 from gridrun.executors.ray_session import RaySession
+from gridrun.executors.ray_trackers import Trackers
 from gridrun.trial import Trial
 from gridrun.worker import Setup, run_trial
 from trainer.metrics import Epoch
@@ -53,8 +54,9 @@ class Resources:
 class RayTuneExecutor(Executor):
     """Runs trials side by side on a Ray of our own, closed to everyone without its token."""
 
-    def __init__(self, resources: Resources) -> None:
+    def __init__(self, resources: Resources, trackers: Trackers | None = None) -> None:
         self.resources = resources
+        self.trackers = trackers or Trackers()
         self._session = RaySession()
 
     def close(self) -> None:
@@ -106,9 +108,11 @@ class RayTuneExecutor(Executor):
         while thread.is_alive() or not events.empty():
             with contextlib.suppress(queue.Empty):
                 event = events.get(timeout=0.1)
-                (running.add if isinstance(event, (Started, Progress)) else running.discard)(
-                    event.trial.trial_id
-                )
+                match event:
+                    case Started(trial) | Progress(trial):
+                        running.add(trial.trial_id)
+                    case Ended(trial) | Lost(trial):
+                        running.discard(trial.trial_id)
                 on_event(event)
             if died := self._session.dead():
                 raise LaunchError(
@@ -150,6 +154,9 @@ class RayTuneExecutor(Executor):
 
         assert self._session.directory
         share = self._share(num_gpus)
+        tracking = self.trackers.start(
+            trials, self._session.directory / "trackers", lambda text: events.put(Warned(text))
+        )
         self._session.environment.update(TUNE_MAX_PENDING_TRIALS_PG=str(self._slots(num_gpus) + 2))
         runtime = replace(
             setup.runtime, device="cuda" if share["gpu"] else "cpu", threads=self.resources.cpus_per_trial
@@ -157,7 +164,10 @@ class RayTuneExecutor(Executor):
         trainable = tune.with_resources(
             # Boxed, so that a worker that is used again need not unpack all trials for each of them.
             tune.with_parameters(
-                _trainable, box=[ray.put(dict(trials))], setup=replace(setup, runtime=runtime)
+                _trainable,
+                box=[ray.put(dict(trials))],
+                setup=replace(setup, runtime=runtime),
+                progress_seconds=0.0 if self.trackers else _PROGRESS_SECONDS,
             ),
             share,
         )
@@ -173,7 +183,7 @@ class RayTuneExecutor(Executor):
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=MAX_WORKER_DEATHS),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-                callbacks=[_callback(trials, events)],
+                callbacks=[_callback(trials, events), *tracking],
                 stop=_stopper(stop),
             ),
         )
@@ -192,7 +202,7 @@ def _unbox(box: list[Any]) -> Mapping[str, Trial]:
     return _unboxed[1]
 
 
-def _trainable(config: dict[str, Any], box: list[Any], setup: Setup) -> None:
+def _trainable(config: dict[str, Any], box: list[Any], setup: Setup, progress_seconds: float) -> None:
     """Run one trial in a worker."""
     import ray
     from ray import tune
@@ -204,7 +214,7 @@ def _trainable(config: dict[str, Any], box: list[Any], setup: Setup) -> None:
     def report(epoch: Epoch) -> None:
         nonlocal told_at, last
         last = asdict(epoch)
-        if time.monotonic() - told_at >= _PROGRESS_SECONDS:
+        if time.monotonic() - told_at >= progress_seconds:
             told_at = time.monotonic()
             tune.report({"at": last, "place": place})
 
