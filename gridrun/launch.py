@@ -8,18 +8,20 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gridrun import provenance
 from gridrun.errors import LaunchError
 from gridrun.executors.base import Ended, Event, Executor, Lost, Warned
+from gridrun.failures import RetryPolicy
 from gridrun.launch_state import LaunchState
 from gridrun.plan import Plan, make_plan
 from gridrun.progress import Tracker
 from gridrun.store import Store
 from gridrun.trial import Trial
+from gridrun.tries import Failed, Tries
 from gridrun.worker import Setup, failed, now
 from trainer import Runtime
 
@@ -51,7 +53,7 @@ class Planned:
     trials: tuple[Trial, ...]
 
 
-LaunchEvent = Event | Planned | Waiting | Preparing
+LaunchEvent = Event | Planned | Waiting | Preparing | Failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,8 @@ class Summary:
     started: int
     """Trials that this launch trained, at least in part."""
     interrupted: bool
+    gave_up: bool = False
+    """It started no further trials, because as many had failed as its policy says."""
 
 
 def launch(
@@ -73,6 +77,7 @@ def launch(
     runtime: Runtime,
     only: Sequence[str] = (),
     retry: bool = False,
+    policy: RetryPolicy | None = None,
     on_event: Callable[[LaunchEvent], None],
     on_state: Callable[[LaunchState], None] = lambda state: None,
 ) -> Summary:
@@ -85,6 +90,7 @@ def launch(
         runtime: data and cache directories, checkpoint interval; the executor sets the device.
         only: ids, or beginnings of ids, of the trials to run; empty for all.
         retry: also run again what has failed or diverged.
+        policy: which trials that fail are tried again unasked, and when to give up.
         on_event: told of everything as it happens, in this thread.
         on_state: told after each event how far the launch is.
 
@@ -93,39 +99,50 @@ def launch(
         LaunchError: data or resources are missing, or `only` names no trial.
     """
     plan = make_plan(grids, store.statuses())
-    again = plan.ended("failed", "diverged") if retry else ()
+    policy = policy or RetryPolicy()
+    tries = Tries(store, policy)
+    if retry:
+        tries.ask(plan.ended("failed", "diverged"))
+    again = filter(tries.is_left, plan.ended("failed", "diverged"))
     wanted = chosen((*plan.missing, *again), plan, only)
     if not wanted:
         store.compact_leftovers()
         return Summary(plan, started=0, interrupted=False)
-    retries = {trial.trial_id: store.ended_at(trial.trial_id) or "" for trial in again}
     on_event(Planned(wanted))
     store.create()
     _prepare_data(wanted, runtime, on_event)
-    with _stop_file(store) as stop_file, _Sweep(store, wanted, on_event, on_state) as sweep:
+    with (
+        _stop_file(store) as stop_file,
+        _Sweep(store, wanted, tries, stop_file.with_suffix(".no_more"), on_event, on_state) as sweep,
+    ):
         setup = Setup(
             results=store.root,
             runtime=runtime,
             code=provenance.of_code(),
             stop_file=stop_file,
-            retries=retries,
+            no_more_file=sweep.no_more_file,
         )
         left = wanted
         waiting_for: tuple[Trial, ...] = ()
-        while left and not stop_file.exists():
+        while left and not setup.is_closed:
             if free := tuple(trial for trial in left if not store.is_locked(trial.trial_id)):
-                executor.run(free, setup, sweep.handle)
+                executor.run(free, replace(setup, retries=dict(tries.retries)), sweep.handle)
             else:
                 if left != waiting_for:
                     sweep.handle(Waiting(left))
                     waiting_for = left
                 time.sleep(_BUSY_SECONDS)
-            left = tuple(t for t in left if not store.ended(t.trial_id, retries.get(t.trial_id)))
+            left = tuple(filter(tries.is_left, left))
         interrupted = stop_file.exists()
     store.compact(now=True)
     if not interrupted:
         store.tidy()
-    return Summary(make_plan(grids, store.statuses()), started=len(sweep.started), interrupted=interrupted)
+    return Summary(
+        make_plan(grids, store.statuses()),
+        started=len(sweep.started),
+        interrupted=interrupted,
+        gave_up=sweep.gave_up,
+    )
 
 
 def chosen(wanted: Sequence[Trial], plan: Plan, only: Sequence[str]) -> tuple[Trial, ...]:
@@ -145,10 +162,15 @@ class _Sweep:
         self,
         store: Store,
         wanted: Sequence[Trial],
+        tries: Tries,
+        no_more_file: Path,
         on_event: Callable[[LaunchEvent], None],
         on_state: Callable[[LaunchState], None],
     ) -> None:
         self.store, self.on_event, self.on_state = store, on_event, on_state
+        self.tries, self.no_more_file = tries, no_more_file
+        self.gave_up = False
+        self.failing: set[str] = set()  # trials that have failed since the last that did not
         self.launch_id = secrets.token_hex(8)
         self.tracker = Tracker(wanted, now())
         self.started: set[str] = set()
@@ -163,15 +185,21 @@ class _Sweep:
         self._closed.set()
         self._heart.join()
         self.store.end_launch(self.launch_id)
+        self.no_more_file.unlink(missing_ok=True)
 
     def handle(self, event: LaunchEvent) -> None:
-        """Take note of an event and pass it on."""
+        """Take note of an event and pass it on, a failure with what becomes of it."""
         match event:
-            case Lost(trial, reason):
-                self.store.add(failed(trial, reason, provenance=provenance.of_code()))
-                self.started.add(trial.trial_id)
+            case Lost(trial, failure, reason):
+                about = {"attempts": self.tries.attempts(trial), "provenance": provenance.of_code()}
+                self.store.add(failed(trial, failure, reason, **about))
+                event = self._fail(trial)
+            case Ended(trial, "failed"):
+                event = self._fail(trial)
             case Ended(trial, outcome) if outcome != "busy":
                 self.started.add(trial.trial_id)
+                if outcome == "done":
+                    self.failing.clear()
             case _:
                 pass
         self.store.compact()
@@ -179,6 +207,20 @@ class _Sweep:
         if not isinstance(event, (Planned, Preparing, Waiting, Warned)):
             self.tracker.handle(event)
         self.on_state(self.tracker.snapshot())
+
+    def _fail(self, trial: Trial) -> Ended | Failed:
+        """Decide what becomes of a trial whose record says that it failed."""
+        self.started.add(trial.trial_id)
+        row = self.store.rows([trial.trial_id])[trial.trial_id]
+        if row["status"] == "done":  # its worker died after that
+            return Ended(trial, "done")
+        self.failing.add(trial.trial_id)
+        most = self.tries.policy.stop_after_failures
+        if most and len(self.failing) >= most:
+            self.gave_up = True
+            self.no_more_file.touch()
+        again = self.tries.is_left(trial) and not self.gave_up
+        return Failed(trial, row.get("failure"), row["error"] or "", again)
 
     def _beat(self) -> None:
         while True:

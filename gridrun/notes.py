@@ -27,7 +27,7 @@ def notes_of(spec: TableSpec, lines: Sequence[Line], records: Mapping[str, Trial
         records: rows of the store by trial id.
     """
     done = [records[line.trials[seed]] for line in lines for seed in line.done]
-    yield from _ending_notes(spec.columns, lines)
+    yield from _ending_notes(spec.columns, lines, records)
     yield from _trial_notes(spec.columns, lines, records)
     yield from provenance_notes(spec.columns, done)
     yield from _published_notes(spec, lines)
@@ -46,17 +46,32 @@ def hardware_mixture(done: Iterable[TrialRow]) -> str | None:
     return _mixture(map(_hardware, done))
 
 
-def _ending_notes(columns: Sequence[str], lines: Sequence[Line]) -> Iterable[str]:
-    """Name the trials that diverged or failed, and count those that have not run."""
+def _ending_notes(
+    columns: Sequence[str], lines: Sequence[Line], records: Mapping[str, TrialRow]
+) -> Iterable[str]:
+    """Name the trials that diverged or failed, with the reason, and count those that have not run."""
     label = labels_of(columns, lines)
     for status in ("diverged", "failed"):
         for line in lines:
-            if seeds := getattr(line, status):
-                yield f"{status}: {label[line.config_id]} ({_counted_seeds(seeds)})"
+            by_reason: dict[str, list[int]] = {}
+            for seed in getattr(line, status):
+                by_reason.setdefault(_reason(records[line.trials[seed]]), []).append(seed)
+            for reason, seeds in by_reason.items():
+                yield f"{status}: {label[line.config_id]} ({_counted_seeds(seeds)}){reason}"
     missing = sum(len(line.missing) for line in lines)
     wanted = sum(len(line.trials) for line in lines)
     if missing:
         yield "not run yet" + (f": {missing} of {_counted(wanted, 'trial')}" if missing < wanted else "")
+
+
+MAX_REASON = 160
+"""Characters of an error in a note."""
+
+
+def _reason(record: TrialRow) -> str:
+    """Say why a trial failed or diverged, as far as its record knows."""
+    error = _known(record, "error", "")
+    return f": {error if len(error) <= MAX_REASON else error[: MAX_REASON - 3] + '...'}" if error else ""
 
 
 def _trial_notes(

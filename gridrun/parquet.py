@@ -43,7 +43,10 @@ _MAGIC = b"PAR1"
 
 
 def read(
-    path: Path, columns: Collection[str] | None = None, trial_ids: Collection[str] | None = None
+    path: Path,
+    columns: Collection[str] | None = None,
+    trial_ids: Collection[str] | None = None,
+    optional: Collection[str] = (),
 ) -> pa.Table | None:
     """Return the rows of a file, None where there is none.
 
@@ -51,6 +54,7 @@ def read(
         path: the file.
         columns: those to read; None for all.
         trial_ids: whose rows; None for all.
+        optional: columns to read beside `columns` where the file has them.
 
     Raises:
         StoreError: the file is damaged or not ours.
@@ -64,8 +68,10 @@ def read(
             file = _ours(path, handle)
             if columns is not None and (lacking := set(columns) - set(file.schema_arrow.names)):
                 raise _foreign(path, f"has no column {min(lacking)!r}")
+            if columns is not None:
+                columns = [*columns, *(name for name in optional if name in file.schema_arrow.names)]
             if trial_ids is None:
-                return file.read(columns=columns if columns is None else list(columns), use_threads=False)
+                return file.read(columns=columns, use_threads=False)
             wanted = columns if columns is None else list({"trial_id", *columns})
             table = file.read(columns=wanted, use_threads=False)
             return table.filter(_named(table, trial_ids))

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gridrun.describe import describe
-from gridrun.executors.base import Ended, Event, Lost, Progress, Started
+from gridrun.executors.base import Ended, Event, Progress, Started
 from gridrun.launch_state import LaunchState, Over, Running
 from gridrun.trial import Trial
+from gridrun.tries import Failed
 from trainer.metrics import Epoch
 
 NUM_LAST = 5
@@ -47,7 +48,7 @@ class Tracker:
         self._turns: dict[str, float] = {}
         self.state = LaunchState(started_at=started_at, total=len(trials))
 
-    def handle(self, event: Event) -> None:
+    def handle(self, event: Event | Failed) -> None:
         """Take note of an event."""
         match event:
             case Started(trial):
@@ -70,7 +71,9 @@ class Tracker:
                 self._leave(trial)
             case Ended(trial, outcome, epoch):
                 self._end(trial, outcome, test_error=epoch.test_error if epoch else None)
-            case Lost(trial, reason):
+            case Failed(trial, again=True):
+                self._leave(trial)
+            case Failed(trial, _, reason):
                 self._end(trial, "failed", reason=reason)
 
     def snapshot(self) -> LaunchState:

@@ -15,6 +15,13 @@ from trainer.schema import without_none
 Status = Literal["done", "diverged", "failed"]
 """done: trained to the last epoch. diverged: the loss became non-finite. failed: stopped by an error."""
 
+Failure = Literal[
+    "exception", "data", "gpu_memory", "host_memory", "worker_killed", "node_lost", "divergence"
+]
+"""What ended a trial that is not done. exception: an error of the code or the config. data: the data set
+is not to be had. gpu_memory, host_memory: there was too little. worker_killed: its process died, not by
+its own doing as far as is known. node_lost: the whole machine did. divergence: a non-finite loss."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Provenance:
@@ -35,6 +42,8 @@ class Provenance:
     host: str | None = None
     device: str | None = None
     threads: int | None = None
+    gpu_share: float | None = None
+    """Of a GPU, that the trial had; None without one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,6 +84,10 @@ class Record:
     error: str | None = None
     """Why a trial failed or diverged, in one line."""
     traceback: str | None = None
+    failure: Failure | None = None
+    """Why, as one of a few kinds."""
+    attempts: int = 1
+    """How often it was started until it ended so, by this launch and those before it."""
     provenance: Provenance = field(default_factory=Provenance)
     epochs: tuple[Epoch, ...] = ()
 

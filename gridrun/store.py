@@ -21,7 +21,7 @@ import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 from filelock import FileLock, Timeout
@@ -30,14 +30,20 @@ from gridrun import files, parquet
 from gridrun.errors import StoreError
 from gridrun.launch_state import LaunchState
 from gridrun.leases import Claim, Leases
-from gridrun.records import EPOCH_TYPES, TRIAL_TYPES, Record, Status
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from gridrun.records import EPOCH_TYPES, TRIAL_TYPES, Failure, Record, Status
 
 Row = dict[str, Any]
-End = tuple[Status, str]
-"""How a trial ended, and when."""
+
+
+class End(NamedTuple):
+    """How a trial ended."""
+
+    status: Status
+    ended_at: str
+    failure: Failure | None = None
+    attempts: int | None = None
+    gpu_share: float | None = None
+
 
 _COMPACT_SHARE = 0.05
 """Part of a sweep's time that compaction may take."""
@@ -47,6 +53,8 @@ _WAIT_SECONDS = 0.5
 _LAUNCH_SILENT_SECONDS = 15.0
 """A launch that has not written for so long is taken for dead."""
 _END_COLUMNS = ["trial_id", "status", "ended_at"]
+_LATER_END_COLUMNS = [name for name in End._fields if name not in _END_COLUMNS]
+"""Files of older versions lack them."""
 _TRIAL_ID = re.compile(r"[0-9a-f]{16}")
 
 
@@ -94,14 +102,13 @@ class Store:
         """
         pending = self._pending(trial_ids)  # before the Parquet file: records only move that way
         rows = {row["trial_id"]: row for row in _listed(parquet.read(self.trials_path, trial_ids=trial_ids))}
-        ends = {trial_id: (row["status"], row["ended_at"]) for trial_id, row in rows.items()}
+        ends = {trial_id: End(row["status"], row["ended_at"]) for trial_id, row in rows.items()}
         return rows | {record.trial_id: record.row() for record in pending if _counts(record, ends)}
 
     def trials_table(self) -> pa.Table:
         """Return `trials.parquet` as it would be with every ended trial in it. Raises StoreError."""
         pending, old = self._pending(), parquet.read(self.trials_path)
-        ended = _listed(None if old is None else old.select(_END_COLUMNS))
-        ends = {row["trial_id"]: (row["status"], row["ended_at"]) for row in ended}
+        ends = {} if old is None else _ends(old)
         newer = [record for record in pending if _counts(record, ends)]
         replaced = [record.trial_id for record in newer]
         return parquet.joined(old, [record.row() for record in newer], TRIAL_TYPES, replaced)
@@ -129,7 +136,7 @@ class Store:
         pending = self._pending()
         ends = self._stored_ends()
         newer = {record.trial_id: _later(ends.get(record.trial_id), _end(record)) for record in pending}
-        return {trial_id: status for trial_id, (status, _) in {**ends, **newer}.items()}
+        return {trial_id: end.status for trial_id, end in {**ends, **newer}.items()}
 
     def ended(self, trial_id: str, but_not_at: str | None = None) -> Status | None:
         """Return the status of a trial that has ended, None of one that has not.
@@ -137,16 +144,16 @@ class Store:
         An end other than `done` at exactly the time `but_not_at` does not count: that is the failure
         which is to be tried again.
         """
+        end = self.end(trial_id)
+        return end.status if end and (end.status == "done" or end.ended_at != but_not_at) else None
+
+    def end(self, trial_id: str) -> End | None:
+        """Return how a trial ended, None of one that has not."""
         pending = self._pending([trial_id])
         end = self._stored_ends().get(trial_id)
         for record in pending:
             end = _later(end, _end(record))
-        return end[0] if end and (end[0] == "done" or end[1] != but_not_at) else None
-
-    def ended_at(self, trial_id: str) -> str | None:
-        """Return when a trial ended, as its record says."""
-        row = self.rows([trial_id]).get(trial_id)
-        return row["ended_at"] if row else None
+        return end
 
     def find(self, start: str) -> str:
         """Return the id of the one ended trial whose id begins so.
@@ -173,9 +180,8 @@ class Store:
         except OSError:  # no such file, or no such place; reading it says more
             changed = None
         if changed != self._stored_at:
-            table = parquet.read(self.trials_path, ["trial_id", "status", "ended_at"])
-            columns = [column.to_pylist() for column in table.columns] if table is not None else [(), (), ()]
-            self._stored = {i: (status, at) for i, status, at in zip(*columns, strict=True)}
+            table = parquet.read(self.trials_path, _END_COLUMNS, optional=_LATER_END_COLUMNS)
+            self._stored = {} if table is None else _ends(table)
             self._stored_at = changed
         return self._stored
 
@@ -373,8 +379,19 @@ def _unwritable(root: Path, error: OSError) -> StoreError:
     return StoreError(f"{root}: cannot be written to ({error.strerror or error})")
 
 
+def _ends(table: pa.Table) -> dict[str, End]:
+    """Return the end of every trial of a Parquet table, which may be older than some of the fields."""
+
+    def column(name: str) -> Iterable[Any]:
+        found: list[Any] = table[name].to_pylist() if name in table.column_names else [None] * len(table)
+        return found
+
+    return dict(zip(column("trial_id"), map(End, *map(column, End._fields)), strict=True))
+
+
 def _end(record: Record) -> End:
-    return record.status, record.ended_at
+    share = record.provenance.gpu_share
+    return End(record.status, record.ended_at, record.failure, record.attempts, share)
 
 
 def _later(old: End | None, new: End) -> End:
@@ -382,7 +399,7 @@ def _later(old: End | None, new: End) -> End:
 
     No clocks are compared, for those of two machines may differ.
     """
-    return new if old is None or (old[0] != "done" and new != old) else old
+    return new if old is None or (old.status != "done" and new[:2] != old[:2]) else old
 
 
 def _counts(record: Record, ends: Mapping[str, End]) -> bool:

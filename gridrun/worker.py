@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from gridrun import files, provenance
+from gridrun.failures import kind_of
 from gridrun.leases import Claim
-from gridrun.records import Provenance, Record
+from gridrun.records import Failure, Provenance, Record
 from gridrun.store import Store
 from gridrun.trial import Trial
 from trainer import Runtime, TrainConfig
@@ -32,6 +33,17 @@ _STOP_POLL_SECONDS = 0.25
 _HELD_POLL_SECONDS = 5.0
 
 
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """The end of a trial that another try is to replace."""
+
+    ended_at: str
+    attempts: int
+    """How often it has been started."""
+    gpu_share: float | None = None
+    """What part of a GPU it is to have, where that is no longer the launch's own."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Setup:
     """What all trials of a launch have in common; travels to the workers."""
@@ -43,8 +55,15 @@ class Setup:
     """While it exists, trials save their checkpoints and stop."""
     driver_pid: int = field(default_factory=os.getpid)
     """Of the launch, on the host that `code` names."""
-    retries: Mapping[str, str] = field(default_factory=dict)
-    """When each trial that is to be tried again failed or diverged, by trial id."""
+    no_more_file: Path | None = None
+    """While it exists no trial starts; those that run go on."""
+    retries: Mapping[str, Retry] = field(default_factory=dict)
+    """Of each trial that is to be tried again, by trial id."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether no trial may start."""
+        return self.stop_file.exists() or (self.no_more_file is not None and self.no_more_file.exists())
 
 
 def now() -> str:
@@ -60,12 +79,13 @@ def run_trial(trial: Trial, setup: Setup, on_epoch: Callable[[Epoch], None]) -> 
     from trainer.loop import Interrupted
 
     store = Store(setup.results)
-    if setup.stop_file.exists():
+    if setup.is_closed:
         return "interrupted"
+    retry = setup.retries.get(trial.trial_id)
     with store.lock(trial.trial_id) as claim:
         if not claim:
             return "busy"
-        if status := store.ended(trial.trial_id, setup.retries.get(trial.trial_id)):
+        if status := store.ended(trial.trial_id, retry.ended_at if retry else None):
             return status
         try:
             record = _train(trial, setup, store, claim, on_epoch)
@@ -123,7 +143,7 @@ def _train(
         seen.append(epoch)
         on_epoch(epoch)
 
-    about = {"started_at": started_at, "provenance": setup.code}
+    about = {"started_at": started_at, "provenance": setup.code, "attempts": _attempt(trial, setup)}
     try:
         about["provenance"] = provenance.of_machine(setup.code, runtime.device, runtime.threads)
         result = train(trial.config, seed=trial.seed, report=report, runtime=runtime)
@@ -133,7 +153,8 @@ def _train(
         failed_in = {"epochs": tuple(seen), "epochs_trained": len(seen)}
         text = str(error).strip().splitlines()
         reason = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
-        return failed(trial, reason, traceback=traceback.format_exc(), **failed_in, **about)
+        shown = {"traceback": traceback.format_exc(), **failed_in, **about}
+        return failed(trial, kind_of(error), reason, **shown)
     return _record(trial, result, checkpoint=_kept(runtime), **about)
 
 
@@ -157,9 +178,16 @@ def _macs(config: TrainConfig) -> int | None:
         return None
 
 
-def failed(trial: Trial, reason: str, **fields: Any) -> Record:
+def _attempt(trial: Trial, setup: Setup) -> int:
+    """Return which attempt at a trial this is, from 1."""
+    retry = setup.retries.get(trial.trial_id)
+    return retry.attempts + 1 if retry else 1
+
+
+def failed(trial: Trial, failure: Failure, reason: str, **fields: Any) -> Record:
     """Return the record of a trial that was stopped by an error."""
-    return Record(**_identity(trial), status="failed", error=reason, **{"ended_at": now(), **fields})
+    about = {"ended_at": now(), **fields}
+    return Record(**_identity(trial), status="failed", failure=failure, error=reason, **about)
 
 
 def _record(trial: Trial, result: Result, **fields: Any) -> Record:
@@ -185,6 +213,7 @@ def _record(trial: Trial, result: Result, **fields: Any) -> Record:
         ended_at=now(),
         notes="; ".join(result.notes) or None,
         error=f"non-finite loss in epoch {last.epoch}" if diverged else None,
+        failure="divergence" if diverged else None,
         epochs=result.epochs,
     )
 

@@ -41,3 +41,66 @@ class DyingNet(TinyNet):
                 file.write("x")
             os.kill(os.getpid(), signal.SIGKILL)
         return TinyNet.build(self, data)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FlakyNet(TinyNet):
+    """Raises an error when built, until it has done so `failures` times."""
+
+    name: ClassVar[str] = "flaky_net"
+    log: str = ""
+    failures: int = 1
+    error: str = "RuntimeError"
+
+    def build(self, data: DataSpec) -> nn.Module:
+        log = Path(self.log)
+        if len(log.read_text() if log.exists() else "") < self.failures:
+            with log.open("a") as file:
+                file.write("x")
+            raise _error(self.error)
+        return TinyNet.build(self, data)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DyingInTrainingNet(TinyNet):
+    """Kills its process once, at its `at`-th training step in that process."""
+
+    name: ClassVar[str] = "dying_in_training_net"
+    log: str = ""
+    at: int = 5
+
+    def build(self, data: DataSpec) -> nn.Module:
+        network = TinyNet.build(self, data)
+        steps = 0
+
+        def count(module: nn.Module, *_: object) -> None:
+            nonlocal steps
+            steps += module.training
+            if steps == self.at and not Path(self.log).exists():
+                Path(self.log).touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        network.register_forward_hook(count)
+        return network
+
+
+def _error(name: str) -> Exception:
+    """Return an error as its library raises it."""
+    import torch
+
+    from trainer.datasets import DataError
+    from trainer.parallel import ParallelError
+
+    errors = {
+        "RuntimeError": RuntimeError("mat1 and mat2 shapes cannot be multiplied"),
+        "DataError": DataError("data set 'tiny_images' is not to be had"),
+        "torch.OutOfMemoryError": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."),
+        "of a rank": ParallelError("rank 1: torch.OutOfMemoryError: CUDA out of memory. Tried"),
+        "rank killed": ParallelError("rank 1 was killed by SIGKILL"),
+        "MemoryError": MemoryError(),
+        "DefaultCPUAllocator": RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: "
+            "you tried to allocate 4000000000000 bytes. Error code 12 (Cannot allocate memory)"
+        ),
+    }
+    return errors[name]

@@ -114,7 +114,7 @@ def test_a_failed_trial_is_told_of_and_can_be_retried(
     from trainer import loop
 
     def broken(*_: Any, **__: Any) -> None:
-        raise MemoryError("no memory\x1b[31m left")
+        raise ArithmeticError("no such\x1b[31m number")
 
     with monkeypatch.context() as patch:
         patch.setattr(loop, "train", broken)
@@ -123,7 +123,7 @@ def test_a_failed_trial_is_told_of_and_can_be_retried(
     assert "4 failed" in launched.stderr
     assert "failed" in launched.stdout
     status = ok("status", grid)
-    assert "failed: MemoryError: no memory" in status
+    assert "failed (exception): ArithmeticError: no such" in status
     assert "\x1b" not in status
 
     assert serial(grid).exit_code == 1, "what failed is not run again unasked"
@@ -272,7 +272,7 @@ def test_train_tries_again_what_has_failed(monkeypatch: pytest.MonkeyPatch) -> N
         patch.setattr(loop, "train", broken)
         failed = run("train", *SMALL)
     assert failed.exit_code == 1
-    assert "failed: MemoryError: no memory left" in failed.stdout
+    assert "failed (host_memory, 3 attempts): MemoryError: no memory left" in failed.stdout
     assert "done: test error" in ok("train", *SMALL)
 
 
@@ -313,7 +313,7 @@ def test_show_prints_a_failure_s_traceback_without_control_characters(
     from trainer import loop
 
     def broken(*_: Any, **__: Any) -> None:
-        raise MemoryError("no memory\x1b[31m left")
+        raise ArithmeticError("no such\x1b[31m number")
 
     monkeypatch.setattr(loop, "train", broken)
     trial_id = run("train", *SMALL).stdout.split()[0]

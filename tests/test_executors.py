@@ -24,7 +24,7 @@ from gridrun.executors.serial import SerialExecutor
 from gridrun.records import Provenance
 from gridrun.store import Store
 from gridrun.trial import Trial
-from gridrun.worker import Setup, run_trial
+from gridrun.worker import Retry, Setup, run_trial
 from trainer import Runtime
 
 TIMES = {"train_seconds", "images_per_second", "peak_memory_mib", "started_at", "ended_at", "resumes"}
@@ -139,8 +139,10 @@ def test_what_failed_before_is_run_again(executor: Executor, setup: Setup) -> No
     before = Store(setup.results).rows()[trial.trial_id]
     assert outcomes(run(executor, [trial], setup)) == {trial.trial_id: "failed"}
     assert Store(setup.results).rows()[trial.trial_id] == before, "not unasked"
-    run(executor, [trial], replace(setup, retries={trial.trial_id: before["ended_at"]}))
-    assert Store(setup.results).rows()[trial.trial_id]["ended_at"] > before["ended_at"]
+    run(executor, [trial], replace(setup, retries={trial.trial_id: Retry(before["ended_at"], attempts=1)}))
+    after = Store(setup.results).rows()[trial.trial_id]
+    assert after["ended_at"] > before["ended_at"]
+    assert (before["attempts"], after["attempts"]) == (1, 2)
 
 
 def test_a_stop_saves_checkpoints_and_the_next_run_goes_on(
@@ -180,25 +182,33 @@ on_ray = pytest.mark.parametrize("executor", ["ray"], indirect=True)
 
 
 @on_ray
-def test_a_trial_whose_worker_dies_is_started_again(executor: Executor, setup: Setup, tmp_path: Path) -> None:
-    dying = Trial(tiny.config(model=DyingNet(log=str(tmp_path / "log"))), 0)
-    other = Trial(tiny.config(), 0)
-    assert outcomes(run(executor, [dying, other], setup)) == {
-        dying.trial_id: "done",
-        other.trial_id: "done",
-    }
-
-
-@on_ray
-def test_a_trial_that_kills_every_worker_is_given_up(
+def test_a_trial_whose_worker_dies_is_told_of_and_the_others_go_on(
     executor: Executor, setup: Setup, tmp_path: Path
 ) -> None:
-    dying = Trial(tiny.config(model=DyingNet(log=str(tmp_path / "log"), deaths=99)), 0)
+    dying = Trial(tiny.config(model=DyingNet(log=str(tmp_path / "log"))), 0)
     other = Trial(tiny.config(), 0)
     events = run(executor, [dying, other], setup)
-    assert [event.trial for event in events if isinstance(event, Lost)] == [dying]
+    lost = [event for event in events if isinstance(event, Lost)]
+    assert [(event.trial, event.failure) for event in lost] == [(dying, "worker_killed")]
     assert outcomes(events) == {other.trial_id: "done"}
-    assert (tmp_path / "log").read_text() == "xxx"
+    assert (tmp_path / "log").read_text() == "x", "whether to try again is the launch's decision"
+
+
+def test_no_trial_starts_once_there_are_to_be_no_more(executor: Executor, setup: Setup) -> None:
+    closed = replace(setup, no_more_file=setup.results / "no_more")
+    trials = [Trial(tiny.config(), seed) for seed in range(20)]
+    events: list[Event] = []
+
+    def close_after_the_first(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, Ended):
+            (setup.results / "no_more").touch()
+
+    executor.run(trials, closed, close_after_the_first)
+    ended = outcomes(events)
+    assert 1 <= len(ended) <= 2 * executor.slots + 2
+    assert {i for i, outcome in ended.items() if outcome == "done"} == set(Store(setup.results).statuses())
+    assert not list(setup.results.glob(".work/checkpoints/*")), "those that ran went on to their end"
 
 
 @on_ray

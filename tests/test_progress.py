@@ -9,10 +9,11 @@ import pytest
 from rich.console import Console
 
 from gridrun.commands._screen import screen
-from gridrun.executors.base import Ended, Lost, Progress, Started
+from gridrun.executors.base import Ended, Progress, Started
 from gridrun.launch_state import LaunchState
 from gridrun.progress import Tracker
 from gridrun.trial import Trial
+from gridrun.tries import Failed
 from tests.tiny import config
 from trainer.metrics import Epoch
 
@@ -95,7 +96,10 @@ def test_failures_are_named_and_interrupted_trials_are_not_over(
     tracker.handle(Started(long))
     tracker.handle(Ended(short, "interrupted"))
     assert tracker.snapshot().ended == 0
-    tracker.handle(Lost(long, "its worker died"))
+    tracker.handle(Failed(long, "worker_killed", "its worker died", again=True))
+    state = tracker.snapshot()
+    assert (state.ended, state.running, state.failures) == (0, (), ()), "it will be tried again"
+    tracker.handle(Failed(long, "worker_killed", "its worker died", again=False))
     state = tracker.snapshot()
     assert (state.ended, len(state.running), state.failures[0].reason) == (1, 0, "its worker died")
     assert LaunchState.from_json(state.to_json()) == state

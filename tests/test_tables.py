@@ -529,6 +529,22 @@ def test_diverged_and_failed_trials_are_named() -> None:
     )
 
 
+def test_why_a_trial_failed_stands_under_the_table_seeds_of_one_reason_together() -> None:
+    (only,) = (row(name="plain"),)
+    found = [
+        record(only, 0, "failed", error="OutOfMemoryError: no room"),
+        record(only, 1, "failed", error="RuntimeError: shapes " + "x" * 500),
+        record(only, 2, "failed", error="OutOfMemoryError: no room"),
+        record(only, 3, "failed"),
+    ]
+    first, second, third = build(Spec((only,), ("name", "test_error")), range(4), *found).notes
+    assert first == "failed: plain (seeds 0, 2): OutOfMemoryError: no room"
+    assert second.startswith("failed: plain (seed 1): RuntimeError: shapes xxx")
+    assert second.endswith("x...")
+    assert len(second) < 200
+    assert third == "failed: plain (seed 3)"
+
+
 def test_rows_are_named_by_model_or_setting_where_that_is_what_varies() -> None:
     rows = (row(model=FakeNet(depth=20)), row(model=FakeNet(depth=56)))
     table = build(Spec(rows, ("model", "lr", "test_error")), [0], record(rows[1], 0, "diverged"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,14 @@ def echo_json(value: Any) -> None:
 def printable(text: str | None) -> str:
     """Return a stored text without what would steer a terminal."""
     return "".join(c for c in text or "" if c.isprintable())
+
+
+def ending(row: Mapping[str, Any]) -> str:
+    """Return in one line how a trial ended that is not done."""
+    kind = row.get("failure")
+    tries = row.get("attempts") or 1
+    about = ", ".join([*([kind] if kind else []), *([f"{tries} attempts"] if tries > 1 else [])])
+    return f"{row['status']}{f' ({about})' if about else ''}: {printable(row['error'])}"
 
 
 def counted(counts: dict[str, int]) -> str:
@@ -96,8 +104,10 @@ def show_summary(summary: Summary, results: Path) -> None:
         click.echo("Interrupted; the same command goes on.", err=True)
     elif summary.plan.counts["failed"]:
         click.echo(
-            "Failed trials: `gridrun status` says why, `gridrun launch --retry` tries again.", err=True
+            "Failed trials: `gridrun status` says why, `gridrun retry --failed` tries again.", err=True
         )
+    if summary.gave_up:
+        click.echo("Gave up: trial after trial failed. The same command goes on.", err=True)
 
 
 def exit_with(summary: Summary) -> None:

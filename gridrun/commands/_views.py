@@ -36,8 +36,9 @@ class LogView:
 
 def worded(event: LaunchEvent) -> str | None:
     """Return an event worth a line in a log."""
-    from gridrun.executors.base import Ended, Lost, Started, Warned
+    from gridrun.executors.base import Ended, Started, Warned
     from gridrun.launch import Preparing, Waiting
+    from gridrun.tries import Failed
 
     match event:
         case Warned(text):
@@ -50,8 +51,10 @@ def worded(event: LaunchEvent) -> str | None:
             return f"done {trial.trial_id}  test error {100 * epoch.test_error:.2f} %"
         case Ended(trial, outcome):
             return f"{outcome} {trial.trial_id}"
-        case Lost(trial, reason):
-            return f"failed {trial.trial_id}: {reason}"
+        case Failed(trial, failure, reason, again):
+            kind = f" ({failure})" if failure else ""
+            what_next = "; will be tried again" if again else ""
+            return f"failed {trial.trial_id}{kind}: {printable(reason)}{what_next}"
         case Waiting(trials):
             return f"waiting for {len(trials)} trials that other launches are training"
         case _:
@@ -92,15 +95,13 @@ class LiveView:
 
     def show(self, event: LaunchEvent) -> None:
         """Print an event that the screen does not show for ever."""
-        from gridrun.executors.base import Ended, Lost, Started
+        from gridrun.executors.base import Ended, Started
 
         match event:
             case Started() | Ended(outcome="done" | "busy" | "interrupted"):
                 pass
             case Ended(trial, outcome):
                 self._print(f"{outcome} {trial.trial_id}  {describe(trial)}")
-            case Lost(trial, reason):
-                self._print(f"failed {trial.trial_id}: {reason}")
             case _:
                 if text := worded(event):
                     self._print(text)

@@ -9,11 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gridrun.commands._options import (
-    checkpoint_seconds_option,
-    data_option,
     grids_argument,
-    keep_option,
-    make_executor,
     profile_option,
     read_grids,
     results_option,
@@ -22,37 +18,24 @@ from gridrun.commands._options import (
     set_option,
 )
 from gridrun.commands._show import exit_with, show_not_kept, show_plan, show_summary, show_tables, tables_of
-from gridrun.commands._views import make_view
+from gridrun.commands._sweep import SweepOptions, kept_by, run_sweep, sweep_options
 from gridrun.errors import GridrunError
 
 if TYPE_CHECKING:
-    from gridrun.grid import Grid
     from gridrun.plan import Plan
     from gridrun.store import Store
-    from trainer.runtime import KeepCheckpoint
 
 
 @click.command("launch")
 @grids_argument(required=True)
 @results_option
-@data_option
-@click.option("--cpus", type=click.IntRange(min=1), help="CPUs to use. [default: all]")
-@click.option("--gpus", type=click.IntRange(min=0), help="GPUs to use. [default: all]")
-@click.option(
-    "--gpus-per-trial", type=click.FloatRange(min=0), help="Below 1, trials share a GPU. [default: 1 if any]"
-)
-@click.option("--cpus-per-trial", type=click.IntRange(min=1), default=1, show_default=True)
-@checkpoint_seconds_option
-@keep_option
+@sweep_options
 @click.option(
     "--tensorboard",
     metavar="DIR",
     type=click.Path(path_type=Path, file_okay=False),
     help="Write the epochs of the ended trials there, as TensorBoard's event files.",
 )
-@click.option("--mlflow", metavar="URI", help="Tell an MLflow server of every epoch. Needs mlflow.")
-@click.option("--wandb", is_flag=True, help="Tell Weights & Biases of every epoch. Needs wandb.")
-@click.option("--executor", type=click.Choice(["ray", "serial"]), default="ray", show_default=True)
 @click.option("--only", metavar="ID", multiple=True, help="Run only these trials (or the start of an id).")
 @click.option("--retry", is_flag=True, help="Also run again what has failed or diverged.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
@@ -63,17 +46,8 @@ if TYPE_CHECKING:
 def command(
     grids: tuple[Path, ...],
     results: Path,
-    data: Path,
-    cpus: int | None,
-    gpus: int | None,
-    gpus_per_trial: float | None,
-    cpus_per_trial: int,
-    checkpoint_seconds: float,
-    keep: KeepCheckpoint | None,
+    options: SweepOptions,
     tensorboard: Path | None,
-    mlflow: str | None,
-    wandb: bool,
-    executor: str,
     only: tuple[str, ...],
     retry: bool,
     dry_run: bool,
@@ -87,51 +61,21 @@ def command(
     The same command again goes on where an interruption left off. Ctrl-C once: running trials
     save their checkpoints and stop; twice: stop at once.
     """
-    from gridrun import launch as sweep
     from gridrun.plan import make_plan
     from gridrun.store import Store
-    from trainer import Runtime
 
     wanted, store = read_grids(grids, settings, seeds, profile=profile, scale=scale), Store(results)
-    keep = keep or kept_by(wanted)
     if dry_run:
         show_plan(narrowed(make_plan(wanted, store.statuses()), only, retry), as_json=False)
         return
-    runs = make_executor(executor, cpus, gpus, gpus_per_trial, cpus_per_trial, mlflow=mlflow, wandb=wandb)
-    with runs, make_view() as view:
-        summary = sweep.launch(
-            wanted,
-            store,
-            runs,
-            runtime=Runtime(
-                data_dir=data.absolute(),
-                threads=cpus_per_trial,
-                checkpoint_seconds=checkpoint_seconds,
-                keep_checkpoint=keep,
-            ),
-            only=only,
-            retry=retry,
-            on_event=view.show,
-            on_state=view.update,
-        )
+    summary = run_sweep(wanted, store, options, only=only, retry=retry)
     if tensorboard:
         write_events(tensorboard, store, summary.plan)
     show_tables(tables_of(wanted, store), None)
     show_summary(summary, results)
-    if keep != "none":
+    if kept_by(wanted, options.keep) != "none":
         show_not_kept(summary.plan, store)
     exit_with(summary)
-
-
-def kept_by(grids: Sequence[Grid]) -> KeepCheckpoint:
-    """Return whose weights the grids keep; one launch keeps the same of all its trials."""
-    said = {grid.keep_checkpoint: grid.path for grid in grids}
-    if len(said) > 1:
-        each = ", ".join(f"{path} says {keep}" for keep, path in said.items())
-        raise GridrunError(
-            f"keep_checkpoint: {each}; launch them one by one, or let --keep-checkpoint decide"
-        )
-    return next(iter(said))
 
 
 def write_events(directory: Path, store: Store, plan: Plan) -> None:

@@ -20,7 +20,7 @@ from gridrun.commands._options import (
     results_option,
     scale_option,
 )
-from gridrun.commands._show import counted, echo_json, printable
+from gridrun.commands._show import counted, echo_json, ending, printable
 
 if TYPE_CHECKING:
     from gridrun.grid import Grid
@@ -63,7 +63,7 @@ def command(
         error = "" if run.test_error is None else f", test error {100 * run.test_error:.2f} %"
         click.echo(f"  {run.trial_id}  epoch {run.epoch} of {run.epochs}{error}  {printable(run.about)}")
     for row in failures(store, found)[:MAX_FAILURES]:
-        click.echo(f"  {row['trial_id']}  {row['status']}: {printable(row['error'])}")
+        click.echo(f"  {row['trial_id']}  {ending(row)}")
 
 
 class Found(NamedTuple):
@@ -83,7 +83,13 @@ def look(store: Store, grids: Sequence[Grid] | None) -> Found:
 
     statuses: Mapping[str, str] = store.statuses()
     launches = store.launches()
-    running = {run.trial_id: run for state in launches for run in state.running}
+    running = {
+        run.trial_id: run
+        for state in launches
+        for run in state.running
+        if statuses.get(run.trial_id) != "done"  # since the launch wrote that
+    }
+    statuses = {i: status for i, status in statuses.items() if i not in running}  # tried again
     if grids is None:
         counts = dict(Counter(statuses.values()))
     else:

@@ -14,7 +14,7 @@ from gridrun.commands._options import (
     make_executor,
     results_option,
 )
-from gridrun.commands._show import exit_with, printable, show_not_kept
+from gridrun.commands._show import ending, exit_with, show_not_kept
 from gridrun.commands._views import EpochView
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def command(
 def ended(row: Row) -> str:
     """Return the line that says how a trial ended."""
     if row["status"] != "done":
-        return f"{row['trial_id']}  {row['status']}: {printable(row['error'])}"
+        return f"{row['trial_id']}  {ending(row)}"
     return (
         f"{row['trial_id']}  done: test error {100 * row['test_error']:.2f} %, "
         f"{row['epochs_trained']} epochs in {row['train_seconds']:.1f} s"

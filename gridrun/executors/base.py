@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
+from gridrun.records import Failure
 from gridrun.trial import Trial
 from gridrun.worker import Outcome, Setup
 from trainer.metrics import Epoch
@@ -41,9 +42,10 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """A trial's workers died, more often than it is worth trying."""
+    """A trial's worker died, or could not start."""
 
     trial: Trial
+    failure: Failure
     reason: str
 
 
@@ -70,7 +72,7 @@ class Executor(abc.ABC):
         """Run `trials`, starting them in their order, and return when each has had its turn.
 
         `on_event` is called in the caller's thread. For every trial it gets exactly one `Ended`
-        or `Lost`, last; once `setup.stop_file` exists trials not yet started may get none.
+        or `Lost`, last; once `setup.is_closed` trials not yet started may get none.
         """
 
     def close(self) -> None:  # noqa: B027 - not every executor holds something

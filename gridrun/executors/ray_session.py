@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import re
@@ -32,6 +33,12 @@ _ENVIRONMENT = {
 }
 
 
+@functools.cache
+def _token() -> str:
+    """Return this process's token. Ray reads it once a process, so that a second session has to keep it."""
+    return secrets.token_hex(32)
+
+
 class RaySession:
     """Ray, from start to end: closed to everyone without its token."""
 
@@ -52,7 +59,7 @@ class RaySession:
         self.environment.update(
             _ENVIRONMENT,
             RAY_AUTH_MODE="token",
-            RAY_AUTH_TOKEN=secrets.token_hex(32),
+            RAY_AUTH_TOKEN=_token(),
             PYTHONPATH=os.pathsep.join(path for path in sys.path if path),  # workers import what we can
         )
         import ray

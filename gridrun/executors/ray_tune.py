@@ -15,7 +15,7 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -23,12 +23,11 @@ from gridrun.errors import LaunchError
 from gridrun.executors.base import Ended, Event, Executor, Lost, Progress, Started, Warned
 from gridrun.executors.ray_session import RaySession
 from gridrun.executors.ray_trackers import Trackers
+from gridrun.failures import kind_of_death
 from gridrun.trial import Trial
 from gridrun.worker import Setup, run_trial
 from trainer.metrics import Epoch
 
-MAX_WORKER_DEATHS = 2
-"""How often a trial is started again after the death of its worker."""
 STOP_SECONDS = 15.0
 """How long trials that were asked to stop may take to save their checkpoints."""
 _PROGRESS_SECONDS = 1.0
@@ -95,7 +94,7 @@ class RayTuneExecutor(Executor):
             try:
                 for num_gpus in sizes:
                     equal = {trial.trial_id: trial for trial in trials if trial.config.num_gpus == num_gpus}
-                    if not setup.stop_file.exists():
+                    if not setup.is_closed:
                         self._tuner(equal, num_gpus, setup, events, stop).fit()
             except BaseException as error:  # handed to the caller's thread
                 failure.append(error)
@@ -104,6 +103,8 @@ class RayTuneExecutor(Executor):
         thread = threading.Thread(target=fit, name="ray-tune", daemon=True)
         thread.start()
         running: set[str] = set()
+        told: set[str] = set()
+        closed = False
         stopping_since: float | None = None
         while thread.is_alive() or not events.empty():
             with contextlib.suppress(queue.Empty):
@@ -113,15 +114,19 @@ class RayTuneExecutor(Executor):
                         running.add(trial.trial_id)
                     case Ended(trial) | Lost(trial):
                         running.discard(trial.trial_id)
-                on_event(event)
+                if not (closed and _is_turned_away(event, told)):
+                    if isinstance(event, Started):
+                        told.add(event.trial.trial_id)
+                    on_event(event)
             if died := self._session.dead():
                 raise LaunchError(
                     f"Ray's {died} has died, nothing is lost; give the same command again to go on"
                 )
+            closed = setup.is_closed
             if stopping_since is None and setup.stop_file.exists():
                 stopping_since = time.monotonic()
-            if stopping_since and (
-                (not running and events.empty()) or time.monotonic() - stopping_since > STOP_SECONDS
+            if (closed and not running and events.empty()) or (
+                stopping_since and time.monotonic() - stopping_since > STOP_SECONDS
             ):
                 stop.set()  # what Tune still holds has not been started, or its worker is dead
                 thread.join(STOP_SECONDS)
@@ -181,12 +186,23 @@ class RayTuneExecutor(Executor):
                 name="sweep",
                 storage_path=str(self._session.directory / "tune"),
                 verbose=0,
-                failure_config=tune.FailureConfig(max_failures=MAX_WORKER_DEATHS),
+                failure_config=tune.FailureConfig(max_failures=0),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 callbacks=[_callback(trials, events), *tracking],
                 stop=_stopper(stop),
             ),
         )
+
+
+def _is_turned_away(event: Event, told: Collection[str]) -> bool:
+    """Return whether an event is of a trial that Tune turns to although no more may start."""
+    match event:
+        case Started():
+            return True
+        case Ended(trial, "interrupted"):
+            return trial.trial_id not in told
+        case _:
+            return False
 
 
 _unboxed: tuple[str, Mapping[str, Trial]] = ("", {})
@@ -246,10 +262,10 @@ def _callback(by_id: Mapping[str, Trial], events: queue.SimpleQueue[Event]) -> A
                 self.emit(trial, lambda own: Progress(own, epoch, result["place"]))
 
         def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            # Tune calls this once a trial's retries are used up.
-            cause = (str(trial.get_error() or "").strip().splitlines() or [""])[-1][:300]
-            reason = f"its worker died or could not start, {MAX_WORKER_DEATHS + 1} times"
-            self.emit(trial, lambda own: Lost(own, f"{reason}: {cause}" if cause else reason))
+            text = str(trial.get_error() or "").strip()
+            cause = (text.splitlines() or [""])[-1].strip()[:300]
+            reason = f"its worker died or could not start: {cause}".removesuffix(": ")
+            self.emit(trial, lambda own: Lost(own, kind_of_death(text), reason))
 
     def emit(trial: Any, event_of: Callable[[Trial], Event]) -> None:
         events.put(event_of(by_id[trial.config["trial_id"]]))

@@ -27,7 +27,7 @@ class SerialExecutor(Executor):
         device = "cuda" if self.gpus != 0 and torch.cuda.is_available() else "cpu"
         setup = replace(setup, runtime=replace(setup.runtime, device=device))
         for trial in trials:
-            if setup.stop_file.exists():
+            if setup.is_closed:
                 return
             on_event(Started(trial))
             last: list[Epoch] = []

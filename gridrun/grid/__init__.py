@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -24,6 +24,7 @@ from gridrun.grid.profiles import ProfileReader, choose
 from gridrun.grid.published import Published
 from gridrun.grid.reduced import reduce, reduced_plots, reduced_tables, reduced_title
 from gridrun.grid.rows import Recipe, Row, expand
+from gridrun.grid.running import Running, read_running
 from gridrun.grid.seeds import MAX_TRIALS, read_seed, read_seeds
 from gridrun.grid.settings import known_keys, settable_keys
 from gridrun.grid.sources import GridFiles
@@ -35,7 +36,9 @@ from trainer.runtime import KeepCheckpoint
 if TYPE_CHECKING:
     import os
 
-__all__ = ["Grid", "PlotSpec", "Published", "Row", "TableSpec", "load_grid", "lone_trial"]
+    from trainer import TrainConfig
+
+__all__ = ["Grid", "PlotSpec", "Published", "Row", "TableSpec", "grid_of", "load_grid", "lone_trial"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +57,8 @@ class Grid:
     """The figures that the file declares."""
     keep_checkpoint: KeepCheckpoint = "none"
     """Whose weights the trials keep; no part of their ids."""
+    running: Running = field(default_factory=Running)
+    """How they are run; no part of their ids either."""
     profiles: tuple[str, ...] = ()
     """Names of the reduced forms that the file has of itself."""
 
@@ -148,6 +153,7 @@ def load_grid(
         keep_checkpoint=_read_keep(root.child("keep_checkpoint"))
         if "keep_checkpoint" in root.value
         else "none",
+        running=read_running(root),
         profiles=tuple(named),
     )
     scaled = profiles.scale(scale) if scale else None
@@ -185,6 +191,15 @@ def lone_trial(texts: Sequence[str]) -> Grid:
         raise GridError("train", 0, error.key, error.problem) from None
     rows = tuple(row for row, _ in made)
     return Grid(path=Path(), name="train", title="", description="", rows=rows, seeds=seeds, tables=())
+
+
+def grid_of(trials: Sequence[Trial]) -> Grid:
+    """Return a grid of exactly these trials, without a file and without tables."""
+    seeds: dict[TrainConfig, list[int]] = {}
+    for trial in trials:
+        seeds.setdefault(trial.config, []).append(trial.seed)
+    rows = tuple(Row(config, seeds=tuple(found)) for config, found in seeds.items())
+    return Grid(path=Path(), name="trials", title="", description="", rows=rows, seeds=(), tables=())
 
 
 def _recipe(

@@ -9,12 +9,14 @@ from pathlib import Path
 from gridrun.errors import GridError
 from gridrun.grid.located_yaml import load_yaml
 from gridrun.grid.node import Node
+from gridrun.grid.running import RUNNING_KEYS
 from trainer.registry import did_you_mean
 
 INCLUDED_KEYS = ("base", "derive", "include", "profiles", "seeds")
 GRID_KEYS = (
     *INCLUDED_KEYS,
     *("name", "title", "description", "axes", "exclude", "extra", "tables", "plots", "keep_checkpoint"),
+    *RUNNING_KEYS,
 )
 MAX_INCLUDES = 100
 

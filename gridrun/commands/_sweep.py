@@ -1,0 +1,162 @@
+"""Running trials from the command line: the options of every command that does, and the run itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gridrun.commands._options import (
+    checkpoint_seconds_option,
+    data_option,
+    keep_option,
+    make_executor,
+)
+from gridrun.commands._views import make_view
+from gridrun.errors import GridrunError
+
+if TYPE_CHECKING:
+    from gridrun.grid import Grid
+    from gridrun.launch import Summary
+    from gridrun.store import Store
+    from trainer.runtime import KeepCheckpoint
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SweepOptions:
+    """What the user says of how trials are to run; None leaves it to the grids, then to the default."""
+
+    data: Path
+    cpus: int | None
+    gpus: int | None
+    gpus_per_trial: float | None
+    cpus_per_trial: int
+    checkpoint_seconds: float
+    keep: KeepCheckpoint | None
+    mlflow: str | None
+    wandb: bool
+    executor: str
+    retries: int | None
+    stop_after_failures: int | None
+
+
+_OPTIONS = (
+    data_option,
+    click.option("--cpus", type=click.IntRange(min=1), help="CPUs to use. [default: all]"),
+    click.option("--gpus", type=click.IntRange(min=0), help="GPUs to use. [default: all]"),
+    click.option(
+        "--gpus-per-trial",
+        type=click.FloatRange(min=0),
+        help="Below 1, trials share a GPU. [default: what the grids say, else 1 if any]",
+    ),
+    click.option("--cpus-per-trial", type=click.IntRange(min=1), default=1, show_default=True),
+    checkpoint_seconds_option,
+    keep_option,
+    click.option("--mlflow", metavar="URI", help="Tell an MLflow server of every epoch. Needs mlflow."),
+    click.option("--wandb", is_flag=True, help="Tell Weights & Biases of every epoch. Needs wandb."),
+    click.option("--executor", type=click.Choice(["ray", "serial"]), default="ray", show_default=True),
+    click.option(
+        "--retries",
+        metavar="N",
+        type=click.IntRange(min=0),
+        help="Start a failed trial again, from its checkpoint, up to N times. [default: what the grids "
+        "say, else 2 after a killed worker, too little memory or a lost machine, 0 after an error]",
+    ),
+    click.option(
+        "--stop-after-failures",
+        metavar="N",
+        type=click.IntRange(min=1),
+        help="Start no more once N trials have failed since the last that did not.",
+    ),
+)
+
+
+def sweep_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `SweepOptions`, as its argument `options`."""
+    names = [field.name for field in dataclasses.fields(SweepOptions)]
+
+    @functools.wraps(command)
+    def collected(*arguments: Any, **given: Any) -> None:
+        options = SweepOptions(**{name: given.pop(name) for name in names})
+        command(*arguments, options=options, **given)
+
+    for option in reversed(_OPTIONS):
+        collected = option(collected)
+    return collected
+
+
+def run_sweep(
+    grids: Sequence[Grid],
+    store: Store,
+    options: SweepOptions,
+    *,
+    only: Sequence[str] = (),
+    retry: bool = False,
+) -> Summary:
+    """Launch grids, showing on stderr what happens."""
+    from gridrun import launch as sweep
+    from gridrun.failures import RetryPolicy
+    from trainer import Runtime
+
+    share = agreed(grids, "gpus_per_trial", options.gpus_per_trial)
+    policy = RetryPolicy(
+        retries=agreed(grids, "retries", options.retries),
+        stop_after_failures=agreed(grids, "stop_after_failures", options.stop_after_failures),
+    )
+    runtime = Runtime(
+        data_dir=options.data.absolute(),
+        threads=options.cpus_per_trial,
+        checkpoint_seconds=options.checkpoint_seconds,
+        keep_checkpoint=kept_by(grids, options.keep),
+    )
+    executor = make_executor(
+        options.executor,
+        options.cpus,
+        options.gpus,
+        share,
+        options.cpus_per_trial,
+        mlflow=options.mlflow,
+        wandb=options.wandb,
+    )
+    with executor as runs, make_view() as view:
+        return sweep.launch(
+            grids,
+            store,
+            runs,
+            runtime=runtime,
+            only=only,
+            retry=retry,
+            policy=policy,
+            on_event=view.show,
+            on_state=view.update,
+        )
+
+
+def agreed(grids: Sequence[Grid], key: str, option: Any = None) -> Any:
+    """Return what the option says, else what those grids say that say anything; None if none does."""
+    said = {getattr(grid.running, key): grid.path for grid in grids}
+    said.pop(None, None)
+    if option is not None or not said:
+        return option
+    return _only(said, key)
+
+
+def kept_by(grids: Sequence[Grid], option: KeepCheckpoint | None = None) -> KeepCheckpoint:
+    """Return whose weights the trials keep; one launch keeps the same of all."""
+    kept: KeepCheckpoint = option or _only(
+        {grid.keep_checkpoint: grid.path for grid in grids}, "keep_checkpoint"
+    )
+    return kept
+
+
+def _only(said: dict[Any, Path], key: str) -> Any:
+    if len(said) > 1:
+        each = ", ".join(f"{path} says {value}" for value, path in said.items())
+        option = "--" + key.replace("_", "-")
+        raise GridrunError(f"{key}: {each}; launch them one by one, or let {option} decide")
+    return next(iter(said))

@@ -1,0 +1,253 @@
+"""Failures: told apart, tried again where that makes sense, and the end of a sweep in which all fail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from broken import DyingInTrainingNet, DyingNet, FlakyNet, RaisingNet
+
+from gridrun import launch as sweep
+from gridrun.executors.base import Executor
+from gridrun.executors.ray_tune import RayTuneExecutor, Resources
+from gridrun.executors.serial import SerialExecutor
+from gridrun.failures import RetryPolicy, coarser, kind_of_death
+from gridrun.grid import Grid, Row
+from gridrun.launch import LaunchEvent, Summary
+from gridrun.store import Store
+from gridrun.trial import Trial
+from gridrun.tries import Failed
+from trainer import Runtime, TrainConfig
+
+
+def grid_of(*configs: TrainConfig, seeds: int = 1) -> Grid:
+    return Grid(
+        path=Path("grid.yaml"),
+        name="grid",
+        title="grid",
+        description="",
+        rows=tuple(Row(config, seeds=tuple(range(seeds))) for config in configs),
+        seeds=tuple(range(seeds)),
+        tables=(),
+    )
+
+
+class Sweeper:
+    """Launches grids of broken networks on one store."""
+
+    def __init__(self, directory: Path, cache_dir: Path) -> None:
+        self.store = Store(directory / "results")
+        self.runtime = Runtime(cache_dir=cache_dir, data_dir=directory, checkpoint_seconds=0)
+        self.log = str(directory / "log")
+        self.events: list[LaunchEvent] = []
+
+    def launch(
+        self, *configs: TrainConfig, executor: Executor | None = None, seeds: int = 1, **options: Any
+    ) -> Summary:
+        self.events.clear()
+        return sweep.launch(
+            [grid_of(*configs, seeds=seeds)],
+            self.store,
+            executor or SerialExecutor(gpus=0),
+            runtime=self.runtime,
+            on_event=self.events.append,
+            **options,
+        )
+
+    def row(self, config: TrainConfig) -> dict[str, Any]:
+        trial_id = Trial(config, 0).trial_id
+        return self.store.rows([trial_id])[trial_id]
+
+    @property
+    def failures(self) -> list[tuple[str | None, bool]]:
+        return [(event.failure, event.again) for event in self.events if isinstance(event, Failed)]
+
+    @property
+    def starts(self) -> int:
+        return len(Path(self.log).read_text())
+
+
+@pytest.fixture
+def sweeper(tmp_path: Path, cache_dir: Path) -> Sweeper:
+    return Sweeper(tmp_path, cache_dir)
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[Executor]:
+    with RayTuneExecutor(Resources(cpus=2)) as executor:
+        yield executor
+
+
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        ("RuntimeError", "exception"),
+        ("DataError", "data"),
+        ("torch.OutOfMemoryError", "gpu_memory"),
+        ("of a rank", "gpu_memory"),
+        ("rank killed", "worker_killed"),
+        ("MemoryError", "host_memory"),
+        ("DefaultCPUAllocator", "host_memory"),
+    ],
+)
+def test_an_error_is_told_apart_by_what_raised_it(error: str, failure: str, sweeper: Sweeper) -> None:
+    config = tiny.config(model=FlakyNet(log=sweeper.log, failures=99, error=error))
+    summary = sweeper.launch(config, policy=RetryPolicy(retries=0))
+    row = sweeper.row(config)
+    assert (row["status"], row["failure"], row["attempts"]) == ("failed", failure, 1)
+    assert "Traceback" in row["traceback"]
+    assert summary.plan.counts["failed"] == 1
+    assert sweeper.failures == [(failure, False)]
+
+
+def test_a_diverged_trial_says_so_and_is_never_tried_again_unasked(sweeper: Sweeper) -> None:
+    config = tiny.config(lr=1e20)
+    sweeper.launch(config, policy=RetryPolicy(retries=5))
+    row = sweeper.row(config)
+    assert (row["status"], row["failure"], row["attempts"]) == ("diverged", "divergence", 1)
+    sweeper.launch(config, retry=True)
+    assert sweeper.row(config)["attempts"] == 2
+
+
+def test_an_exception_is_tried_again_only_when_asked(sweeper: Sweeper) -> None:
+    config = tiny.config(model=FlakyNet(log=sweeper.log, failures=2))
+    sweeper.launch(config)
+    assert sweeper.failures == [("exception", False)]
+    assert sweeper.launch(config).started == 0
+    summary = sweeper.launch(config, policy=RetryPolicy(retries=2))
+    assert sweeper.failures == [("exception", True)], "the second of three attempts"
+    assert summary.plan.counts["done"] == 1
+    row = sweeper.row(config)
+    assert (row["status"], row["attempts"], row["failure"], row["error"]) == ("done", 3, None, None)
+
+
+def test_what_may_pass_is_tried_twice_again_unasked_and_then_no_more(sweeper: Sweeper) -> None:
+    config = tiny.config(model=FlakyNet(log=sweeper.log, failures=99, error="MemoryError"))
+    sweeper.launch(config, tiny.config())
+    assert sweeper.failures == [("host_memory", True), ("host_memory", True), ("host_memory", False)]
+    assert (sweeper.starts, sweeper.row(config)["attempts"]) == (3, 3)
+    assert sweeper.row(tiny.config())["status"] == "done"
+    assert sweeper.launch(config).started == 0, "attempts count across launches"
+    sweeper.launch(config, policy=RetryPolicy(retries=3))
+    assert sweeper.starts == 4
+    sweeper.launch(config, retry=True)
+    assert sweeper.starts == 4 + 3, "whoever asks for it forgives what was"
+
+
+def test_a_failure_that_a_killed_launch_left_is_tried_again_by_the_next(sweeper: Sweeper) -> None:
+    config = tiny.config(model=FlakyNet(log=sweeper.log, failures=2, error="MemoryError"))
+    sweeper.launch(config, policy=RetryPolicy(retries=0))  # as if it had been killed just then
+    assert sweeper.starts == 1
+    summary = sweeper.launch(config)
+    assert summary.plan.counts["done"] == 1
+    assert sweeper.row(config)["attempts"] == 3
+
+
+def test_a_worker_that_dies_in_training_goes_on_from_its_checkpoint(
+    sweeper: Sweeper, ray: Executor, tmp_path: Path, cache_dir: Path
+) -> None:
+    config = tiny.config(model=DyingInTrainingNet(log=sweeper.log))
+    assert sweeper.launch(config, executor=ray).plan.counts["done"] == 1
+    assert sweeper.failures == [("worker_killed", True)]
+    resumed = sweeper.row(config)
+    assert (resumed["attempts"], resumed["resumes"]) == (2, 1)
+    straight = Sweeper(tmp_path / "straight", cache_dir)
+    straight.launch(config)  # its process has died before: this one goes through
+    for metric in ("test_error", "test_loss", "train_loss"):
+        assert resumed[metric] == straight.row(config)[metric]
+
+
+def test_a_trial_that_kills_every_worker_is_given_up(sweeper: Sweeper, ray: Executor) -> None:
+    dying = tiny.config(model=DyingNet(log=sweeper.log, deaths=99))
+    summary = sweeper.launch(dying, tiny.config(), executor=ray)
+    assert sweeper.failures == [("worker_killed", True), ("worker_killed", True), ("worker_killed", False)]
+    assert (summary.plan.counts["failed"], summary.plan.counts["done"]) == (1, 1)
+    row = sweeper.row(dying)
+    assert (row["failure"], row["attempts"]) == ("worker_killed", 3)
+    assert sweeper.launch(dying, executor=ray).started == 0, "not in the next launch either"
+    assert sweeper.starts == 3
+
+
+def test_a_sweep_in_which_all_fails_gives_up(sweeper: Sweeper) -> None:
+    bad = [tiny.config(model=RaisingNet(), lr=lr) for lr in (0.1, 0.2, 0.3, 0.4)]
+    summary = sweeper.launch(*bad, policy=RetryPolicy(stop_after_failures=3))
+    assert summary.gave_up
+    assert (summary.plan.counts["failed"], summary.plan.counts["missing"]) == (3, 1)
+    assert not list(sweeper.store.root.glob(".work/launches/*")), "nothing says stop to the next launch"
+    assert sweeper.launch(*bad).plan.counts["failed"] == 4
+
+
+def test_a_success_sets_the_count_of_failures_back(sweeper: Sweeper) -> None:
+    bad = [tiny.config(model=RaisingNet(), lr=lr) for lr in (0.1, 0.2, 0.3, 0.4)]
+    good = tiny.config()
+    summary = sweeper.launch(*bad[:2], good, *bad[2:], policy=RetryPolicy(stop_after_failures=3))
+    assert not summary.gave_up
+    assert (summary.plan.counts["failed"], summary.plan.counts["done"]) == (4, 1)
+
+
+def test_one_trial_failing_again_and_again_is_one_failure(sweeper: Sweeper) -> None:
+    flaky = tiny.config(model=FlakyNet(log=sweeper.log, failures=3))
+    summary = sweeper.launch(flaky, policy=RetryPolicy(retries=3, stop_after_failures=2))
+    assert not summary.gave_up
+    assert summary.plan.counts["done"] == 1
+
+
+DIED = """Failure # 1 (occurred at 2026-01-01_00-00-00)
+The actor died unexpectedly before finishing this task.
+\tclass_name: ImplicitFunc
+The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail:
+Worker unexpectedly exits with a connection error code 2. End of file. There are some potential causes.
+(1) The process is killed by SIGKILL by OOM killer due to high memory usage. (2) ray stop was called."""
+OUT_OF_MEMORY = """Failure # 1 (occurred at 2026-01-01_00-00-00)
+Memory on the node (IP: 10.0.0.1, ID: 2c6c) where the task (actor ID: 9bf4) was running was 15.29GB / 16.00GB
+(0.955), which exceeds the memory usage threshold of 0.95. Ray killed this worker (ID: 5dd2)"""
+NODE_DIED = """Failure # 1 (occurred at 2026-01-01_00-00-00)
+The actor died unexpectedly before finishing this task.
+The actor died because its node has died. Node Id: 2c6c
+\tthe actor's node was terminated unexpectedly: health check failed due to missing too many heartbeats"""
+RAISED = """Failure # 1 (occurred at 2026-01-01_00-00-00)
+ray::ImplicitFunc.train() (pid=1, ip=10.0.0.1)
+gridrun.errors.StoreError: results: cannot be written to (No space left on device)"""
+
+
+@pytest.mark.parametrize(
+    ("text", "failure"),
+    [
+        (DIED, "worker_killed"),
+        (OUT_OF_MEMORY, "host_memory"),
+        (NODE_DIED, "node_lost"),
+        (RAISED, "exception"),
+        ("", "worker_killed"),
+    ],
+)
+def test_rays_account_of_a_death_is_told_apart(text: str, failure: str) -> None:
+    assert kind_of_death(text) == failure
+
+
+@pytest.mark.parametrize(
+    ("retries", "failure", "attempts", "again"),
+    [
+        (None, "worker_killed", 2, True),
+        (None, "node_lost", 3, False),
+        (None, "exception", 1, False),
+        (None, "data", 1, False),
+        (None, "gpu_memory", 1, False),
+        (None, None, 1, False),  # of a record that does not say
+        (1, "exception", 1, True),
+        (1, "worker_killed", 2, False),
+        (0, "worker_killed", 1, False),
+        (9, "divergence", 1, False),
+    ],
+)
+def test_who_is_tried_again(retries: int | None, failure: Any, attempts: int, again: bool) -> None:
+    assert RetryPolicy(retries).allows(failure, attempts) is again
+
+
+def test_too_little_gpu_memory_passes_where_fewer_trials_share_the_gpu() -> None:
+    policy = RetryPolicy(retries=0)
+    assert policy.allows("gpu_memory", 4, gpu_share=0.25)
+    assert not policy.allows("gpu_memory", 1, gpu_share=1)
+    assert [coarser(share) for share in (0.125, 0.25, 1 / 3, 0.3, 0.5, 1)] == [0.25, 0.5, 1, 1, 1, 1]
