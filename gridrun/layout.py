@@ -40,9 +40,10 @@ def _metric_columns(table: Table, name: str) -> list[Column]:
     if name in table.published:
         shared_runs = _shared_runs(cells)
         header = f"Published ({_runs(shared_runs)})" if shared_runs else "Published"
-        shown.append(Column(header, [_theirs(cell, shared_runs) for cell in cells], True))
+        theirs = [published_text(cell, say_runs=not shared_runs) for cell in cells]
+        shown.append(Column(header, theirs, True))
         if metric.is_error:
-            shown.append(Column("Difference", [_difference(cell) for cell in cells], True))
+            shown.append(Column("Difference", [difference(cell) for cell in cells], True))
     if any(cell.verdict for cell in cells):
         shown.append(Column("Verdict", [cell.verdict or "" for cell in cells], False))
     return shown
@@ -81,9 +82,10 @@ def _ours(table: Table, metric: Metric, cell: Cell) -> str:
     return f"{text} ({'; '.join(asides)})" if asides else text
 
 
-def _theirs(cell: Cell, shared_runs: int | None) -> str:
+def published_text(cell: Cell, *, say_runs: bool = True) -> str:
+    """Write a published value as it was printed, if wanted with its number of runs."""
     text = plain(cell.published_text or "")
-    if cell.published_runs and not shared_runs and parse_runs(text) is None:
+    if cell.published_runs and say_runs and parse_runs(text) is None:
         return f"{text} ({_runs(cell.published_runs)})"
     return text
 
@@ -97,7 +99,7 @@ def _shared_runs(cells: Sequence[Cell]) -> int | None:
     return runs.pop() if len(runs) == 1 else None
 
 
-def _difference(cell: Cell) -> str:
+def difference(cell: Cell) -> str:
     """Write ours - published in percentage points, signed."""
     if cell.difference is None:
         return ""

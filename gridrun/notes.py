@@ -43,7 +43,7 @@ def provenance_notes(columns: Sequence[str], done: Sequence[TrialRow]) -> Iterat
 
 def hardware_mixture(done: Iterable[TrialRow]) -> str | None:
     """Count trials by what their speed depends on; None where that is one and the same."""
-    return _mixture(map(_hardware, done))
+    return _mixture(map(hardware_of, done))
 
 
 def _ending_notes(
@@ -114,7 +114,7 @@ def _hardware_notes(columns: Sequence[str], done: Sequence[TrialRow]) -> Iterabl
     elif mixture:
         yield f"trained on different hardware: {mixture}"
     elif bound and done:
-        yield f"{', '.join(bound)}: on {_hardware(done[0])}"
+        yield f"{', '.join(bound)}: on {hardware_of(done[0])}"
 
 
 OPTIONS_NOTED = {
@@ -192,7 +192,7 @@ def labels_of(columns: Sequence[str], lines: Sequence[Line]) -> dict[str, str]:
     }
 
 
-def _hardware(record: TrialRow) -> str:
+def hardware_of(record: TrialRow) -> str:
     """Name what a trial's speed depends on: the GPU, or the CPU and its share of it."""
     gpu, device = _known(record, "gpu"), _known(record, "device")
     if gpu != UNKNOWN and not device.startswith("cpu"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gridrun.columns import METRICS
@@ -29,6 +29,8 @@ class Published:
     note: str | None = None
     paper: str | None = None
     """What the paper behind a row reports, where `values` are somebody else's reproduction: as printed."""
+    place: str | None = field(default=None, compare=False)
+    """File and line where all this is written."""
 
     def merged(self, other: Published | None) -> Published:
         """Return these values over those of `other`."""
@@ -39,6 +41,7 @@ class Published:
             self.runs or other.runs,
             self.note or other.note,
             self.paper or other.paper,
+            ", ".join(dict.fromkeys(place for place in (self.place, other.place) if place)) or None,
         )
 
 
@@ -62,7 +65,7 @@ def read_published(node: Node, entries: Mapping[str, Node]) -> Published:
     if runs is not None and (type(runs) is not int or runs < 1):
         raise entries["runs"].error(f"must be a whole number >= 1, got {shown(entries['runs'].located)}")
     note, paper = (entries[key].text() if key in entries else None for key in ("note", "paper"))
-    return Published(values, runs, note, paper)
+    return Published(values, runs, note, paper, f"{node.file}:{node.line}")
 
 
 def _metric(name: str, node: Node) -> float | str:

@@ -1,0 +1,119 @@
+"""`gridrun why`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gridrun.commands._options import (
+    grids_argument,
+    json_option,
+    profile_option,
+    read_grids,
+    results_option,
+    scale_option,
+)
+from gridrun.commands._show import echo_json, printable
+
+if TYPE_CHECKING:
+    from gridrun.why import Run, Why
+
+
+@click.command("why")
+@click.argument("table", metavar="TABLE")
+@click.argument("row", metavar="ROW")
+@grids_argument(required=False)
+@results_option
+@profile_option
+@scale_option
+@json_option
+def command(
+    table: str,
+    row: str,
+    grids: tuple[Path, ...],
+    results: Path,
+    profile: str | None,
+    scale: str | None,
+    as_json: bool,
+) -> None:
+    """Trace a row of a table to its trials, and say how to run them again.
+
+    TABLE is the id or title of a table of the grids, or of any grids/*.yaml if none is named. ROW is
+    its number as shown, counted from 1, the beginning of its config id, or its model or setting.
+    """
+    from gridrun import why
+    from gridrun.store import Store
+
+    form = [f"--{name}={value}" for name, value in (("profile", profile), ("scale", scale)) if value]
+    wanted = read_grids(grids, profile=profile, scale=scale)
+    _, spec = why.find_table(wanted, table)
+    records = Store(results).rows([trial.trial_id for row in spec.rows for trial in row.trials])
+    found = why.explain(wanted, table, row, records, results=results, form=form)
+    if as_json:
+        echo_json(why.to_dict(found))
+    else:
+        show(found)
+
+
+def show(found: Why) -> None:
+    """Print where a row comes from."""
+    config = f", config {found.config_id}" if found.config_id else ""
+    click.echo(f"{printable(found.title)}: row {found.row} of {found.rows} of {found.table}, {found.grid}")
+    click.echo(f"{printable(found.about)}{config}\n")
+    if not found.runs:
+        click.echo("as published, not trained here")
+    for run in found.runs:
+        show_run(run)
+    click.echo()
+    show_cells(found)
+    for title, told in (("published at", found.published_at), ("note", found.published_note)):
+        if told:
+            click.echo(f"{title}: {printable(told)}")
+    if found.paper:
+        click.echo(f"in the paper: {printable(found.paper)}")
+    if found.rest:
+        click.echo(f"\nto train what is not done:\n  {found.rest}")
+    if found.again:
+        click.echo(f"\nto train again what is done, in another store:\n  {found.again}")
+        click.echo(f"or one trial alone, without its grid:\n  {found.runs[0].train}")
+
+
+def show_run(run: Run) -> None:
+    """Print one trial."""
+    from gridrun.columns import METRICS, format_column
+
+    values = [
+        f"{METRICS[column].header} {METRICS[column].format(value)}"
+        for column, value in run.values.items()
+        if value is not None and run.status == "done"
+    ]
+    click.echo(f"seed {run.seed}  {run.trial_id}  {', '.join([run.status, *values])}")
+    if run.status == "not run":
+        return
+    commit = f"commit {(run.commit or 'unknown')[:10]}{' with uncommitted changes' if run.dirty else ''}"
+    machine = f"{run.machine} ({run.host})" if run.host else f"{run.machine}"
+    told = [commit, machine, (run.ended_at or "")[:19].replace("T", " ")]
+    click.echo(f"  {printable(', '.join(filter(None, told)))}")
+    click.echo(f"  {format_column('precision', run.precision)}, {run.epochs} epochs")
+    for text in filter(None, (run.error, run.notes)):
+        click.echo(f"  {printable(text)}")
+
+
+def show_cells(found: Why) -> None:
+    """Print how each number of the row comes about, and what is published beside it."""
+    from gridrun.columns import METRICS
+    from gridrun.layout import difference, published_text
+    from gridrun.why import computation
+
+    for column, cell in found.cells.items():
+        metric = METRICS[column]
+        ours = f"{metric.format(cell.median)}, " if cell.median is not None else ""
+        if found.runs:
+            click.echo(f"{metric.header}: {ours}{computation(metric, cell)}")
+        if cell.published_text:
+            told = [f"published: {published_text(cell)}"]
+            told += [f"difference {difference(cell)}"] if cell.difference is not None else []
+            told += [cell.verdict] if cell.verdict else []
+            click.echo(f"  {'; '.join(told)}")
