@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gridrun import provenance
+from gridrun.depot import Depot
 from gridrun.errors import LaunchError
 from gridrun.executors.base import Ended, Event, Executor, Lost, Warned
 from gridrun.failures import RetryPolicy
@@ -78,6 +79,7 @@ def launch(
     only: Sequence[str] = (),
     retry: bool = False,
     policy: RetryPolicy | None = None,
+    checkpoints: str | None = None,
     on_event: Callable[[LaunchEvent], None],
     on_state: Callable[[LaunchState], None] = lambda state: None,
 ) -> Summary:
@@ -91,6 +93,7 @@ def launch(
         only: ids, or beginnings of ids, of the trials to run; empty for all.
         retry: also run again what has failed or diverged.
         policy: which trials that fail are tried again unasked, and when to give up.
+        checkpoints: a directory or URI that every machine reaches, to copy checkpoints to (`Depot`).
         on_event: told of everything as it happens, in this thread.
         on_state: told after each event how far the launch is.
 
@@ -110,6 +113,8 @@ def launch(
         return Summary(plan, started=0, interrupted=False)
     on_event(Planned(wanted))
     store.create()
+    if checkpoints:
+        Depot(checkpoints).check()
     _prepare_data(wanted, runtime, on_event)
     with (
         _stop_file(store) as stop_file,
@@ -121,6 +126,7 @@ def launch(
             code=provenance.of_code(),
             stop_file=stop_file,
             no_more_file=sweep.no_more_file,
+            checkpoints=checkpoints,
         )
         left = wanted
         waiting_for: tuple[Trial, ...] = ()

@@ -10,10 +10,12 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from gridrun import files, provenance
+from gridrun.depot import depot_at
 from gridrun.failures import kind_of
 from gridrun.leases import Claim
 from gridrun.records import Failure, Provenance, Record
@@ -55,6 +57,8 @@ class Setup:
     """While it exists, trials save their checkpoints and stop."""
     driver_pid: int = field(default_factory=os.getpid)
     """Of the launch, on the host that `code` names."""
+    checkpoints: str | None = None
+    """Where checkpoints are copied to and looked for (`Depot`), besides the results directory."""
     no_more_file: Path | None = None
     """While it exists no trial starts; those that run go on."""
     retries: Mapping[str, Retry] = field(default_factory=dict)
@@ -71,14 +75,17 @@ def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="microseconds")
 
 
-def run_trial(trial: Trial, setup: Setup, on_epoch: Callable[[Epoch], None]) -> Outcome:
+def run_trial(
+    trial: Trial, setup: Setup, on_epoch: Callable[[Epoch], None], store: Store | None = None
+) -> Outcome:
     """Train `trial` unless it has ended or is being trained elsewhere, and keep its record.
 
-    Whatever goes wrong inside the trial becomes a `failed` record; the caller goes on.
+    Whatever goes wrong inside the trial becomes a `failed` record; the caller goes on. `store` is
+    that of `setup.results` unless given.
     """
     from trainer.loop import Interrupted
 
-    store = Store(setup.results)
+    store = store or Store(setup.results)
     if setup.is_closed:
         return "interrupted"
     retry = setup.retries.get(trial.trial_id)
@@ -99,6 +106,8 @@ def run_trial(trial: Trial, setup: Setup, on_epoch: Callable[[Epoch], None]) -> 
         store.add(record)
         if record.status != "failed":  # that one may be tried again from there
             store.drop_checkpoint(trial.trial_id)
+            if setup.checkpoints:
+                depot_at(setup.checkpoints).drop(trial.trial_id)
         return record.status
 
 
@@ -146,6 +155,11 @@ def _train(
     about = {"started_at": started_at, "provenance": setup.code, "attempts": _attempt(trial, setup)}
     try:
         about["provenance"] = provenance.of_machine(setup.code, runtime.device, runtime.threads)
+        if setup.checkpoints:
+            assert runtime.checkpoint
+            depot = depot_at(setup.checkpoints)
+            depot.fetch(trial.trial_id, runtime.checkpoint)
+            runtime = replace(runtime, on_saved=partial(depot.keep, trial.trial_id, runtime.checkpoint))
         result = train(trial.config, seed=trial.seed, report=report, runtime=runtime)
     except (Interrupted, Superseded):
         raise

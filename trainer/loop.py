@@ -26,7 +26,7 @@ from trainer.models._layers import initialise
 from trainer.optimizers._groups import parameter_groups
 from trainer.pipeline import AnySplit, Pipeline, open_splits
 from trainer.precision import autocast, grad_scaler, like_weights, set_matmul_precision, weight_dtype
-from trainer.runtime import Runtime, never
+from trainer.runtime import Runtime, never, nothing
 
 EVAL_BATCH_SIZE = 1000
 Report = Callable[[Epoch], None]
@@ -57,7 +57,7 @@ def train(
         ParallelError: there are fewer GPUs than the trial takes, or one of its other processes failed.
     """
     runtime = runtime or Runtime()
-    followers = dataclasses.replace(runtime, should_stop=never, keep_checkpoint="none")
+    followers = dataclasses.replace(runtime, should_stop=never, on_saved=nothing, keep_checkpoint="none")
     with parallel.start(config.num_gpus, runtime.device, _follow, config, seed, followers) as group:
         run = _begin(config, seed, runtime, group)
         while not run.ended:
@@ -280,8 +280,9 @@ class _Run:
         """Save, or keep the checkpoint before: a full disk for a while must not end a trial."""
         try:
             checkpoint.save(path, state)
+            self.runtime.on_saved()
         except OSError as error:
-            note = f"a checkpoint could not be saved: {error.strerror}"
+            note = f"a checkpoint could not be saved: {error.strerror or error}"
             if note not in self.notes:
                 self.notes.append(note)
 

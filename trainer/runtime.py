@@ -29,6 +29,10 @@ def never() -> bool:
     return False
 
 
+def nothing() -> None:
+    """Do nothing after a save."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Runtime:
     """Placement of one trial."""
@@ -46,6 +50,8 @@ class Runtime:
     """File to resume from and to save to; None keeps nothing."""
     checkpoint_seconds: float = 30.0
     """Save at the first step after so many seconds."""
+    on_saved: Callable[[], None] = nothing
+    """Called after each save of `checkpoint`. An OSError of its own is noted, as one of the save is."""
     should_stop: Callable[[], bool] = never
     """Asked between steps; True makes the trial save its checkpoint and raise Interrupted."""
     keep_checkpoint: KeepCheckpoint = "none"

@@ -66,6 +66,12 @@ checkpoint_seconds_option = click.option(
     show_default=True,
     help="Save running trials so often; a kill loses at most that much.",
 )
+checkpoints_option = click.option(
+    "--checkpoints",
+    metavar="PLACE",
+    help="Copy checkpoints there too, and go on from there on another machine: a directory, or a URI such as "
+    "s3://bucket/path.",
+)
 keep_option = click.option(
     "--keep-checkpoint",
     "keep",

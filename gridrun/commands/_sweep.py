@@ -13,6 +13,7 @@ import click
 
 from gridrun.commands._options import (
     checkpoint_seconds_option,
+    checkpoints_option,
     data_option,
     keep_option,
     make_executor,
@@ -37,6 +38,7 @@ class SweepOptions:
     gpus_per_trial: float | None
     cpus_per_trial: int
     checkpoint_seconds: float
+    checkpoints: str | None
     keep: KeepCheckpoint | None
     mlflow: str | None
     wandb: bool
@@ -56,6 +58,7 @@ _OPTIONS = (
     ),
     click.option("--cpus-per-trial", type=click.IntRange(min=1), default=1, show_default=True),
     checkpoint_seconds_option,
+    checkpoints_option,
     keep_option,
     click.option("--mlflow", metavar="URI", help="Tell an MLflow server of every epoch. Needs mlflow."),
     click.option("--wandb", is_flag=True, help="Tell Weights & Biases of every epoch. Needs wandb."),
@@ -132,6 +135,7 @@ def run_sweep(
             only=only,
             retry=retry,
             policy=policy,
+            checkpoints=options.checkpoints,
             on_event=view.show,
             on_state=view.update,
         )
