@@ -36,17 +36,22 @@ def columns_of(table: Table) -> list[Column]:
 def _metric_columns(table: Table, name: str) -> list[Column]:
     metric = METRICS[name]
     cells = [line.cells[name] for line in table.lines]
+    if not any(line.trials for line in table.lines):  # all of it is published: nothing to set beside
+        return [_published_column(metric.header, cells)]
     shown = [Column(_header(table, metric, cells), [_ours(table, metric, cell) for cell in cells], True)]
     if name in table.published:
-        shared_runs = _shared_runs(cells)
-        header = f"Published ({_runs(shared_runs)})" if shared_runs else "Published"
-        theirs = [published_text(cell, say_runs=not shared_runs) for cell in cells]
-        shown.append(Column(header, theirs, True))
+        shown.append(_published_column("Published", cells))
         if metric.is_error:
             shown.append(Column("Difference", [difference(cell) for cell in cells], True))
     if any(cell.verdict for cell in cells):
         shown.append(Column("Verdict", [cell.verdict or "" for cell in cells], False))
     return shown
+
+
+def _published_column(name: str, cells: Sequence[Cell]) -> Column:
+    shared_runs = _shared_runs(cells)
+    header = f"{name} ({_runs(shared_runs)})" if shared_runs else name
+    return Column(header, [published_text(cell, say_runs=not shared_runs) for cell in cells], True)
 
 
 SPREADS = {"minmax": ", min–max", "std": " ± std"}

@@ -153,6 +153,8 @@ def _published_notes(spec: TableSpec, lines: Sequence[Line]) -> Iterable[str]:
         and not METRICS[column].portable
         and any(line.cells[column].published_text for line in shown)
     ]
+    if spec.source and (shown or any(row.published for row in spec.reported)):
+        yield f"published values: {spec.source}"
     if bound:
         yield f"published {', '.join(bound)}: on the authors' own hardware, so no difference is shown"
     label = labels_of(spec.columns, lines)

@@ -72,6 +72,8 @@ class Why:
     published_at: str | None
     """File and line of what is published for the row."""
     published_note: str | None
+    source: str | None
+    """Where the table's published values are from."""
     paper: str | None
     again: str | None
     """The command that trains what is done once more, elsewhere; None where nothing is."""
@@ -123,6 +125,7 @@ def explain(
         cells=line.cells,
         published_at=published.place if published else None,
         published_note=published.note if published else None,
+        source=spec.source if published else None,
         paper=published.paper if published else None,
         again=_again(launch, runs),
         rest=_rest(launch, runs, results),

@@ -13,6 +13,7 @@ import pytest
 from gridrun.cells import Cell
 from gridrun.columns import METRICS, format_column, header_of
 from gridrun.grid import Grid, TableSpec, load_grid
+from gridrun.layout import columns_of
 from gridrun.render import to_csv, to_json, to_markdown, to_text
 from gridrun.tables import Line, Table, build_table
 from trainer import TrainConfig
@@ -75,6 +76,26 @@ def test_columns_are_the_published_ones(name: str) -> None:
     assert [plain(header(table, column)) for column in table.columns] == list(
         map(plain, TABLES[name]["columns"])
     )
+
+
+BESIDE = ("Published", "Difference", "Verdict")
+"""Columns that stand beside ours; the published tables have none such."""
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_headers_read_as_published(name: str) -> None:
+    table = empty(name)
+    shown = [column.header for column in columns_of(table) if not column.header.startswith(BESIDE)]
+    printed = [re.sub(r"\*$|(?<=Error) \(%\)$", "", header) for header in TABLES[name]["columns"]]
+    if table.runs is None:  # then each cell says its runs
+        printed = [header.replace("(median of 3 runs)", "(median)") for header in printed]
+    assert shown == printed
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_published_values_have_a_source(name: str) -> None:
+    (said,) = [note for note in empty(name).notes if note.startswith("published values: ")]
+    assert "pytorch_image_classification" in said
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -191,4 +212,4 @@ def test_what_cannot_be_trained_claims_no_trial() -> None:
     for name in ("pba", "fast_cifar"):
         table = empty(name)
         assert not any(line.trials or line.config_id for line in table.lines)
-        assert table.notes == ("every row: as published, not trained here",)
+        assert table.notes[-1] == "every row: as published, not trained here"

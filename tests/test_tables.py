@@ -70,6 +70,7 @@ class Spec:
     reported: tuple[Reported, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     spread: Any = None
+    source: str | None = None
 
 
 def row(name: str | None = None, *, model: FakeNet | None = None, **options: Any) -> Row:
@@ -509,6 +510,28 @@ def test_cells_say_their_runs_where_rows_ask_for_different_numbers() -> None:
     assert cells(*of_three[:2])[1:] == [["0.1", "", ""], ["0.2", "6.00 (2 of 3 runs)", "1m00s (2 of 3 runs)"]]
 
 
+def test_the_source_of_published_values_is_noted() -> None:
+    one = row()
+    found = {one.config_id: Published({"test_error": 5.0})}
+    assert "published values: a paper" in build(Spec((one,), published=found, source="a paper"), [0]).notes
+    assert build(Spec((one,), source="a paper"), [0]).notes == ("not run yet",)
+    reported = (Reported({}, Published({"test_error": 5.0})),)
+    table = build(Spec((), reported=reported, source="a paper"), [0])
+    assert table.notes == ("published values: a paper", "every row: as published, not trained here")
+
+
+def test_a_table_of_nothing_but_published_values_shows_them_alone() -> None:
+    reported = (
+        Reported({"batch_size": 8}, Published({"test_error": 5.0}, runs=3)),
+        Reported({"batch_size": 16}, Published({"test_error": "6.1"}, runs=3)),
+    )
+    assert markdown_cells(build(Spec((), reported=reported), [0])) == [
+        ["batch size", "Test Error (3 runs)"],
+        ["8", "5.00"],
+        ["16", "6.1"],
+    ]
+
+
 # --- notes -------------------------------------------------------------------------------------
 
 
@@ -694,6 +717,7 @@ def test_a_table_may_call_a_column_otherwise() -> None:
 
 
 GRID = """
+source: a paper
 base: {model: {name: resnet_preact, depth: 20}, dataset: cifar10, epochs: 200}
 axes:
   - cases:
@@ -705,6 +729,7 @@ tables:
     headers: {lr: rate}
     spread: minmax
   - id: theirs
+    source: their paper
     columns: [System, lr, test_error]
     reported:
       - {System: airbench94, lr: none, test_error: 5.99}
@@ -724,12 +749,13 @@ def test_a_grid_says_what_others_report(tmp_path: Path) -> None:
     assert [line.options["paper"] for line in ours.lines] == ["N/A", "~3.75 (from Figure 7)"]
     assert ours.headers == {"lr": "rate"}
     assert (ours.spread, theirs.spread) == ("minmax", None)
+    assert [spec.source for spec in grid.tables] == ["a paper", "their paper", "a paper"]
     assert [line.options for line in theirs.lines] == [
         {"System": "airbench94", "lr": "none"},
         {"System": "96.0", "lr": ""},
     ]
     assert theirs.lines[0].cells["test_error"].published == pytest.approx(0.0599)
-    assert theirs.notes == ("every row: as published, not trained here",)
+    assert theirs.notes[-1] == "every row: as published, not trained here"
     assert [line.options["lr"] for line in both.lines] == [0.1, 0.3]
 
 

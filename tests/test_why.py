@@ -27,6 +27,7 @@ GRIDS = sorted((ROOT / "grids").glob("*.yaml"))
 
 GRID = """\
 title: Warm-up
+source: a paper
 base: {model: {name: resnet_preact, depth: 8}, epochs: 2}
 axes:
   - cases:
@@ -107,7 +108,8 @@ def test_a_row_that_has_run(grid: Path) -> None:
     ]
     assert "Test Error: 5.97, median of 5.80, 5.95, 6.00, 6.20: the mean of 5.95 and 6.00" in lines
     assert "  published: 6.10 (5 runs); difference -0.13; within spread" in lines
-    assert "published at: warmup.yaml:5" in lines
+    assert "written at: warmup.yaml:6" in lines
+    assert "source: a paper" in lines
     assert "note: on a P100" in lines
     assert "to train what is not done:" not in told
 

@@ -68,7 +68,8 @@ def show(found: Why) -> None:
         show_run(run)
     click.echo()
     show_cells(found)
-    for title, told in (("published at", found.published_at), ("note", found.published_note)):
+    about = ("source", found.source), ("note", found.published_note), ("written at", found.published_at)
+    for title, told in about:
         if told:
             click.echo(f"{title}: {printable(told)}")
     if found.paper:

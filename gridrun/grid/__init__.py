@@ -136,7 +136,8 @@ def load_grid(
         root.child("name") if "name" in root.value else Node(files.path, "name", Located(files.path.stem))
     )
     title = root.child("title").text() if "title" in root.value else name
-    reader = TableReader(name, title, rows, known, files.find)
+    source = root.child("source").text() if "source" in root.value else None
+    reader = TableReader(name, title, rows, known, files.find, source)
     tables = reader.read(root.child("tables")) if "tables" in root.value else (reader.default(),)
     plots = PlotReader(name, title, rows, tables, known)
     profiles = ProfileReader(LayerReader(settable_keys()), known)

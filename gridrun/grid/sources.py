@@ -15,7 +15,18 @@ from trainer.registry import did_you_mean
 INCLUDED_KEYS = ("base", "derive", "include", "profiles", "seeds")
 GRID_KEYS = (
     *INCLUDED_KEYS,
-    *("name", "title", "description", "axes", "exclude", "extra", "tables", "plots", "keep_checkpoint"),
+    *(
+        "name",
+        "title",
+        "description",
+        "source",
+        "axes",
+        "exclude",
+        "extra",
+        "tables",
+        "plots",
+        "keep_checkpoint",
+    ),
     *RUNNING_KEYS,
 )
 MAX_INCLUDES = 100

@@ -19,7 +19,7 @@ from trainer import TrainConfig
 from trainer.registry import Options, did_you_mean
 from trainer.schema import field_types, mapped_registry
 
-TABLE_KEYS = ("id", "title", "where", "columns", "headers", "published", "reported", "spread")
+TABLE_KEYS = ("id", "title", "where", "columns", "headers", "published", "reported", "source", "spread")
 Spread = Literal["minmax", "std"]
 """What a cell shows beside its median: its lowest and highest run, or the standard deviation."""
 DEFAULT_METRICS = ("test_error", "train_time")
@@ -49,6 +49,8 @@ class TableSpec:
     headers: Mapping[str, str]
     """Of columns, where they are not the usual ones."""
     spread: Spread | None = None
+    source: str | None = None
+    """Where the published values are from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +65,15 @@ class TableReader:
     """Every option there is."""
     find_file: Callable[[Node], Path]
     """Returns the file a path in the grid file means, or raises GridError."""
+    source: str | None = None
+    """Of the published values of tables that do not say their own."""
 
     def default(self) -> TableSpec:
         """Return the one table of a grid that declares none."""
         rows = tuple(self.rows)
         columns = default_columns(rows)
-        return TableSpec(self.name, self.title, rows, columns, published_of_cases(rows), (), {})
+        published = published_of_cases(rows)
+        return TableSpec(self.name, self.title, rows, columns, published, (), {}, source=self.source)
 
     def read(self, node: Node) -> tuple[TableSpec, ...]:
         """Read `tables`. Raises GridError."""
@@ -102,6 +107,7 @@ class TableReader:
             reported=reported,
             headers=_headers(given["headers"], columns) if "headers" in given else {},
             spread=_spread(given["spread"]) if "spread" in given else None,
+            source=given["source"].text() if "source" in given else self.source,
         )
 
     def _columns(
