@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from gridrun.columns import CONFIG_HEADERS, METRICS, format_column
-from gridrun.grid.plot_specs import EPOCH_METRICS, Kind, PlotSpec, plot_value
+from gridrun.figures import CROSS, Axis, Figure, Panel, Point, Series
+from gridrun.grid.plot_layout import plot_value
+from gridrun.grid.plot_specs import EPOCH_METRICS, PlotSpec
 from gridrun.grid.table_specs import TableSpec
 from gridrun.notes import provenance_notes
 from gridrun.tables import Line, build_table
-from gridrun.trial import digest
 
 if TYPE_CHECKING:
     from gridrun.grid import Row
@@ -58,95 +57,6 @@ METRIC_WORDS = {
 SHORT = {"lr": "lr", "schedule": "schedule"}
 """Headers where a value follows."""
 UNITS = {"batch_size": "images"}
-CROSS = "\N{MULTIPLICATION SIGN}"
-"""Stands for runs that diverged."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Point:
-    """One place along a series, in the unit of its axis."""
-
-    x: float
-    """Of bars, the index of the name."""
-    median: float | None
-    """None where no run has a value."""
-    low: float | None
-    high: float | None
-    n: int
-    """Runs behind it."""
-    wanted: int
-    """Runs the grid asks for."""
-    diverged: int = 0
-    """Runs of those that diverged; they give no value."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Series:
-    """What one line, or the bars of one colour, shows."""
-
-    role: Literal["measured", "published", "diverged"]
-    """diverged: one run as far as its figures are finite, over epochs."""
-    index: int
-    """Of its label in `Figure.labels`; what belongs together has one."""
-    metric: str
-    points: tuple[Point, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Panel:
-    """One pair of axes."""
-
-    title: str
-    series: tuple[Series, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Axis:
-    """What stands along an axis, with its unit."""
-
-    label: str
-    log: bool = False
-    ticks: tuple[float, ...] = ()
-    """Values worth marking; empty: any."""
-    names: tuple[str, ...] = ()
-    """Of bars."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Figure:
-    """A figure, whole but for its looks."""
-
-    id: str
-    title: str
-    kind: Kind
-    x: Axis
-    y: Axis
-    legend: str
-    """What the labels are values of; empty where they say so themselves."""
-    labels: tuple[str, ...]
-    ordered: bool
-    """The labels are numbers in order."""
-    metrics: Mapping[str, str]
-    """What the curves of one label show, in words, where they show several."""
-    panels: tuple[Panel, ...]
-    notes: tuple[str, ...]
-    """What a reader must know beyond the numbers."""
-
-    @property
-    def digest(self) -> str:
-        """Id of all that is shown: it changes with the data alone."""
-        return digest(dataclasses.asdict(self))
-
-    @property
-    def is_empty(self) -> bool:
-        """No run stands behind it, whatever is published."""
-        return not any(
-            point.n or point.diverged
-            for panel in self.panels
-            for series in panel.series
-            if series.role != "published"
-            for point in series.points
-        )
 
 
 def build_figure(spec: PlotSpec, records: Mapping[str, TrialRow], epochs: EpochRows) -> Figure:
@@ -174,22 +84,21 @@ def build_figure(spec: PlotSpec, records: Mapping[str, TrialRow], epochs: EpochR
     pairs = list(zip(spec.rows, table.lines, strict=True))
     places = _Places(spec)
     if spec.kind == "curves":
-        kinds = {EPOCH_METRICS[metric] for metric in spec.y}
-        x = Axis(label="Epoch", log=spec.log_x)
-        y = Axis(label=AXES[spec.y[0]] if len(spec.y) == 1 else AXES[kinds.pop()], log=spec.log_y)
+        x, y_label = Axis(label="Epoch", log=spec.log_x), AXES[_shared(spec.y)]
         made = [(row, one) for row, line in pairs for one in _curves(spec, row, line, places, epochs)]
     else:
-        scale, label = _scale(spec.y[0], table.lines)
-        y = Axis(label=label, log=spec.log_y)
+        scale, y_label = _scale(spec.y[0], table.lines)
         x = _x_axis(spec, places)
         made = [(row, one) for row, line in pairs for one in _points(spec, row, line, places, scale)]
+    zeros = [point.median == 0 for _, series in made for point in series.points if point.median is not None]
+    log_y = spec.log_y and not all(zeros)
     done = [records[line.trials[seed]] for _, line in pairs for seed in line.done]
     return Figure(
         id=spec.id,
         title=spec.title,
         kind=spec.kind,
         x=x,
-        y=y,
+        y=Axis(label=y_label, log=log_y),
         legend=header_of(spec.by[0]) if len(spec.by) == 1 else "",
         labels=tuple(places.labels.values()),
         ordered=places.ordered,
@@ -200,6 +109,7 @@ def build_figure(spec: PlotSpec, records: Mapping[str, TrialRow], epochs: EpochR
         ),
         notes=(
             *_run_notes(spec, table.lines),
+            *_zero_notes(sum(zeros) if log_y else 0),
             *_published_notes(made, table.lines, metrics[0]),
             *provenance_notes((*keys, *spec.y), done),
         ),
@@ -363,6 +273,12 @@ def _run_notes(spec: PlotSpec, lines: Sequence[Line]) -> Iterable[str]:
             yield f"{how}: {count} of {wanted} runs"
 
 
+def _zero_notes(count: int) -> Iterable[str]:
+    """Say how many medians a logarithmic axis cannot show: an error of 0 is common in training."""
+    if count:
+        yield f"below the axis, as they are 0: {count} {'point' if count == 1 else 'points'}"
+
+
 def _published_notes(made: Sequence[tuple[Row, Series]], lines: Sequence[Line], metric: str) -> Iterable[str]:
     if not any(series.role == "published" for _, series in made):
         return
@@ -405,6 +321,11 @@ def _value_or_words(row: Row, keys: Sequence[str]) -> str:
 
 def _titled(text: str) -> str:
     return text[:1].upper() + text[1:]
+
+
+def _shared(metrics: Sequence[str]) -> str:
+    """Return what the axis of some curves shows: their metric, or what they have in common."""
+    return metrics[0] if len(metrics) == 1 else EPOCH_METRICS[metrics[0]]
 
 
 def _scale(metric: str, lines: Sequence[Line]) -> tuple[float, str]:

@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 import cli
 from gridrun import draw
 from gridrun.errors import GridError
+from gridrun.figures import FORMATS, Figure, Point, Series
 from gridrun.grid import Grid, PlotSpec, load_grid
-from gridrun.grid.plot_specs import is_geometric
-from gridrun.plots import Figure, Point, Series, build_figure
+from gridrun.grid.plot_layout import is_geometric
+from gridrun.plots import build_figure
 from gridrun.records import Provenance, Record
 from gridrun.store import Store
 from gridrun.trial import Trial
@@ -275,6 +276,14 @@ def test_epochs_without_a_test_leave_a_curve_whole(grid_of: Any) -> None:
     assert medians(series_of(figure, "cosine")) == [(1, 90.0), (3, 10.0)]
 
 
+def test_what_a_logarithmic_axis_cannot_show_is_counted(tmp_path: Path, grid_of: Any) -> None:
+    grid = grid_of("axes: [{schedule: [cosine, linear]}]\n")
+    run = record(row_of(grid, schedule="cosine"), 0, 0.5, 0.0, 0.0)
+    figure = build(default(grid, kind="curves", y="train_error", log_y=True), run)
+    assert "below the axis, as they are 0: 2 points" in figure.notes
+    assert not any("below" in note for note in build(default(grid, kind="curves"), run).notes)
+
+
 def test_a_published_error_stands_at_the_last_epoch_of_a_curve(grid_of: Any) -> None:
     grid = grid_of(
         "axes: [{cases: [{schedule: cosine, published: {test_error: 7.5, runs: 1}}, {schedule: linear}]}]\n"
@@ -322,6 +331,13 @@ def test_what_follows_from_the_axis_makes_no_series(grid_of: Any) -> None:
     assert (spec.kind, spec.x, spec.by, spec.panels) == ("line", ("batch_size",), ("schedule",), ())
     assert spec.log_x
     assert not spec.log_y
+
+
+def test_a_single_row_is_a_bar_under_its_model_s_name(grid_of: Any) -> None:
+    grid = grid_of("")
+    figure = build(default(grid), record(grid.rows[0], 0, 0.25))
+    assert (figure.kind, figure.x.names) == ("bars", ("ResNet-preact-8",))
+    assert medians(figure.panels[0].series[0]) == [(0, 25.0)]
 
 
 def test_two_values_an_option_are_bars(grid_of: Any) -> None:
@@ -442,7 +458,35 @@ def figures(tmp_path: Path, grid_of: Any) -> list[Figure]:
     return [build(spec, *runs) for spec in grid.plots]
 
 
-@pytest.mark.parametrize("form", draw.FORMATS)
+def extremes(grid_of: Any) -> list[Figure]:
+    """Return figures with hardly anything in them, or with what no axis likes."""
+    lone, pair = (
+        grid_of("title: 桜 \U0001f338\n", head=HEAD.replace("title: A study\n", "")),
+        grid_of(SCALING),
+    )
+    first = pair.rows[0]
+    lost = [record(row, seed, 0.9, None, status="diverged") for row in pair.rows for seed in range(3)]
+    return [
+        build(default(lone), record(lone.rows[0], 0, 0.5)),
+        build(default(lone, kind="curves", log_y=True), record(lone.rows[0], 0, 0.0)),
+        build(default(pair), *lost),
+        build(default(pair, log_y=True), *lost),
+        build(default(pair, kind="bars", log_y=True), *lost),
+        build(default(pair, kind="bars", log_y=True), record(first, 0, 0.0)),
+        build(default(pair, kind="curves"), *lost),
+        build(default(pair, kind="curves", log_x=True, log_y=True), *lost[:3], record(pair.rows[-1], 0, 0.0)),
+        build(default(pair, log_y=True), record(first, 0, 0.0)),
+        build(default(pair), record(first, 0, 1e-9), record(first, 1, 1.0)),
+        build(default(pair, y="train_time"), record(first, 0, 0.1, train_seconds=1e9)),
+    ]
+
+
+def test_whatever_is_in_it_a_figure_can_be_drawn(tmp_path: Path, grid_of: Any) -> None:
+    for figure in extremes(grid_of):
+        draw.save(figure, tmp_path / "figure.png")  # a warning is an error here
+
+
+@pytest.mark.parametrize("form", FORMATS)
 def test_files_are_whole_and_say_what_they_show(tmp_path: Path, grid_of: Any, form: str) -> None:
     for figure in figures(tmp_path, grid_of):
         path = tmp_path / "new" / f"{figure.id}.{form}"
@@ -467,7 +511,7 @@ def test_the_same_figure_gives_the_same_bytes_whatever_the_user_s_settings(
     import matplotlib as mpl
 
     for figure in figures(tmp_path, grid_of):
-        for form in draw.FORMATS:
+        for form in FORMATS:
             first, second = tmp_path / f"first.{form}", tmp_path / f"second.{form}"
             draw.save(figure, first)
             with mpl.rc_context({"font.size": 20, "axes.facecolor": "black", "svg.hashsalt": "other"}):
@@ -577,7 +621,7 @@ def test_mistakes_are_told(store: Path, arguments: Sequence[str], message: str) 
 def test_an_empty_store_gives_a_message_and_no_picture(store: Path, tmp_path: Path) -> None:
     result = plot(store, "--results", tmp_path / "nothing")
     assert result.exit_code == 2
-    assert "none of these trials has ended, so there is nothing to draw" in result.stderr
+    assert "none of these trials has figures yet, so there is nothing to draw" in result.stderr
     assert not (store.parent / "out").exists()
 
 

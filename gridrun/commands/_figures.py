@@ -12,11 +12,11 @@ import click
 from gridrun.errors import GridError, GridrunError
 
 if TYPE_CHECKING:
+    from gridrun.figures import Figure
     from gridrun.grid import Grid
     from gridrun.grid.pick import Pick
     from gridrun.grid.plot_specs import PlotSpec
     from gridrun.grid.table_specs import TableSpec
-    from gridrun.plots import Figure
     from gridrun.store import Store
 
 
@@ -79,13 +79,13 @@ def _of_tables(grid: Grid, tables: Sequence[TableSpec]) -> Iterator[PlotSpec]:
 
 def read_formats(text: str) -> list[str]:
     """Return the formats named. Raises GridrunError: there is no such format."""
+    from gridrun.figures import FORMATS
     from trainer.registry import did_you_mean
 
-    known = ("png", "svg", "pdf")
     forms = list(dict.fromkeys(form.strip() for form in text.split(",")))
     for form in forms:
-        if form not in known:
-            raise GridrunError(f"--format: unknown format {form!r}.{did_you_mean(form, known)}")
+        if form not in FORMATS:
+            raise GridrunError(f"--format: unknown format {form!r}.{did_you_mean(form, FORMATS)}")
     return forms
 
 
@@ -116,10 +116,10 @@ def worth_drawing(figures: Sequence[Figure], results: Path) -> list[Figure]:
     drawn = [figure for figure in figures if not figure.is_empty]
     if not drawn:
         raise GridrunError(
-            f"{results}: none of these trials has ended, so there is nothing to draw; "
+            f"{results}: none of these trials has figures yet, so there is nothing to draw; "
             "`gridrun launch` trains them"
         )
     for figure in figures:
         if figure.is_empty:
-            click.echo(f"{figure.id}: nothing has run yet, not drawn", err=True)
+            click.echo(f"{figure.id}: no figures yet, not drawn", err=True)
     return drawn

@@ -14,7 +14,7 @@ from gridrun.commands._show import tables_of
 from gridrun.errors import GridrunError
 
 if TYPE_CHECKING:
-    from gridrun.plots import Figure
+    from gridrun.figures import Figure
     from gridrun.readme import Request
 
 

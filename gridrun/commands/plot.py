@@ -18,7 +18,7 @@ from gridrun.commands._options import (
 )
 
 if TYPE_CHECKING:
-    from gridrun.plots import Figure
+    from gridrun.figures import Figure
 
 
 @click.command("plot")
