@@ -2,9 +2,10 @@
 
     python benchmarks/kill_matrix.py [--kills 100] [--seconds S] [--seed 0]
 
-Sixteen trials of one or two seconds on digits, under Ray. SIGKILL takes the driver, a worker that
-trains, Ray's raylet, its GCS, or all of them at once; when a launch is dead the same command is
-given again. All the while a plain reader (`pandas.read_parquet`) polls both files. At the end of
+Sixteen trials of one or two seconds on digits. Half of the launches run under Ray; there SIGKILL
+takes the driver, a worker that trains, Ray's raylet, its GCS, or all of them at once. The others
+train in the launch's own process, which it takes too. When a launch is dead the command is given
+again. All the while a plain reader (`pandas.read_parquet`) polls both files. At the end of
 each sweep every column and every epoch is compared, bit for bit, with the undisturbed sweep's,
 but for times and how often a trial was resumed.
 
@@ -25,7 +26,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,6 +49,10 @@ NOT_COMPARED = {
     *("train_seconds", "images_per_second", "peak_memory_mib", "started_at", "ended_at", "resumes"),
 }
 VICTIMS = ("driver", "worker", "raylet", "GCS", "all")
+ALONE = "serial"
+"""The victim where there is but one process."""
+MOST_WORKERS = 4
+"""Killed in one launch; a trial that loses three is given up, and should be."""
 HANGS_AFTER_SECONDS = 300.0
 
 
@@ -69,13 +74,13 @@ class Kills:
     left: int
     until: float
 
-    def draw(self) -> Kill | None:
+    def draw(self, victims: Sequence[str]) -> Kill | None:
         if time.monotonic() > self.until:
             self.left = 0
         if not self.left:
             return None
         early = self.rng.random() < 0.2
-        return Kill(self.rng.choice(VICTIMS), early, self.rng.uniform(0, 6 if early else 4))
+        return Kill(self.rng.choice(victims), early, self.rng.uniform(0, 6 if early else 4))
 
 
 @dataclass
@@ -124,9 +129,9 @@ def targets(pid: int, victim: str) -> list[int]:
     if victim == "all":
         return list(processes)
     marks = {"worker": "ray::ImplicitFunc.train", "raylet": "/raylet/raylet ", "GCS": "/gcs_server "}
-    if victim == "driver":
+    if victim in ("driver", ALONE):
         return [pid]
-    return [one for one, name in processes.items() if marks[victim] in name][:1]
+    return sorted(one for one, name in processes.items() if marks[victim] in name)[:1]  # the oldest
 
 
 def strike(pids: list[int]) -> None:
@@ -181,11 +186,14 @@ def sweep(work: Path, grid: Path, kills: Kills, tally: Tally) -> Path:
     with reader(results, tally):
         for number in range(1000):
             log = work / f"{results.name}.{number}.log"
-            process = launch(grid, results, log, "--cpus", "2", "--checkpoint-seconds", "0.2")
+            executor = kills.rng.choice(("ray", "serial"))
+            victims = VICTIMS if executor == "ray" else (ALONE,)
+            options = ("--executor", executor, "--cpus", "2", "--checkpoint-seconds", "0.2")
+            process = launch(grid, results, log, *options)
             tally.launches += 1
             started = since = time.monotonic()
             begun, workers_killed = False, 0
-            kill = kills.draw()
+            kill = kills.draw(victims)
             while process.poll() is None:
                 now = time.monotonic()
                 if not begun and b"started" in log.read_bytes():
@@ -199,8 +207,8 @@ def sweep(work: Path, grid: Path, kills: Kills, tally: Tally) -> Path:
                         kills.left -= 1
                         workers_killed += kill.victim == "worker"
                         print(f"  {now - started:5.1f} s: {kill.victim} killed", flush=True)
-                        # A trial that loses three workers in one launch is given up, and should be.
-                        kill = kills.draw() if last == "worker" and workers_killed < 2 else None
+                        again = last == "worker" and workers_killed < MOST_WORKERS
+                        kill = kills.draw(VICTIMS) if again else None
                 if now - started > HANGS_AFTER_SECONDS:
                     tally.problems.append(f"hung after {last} was killed")
                     strike(list(family(process.pid)))
@@ -269,7 +277,7 @@ def show(tally: Tally) -> None:
     print(
         f"launches {tally.launches}, hung {kinds['hung']}, ended otherwise than they should {kinds['exit']}"
     )
-    for victim in VICTIMS:
+    for victim in (*VICTIMS, ALONE):
         ends = [f"{n} x exit {code}" for (last, code), n in sorted(tally.exits.items()) if last == victim]
         print(f"  {victim:7} killed {tally.kills[victim]:3}; launches ended: {', '.join(ends) or '-'}")
     print(f"reads {tally.reads}, unreadable {kinds['unreadable']}")
