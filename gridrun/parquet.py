@@ -303,7 +303,9 @@ def _foreign(path: Path, why: str) -> StoreError:
 
 
 def _named(table: pa.Table, trial_ids: Collection[str]) -> pa.Array:
-    return pc.is_in(table["trial_id"], pa.array(list(trial_ids), pa.string()))
+    wanted = pa.lib.StringBuilder()  # pa.array would import pandas
+    wanted.append_values(list(trial_ids))
+    return pc.is_in(table["trial_id"], value_set=wanted.finish())
 
 
 # --- columns -----------------------------------------------------------------------------------

@@ -60,6 +60,7 @@ def to_csv(table: Table) -> str:
     table shows one, and where anything is published that value, its number of runs and the verdict.
     """
     names = [name for column in table.columns for name in _csv_names(table, column)]
+    published = table.published  # looks through all lines
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(["config_id", *names])
@@ -73,7 +74,7 @@ def to_csv(table: Table) -> str:
             values += [_scaled(cell.median, metric.scale), cell.n]
             if table.spread and metric.varies:
                 values += [_scaled(value, metric.scale) for value in (cell.low, cell.high, cell.std)]
-            if column in table.published:
+            if column in published:
                 values += [_scaled(cell.published, metric.scale), cell.published_runs]
                 values += [cell.verdict] if metric.is_error else []
         writer.writerow(values)

@@ -47,6 +47,11 @@ def test_commands_that_answer_at_once_import_nothing_heavy(arguments: list[str],
     assert not imported_by(command(*arguments, *results)) & {*HEAVY, "pandas"}
 
 
+def test_reading_a_store_imports_no_pandas() -> None:
+    shown = command("table", "grids/quickstart.yaml", "--results", "results/readme")
+    assert not imported_by(shown) & {*HEAVY, "pandas"}
+
+
 def test_the_trainer_knows_nothing_above_it() -> None:
     modules = [
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
