@@ -110,7 +110,7 @@ def build_figure(spec: PlotSpec, records: Mapping[str, TrialRow], epochs: EpochR
         notes=(
             *_run_notes(spec, table.lines),
             *_zero_notes(sum(zeros) if log_y else 0),
-            *_published_notes(made, table.lines, metrics[0]),
+            *_published_notes(spec, made),
             *provenance_notes((*keys, *spec.y), done),
         ),
     )
@@ -279,16 +279,16 @@ def _zero_notes(count: int) -> Iterable[str]:
         yield f"below the axis, as they are 0: {count} {'point' if count == 1 else 'points'}"
 
 
-def _published_notes(made: Sequence[tuple[Row, Series]], lines: Sequence[Line], metric: str) -> Iterable[str]:
-    if not any(series.role == "published" for _, series in made):
+def _published_notes(spec: PlotSpec, made: Sequence[tuple[Row, Series]]) -> Iterable[str]:
+    """Say of what is published how many runs it stands for, where that is known, and where it is from."""
+    points = [point for _, series in made if series.role == "published" for point in series.points]
+    if not points:
         return
-    cells = [line.cells[metric] for line in lines]
-    runs = sorted(
-        {cell.published_runs for cell in cells if cell.published is not None and cell.published_runs}
-    )
-    if runs:
-        counted = f"{runs[0]} to {runs[-1]}" if len(runs) > 1 else f"{runs[0]}"
-        yield f"published: {counted} {'run' if runs[-1] == 1 else 'runs'}"
+    runs = sorted({point.n for point in points if point.n})
+    counted = f"{runs[0]} to {runs[-1]}" if len(runs) > 1 else "".join(map(str, runs))
+    said = [f"{counted} {'run' if runs[-1] == 1 else 'runs'}"] if runs else []
+    if said := [*said, *([spec.source] if spec.source else [])]:
+        yield f"published: {', '.join(said)}"
 
 
 # --- words and numbers -------------------------------------------------------------------------

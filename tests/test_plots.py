@@ -190,7 +190,8 @@ def test_published_values_stand_beside_ours_under_their_own_name(grid_of: Any) -
             where: {schedule: cosine}
             published:
               - {batch_size: 128, test_error: 4.91, train_time: 22m, runs: 3}
-              - {batch_size: 256, test_error: "~5", runs: 3}
+              - {batch_size: 256, test_error: "~5", runs: 1}
+            source: a paper
         plots:
           - {id: error, x: batch_size, by: schedule}
           - {id: time, x: batch_size, by: schedule, y: train_time}
@@ -201,9 +202,34 @@ def test_published_values_stand_beside_ours_under_their_own_name(grid_of: Any) -
         build(spec, record(row_of(grid, batch_size=128, schedule="cosine"), 0, 0.05)) for spec in grid.plots
     )
     assert medians(series_of(error, "cosine", "published")) == [(128, 4.91)]
-    assert "published: 3 runs" in error.notes
+    assert "published: 3 runs, a paper" in error.notes
     for figure in (time, ours):  # a time elsewhere does not compare with ours
         assert {series.role for panel in figure.panels for series in panel.series} == {"measured"}
+
+
+def test_a_reduced_form_has_the_study_s_figures_without_what_is_published(
+    grid_of: Any,
+) -> None:
+    study = grid_of(
+        SCALING,
+        """
+        tables:
+          - where: {schedule: cosine}
+            published: [{batch_size: 128, test_error: 4.91, runs: 3}]
+        plots:
+          - {title: Error, x: batch_size, by: schedule}
+        profiles:
+          small: {scale: {train: 600}, exclude: [{batch_size: 512}], seeds: 1}
+        """,
+    )
+    reduced = load_grid(study.path, profile="small")
+    (spec,) = reduced.plots
+    figure = build(spec, *(record(row, 0, 0.1) for row in spec.rows))
+    assert spec.id == "study_small"
+    assert figure.title.startswith("Error (small: 3 epochs, 600 images")
+    assert medians(series_of(figure, "cosine")) == [(128, 10.0), (256, 10.0)]
+    assert all(series.role == "measured" for panel in figure.panels for series in panel.series)
+    assert reduced.plot_as({"kind": "curves"}, reduced.rows).id == "study_small_curves"
 
 
 @pytest.mark.parametrize(
@@ -333,6 +359,12 @@ def test_what_follows_from_the_axis_makes_no_series(grid_of: Any) -> None:
     assert not spec.log_y
 
 
+def test_a_line_of_many_series_is_spread_too(grid_of: Any) -> None:
+    sizes = ", ".join(str(size) for size in range(16, 26))
+    spec = default(grid_of(f"axes: [{{batch_size: [{sizes}]}}, {{lr: [0.1, 0.2, 0.3, 0.4]}}]\n"), x="lr")
+    assert (spec.kind, spec.by, spec.panels) == ("line", (), ("batch_size",))
+
+
 def test_a_single_row_is_a_bar_under_its_model_s_name(grid_of: Any) -> None:
     grid = grid_of("")
     figure = build(default(grid), record(grid.rows[0], 0, 0.25))
@@ -421,7 +453,10 @@ def test_a_mistake_is_told_with_its_place(grid_of: Any, plot: str, message: str)
 
 def test_more_series_than_can_be_told_apart_are_refused(grid_of: Any) -> None:
     lists = "axes: [{epochs: [1, 2, 3, 4, 5, 6, 7, 8, 9]}, {batch_size: [32, 64, 128]}]\n"
-    with pytest.raises(GridError, match="9 series cannot be told apart, 8 can; narrow by `where`"):
+    with pytest.raises(
+        GridError,
+        match="9 series, the most is 8: narrow by `where` or spread them over `panels`",
+    ):
         grid_of(lists + "plots: [{x: batch_size, by: epochs}]\n", head=HEAD.replace("  epochs: 3\n", ""))
 
 
@@ -607,7 +642,7 @@ def test_check_tells_whether_a_figure_is_up_to_date(store: Path) -> None:
         (["--format", "pgn"], "--format: unknown format 'pgn'. Did you mean 'png'?"),
         (["--by", "schedul"], "--by: unknown option 'schedul'. Did you mean 'schedule'?"),
         (["--log-x", "--x", "schedule", "--kind", "line"], "--x: schedule must be a number in every row"),
-        (["--where", "batch_size=77"], "--where batch_size=77: matches no row of these grids"),
+        (["--where", "batch_size=77"], "these grids have no rows that match --where batch_size=77"),
         (["--where", "batchsize=32"], "--where: batchsize: unknown option. Did you mean 'batch_size'?"),
         (["--out", __file__], "is a file"),
     ],

@@ -38,11 +38,8 @@ def figures_of(
     pick = read_where(where) if where else None
     chosen = [(grid, spec) for grid in grids for spec in specs_of(grid, asked or {}, pick)]
     if not chosen:
-        raise GridrunError(
-            f"--where {' '.join(where)}: matches no row of these grids"
-            if where
-            else "these grids have no rows to draw"
-        )
+        picked = f" that match --where {' '.join(where)}" if where else ""
+        raise GridrunError(f"these grids have no rows{picked} that can be drawn")
     refuse_twins(chosen)
     wanted = {
         Trial(row.config, seed).trial_id for _, spec in chosen for row in spec.rows for seed in row.seeds

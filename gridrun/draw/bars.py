@@ -28,7 +28,7 @@ def draw_bars(figure: Figure, panel: Panel, axes: Axes) -> None:
             axes.plot(values([published]), [heights[place]], zorder=5, **HOLLOW)
         end = max(one.high or 0.0 for one in (point, theirs.get(place, point)))
         axes.annotate(
-            _said(point), (end, heights[place]), (5, 0), textcoords="offset points", va="center", fontsize=7
+            _said(point), (end, heights[place]), (6, 0), textcoords="offset points", va="center", fontsize=7
         )
     names = figure.x.names
     axes.set_yticks(range(len(names)), [wrapped(name, 38) for name in names])

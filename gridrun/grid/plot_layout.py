@@ -66,7 +66,7 @@ class Layout:
         most = 4 if self.kind == "curves" else MAX_SERIES
         while len(self.by) > 1 and len(self.series) > most:
             self.panels, self.by = (*self.panels, self.by[0]), self.by[1:]
-        if self.kind == "curves" and not self.panels and len(self.series) > most:
+        if not self.panels and most < len(self.series) <= MAX_PANELS:
             self.panels, self.by = self.by, ()
 
     def check(self, node: Node) -> None:
@@ -81,13 +81,13 @@ class Layout:
                     f"two rows stand at one place ({_described(row, keys)}); they differ in "
                     f"{', '.join(differ)}: put it under `by` or `panels`, or choose with `where`"
                 )
-        for what, count, most in (
-            ("series", len(self.series), MAX_SERIES),
-            ("panels", len(_distinct(self.rows, self.panels)), MAX_PANELS),
-            ("bars", len(self.rows) if self.kind == "bars" else 0, MAX_BARS),
+        for what, count, most, instead in (
+            ("series", len(self.series), MAX_SERIES, "" if self.panels else " or spread them over `panels`"),
+            ("panels", len(_distinct(self.rows, self.panels)), MAX_PANELS, ""),
+            ("bars", len(self.rows) if self.kind == "bars" else 0, MAX_BARS, ""),
         ):
             if count > most:
-                raise node.error(f"{count} {what} cannot be told apart, {most} can; narrow by `where`")
+                raise node.error(f"asks for {count} {what}, the most is {most}: narrow by `where`{instead}")
 
 
 def is_geometric(values: Sequence[float]) -> bool:

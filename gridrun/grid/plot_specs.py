@@ -43,6 +43,8 @@ class PlotSpec:
     log_y: bool
     published: Mapping[str, Published]
     """By `config_id`."""
+    source: str | None
+    """Where the published values are from."""
 
 
 def picked(rows: Sequence[Row], pick: Pick | None) -> tuple[Row, ...]:
@@ -124,6 +126,7 @@ class PlotReader:
             log_x=log_x,
             log_y=_read_flag(given["log_y"]) if "log_y" in given else False,
             published=self._published(rows) if with_published else {},
+            source=self._source(rows) if with_published else None,
         )
 
     def _keys(self, node: Node) -> tuple[str, ...]:
@@ -145,6 +148,11 @@ class PlotReader:
             found = {**table.published, **found}
         wanted = {row.config_id for row in rows}
         return {config_id: published for config_id, published in found.items() if config_id in wanted}
+
+    def _source(self, rows: Sequence[Row]) -> str | None:
+        wanted = {row.config_id for row in rows}
+        sources = [table.source for table in self.tables if wanted & table.published.keys()]
+        return "; ".join(dict.fromkeys(source for source in sources if source)) or None
 
 
 def _default_metrics(kind: Kind, num_series: int) -> tuple[str, ...]:
