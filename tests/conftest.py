@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-settings.register_profile("gridrun", deadline=None)  # on a busy machine an example's time says nothing
+# on a busy machine an example's time says nothing
+settings.register_profile("gridrun", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("gridrun")
 
 

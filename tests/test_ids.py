@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from any_config import configs
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -74,22 +75,7 @@ def test_defaults_and_spelling_do_not_change_an_id(written: dict[str, object]) -
     assert trial(**written).trial_id == trial().trial_id
 
 
-OPTIONS = st.fixed_dictionaries(
-    {},
-    optional={
-        "lr": st.floats(1e-6, 10),
-        "weight_decay": st.floats(0, 1),
-        "batch_size": st.integers(1, 1000),
-        "epochs": st.integers(10, 1000),
-        "precision": st.sampled_from(["fp32", "tf32", "mixed_bf16", "mixed_fp16"]),
-        "schedule": st.sampled_from(["cosine", "constant", {"name": "multistep", "milestones": [5]}]),
-        "model": st.builds(
-            lambda n, c: {"name": "resnet_preact", "depth": 6 * n + 2, "initial_channels": c},
-            st.integers(1, 20),
-            st.integers(1, 64),
-        ),
-    },
-)
+OPTIONS = configs()
 
 
 @given(OPTIONS, OPTIONS, st.integers(0, 5), st.integers(0, 5))

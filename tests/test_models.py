@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+from any_config import NARROW
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -45,22 +46,6 @@ from trainer.schema import ConfigError, canonical, read, read_options
 # trainable parameters, and multiply-accumulates of conv and linear layers for one image
 ZOO = json.loads((Path(__file__).parent / "zoo.json").read_text())
 SMALL = [entry for entry in ZOO if entry["type"] == "cifar"]
-
-# of each family, a network that builds and runs in milliseconds where the family has one
-NARROW = {
-    "densenet": {"depth": 10, "block_type": "bottleneck", "growth_rate": 4, "compression_rate": 0.5},
-    "pyramidnet": {"depth": 11, "block_type": "bottleneck", "alpha": 6, "shakedrop": True},
-    "pyramidnet_imagenet": {"depth": 18, "alpha": 8},
-    "resnet": {"depth": 8},
-    "resnet_preact": {"depth": 8},
-    "resnet_preact_imagenet": {"depth": 18},
-    "resnext": {"depth": 11, "cardinality": 2, "base_channels": 4, "initial_channels": 8},
-    "se_resnet_preact": {"depth": 8, "reduction": 4},
-    "shake_shake": {"depth": 8, "initial_channels": 8},
-    "torchvision": {"arch": "resnet18"},
-    "vgg": {"initial_channels": 8},
-    "wrn": {"depth": 10, "widening_factor": 2, "dropout": 0.3},
-}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -167,6 +152,23 @@ def test_preact_for_imagenet_has_the_convs_of_resnet():
 def test_params_of_bottleneck_networks_as_in_the_papers(family, depth, params):
     options = read(models.get(family), {"depth": depth, "block_type": "bottleneck"})
     assert count_params(meta(options, spec())) == params
+
+
+@pytest.mark.parametrize("size", [9, 64])
+@pytest.mark.parametrize("channels", [3, 4, 6])
+def test_a_narrow_strided_1x1_conv_has_the_right_gradient(channels, size):
+    """Channels last on a CPU it once wrote past its memory."""
+    conv = conv1x1(channels, 2 * channels, stride=2).to(memory_format=torch.channels_last)
+    x = torch.randn(2, channels, size, size).contiguous(memory_format=torch.channels_last)
+    y = conv(x)
+    gradient = torch.randn_like(y)
+    y.backward(gradient)
+    taken = x[:, :, ::2, ::2]
+    assert torch.allclose(y, torch.einsum("nchw,oc->nohw", taken, conv.weight[:, :, 0, 0]), atol=1e-5)
+    expected = torch.einsum("nchw,nohw->oc", taken, gradient)
+    assert conv.weight.grad is not None
+    assert torch.allclose(conv.weight.grad[:, :, 0, 0], expected, rtol=1e-3, atol=1e-3)
+    assert count_macs(nn.Sequential(conv), spec(9, channels)) == 25 * 2 * channels**2
 
 
 def test_count_macs_knows_groups_and_leaves_the_model_as_it_was():

@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+MIN_CHANNELS = 16
+"""In a block of oneDNN's, at most."""
 
 
 def conv3x3(c_in: int, c_out: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
@@ -15,7 +19,20 @@ def conv3x3(c_in: int, c_out: int, stride: int = 1, groups: int = 1) -> nn.Conv2
 
 def conv1x1(c_in: int, c_out: int, stride: int = 1) -> nn.Conv2d:
     """1x1 convolution without bias: (N, c_in, H, W) -> (N, c_out, H/stride, W/stride)."""
-    return nn.Conv2d(c_in, c_out, kernel_size=1, stride=stride, bias=False)
+    narrow = stride > 1 and c_in < MIN_CHANNELS
+    return (SubsampledConv if narrow else nn.Conv2d)(c_in, c_out, kernel_size=1, stride=stride, bias=False)
+
+
+class SubsampledConv(nn.Conv2d):
+    """A strided 1x1 convolution that first takes the pixels it looks at, which is the same.
+
+    oneDNN's own, on CPU and channels last, writes past its memory where a block of channels is not full
+    (github.com/uxlfoundation/oneDNN/issues/6035): the gradient is wrong, or the process dies.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, c_in, H, W) -> (N, c_out, H/stride, W/stride)
+        rows, columns = self.stride
+        return F.conv2d(x[:, :, ::rows, ::columns], self.weight)
 
 
 def conv7x7(c_in: int, c_out: int, stride: int = 1) -> nn.Conv2d:
