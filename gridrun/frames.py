@@ -77,8 +77,8 @@ def table_frame(table: Table) -> pd.DataFrame:
     """Return one row a line of the table: options, then each metric's median and what it comes from.
 
     `runs` counts the trials that are done. Beside a metric that differs from run to run stand its `_min`,
-    `_max` and `_std`, beside one that is published elsewhere its `published_`; what does not
-    apply is missing.
+    `_max` and `_std`, beside one that is published elsewhere its `published_` and, of an error, its
+    `_verdict`; what does not apply is missing.
     """
     frame: pd.DataFrame = pd.DataFrame([_line(table, line) for line in table.lines])
     return frame
@@ -92,6 +92,8 @@ def _line(table: Table, line: Line) -> dict[str, Any]:
             values |= {f"{name}_min": cell.low, f"{name}_max": cell.high, f"{name}_std": cell.std}
         if name in table.published:
             values[f"published_{name}"] = cell.published
+            if METRICS[name].is_error:
+                values[f"{name}_verdict"] = cell.verdict
     return values
 
 

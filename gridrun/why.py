@@ -226,7 +226,7 @@ def computation(metric: Metric, cell: Cell) -> str:
     if len(set(texts)) == 1 and not metric.varies:
         return "of every run"
     if len(texts) < 2:
-        return "the only run" if texts else "nothing has run"
+        return "the only run" if texts else "no run is done"
     middle = len(texts) // 2
     told = f"median of {', '.join(texts)}"
     return told if len(texts) % 2 else f"{told}: the mean of {texts[middle - 1]} and {texts[middle]}"

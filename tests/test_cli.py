@@ -84,6 +84,9 @@ def test_the_whole_way(grid: Path) -> None:
     assert [line["options"]["batch_size"] for line in table["lines"]] == [128, 256]
     rows = list(csv.DictReader(io.StringIO(ok("table", grid, "--format", "csv"))))
     assert [row["batch_size"] for row in rows] == ["128", "256"]
+    assert ok("table", grid, "--format", "latex").startswith("\\begin{table}\n")
+    assert "Test Error (median of 2 runs, min–max)" in ok("table", grid, "--spread", "minmax")
+    assert ok("table", grid, "--spread", "none") == launched.stdout
 
     again = serial(grid)
     assert again.exit_code == 0

@@ -138,7 +138,7 @@ def test_a_row_that_has_not_run(grid: Path) -> None:
         None,
     )
     assert found["rest"] == f"gridrun launch warmup.yaml --only {only['trial_id']}"
-    assert "Test Error: nothing has run" in ok("why", "warmup", 3, grid)
+    assert "Test Error: no run is done" in ok("why", "warmup", 3, grid)
 
 
 def test_a_row_that_is_only_reported(grid: Path) -> None:
@@ -235,7 +235,7 @@ def test_the_computation_gives_the_median(values: list[int]) -> None:
     of = cell(*(value / 10000 for value in values))
     told = computation(METRICS["test_error"], of)
     if len(values) < 2:
-        assert told == ("the only run" if values else "nothing has run")
+        assert told == ("the only run" if values else "no run is done")
         return
     middle = told.partition(": the mean of ")[2].split(" and ") if len(values) % 2 == 0 else None
     listed = re.findall(r"[\d.]+", told.partition(":")[0])

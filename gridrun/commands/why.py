@@ -97,7 +97,8 @@ def show_run(run: Run) -> None:
     machine = f"{run.machine} ({run.host})" if run.host else f"{run.machine}"
     told = [commit, machine, (run.ended_at or "")[:19].replace("T", " ")]
     click.echo(f"  {printable(', '.join(filter(None, told)))}")
-    click.echo(f"  {format_column('precision', run.precision)}, {run.epochs} epochs")
+    epochs = f"{run.epochs} epoch{'s' if run.epochs > 1 else ''}"
+    click.echo(f"  {format_column('precision', run.precision)}, {epochs}")
     for text in filter(None, (run.error, run.notes)):
         click.echo(f"  {printable(text)}")
 
