@@ -122,6 +122,14 @@ BASE: dict[str, Any] = {"model": {"name": "resnet", "depth": 20}, "epochs": 10}
             "schedule.knots: must be a list, got 0",
         ),
         (
+            {"model": {"name": "resnet", "depth": 6 * 10**8 + 2}},
+            "model.depth: must be at most 10,000, got 600,000,002",
+        ),
+        (
+            {"model": {"name": "wrn", "depth": 9_994, "widening_factor": 10_000}},
+            "model: takes 1e+17 multiply-accumulates an image; the most is 1e+14",
+        ),
+        (
             {"model": {"name": "resnet", "depth": 21}},
             "model.depth: must be 6n + 2 with basic blocks, got 21; nearest: 20 and 26",
         ),

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from trainer import splits
 from trainer.augmentations import AugmentationOptions, check_all
 from trainer.datasets import DatasetOptions, datasets
-from trainer.models import ModelOptions
+from trainer.models import ModelOptions, check_size
 from trainer.optimizers import OptimizerOptions, optimizers
 from trainer.schedules import ScheduleOptions, schedules
 from trainer.schema import ConfigError, canonical, check, flatten, read
@@ -122,6 +122,7 @@ class TrainConfig:
                 self.epochs,
                 self.warmup.epochs,
             )
+        _under("model", check_size, self.model, spec)
         _under("model", self.model.check, spec)
         _under("augmentation", check_all, self.augmentation, spec)
         _under("schedule", self.schedule.check, self.epochs)

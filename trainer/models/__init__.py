@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import abc
+import functools
 from typing import TYPE_CHECKING, ClassVar
 
 from trainer.datasets import DataSpec
 from trainer.registry import Options, Registry
+from trainer.schema import check, field_types
 
 if TYPE_CHECKING:
     from torch import nn
@@ -39,3 +41,21 @@ class ModelOptions(Options, abc.ABC):
     @abc.abstractmethod
     def build(self, data: DataSpec) -> nn.Module:
         """Return the network, (N, C, H, W) images to (N, num_classes) logits, uninitialised."""
+
+
+MAX_OPTION = 10_000
+"""Of depths, widths and the like: more than any network has that was ever trained."""
+MAX_MACS = 10**14
+"""Of one image: thousands of times those of the largest networks here."""
+
+
+@functools.lru_cache(maxsize=2**12)
+def check_size(model: ModelOptions, data: DataSpec) -> None:
+    """Raise ConfigError if a network is absurdly large: building it would take the machine down."""
+    for name in field_types(type(model)):
+        value = getattr(model, name)
+        for number in value if isinstance(value, tuple) else [value]:
+            if type(number) is int:
+                check(abs(number) <= MAX_OPTION, name, f"must be at most {MAX_OPTION:,}, got {number:,}")
+    macs = model.macs(data) or 0
+    check(macs <= MAX_MACS, "", f"takes {macs:.0e} multiply-accumulates an image; the most is {MAX_MACS:.0e}")
