@@ -38,6 +38,7 @@ def command(*arguments: str) -> str:
         ["plan", "grids/quickstart.yaml"],
         ["status", "grids/quickstart.yaml"],
         ["table", "grids/linear_scaling.yaml"],
+        ["why", "lars_4096", "3", "grids/lars.yaml"],
         ["list", "models"],
     ],
     ids=" ".join,
