@@ -321,7 +321,7 @@ def _column(values: list[Any], given: type | None) -> pa.Array:
         return pa.array(values, _ARROW[given])
     try:
         return pa.array(values)
-    except pa.ArrowException:  # one option with several types among the models
+    except (pa.ArrowException, OverflowError):  # one option with several types among the models
         return _as_text(values)
 
 

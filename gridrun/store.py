@@ -84,6 +84,11 @@ class Store:
             StoreError: they cannot be made or written to.
         """
         try:
+            for path in (self._kept, self._work, *(self._work.iterdir() if self._work.is_dir() else ())):
+                if path.is_symlink():
+                    raise StoreError(
+                        f"{path}: is a link; what belongs to a store lies in it. Link it whole instead."
+                    )
             for directory in (self._ended, self._launches, self._locks, self._checkpoints):
                 directory.mkdir(parents=True, exist_ok=True)
             files.write(self._work / "README", "Working files of gridrun. Leave them while a launch runs.\n")
@@ -194,8 +199,13 @@ class Store:
         for path in paths:
             with contextlib.suppress(FileNotFoundError):  # compacted meanwhile
                 try:
-                    records.append(Record.from_json(path.read_text(encoding="utf-8")))
-                except (ValueError, IsADirectoryError) as error:
+                    record = Record.from_json(path.read_text(encoding="utf-8"))
+                    if record.trial_id != path.stem or not _TRIAL_ID.fullmatch(path.stem):
+                        raise ValueError(f"the record of another trial, {record.trial_id!r}")
+                    records.append(record)
+                except FileNotFoundError:
+                    raise
+                except (ValueError, OSError) as error:
                     raise StoreError(f"{path}: {error}. Move it away to go on.") from None
         return records
 
@@ -231,6 +241,7 @@ class Store:
     def compact_leftovers(self) -> None:
         """Compact what a launch left behind that was killed before it could."""
         if self._pending():
+            self.create()
             self.compact(now=True)
 
     def tidy(self) -> None:
@@ -376,7 +387,8 @@ def _checked(trial_id: str) -> str:
 
 
 def _unwritable(root: Path, error: OSError) -> StoreError:
-    return StoreError(f"{root}: cannot be written to ({error.strerror or error})")
+    place = f": {error.filename}" if error.filename else ""
+    return StoreError(f"{root}: cannot be written to ({error.strerror or error}{place})")
 
 
 def _ends(table: pa.Table) -> dict[str, End]:

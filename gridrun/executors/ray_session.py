@@ -24,6 +24,7 @@ from gridrun.errors import LaunchError
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_AUTO_CONNECT": "0",  # else a thread that outlives our Ray starts one of its own
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "15",  # a driver whose Ray is dead ends so soon, not after 60
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
