@@ -6,12 +6,13 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gridrun.columns import CONFIG_HEADERS, METRICS, format_column
+from gridrun.columns import METRICS
 from gridrun.figures import CROSS, Axis, Figure, Panel, Point, Series
 from gridrun.grid.plot_layout import plot_value
 from gridrun.grid.plot_specs import EPOCH_METRICS, PlotSpec
 from gridrun.grid.table_specs import TableSpec
 from gridrun.notes import provenance_notes
+from gridrun.plot_words import AXES, METRIC_WORDS, UNITS, header_of, titled, value_or_words, words
 from gridrun.tables import Line, build_table
 
 if TYPE_CHECKING:
@@ -21,42 +22,6 @@ TrialRow = Mapping[str, Any]
 """A trial as the store's row (`Record.row`)."""
 EpochRows = Mapping[str, Sequence[Mapping[str, Any]]]
 """Epochs of each trial, in order, by trial id (`Store.epochs`)."""
-
-HEADERS = CONFIG_HEADERS | {
-    "name": "setting",
-    "model": "model",
-    "lr": "initial learning rate",
-    "schedule": "learning rate schedule",
-    "epochs": "epochs",
-    "num_gpus": "GPUs",
-    "no_weight_decay_on_bn": "no weight decay on BN",
-}
-"""Options as axes and legends call them; any other by its dotted name in words."""
-PLAIN = ("name", "model", "dataset", "schedule", "optimizer", "precision")
-"""Options whose values speak for themselves."""
-AXES = {
-    "test_error": "Test error (%)",
-    "best_test_error": "Best test error (%)",
-    "train_error": "Training error (%)",
-    "test_loss": "Test loss (nats)",
-    "train_loss": "Training loss (nats)",
-    "train_time": "Training time",
-    "images_per_second": "Throughput (images/s)",
-    "peak_memory_mib": "Peak memory (MiB)",
-    "num_params": "Parameters",
-    "epochs_trained": "Epochs trained",
-    "error": "Error (%)",
-    "loss": "Loss (nats)",
-}
-METRIC_WORDS = {
-    "test_error": "test",
-    "train_error": "training",
-    "test_loss": "test",
-    "train_loss": "training",
-}
-SHORT = {"lr": "lr", "schedule": "schedule"}
-"""Headers where a value follows."""
-UNITS = {"batch_size": "images"}
 
 
 def build_figure(spec: PlotSpec, records: Mapping[str, TrialRow], epochs: EpochRows) -> Figure:
@@ -134,10 +99,10 @@ class _Places:
 
     def label(self, row: Row) -> str:
         """Return the row's series in words."""
-        return _value_or_words(row, self._spec.by)
+        return value_or_words(row, self._spec.by)
 
     def _bar(self, row: Row) -> str:
-        return _value_or_words(row, self._spec.x)
+        return value_or_words(row, self._spec.x)
 
     def panel(self, row: Row) -> str:
         """Return the row's panel in words."""
@@ -155,10 +120,10 @@ class _Places:
 def _x_axis(spec: PlotSpec, places: _Places) -> Axis:
     if spec.kind == "bars":
         named = len(spec.x) == 1 and spec.x != ("name",)
-        return Axis(label=_titled(header_of(spec.x[0])) if named else "", names=tuple(places.bars))
+        return Axis(label=titled(header_of(spec.x[0])) if named else "", names=tuple(places.bars))
     unit = f" ({UNITS[spec.x[0]]})" if spec.x[0] in UNITS else ""
     ticks = tuple(sorted({places.x(row) for row in spec.rows}))
-    return Axis(label=_titled(header_of(spec.x[0])) + unit, log=spec.log_x, ticks=ticks)
+    return Axis(label=titled(header_of(spec.x[0])) + unit, log=spec.log_x, ticks=ticks)
 
 
 def _points(spec: PlotSpec, row: Row, line: Line, places: _Places, scale: float) -> Iterable[Series]:
@@ -291,36 +256,7 @@ def _published_notes(spec: PlotSpec, made: Sequence[tuple[Row, Series]]) -> Iter
         yield f"published: {', '.join(said)}"
 
 
-# --- words and numbers -------------------------------------------------------------------------
-
-
-def header_of(key: str) -> str:
-    """Return what an axis or a legend calls an option: `model.depth` is its depth."""
-    if key in HEADERS:
-        return HEADERS[key]
-    *_, owner, name = ("", *key.split("."))
-    return f"{owner if key.count('.') > 1 else ''} {name}".strip().replace("_", " ")
-
-
-def words(row: Row, keys: Sequence[str]) -> str:
-    """Say what a row's options are: `batch size 128, cosine, 200 epochs`."""
-    return ", ".join(_words(key, plot_value(row, key)) for key in keys)
-
-
-def _words(key: str, value: Any) -> str:
-    text = format_column(key, value)
-    if key == "epochs":
-        return f"{text} epochs"
-    return text if key in PLAIN and isinstance(value, str) else f"{SHORT.get(key) or header_of(key)} {text}"
-
-
-def _value_or_words(row: Row, keys: Sequence[str]) -> str:
-    """Say what a row's options are, the bare value where a title says of what."""
-    return format_column(keys[0], plot_value(row, keys[0])) if len(keys) == 1 else words(row, keys)
-
-
-def _titled(text: str) -> str:
-    return text[:1].upper() + text[1:]
+# --- numbers ------------------------------------------------------------------------------------
 
 
 def _shared(metrics: Sequence[str]) -> str:
@@ -336,7 +272,7 @@ def _scale(metric: str, lines: Sequence[Line]) -> tuple[float, str]:
             (each for each in ((3600.0, "h"), (60.0, "min")) if longest >= 2 * each[0]), (1.0, "s")
         )
         return 1 / seconds, f"{AXES[metric]} ({unit})"
-    return METRICS[metric].scale, AXES[metric]
+    return METRICS[metric].scale, AXES.get(metric, METRICS[metric].header)
 
 
 def _scaled(value: float | None, scale: float) -> float | None:

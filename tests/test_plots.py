@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 import cli
 from gridrun import draw
+from gridrun.columns import METRICS
 from gridrun.errors import GridError
 from gridrun.figures import FORMATS, Figure, Point, Series
 from gridrun.grid import Grid, PlotSpec, load_grid
@@ -97,10 +98,13 @@ def record(row: Any, seed: int, *test_errors: float | None, status: Any = "done"
         config=row.config.flat(),
         config_json="{}",
         ended_at="2026-01-01T00:00:00.000+00:00",
-        test_error=test_errors[-1] if test_errors else None,
-        test_loss=1.0,
         epochs=epochs_of(*test_errors),
-        **{"provenance": Provenance(commit="a" * 40, torch_version="2.15.0", gpu="NVIDIA H200"), **given},
+        **{
+            "test_error": test_errors[-1] if test_errors else None,
+            "test_loss": 1.0,
+            "provenance": Provenance(commit="a" * 40, torch_version="2.15.0", gpu="NVIDIA H200"),
+            **given,
+        },
     )
 
 
@@ -246,6 +250,15 @@ def test_times_have_the_unit_that_suits_them(grid_of: Any, seconds: float, label
     figure = build(default(grid, y="train_time"), record(row, 0, 0.1, train_seconds=seconds))
     assert figure.y.label == label
     assert series_of(figure, "cosine", metric="train_time").points[0].median == shown
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_every_metric_has_an_axis(grid_of: Any, metric: str) -> None:
+    grid = grid_of(SCALING)
+    run = record(row_of(grid, batch_size=128, schedule="cosine"), 0, 0.1, **{METRICS[metric].record: 0.5})
+    figure = build(default(grid, y=metric), run)
+    assert figure.y.label
+    assert series_of(figure, "cosine", metric=metric).points[0].median == 0.5 * METRICS[metric].scale
 
 
 def test_different_hardware_is_said(grid_of: Any) -> None:
