@@ -558,14 +558,13 @@ def test_the_same_figure_gives_the_same_bytes_whatever_the_user_s_settings(
 ) -> None:
     import matplotlib as mpl
 
-    for figure in figures(tmp_path, grid_of):
-        for form in FORMATS:
-            first, second = tmp_path / f"first.{form}", tmp_path / f"second.{form}"
-            draw.save(figure, first)
-            with mpl.rc_context({"font.size": 20, "axes.facecolor": "black", "svg.hashsalt": "other"}):
-                draw.save(figure, second)
-                assert mpl.rcParams["font.size"] == 20
-            assert first.read_bytes() == second.read_bytes()
+    for figure, form in zip(figures(tmp_path, grid_of), FORMATS, strict=True):
+        first, second = tmp_path / f"first.{form}", tmp_path / f"second.{form}"
+        draw.save(figure, first)
+        with mpl.rc_context({"font.size": 20, "axes.facecolor": "black", "svg.hashsalt": "other"}):
+            draw.save(figure, second)
+            assert mpl.rcParams["font.size"] == 20
+        assert first.read_bytes() == second.read_bytes()
 
 
 def test_another_process_draws_the_same_bytes(store: Path, tmp_path: Path) -> None:
