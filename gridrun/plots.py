@@ -24,6 +24,10 @@ EpochRows = Mapping[str, Sequence[Mapping[str, Any]]]
 """Epochs of each trial, in order, by trial id (`Store.epochs`)."""
 
 
+MAX_NAMED = 2
+"""Of rows that lack runs; of more, the runs are only counted."""
+
+
 def build_figure(spec: PlotSpec, records: Mapping[str, TrialRow], epochs: EpochRows) -> Figure:
     """Gather a figure from the trials that have ended.
 
@@ -32,7 +36,6 @@ def build_figure(spec: PlotSpec, records: Mapping[str, TrialRow], epochs: EpochR
         records: rows of the store by trial id; those of other figures are ignored.
         epochs: of the same trials; only curves look at them.
     """
-    keys = (*spec.x, *spec.by, *spec.panels)
     metrics = ("test_error",) if spec.kind == "curves" else spec.y
     table = build_table(
         TableSpec(
@@ -76,7 +79,7 @@ def build_figure(spec: PlotSpec, records: Mapping[str, TrialRow], epochs: EpochR
             *_run_notes(spec, table.lines),
             *_zero_notes(sum(zeros) if log_y else 0),
             *_published_notes(spec, made),
-            *provenance_notes((*keys, *spec.y), done),
+            *provenance_notes((*spec.keys, *spec.y), done),
         ),
     )
 
@@ -234,8 +237,13 @@ def _run_notes(spec: PlotSpec, lines: Sequence[Line]) -> Iterable[str]:
     )
     wanted = sum(len(line.trials) for line in lines)
     for how, seeds in ended:
-        if count := sum(len(seeds(line)) for line in lines):
-            yield f"{how}: {count} of {wanted} runs"
+        if not (count := sum(len(seeds(line)) for line in lines)):
+            continue
+        rows = [row for row, line in zip(spec.rows, lines, strict=True) if seeds(line)]
+        named = (
+            "; ".join(words(row, spec.keys) for row in rows) if len(rows) <= MAX_NAMED < len(lines) else ""
+        )
+        yield f"{how}: {count} of {wanted} runs" + (f" ({named})" if named else "")
 
 
 def _zero_notes(count: int) -> Iterable[str]:

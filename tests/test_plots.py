@@ -165,8 +165,10 @@ def test_what_diverged_or_failed_is_said_and_gives_no_value(grid_of: Any) -> Non
     )
     point = series_of(figure, "multistep").points[-1]
     assert point == Point(x=512, median=8.0, low=8.0, high=8.0, n=1, wanted=3, diverged=1)
-    assert "diverged (×): 1 of 18 runs" in figure.notes  # noqa: RUF001
-    assert "failed: 1 of 18 runs" in figure.notes
+    where = "(batch size 512, multistep)"
+    assert f"diverged (×): 1 of 18 runs {where}" in figure.notes  # noqa: RUF001
+    assert f"failed: 1 of 18 runs {where}" in figure.notes
+    assert "not run yet: 15 of 18 runs" in figure.notes
 
 
 def test_a_row_with_seeds_of_its_own_wants_no_more(grid_of: Any) -> None:
@@ -670,6 +672,26 @@ def test_an_empty_store_gives_a_message_and_no_picture(store: Path, tmp_path: Pa
     assert result.exit_code == 2
     assert "none of these trials has figures yet, so there is nothing to draw" in result.stderr
     assert not (store.parent / "out").exists()
+
+
+def test_rows_that_a_profile_brings_to_one_place_are_refused(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(
+        SMALL.replace("{batch_size: [32, 64, 128]}", "{zip: {batch_size: [32, 64], lr: [0.1, 0.2]}}")
+        + "plots: [{x: batch_size, by: schedule}]\nprofiles: {flat: {set: {batch_size: 16}}}\n"
+    )
+    result = plot(store, "--profile", "flat")
+    assert result.exit_code == 2
+    assert (
+        "two rows stand at one place (batch_size: 16, schedule: cosine); they differ in lr" in result.stderr
+    )
+
+
+def test_every_grid_s_figures_have_files_of_their_own() -> None:
+    grids = [load_grid(path) for path in GRIDS]
+    own = [spec for grid in grids for spec in grid.plots]
+    others = [grid.plot_of(table) for grid in grids if not grid.plots for table in grid.tables if table.rows]
+    ids = [spec.id for spec in (*own, *others)]
+    assert len(ids) == len(set(ids))
 
 
 def test_figures_that_would_be_one_file_are_refused(store: Path, tmp_path: Path) -> None:

@@ -41,6 +41,8 @@ def figures_of(
         picked = f" that match --where {' '.join(where)}" if where else ""
         raise GridrunError(f"these grids have no rows{picked} that can be drawn")
     refuse_twins(chosen)
+    for _, spec in chosen:
+        spec.check()
     wanted = {
         Trial(row.config, seed).trial_id for _, spec in chosen for row in spec.rows for seed in row.seeds
     }

@@ -71,16 +71,7 @@ class Layout:
 
     def check(self, node: Node) -> None:
         """Raise GridError: two rows stand at one place, or there are too many series, panels or bars."""
-        keys = (*self.x, *self.by, *self.panels)
-        places: dict[Any, Row] = {}
-        for row in self.rows:
-            other = places.setdefault(_place(row, keys), row)
-            if other is not row:
-                differ = [key for key in _varying([other, row]) if key not in keys]
-                raise node.error(
-                    f"two rows stand at one place ({_described(row, keys)}); they differ in "
-                    f"{', '.join(differ)}: put it under `by` or `panels`, or choose with `where`"
-                )
+        check_places(node, self.rows, (*self.x, *self.by, *self.panels))
         for what, count, most, instead in (
             ("series", len(self.series), MAX_SERIES, "" if self.panels else " or spread them over `panels`"),
             ("panels", len(_distinct(self.rows, self.panels)), MAX_PANELS, ""),
@@ -88,6 +79,19 @@ class Layout:
         ):
             if count > most:
                 raise node.error(f"asks for {count} {what}, the most is {most}: narrow by `where`{instead}")
+
+
+def check_places(node: Node, rows: Sequence[Row], keys: Sequence[str]) -> None:
+    """Raise GridError: two rows are the same under these keys, so that they would stand at one place."""
+    places: dict[Any, Row] = {}
+    for row in rows:
+        other = places.setdefault(_place(row, keys), row)
+        if other is not row:
+            differ = [key for key in _varying([other, row]) if key not in keys]
+            raise node.error(
+                f"two rows stand at one place ({_described(row, keys)}); they differ in "
+                f"{', '.join(differ)}: put it under `by` or `panels`, or choose with `where`"
+            )
 
 
 def is_geometric(values: Sequence[float]) -> bool:

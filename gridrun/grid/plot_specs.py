@@ -11,7 +11,15 @@ from gridrun.columns import COMPUTED, METRICS
 from gridrun.grid.located_yaml import locate
 from gridrun.grid.node import Node, read_name, shown
 from gridrun.grid.pick import Pick, nearest, read_pick
-from gridrun.grid.plot_layout import Kind, Layout, check_x, default_kind, is_geometric, plot_value
+from gridrun.grid.plot_layout import (
+    Kind,
+    Layout,
+    check_places,
+    check_x,
+    default_kind,
+    is_geometric,
+    plot_value,
+)
 from gridrun.grid.published import Published
 from gridrun.grid.rows import Row
 from gridrun.grid.table_specs import TableSpec, value_of
@@ -45,6 +53,15 @@ class PlotSpec:
     """By `config_id`."""
     source: str | None
     """Where the published values are from."""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """What tells its rows apart."""
+        return (*self.x, *self.by, *self.panels)
+
+    def check(self) -> None:
+        """Raise GridError: two rows stand at one place, as a profile can bring about."""
+        check_places(Node(self.id, "", locate({})), self.rows, self.keys)
 
 
 def picked(rows: Sequence[Row], pick: Pick | None) -> tuple[Row, ...]:
