@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from gridrun import provenance
 from gridrun.depot import Depot
 from gridrun.errors import LaunchError
-from gridrun.executors.base import Ended, Event, Executor, Lost, Warned
+from gridrun.executors.base import Ended, Event, Executor, Fitted, Lost, Warned
 from gridrun.failures import RetryPolicy
 from gridrun.launch_state import LaunchState
 from gridrun.plan import Plan, make_plan
@@ -210,7 +210,7 @@ class _Sweep:
                 pass
         self.store.compact()
         self.on_event(event)
-        if not isinstance(event, (Planned, Preparing, Waiting, Warned)):
+        if not isinstance(event, (Planned, Preparing, Waiting, Warned, Fitted)):
             self.tracker.handle(event)
         self.on_state(self.tracker.snapshot())
 
@@ -252,7 +252,7 @@ def _prepare_data(trials: Sequence[Trial], runtime: Runtime, on_event: Callable[
 
 @contextlib.contextmanager
 def _stop_file(store: Store) -> Iterator[Path]:
-    """Yield a path that comes to exist with the first SIGINT or SIGTERM; the second stops at once."""
+    """Yield a path that comes to exist with the first SIGINT, SIGTERM or SIGHUP; the second stops at once."""
     path = store.stop_path(secrets.token_hex(8))
 
     def stop(signum: int, frame: object) -> None:
@@ -261,9 +261,10 @@ def _stop_file(store: Store) -> Iterator[Path]:
         path.touch()
 
     in_main = threading.current_thread() is threading.main_thread()
-    old = (
-        {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)} if in_main else {}
-    )
+    heard = [signal.SIGINT, signal.SIGTERM] if in_main else []
+    if in_main and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has it
+        heard.append(signal.SIGHUP)
+    old = {number: signal.signal(number, stop) for number in heard}
     try:
         yield path
     finally:

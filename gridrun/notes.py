@@ -198,7 +198,8 @@ def hardware_of(record: TrialRow) -> str:
     """Name what a trial's speed depends on: the GPU, or the CPU and its share of it."""
     gpu, device = _known(record, "gpu"), _known(record, "device")
     if gpu != UNKNOWN and not device.startswith("cpu"):
-        return gpu
+        share = number(record.get("gpu_share"))
+        return gpu if share is None or share >= 1 else f"{share:.4g} of a {gpu}"
     threads = number(record.get("threads"))
     cpu = _known(record, "cpu")
     return f"{cpu}, {_counted(int(threads), 'thread')}" if threads else cpu

@@ -152,9 +152,10 @@ def _train(
         seen.append(epoch)
         on_epoch(epoch)
 
-    about = {"started_at": started_at, "provenance": setup.code, "attempts": _attempt(trial, setup)}
+    code = replace(setup.code, gpu_share=runtime.gpu_share if runtime.device.startswith("cuda") else None)
+    about = {"started_at": started_at, "provenance": code, "attempts": _attempt(trial, setup)}
     try:
-        about["provenance"] = provenance.of_machine(setup.code, runtime.device, runtime.threads)
+        about["provenance"] = provenance.of_machine(code, runtime.device, runtime.threads)
         if setup.checkpoints:
             assert runtime.checkpoint
             depot = depot_at(setup.checkpoints)

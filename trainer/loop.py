@@ -407,4 +407,5 @@ def _reset_process(config: TrainConfig, runtime: Runtime, device: torch.device) 
     torch.backends.cudnn.benchmark = device.type == "cuda"
     if device.type == "cuda" and device.index is not None:  # without one, the current device
         torch.cuda.set_device(device)
+    memory.limit(device, runtime.gpu_share)
     memory.reset_peak(device)

@@ -39,6 +39,8 @@ class Runtime:
 
     device: str = "cpu"
     """A torch device, such as `cpu` or `cuda:0`."""
+    gpu_share: float = 1.0
+    """Of a GPU, that is the trial's; below 1 it is kept to so much of the memory."""
     threads: int = 1
     """CPU threads. One a trial gives the best throughput over many trials."""
     workers: int | None = None

@@ -13,6 +13,7 @@ from gridrun.errors import GridrunError, LaunchError
 if TYPE_CHECKING:
     from gridrun.executors.base import Executor
     from gridrun.grid import Grid
+    from gridrun.packing import GpusPerTrial
 
 FunctionT = TypeVar("FunctionT", bound="Callable[..., Any]")
 
@@ -120,7 +121,7 @@ def make_executor(
     name: str,
     cpus: int | None,
     gpus: int | None,
-    gpus_per_trial: float | None,
+    gpus_per_trial: GpusPerTrial | None,
     cpus_per_trial: int,
     *,
     mlflow: str | None = None,

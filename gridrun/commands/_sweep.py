@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from gridrun.errors import GridrunError
 if TYPE_CHECKING:
     from gridrun.grid import Grid
     from gridrun.launch import Summary
+    from gridrun.packing import GpusPerTrial
     from gridrun.store import Store
     from trainer.runtime import KeepCheckpoint
 
@@ -35,7 +37,7 @@ class SweepOptions:
     data: Path
     cpus: int | None
     gpus: int | None
-    gpus_per_trial: float | None
+    gpus_per_trial: GpusPerTrial | None
     cpus_per_trial: int
     checkpoint_seconds: float
     checkpoints: str | None
@@ -47,14 +49,29 @@ class SweepOptions:
     stop_after_failures: int | None
 
 
+def _read_gpus_per_trial(_: click.Context, __: click.Parameter, text: str | None) -> GpusPerTrial | None:
+    """Read a number, or `auto`."""
+    if text is None or text == "auto":
+        return text  # type: ignore[return-value]
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not number >= 0:
+        raise click.BadParameter(f"must be auto or a number >= 0, got {text!r}")
+    return number
+
+
 _OPTIONS = (
     data_option,
     click.option("--cpus", type=click.IntRange(min=1), help="CPUs to use. [default: all]"),
     click.option("--gpus", type=click.IntRange(min=0), help="GPUs to use. [default: all]"),
     click.option(
         "--gpus-per-trial",
-        type=click.FloatRange(min=0),
-        help="Below 1, trials share a GPU. [default: what the grids say, else 1 if any]",
+        metavar="F",
+        callback=_read_gpus_per_trial,
+        help="Below 1, trials share a GPU; auto measures how many of a config may. "
+        "[default: what the grids say, else 1 if any]",
     ),
     click.option("--cpus-per-trial", type=click.IntRange(min=1), default=1, show_default=True),
     checkpoint_seconds_option,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -28,7 +29,7 @@ class LogView:
     def show(self, event: LaunchEvent) -> None:
         """Print an event."""
         if text := worded(event):
-            click.echo(text, err=True)
+            _log(text)
 
     def update(self, state: LaunchState) -> None:
         """Show nothing: every event has had its line."""
@@ -36,13 +37,15 @@ class LogView:
 
 def worded(event: LaunchEvent) -> str | None:
     """Return an event worth a line in a log."""
-    from gridrun.executors.base import Ended, Started, Warned
+    from gridrun.executors.base import Ended, Fitted, Started, Warned
     from gridrun.launch import Preparing, Waiting
     from gridrun.tries import Failed
 
     match event:
         case Warned(text):
             return text
+        case Fitted(config, number):
+            return f"{number} to a GPU: {config.model.label}, batch size {config.batch_size}"
         case Preparing(dataset):
             return f"preparing data set {dataset}"
         case Started(trial):
@@ -72,9 +75,14 @@ class EpochView(LogView):
             case Progress(trial, epoch):
                 error = epoch.test_error
                 figure = "none" if error is None else f"{100 * error:.2f} %"
-                click.echo(f"epoch {epoch.epoch} of {trial.config.epochs}: test error {figure}", err=True)
+                _log(f"epoch {epoch.epoch} of {trial.config.epochs}: test error {figure}")
             case _:
                 super().show(event)
+
+
+def _log(text: str) -> None:
+    with contextlib.suppress(OSError):  # a log that takes no more ends no sweep
+        click.echo(text, err=True)
 
 
 class LiveView:
@@ -91,7 +99,8 @@ class LiveView:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._live.stop()
+        with contextlib.suppress(OSError):
+            self._live.stop()
 
     def show(self, event: LaunchEvent) -> None:
         """Print an event that the screen does not show for ever."""
@@ -110,10 +119,12 @@ class LiveView:
         """Show how far the launch is."""
         from gridrun.commands._screen import screen
 
-        self._live.update(screen([state]))
+        with contextlib.suppress(OSError):  # the terminal is gone
+            self._live.update(screen([state]))
 
     def _print(self, text: str) -> None:
-        self._live.console.print(printable(text), markup=False, highlight=False)
+        with contextlib.suppress(OSError):
+            self._live.console.print(printable(text), markup=False, highlight=False)
 
 
 def make_view() -> LogView | LiveView:

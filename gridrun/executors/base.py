@@ -10,6 +10,7 @@ from types import TracebackType
 from gridrun.records import Failure
 from gridrun.trial import Trial
 from gridrun.worker import Outcome, Setup
+from trainer import TrainConfig
 from trainer.metrics import Epoch
 
 
@@ -56,7 +57,15 @@ class Warned:
     text: str
 
 
-Event = Started | Progress | Ended | Lost | Warned
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """So many trials of a config are to share a GPU, as was just measured."""
+
+    config: TrainConfig
+    trials_per_gpu: int
+
+
+Event = Started | Progress | Ended | Lost | Warned | Fitted
 
 
 class Executor(abc.ABC):

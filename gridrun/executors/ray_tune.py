@@ -11,6 +11,7 @@ died. `ray_session` starts and ends the Ray that it runs on; only files called s
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import queue
 import threading
@@ -20,12 +21,15 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from gridrun.errors import LaunchError
-from gridrun.executors.base import Ended, Event, Executor, Lost, Progress, Started, Warned
+from gridrun.executors import ray_packing
+from gridrun.executors.base import Ended, Event, Executor, Fitted, Lost, Progress, Started, Warned
 from gridrun.executors.ray_session import RaySession
 from gridrun.executors.ray_trackers import Trackers
 from gridrun.failures import kind_of_death
+from gridrun.packing import GpusPerTrial, Load, Packer, Share, is_share
 from gridrun.trial import Trial
 from gridrun.worker import Setup, run_trial
+from trainer import Runtime, TrainConfig
 from trainer.metrics import Epoch
 
 STOP_SECONDS = 15.0
@@ -39,14 +43,14 @@ class Resources:
 
     cpus: int | None = None
     gpus: int | None = None
-    gpus_per_trial: float | None = None
+    gpus_per_trial: GpusPerTrial | None = None
     """Of a trial on one GPU; one with `num_gpus` above 1 takes so many, whole."""
     cpus_per_trial: int = 1
     """Times `num_gpus`."""
 
     def __post_init__(self) -> None:
         share = self.gpus_per_trial
-        if share is not None and not (0 <= share <= 1 or (math.isfinite(share) and share.is_integer())):
+        if share is not None and not is_share(share):
             raise LaunchError(f"--gpus-per-trial must be a part of a GPU or a whole number, got {share:g}")
 
 
@@ -57,45 +61,72 @@ class RayTuneExecutor(Executor):
         self.resources = resources
         self.trackers = trackers or Trackers()
         self._session = RaySession()
+        self._packer = Packer(resources.gpus_per_trial, resources.cpus_per_trial)
 
     def close(self) -> None:
         self._session.close()
 
     @property
     def slots(self) -> int:
-        return self._slots(num_gpus=1)
+        _, gpus = self._found()
+        share = self.resources.gpus_per_trial
+        gpu = float(gpus > 0) if share is None or share == "auto" else share
+        return self._slots(Share(gpu, self.resources.cpus_per_trial))
 
-    def _slots(self, num_gpus: int) -> int:
+    def _found(self) -> tuple[float, float]:
+        """Return the CPUs and GPUs that Ray has."""
         import ray
 
-        found, wanted = ray.cluster_resources(), self._share(num_gpus)
-        return int(min(found.get(kind.upper(), 0) // share for kind, share in wanted.items() if share))
+        found = ray.cluster_resources()
+        return found.get("CPU", 0.0), found.get("GPU", 0.0)
 
-    def _share(self, num_gpus: int) -> dict[str, float]:
-        """Return what a trial on so many GPUs takes."""
-        import ray
+    def _slots(self, share: Share) -> int:
+        """Return how many trials with such a share run side by side."""
+        cpus, gpus = self._found()
+        return int(min(cpus // share.cpu, gpus // share.gpu if share.gpu else math.inf))
 
-        gpus = float(num_gpus) if ray.cluster_resources().get("GPU", 0) else 0.0
-        if num_gpus == 1 and self.resources.gpus_per_trial is not None:
-            gpus = self.resources.gpus_per_trial
-        return {"cpu": self.resources.cpus_per_trial * num_gpus, "gpu": gpus}
+    def _shares(
+        self, trials: Sequence[Trial], setup: Setup, on_event: Callable[[Event], None]
+    ) -> dict[Share, dict[str, Trial]]:
+        """Return the trials by what each takes, the largest share first."""
+        cpus, gpus = self._found()
+        shares: dict[Share, dict[str, Trial]] = {}
+        for trial in trials:
+            retry, fitted = setup.retries.get(trial.trial_id), len(self._packer.fitted)
+            share = self._packer.share(
+                trial.config,
+                cpus,
+                gpus,
+                functools.partial(self._measure, trial.config, setup.runtime),
+                given=retry.gpu_share if retry else None,
+            )
+            shares.setdefault(share, {})[trial.trial_id] = trial
+            if len(self._packer.fitted) > fitted:
+                on_event(Fitted(trial.config, round(1 / share.gpu)))
+            if setup.is_closed:
+                break
+        return {share: shares[share] for share in sorted(shares, reverse=True)}
+
+    def _measure(self, config: TrainConfig, runtime: Runtime, number: int) -> Load | None:
+        threads = self.resources.cpus_per_trial
+        runtime = replace(runtime, device="cuda", threads=threads, gpu_share=1 / number)
+        return ray_packing.measure(config, runtime, number)
 
     def run(self, trials: Sequence[Trial], setup: Setup, on_event: Callable[[Event], None]) -> None:
         if self._session.directory is None:
             self._session.start(cpus=self.resources.cpus, gpus=self.resources.gpus)
-        sizes = sorted({trial.config.num_gpus for trial in trials}, reverse=True)
-        for num_gpus in sizes:
-            self._check_room(num_gpus)
+        shares = self._shares(trials, setup, on_event)
+        for share, equal in shares.items():
+            self._check_room(share, next(iter(equal.values())).config.num_gpus)
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         failure: list[BaseException] = []
         stop = threading.Event()
 
         def fit() -> None:
             try:
-                for num_gpus in sizes:
-                    equal = {trial.trial_id: trial for trial in trials if trial.config.num_gpus == num_gpus}
+                for share, equal in shares.items():
                     if not setup.is_closed:
-                        self._tuner(equal, num_gpus, setup, events, stop).fit()
+                        self._tuner(equal, share, setup, events, stop).fit()
             except BaseException as error:  # handed to the caller's thread
                 failure.append(error)
 
@@ -134,21 +165,19 @@ class RayTuneExecutor(Executor):
         if failure:
             raise LaunchError(f"Ray Tune gave up: {failure[0]}") from failure[0]
 
-    def _check_room(self, num_gpus: int) -> None:
-        if self._slots(num_gpus) < 1:
-            import ray
-
-            found, wanted = ray.cluster_resources(), self._share(num_gpus)
+    def _check_room(self, share: Share, num_gpus: int) -> None:
+        if self._slots(share) < 1:
+            cpus, gpus = self._found()
             fits = f"no trial with num_gpus: {num_gpus} fits" if num_gpus > 1 else "no trial fits"
             raise LaunchError(
-                f"{fits}: one takes {wanted['cpu']:g} CPU and {wanted['gpu']:g} GPU, "
-                f"and Ray has {found.get('CPU', 0):g} and {found.get('GPU', 0):g}"
+                f"{fits}: one takes {share.cpu:g} CPU and {share.gpu:g} GPU, "
+                f"and Ray has {cpus:g} and {gpus:g}"
             )
 
     def _tuner(
         self,
         trials: Mapping[str, Trial],
-        num_gpus: int,
+        share: Share,
         setup: Setup,
         events: queue.SimpleQueue[Event],
         stop: threading.Event,
@@ -158,13 +187,15 @@ class RayTuneExecutor(Executor):
         from ray import tune
 
         assert self._session.directory
-        share = self._share(num_gpus)
         tracking = self.trackers.start(
             trials, self._session.directory / "trackers", lambda text: events.put(Warned(text))
         )
-        self._session.environment.update(TUNE_MAX_PENDING_TRIALS_PG=str(self._slots(num_gpus) + 2))
+        self._session.environment.update(TUNE_MAX_PENDING_TRIALS_PG=str(self._slots(share) + 2))
         runtime = replace(
-            setup.runtime, device="cuda" if share["gpu"] else "cpu", threads=self.resources.cpus_per_trial
+            setup.runtime,
+            device="cuda" if share.gpu else "cpu",
+            gpu_share=share.gpu or 1.0,
+            threads=self.resources.cpus_per_trial,
         )
         trainable = tune.with_resources(
             # Boxed, so that a worker that is used again need not unpack all trials for each of them.
@@ -174,7 +205,7 @@ class RayTuneExecutor(Executor):
                 setup=replace(setup, runtime=runtime),
                 progress_seconds=0.0 if self.trackers else _PROGRESS_SECONDS,
             ),
-            share,
+            asdict(share),
         )
         return tune.Tuner(
             trainable,

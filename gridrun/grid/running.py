@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from gridrun.grid.node import Node, shown
+from gridrun.packing import GpusPerTrial, is_share
 
 RUNNING_KEYS = ("gpus_per_trial", "retries", "stop_after_failures")
 
@@ -14,8 +14,7 @@ RUNNING_KEYS = ("gpus_per_trial", "retries", "stop_after_failures")
 class Running:
     """None: the grid does not say."""
 
-    gpus_per_trial: float | None = None
-    """A part of a GPU, or a whole number of them."""
+    gpus_per_trial: GpusPerTrial | None = None
     retries: int | None = None
     stop_after_failures: int | None = None
 
@@ -31,16 +30,13 @@ def read_running(root: Node) -> Running:
     )
 
 
-def is_share(gpus: float) -> bool:
-    """Return whether Ray can give out so much: a part of one GPU, or whole GPUs."""
-    return 0 <= gpus <= 1 or (math.isfinite(gpus) and gpus.is_integer() and gpus > 0)
-
-
-def _read_gpus(node: Node) -> float:
+def _read_gpus(node: Node) -> GpusPerTrial:
     value = node.value
+    if value == "auto":
+        return "auto"
     if type(value) in (int, float) and is_share(float(value)):
         return float(value)
-    raise node.error(f"must be a part of a GPU or a whole number, got {shown(node.located)}")
+    raise node.error(f"must be auto, a part of a GPU or a whole number, got {shown(node.located)}")
 
 
 def _read_count(node: Node, least: int) -> int:

@@ -1,0 +1,52 @@
+"""Measuring on Ray what trials take of a GPU."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from gridrun.packing import Load
+from trainer import Runtime, TrainConfig
+
+
+def measure(config: TrainConfig, runtime: Runtime, number: int) -> Load | None:
+    """Run the first steps of `number` trials at once on one GPU.
+
+    None if they fail, out of memory as a rule. Whatever it is, trials will say so in their records.
+    """
+    import ray
+    from ray.util.placement_group import placement_group, remove_placement_group
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    one_gpu = placement_group([{"GPU": 1, "CPU": runtime.threads * number}])
+    rehearsing: Any = ray.remote(_Rehearsing)
+    share = rehearsing.options(
+        num_gpus=1 / number,
+        num_cpus=runtime.threads,
+        scheduling_strategy=PlacementGroupSchedulingStrategy(placement_group=one_gpu),
+    )
+    try:
+        trials = [share.remote(config, runtime) for _ in range(number)]
+        taken = ray.get([trial.taken.remote() for trial in trials])  # when all are ready
+        rates = ray.get([trial.images_per_second.remote() for trial in trials])
+    except ray.exceptions.RayError:
+        return None
+    finally:
+        with contextlib.suppress(Exception):
+            remove_placement_group(one_gpu)  # ends the processes in it
+    return Load(max(memory for memory, _ in taken), taken[0][1], sum(rates))
+
+
+class _Rehearsing:
+    """A rehearsal in a process of its own, so that its memory is free again afterwards."""
+
+    def __init__(self, config: TrainConfig, runtime: Runtime) -> None:
+        from trainer.rehearsal import Rehearsal
+
+        self._rehearsal = Rehearsal(config, runtime)
+
+    def taken(self) -> tuple[int, int]:
+        return self._rehearsal.memory_bytes, self._rehearsal.total_bytes
+
+    def images_per_second(self) -> float:
+        return self._rehearsal.images_per_second()
