@@ -7,8 +7,13 @@ and `table` answer at once.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
 import pkgutil
+import sys
+import traceback
+from pathlib import Path
 from typing import Any
 
 import click
@@ -37,6 +42,17 @@ class Commands(click.Group):
         command: click.Command = importlib.import_module(f"{__name__}.{name}").command
         return command
 
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            return super().main(*arguments, **options)
+        except OSError as error:  # click itself sees to a closed pipe
+            if not _is_of_output(error):
+                raise
+            with contextlib.suppress(OSError):
+                click.echo(f"Error: the output cannot be written: {error.strerror}", err=True)
+            _drop_output()
+            raise SystemExit(1) from None
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -56,3 +72,16 @@ class Commands(click.Group):
 
             near = did_you_mean(args[0], self.list_commands(ctx))
             raise click.UsageError(f"{error.message.rstrip('.')}.{near}", ctx) from None
+
+
+def _is_of_output(error: OSError) -> bool:
+    """Return whether an error arose where something was printed."""
+    return Path(traceback.extract_tb(error.__traceback__)[-1].filename).parent.name in ("click", "rich")
+
+
+def _drop_output() -> None:
+    """Send nowhere what is still buffered: Python would try again at its end, and complain."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        with contextlib.suppress(OSError, ValueError):  # in tests there is no file behind it
+            os.dup2(nowhere, stream.fileno())

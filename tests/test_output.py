@@ -1,0 +1,66 @@
+"""Output that cannot be written: no traceback, and no sweep that ends of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gridrun.store import Store
+
+ROOT = Path(__file__).parent.parent
+GRID = """
+base: {model: {name: resnet_preact, depth: 8, initial_channels: 4}, epochs: 1}
+axes: [{lr: [0.1, 0.2]}]
+"""
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, str(ROOT / "cli.py"), *map(str, arguments)]
+
+
+@pytest.mark.parametrize("arguments", [["plan", ROOT / "grids/quickstart.yaml", "--json"], ["--help"]])
+def test_a_full_disk_gives_one_line(arguments: list[object], tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command(*arguments), stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=tmp_path
+        )
+    assert (done.returncode, done.stderr) == (
+        1,
+        "Error: the output cannot be written: No space left on device\n",
+    )
+
+
+def test_a_reader_that_has_had_enough_gives_nothing_at_all(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    plan = command("plan", ROOT / "grids/quickstart.yaml", "--json")
+    done = subprocess.run(plan, stdout=write, stderr=subprocess.PIPE, text=True, check=False, cwd=tmp_path)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize("broken", ["closed", "full"])
+def test_a_log_that_takes_no_more_ends_no_sweep(broken: str, tmp_path: Path, cache_dir: Path) -> None:
+    (tmp_path / "grid.yaml").write_text(GRID)
+    if broken == "closed":
+        read, log = os.pipe()
+        os.close(read)
+    else:
+        log = os.open("/dev/full", os.O_WRONLY)
+    launch = command("launch", "grid.yaml", "--executor", "serial", "--gpus", 0)
+    done = subprocess.run(
+        launch,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "GRIDRUN_CACHE": str(cache_dir)},
+    )
+    os.close(log)
+    assert list(Store(tmp_path / "results").statuses().values()) == ["done", "done"]
+    assert "### grid" in done.stdout, "the table"
