@@ -1,0 +1,160 @@
+"""Every config of every grid takes a training step, on noise of the right shape and in a small batch.
+
+Networks of few multiply-accumulates (`MAX_MACS`) take it as they are, each with its own recipe. The others
+pass forward and backward on the meta device, where shapes are computed and no numbers; their recipes train a
+small network. The normal suite leaves out what another config of the grid has alike, and what no first step
+notices.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Hashable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from gridrun.grid import load_grid
+from trainer import Runtime, TrainConfig, train
+from trainer.datasets import DataSpec, Images
+from trainer.datasets._own import OwnData
+from trainer.evaluation import on_meta
+from trainer.metrics import Epoch
+from trainer.models import ModelOptions
+from trainer.models.count import count_macs
+from trainer.models.resnet_preact import ResNetPreactOptions
+from trainer.optimizers._groups import parameter_groups
+
+GRIDS = sorted((Path(__file__).parent.parent / "grids").glob("*.yaml"))
+MAX_MACS = 1.5e8
+"""For one image, of networks that step as they are: up to ResNet-preact-56 and -164 on a CPU."""
+BATCH_SIZE = 4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Noise(OwnData):
+    """Noise in the shape of another data set: one batch to train on, two images to test."""
+
+    name: ClassVar[str] = "noise"
+    kind: ClassVar[str] = "dataset"
+
+    def decode(self, data_dir: Path, work_dir: Path) -> Images:
+        rng = np.random.default_rng(0)
+        total = self.num_train + self.num_test
+        x = rng.integers(0, 256, (total, self.channels, self.image_size, self.image_size), np.uint8)
+        y = rng.integers(0, self.num_classes, total)
+        parts = x[: self.num_train], y[: self.num_train], x[self.num_train :], y[self.num_train :]
+        return Images(*parts)
+
+
+def like(spec: DataSpec) -> Noise:
+    facts = dataclasses.asdict(spec) | {"num_train": BATCH_SIZE, "num_test": 2}
+    del facts["streamed"]
+    return Noise(**facts)
+
+
+@cache
+def configs(path: Path) -> list[TrainConfig]:
+    """Return the distinct configs of a grid."""
+    return list(dict.fromkeys(trial.config for trial in load_grid(path).trials))
+
+
+@cache
+def is_small(model: ModelOptions, data: Noise) -> bool:
+    return count_macs(on_meta(model, data.spec), data.spec) <= MAX_MACS
+
+
+def reduced(config: TrainConfig) -> TrainConfig:
+    """Return a config with the same recipe, of one step an epoch, whose network is small."""
+    data = like(config.dataset.spec)
+    small = is_small(config.model, data)
+    return dataclasses.replace(
+        config,
+        dataset=data,
+        model=config.model if small else ResNetPreactOptions(depth=8),
+        train_size=None,
+        val_ratio=0.0,
+        split_seed=0,
+        batch_size=BATCH_SIZE,
+        subdivision=min(config.subdivision, 2),
+        num_gpus=1,  # several processes are test_parallel's
+        sync_bn=False,
+    )
+
+
+def recipe(config: TrainConfig) -> Hashable:
+    """Return what a first step can notice of a config."""
+    return dataclasses.replace(config, lr=0.1, weight_decay=1e-4, epochs=10_000, eval_every=1)
+
+
+class Stepped(Exception):
+    """An epoch has ended; the rest is not wanted."""
+
+
+def step(config: TrainConfig, runtime: Runtime) -> Epoch:
+    """Take an epoch's one step, through the training loop itself."""
+    ended: list[Epoch] = []
+
+    def stop(epoch: Epoch) -> None:
+        ended.append(epoch)
+        raise Stepped
+
+    with pytest.raises(Stepped):
+        train(config, seed=0, report=stop, runtime=runtime)
+    return ended[0]
+
+
+def assert_steps(config: TrainConfig, runtime: Runtime) -> None:
+    epoch = step(config, runtime)
+    assert epoch.train_loss is not None, config
+    assert math.isfinite(epoch.train_loss)
+    assert epoch.train_error == pytest.approx(0.5, abs=0.5 + 1e-6)
+
+
+@cache
+def assert_shapes(model: ModelOptions, data: Noise) -> None:
+    """Pass forward and backward and take an optimiser step on the meta device."""
+    network = on_meta(model, data.spec)
+    optimizer = torch.optim.SGD(parameter_groups(network, 1e-4, conv_only=False), lr=0.1, momentum=0.9)
+    images = torch.empty(BATCH_SIZE, data.channels, data.image_size, data.image_size, device="meta")
+    logits = network(images)
+    assert logits.shape == (BATCH_SIZE, data.num_classes)
+    F.cross_entropy(logits, torch.zeros(BATCH_SIZE, dtype=torch.long, device="meta")).backward()
+    assert all(p.grad is not None and p.grad.shape == p.shape for p in network.parameters())
+    optimizer.step()
+
+
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Runtime:
+    return Runtime(cache_dir=tmp_path_factory.mktemp("cache"))
+
+
+grids = pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
+
+
+@grids
+def test_distinct_recipes_step(path, runtime):
+    distinct = {recipe(config): config for config in map(reduced, configs(path))}
+    for config in distinct.values():
+        assert_steps(config, runtime)
+
+
+@grids
+def test_large_networks_pass_forward_and_backward(path):
+    for model, data in dict.fromkeys((config.model, like(config.dataset.spec)) for config in configs(path)):
+        if not is_small(model, data):
+            assert_shapes(model, data)
+
+
+@pytest.mark.slow
+@grids
+def test_every_config_steps(path, runtime):
+    for config in map(reduced, configs(path)):
+        assert_steps(config, runtime)
