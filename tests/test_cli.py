@@ -240,7 +240,13 @@ def test_readme_tables_are_rewritten_between_their_markers(grid: Path, tmp_path:
 def test_models_are_listed_with_their_size() -> None:
     lines = {line.split()[0]: line for line in ok("list", "models", "--counts").splitlines()}
     assert lines["wrn"].split()[1:] == ["WRN-28-10", "36,479,194", "5,243,328,768", "32x32x3"]
-    assert lines["torchvision"].split()[1:] == ["ResNet-50", "25,557,032", "4,089,184,256", "224x224x3"]
+    assert lines["torchvision"].split()[1:] == [
+        "ResNet-50,",
+        "ImageNet",
+        "25,557,032",
+        "4,089,184,256",
+        "224x224x3",
+    ]
     assert all(line.endswith("x3") for name, line in lines.items() if name != "name")
     assert "--counts goes with models" in refused("list", "datasets", "--counts")
 

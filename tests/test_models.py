@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -171,6 +174,64 @@ def test_a_narrow_strided_1x1_conv_has_the_right_gradient(channels, size):
     assert count_macs(nn.Sequential(conv), spec(9, channels)) == 25 * 2 * channels**2
 
 
+@pytest.mark.parametrize(
+    ("depth", "width", "params"), [(28, 10, 36_220_634), (28, 2, 1_456_858), (40, 2, 2_232_794)]
+)
+def test_params_of_pbas_wrn(depth, width, params):
+    """As arXiv:1905.05393 trains them: the network that it names, and both that its searches may mean."""
+    options = WRNOptions(depth=depth, widening_factor=width, shortcuts="parameter_free")
+    assert count_params(meta(options, spec())) == params
+    assert options.macs(spec()) == count_macs(meta(options, spec()), spec())
+
+
+def test_parameter_free_shortcuts_add_up():
+    """Without its residual branches the network is the sum of its shortcuts."""
+    model = WRNOptions(depth=16, widening_factor=2, shortcuts="parameter_free").build(spec(8, 3))
+    for block in model.modules():
+        if isinstance(block, WideBlock):
+            nn.init.zeros_(block.residual[-1].weight)
+            nn.init.zeros_(block.norm.weight)  # with the bias at 1: what follows BN-ReLU is 1
+            nn.init.ones_(block.norm.bias)
+    x = torch.rand(2, 16, 8, 8)
+    stem = nn.functional.pad(nn.functional.avg_pool2d(x, 4), (0, 0, 0, 0, 56, 56))
+    # the first stage gives x + 1 in its 16 channels, between 8 and 8 of zeros; each later one doubles that
+    first = nn.functional.pad(nn.functional.avg_pool2d(x + 1, 4), (0, 0, 0, 0, 56, 56))
+    assert torch.allclose(model.stages(x), 4 * first + stem, atol=1e-5)
+
+
+def test_different_networks_have_different_labels():
+    """Each option that makes another network shows."""
+    found: dict[str, ModelOptions] = {}
+    for family in ("resnet", "resnet_preact", "se_resnet_preact", "wrn"):
+        for options in variants(family):
+            assert found.setdefault(options.label, options) == options
+    for depth in (18, 50, 101, 152, 200):
+        assert ResNetPreactImageNetOptions(depth=depth).label not in found
+    labels = [TorchvisionOptions(arch=arch).label for arch in LABELS]
+    assert len({*labels}) == len(labels)
+    assert not {*labels} & found.keys()
+
+
+def variants(family: str) -> Iterator[ModelOptions]:
+    """Yield a family's networks of a few depths with every choice of its flags."""
+    preact = {
+        "remove_first_relu": [False, True],
+        "add_last_bn": [False, True],
+        "preact_stage": list(itertools.product([True, False], repeat=3)),
+    }
+    choices: dict[str, dict[str, list[Any]]] = {
+        "resnet": {"depth": [8, 20, 29, 50, 101, 152]},
+        "resnet_preact": {"depth": [8, 20, 29, 50, 101, 152], **preact},
+        "se_resnet_preact": {"depth": [20, 29], "reduction": [4, 16], **preact},
+        "wrn": {"depth": [28, 40], "dropout": [0.0, 0.1, 0.3], "shortcuts": ["conv", "parameter_free"]},
+    }
+    if family != "wrn":
+        choices[family] |= {"block_type": ["basic", "bottleneck"], "widen_first_stage": [True, False]}
+    for values in itertools.product(*choices[family].values()):
+        with contextlib.suppress(ConfigError):
+            yield read(models.get(family), dict(zip(choices[family], values, strict=True)))
+
+
 def test_count_macs_knows_groups_and_leaves_the_model_as_it_was():
     model = nn.Sequential(
         nn.Conv2d(4, 8, 3, stride=2, padding=1, groups=2),
@@ -247,7 +308,7 @@ def test_odd_images(family, size):
 
 def test_torchvision_models_are_for_colour_images():
     assert refusal(narrow("torchvision"), spec(64, 1)) == (
-        "ResNet-18 takes images of 3 channels, the data set's have 1"
+        "ResNet-18, ImageNet takes images of 3 channels, the data set's have 1"
     )
 
 
@@ -288,6 +349,21 @@ def test_every_preact_option_round_trips():
         (ResNetPreactOptions(depth=164, block_type="bottleneck"), "ResNet-preact-164 bottleneck"),
         (ResNetPreactOptions(depth=20, initial_channels=64), "ResNet-preact-20, widening factor 4"),
         (SEResNetPreactOptions(depth=110), "SE-ResNet-preact-110"),
+        (
+            ResNetPreactOptions(
+                depth=56, remove_first_relu=True, add_last_bn=True, preact_stage=(True, False, False)
+            ),
+            "ResNet-preact-56 (w/o 1st ReLU, w/ last BN, preact shortcut in stage 1)",
+        ),
+        (
+            ResNetPreactOptions(depth=56, preact_stage=(False, False, False)),
+            "ResNet-preact-56 (preact shortcut in no stage)",
+        ),
+        (
+            ResNetPreactOptions(depth=164, block_type="bottleneck", widen_first_stage=False),
+            "ResNet-preact-164 bottleneck, narrow first stage",
+        ),
+        (WRNOptions(shortcuts="parameter_free"), "WRN-28-10, parameter-free shortcuts"),
         (VGGOptions(), "VGG-like (depth 15, w/ BN, channel 64)"),
         (VGGOptions(batch_norm=False), "VGG-like (depth 15, w/o BN, channel 64)"),
         (WRNOptions(), "WRN-28-10"),
@@ -310,15 +386,15 @@ def test_every_preact_option_round_trips():
             PyramidNetOptions(depth=272, block_type="bottleneck", alpha=200, shakedrop=True),
             "PyramidNet-272 bottleneck (alpha=200) w/ ShakeDrop",
         ),
-        (PyramidNetImageNetOptions(), "PyramidNet-200 (alpha=300)"),
-        (ResNetPreactImageNetOptions(), "ResNet-preact-18"),
+        (PyramidNetImageNetOptions(), "PyramidNet-200 (alpha=300), ImageNet"),
+        (ResNetPreactImageNetOptions(), "ResNet-preact-18, ImageNet"),
         (ResNeXtOptions(cardinality=4), "ResNeXt-29 4x64d"),
         (ShakeShakeOptions(), "shake-shake-26 2x32d (S-S-I)"),
         (ShakeShakeOptions(shake_forward=False, shake_image=False), "shake-shake-26 2x32d (E-S-B)"),
         (ShakeShakeOptions(initial_channels=96, shake_backward=False), "shake-shake-26 2x96d (S-E-I)"),
-        (TorchvisionOptions(arch="resnet50"), "ResNet-50"),
-        (TorchvisionOptions(arch="vgg16_bn"), "VGG-16 w/ BN"),
-        (TorchvisionOptions(arch="resnext101_32x8d"), "ResNeXt-101 32x8d"),
+        (TorchvisionOptions(arch="resnet50"), "ResNet-50, ImageNet"),
+        (TorchvisionOptions(arch="vgg16_bn"), "VGG-16 w/ BN, ImageNet"),
+        (TorchvisionOptions(arch="resnext101_32x8d"), "ResNeXt-101 32x8d, ImageNet"),
     ],
 )
 def test_labels_are_as_published(options, label):

@@ -12,6 +12,8 @@ from trainer.schema import check
 BlockType = Literal["basic", "bottleneck"]
 EXPANSION = 4
 """Output channels of a bottleneck block over its inner ones."""
+NARROW_FIRST_STAGE = ", narrow first stage"
+"""What a label says of a bottleneck network without `widen_first_stage`."""
 CONVS = {"basic": 2, "bottleneck": 3}
 IMAGENET_BLOCKS: dict[int, tuple[int, int, int, int]] = {
     18: (2, 2, 2, 2),
@@ -54,6 +56,20 @@ def check_image_size(data: DataSpec, smallest: int, label: str) -> None:
         "",
         f"{label} takes images of {smallest} px or larger, the data set's have {data.image_size} px",
     )
+
+
+def preact_suffix(remove_first_relu: bool, add_last_bn: bool, preact_stage: tuple[bool, ...]) -> str:
+    """Return what a label says of units that differ from those of arXiv:1603.05027."""
+    said = []
+    if remove_first_relu:
+        said.append("w/o 1st ReLU")
+    if add_last_bn:
+        said.append("w/ last BN")
+    if not all(preact_stage):
+        stages = [str(stage) for stage, preact in enumerate(preact_stage, 1) if preact]
+        where = f"stage {' and '.join(stages)}" if stages else "no stage"
+        said.append(f"preact shortcut in {where}")
+    return f" ({', '.join(said)})" if said else ""
 
 
 def dropout_suffix(dropout: float, published: float) -> str:
@@ -105,6 +121,8 @@ class ResidualOptions(ModelOptions):
             label += " bottleneck"
         if self.initial_channels != 16:
             label += f", widening factor {self.initial_channels / 16:g}"
+        if not self.widen_first_stage:
+            label += NARROW_FIRST_STAGE
         return label
 
     @property

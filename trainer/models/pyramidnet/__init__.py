@@ -70,6 +70,8 @@ class PyramidOptions(ModelOptions):
         if self.unit_type == "bottleneck" and not self.imagenet_stem:  # whose depths imply it
             label += " bottleneck"
         label += f" (alpha={self.alpha})"
+        if self.imagenet_stem:
+            label += ", ImageNet"
         if self.shakedrop:
             label += " w/ ShakeDrop"
         if self.shakedrop_final_probability != FINAL_PROBABILITY:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from trainer.models import models
-from trainer.models._residual import ResidualOptions
+from trainer.models._residual import ResidualOptions, preact_suffix
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,6 +29,11 @@ class ResNetPreactOptions(ResidualOptions):
     preact_stage: tuple[bool, bool, bool] = (True, True, True)
     """By stage: does its first block feed the shortcut from after BN-ReLU, or from its raw input?
     All other shortcuts are the identity on the raw input."""
+
+    @property
+    def label(self) -> str:
+        label = super(ResNetPreactOptions, self).label  # slots=True makes a new class, unknown to super()
+        return label + preact_suffix(self.remove_first_relu, self.add_last_bn, self.preact_stage)
 
     def build(self, data: DataSpec) -> nn.Module:
         from trainer.models.resnet_preact.network import ResNetPreact

@@ -14,6 +14,7 @@ from trainer.models._residual import (
     block_macs,
     check_image_size,
     check_imagenet_depth,
+    preact_suffix,
 )
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ class ResNetPreactImageNetOptions(ModelOptions):
 
     @property
     def label(self) -> str:
-        return f"ResNet-preact-{self.depth}"
+        variant = preact_suffix(self.remove_first_relu, self.add_last_bn, self.preact_stage)
+        return f"ResNet-preact-{self.depth}, ImageNet{variant}"
 
     @property
     def block_type(self) -> BlockType:

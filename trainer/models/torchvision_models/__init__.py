@@ -27,7 +27,8 @@ LABELS = {
     "wide_resnet50_2": "WRN-50-2",
     "wide_resnet101_2": "WRN-101-2",
 }
-"""By architecture, as torchvision spells it."""
+"""By architecture, as torchvision spells it. A label adds that it is ImageNet's: there are networks for small
+images of the same name and depth."""
 MEGA_MACS = {
     "resnet18": 1814,
     "resnet34": 3664,
@@ -64,7 +65,7 @@ class TorchvisionOptions(ModelOptions):
 
     @property
     def label(self) -> str:
-        return LABELS[self.arch]
+        return f"{LABELS[self.arch]}, ImageNet"
 
     def check(self, data: DataSpec) -> None:
         check_image_size(data, 64, self.label)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from trainer.models import ModelOptions, _macs, models
 from trainer.models._residual import block_macs, check_depth, check_positive, dropout_suffix
@@ -31,6 +31,9 @@ class WRNOptions(ModelOptions):
     widening_factor: int = 10
     dropout: float = 0.0
     """Probability between the two convs of each block; 0.3 in the paper's CIFAR experiments with it."""
+    shortcuts: Literal["conv", "parameter_free"] = "conv"
+    """conv: a 1x1 conv where the shape changes. parameter_free: pooling and channels of zeros there, and one
+    more around each stage and around all of them, as in github.com/arcelien/pba (arXiv:1905.05393)."""
 
     def __post_init__(self) -> None:
         check_depth(self.depth, 6, 4)
@@ -39,7 +42,8 @@ class WRNOptions(ModelOptions):
 
     @property
     def label(self) -> str:
-        return f"WRN-{self.depth}-{self.widening_factor}{dropout_suffix(self.dropout, published=0.3)}"
+        label = f"WRN-{self.depth}-{self.widening_factor}{dropout_suffix(self.dropout, published=0.3)}"
+        return label if self.shortcuts == "conv" else f"{label}, parameter-free shortcuts"
 
     @property
     def blocks_per_stage(self) -> int:
@@ -51,7 +55,8 @@ class WRNOptions(ModelOptions):
             (width * wider, stride, self.blocks_per_stage) for wider, stride in ((1, 1), (2, 2), (4, 2))
         ]
         stem = _macs.conv(side, data.channels, STEM_CHANNELS)
-        block = functools.partial(block_macs, "basic")
+        free = self.shortcuts == "parameter_free"
+        block = _macs.two_convs if free else functools.partial(block_macs, "basic")
         return stem + _macs.staged(side, STEM_CHANNELS, stages, block, data.num_classes)
 
     def build(self, data: DataSpec) -> nn.Module:

@@ -15,13 +15,42 @@ if TYPE_CHECKING:
     from trainer.models.wrn import WRNOptions
 
 
+class ParameterFree(nn.Module):
+    """A shortcut that averages pixels and adds channels of zeros, as many on either side."""
+
+    def __init__(self, c_in: int, c_out: int, stride: int) -> None:
+        super().__init__()
+        before = (c_out - c_in) // 2
+        self.channels = before, c_out - c_in - before
+        self.pool = nn.Identity() if stride == 1 else nn.AvgPool2d(stride, ceil_mode=True)
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, c_in, H, W) -> (N, c_out, H/stride, W/stride)
+        return F.pad(self.pool(x), (0, 0, 0, 0, *self.channels))
+
+
 class WideBlock(nn.Module):
     """BN-ReLU-conv twice, and a shortcut.
 
     Where the width changes, the shortcut is a 1x1 conv fed from after the first BN-ReLU.
+
+    Args:
+        c_in: input channels.
+        c_out: output channels.
+        stride: of the first conv and the shortcut.
+        dropout: probability between the convs.
+        free: the shortcut has no parameters where the width changes.
+        preact_shortcut: feed it from after the first BN-ReLU; only asked where it has none.
     """
 
-    def __init__(self, c_in: int, c_out: int, stride: int, dropout: float) -> None:
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        stride: int,
+        dropout: float,
+        free: bool = False,
+        preact_shortcut: bool = False,
+    ) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(c_in)
         self.residual = nn.Sequential(
@@ -31,12 +60,31 @@ class WideBlock(nn.Module):
             *dropout_layer(dropout),
             conv3x3(c_out, c_out),
         )
-        self.shortcut = None if c_in == c_out and stride == 1 else conv1x1(c_in, c_out, stride)
+        same_shape = c_in == c_out and stride == 1
+        kind = ParameterFree if free else conv1x1
+        self.shortcut = None if same_shape else kind(c_in, c_out, stride)
+        self.preact_shortcut = preact_shortcut if free else not same_shape
 
     def forward(self, x: Tensor) -> Tensor:  # (N, c_in, H, W) -> (N, c_out, H/stride, W/stride)
         y = F.relu(self.norm(x), inplace=True)
-        shortcut: Tensor = self.shortcut(y) if self.shortcut else x
+        if self.preact_shortcut:
+            x = y
+        shortcut: Tensor = self.shortcut(x) if self.shortcut else x
         residual: Tensor = self.residual(y)
+        return residual + shortcut
+
+
+class Bridged(nn.Module):
+    """Layers, and a parameter-free shortcut around them all."""
+
+    def __init__(self, layers: nn.Module, c_in: int, c_out: int, stride: int) -> None:
+        super().__init__()
+        self.layers = layers
+        self.shortcut = ParameterFree(c_in, c_out, stride)
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, c_in, H, W) -> (N, c_out, H/stride, W/stride)
+        shortcut: Tensor = self.shortcut(x)
+        residual: Tensor = self.layers(x)
         return residual + shortcut
 
 
@@ -47,15 +95,18 @@ class WRN(nn.Module):
         super().__init__()
         c_in = STEM_CHANNELS
         self.stem = conv3x3(data.channels, c_in)
-        self.stages = nn.Sequential()
-        for widening, stride in ((1, 1), (2, 2), (4, 2)):
+        free = options.shortcuts == "parameter_free"
+        self.stages: nn.Module = nn.Sequential()
+        for stage, (widening, stride) in enumerate(((1, 1), (2, 2), (4, 2))):
             c_out = STEM_CHANNELS * options.widening_factor * widening
-            blocks = [WideBlock(c_in, c_out, stride, options.dropout)]
-            blocks += [
-                WideBlock(c_out, c_out, 1, options.dropout) for _ in range(options.blocks_per_stage - 1)
-            ]
-            self.stages.append(nn.Sequential(*blocks))
+            first = WideBlock(c_in, c_out, stride, options.dropout, free, preact_shortcut=stage == 0)
+            blocks = nn.Sequential(first)
+            for _ in range(options.blocks_per_stage - 1):
+                blocks.append(WideBlock(c_out, c_out, 1, options.dropout, free))
+            self.stages.append(Bridged(blocks, c_in, c_out, stride) if free else blocks)
             c_in = c_out
+        if free:
+            self.stages = Bridged(self.stages, STEM_CHANNELS, c_in, 4)
         self.norm = nn.BatchNorm2d(c_in)
         self.head = nn.Linear(c_in, data.num_classes)
 
