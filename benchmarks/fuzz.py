@@ -35,8 +35,9 @@ from click.testing import CliRunner
 import cli
 from gridrun import worker
 from gridrun.grid import load_grid
-from gridrun.records import Record
+from gridrun.records import Provenance, Record
 from gridrun.store import Store
+from trainer import Runtime
 from trainer.metrics import Epoch
 
 ROOT = Path(__file__).parent.parent
@@ -108,13 +109,9 @@ def answer(*arguments: object) -> int:
     """Run a command in this process and return its exit code.
 
     Raises:
-        Broken: it raised, hung or ended in another way than commands do.
+        Broken: it raised or ended in another way than commands do.
     """
-    signal.alarm(HANGS_AFTER_SECONDS)
-    try:
-        result = CliRunner().invoke(cli.main, [str(argument) for argument in arguments])
-    finally:
-        signal.alarm(0)
+    result = CliRunner().invoke(cli.main, [str(argument) for argument in arguments])
     said = " ".join(map(str, arguments))
     if result.exception and not isinstance(result.exception, SystemExit):
         trace = "".join(traceback.format_exception(result.exception))
@@ -209,9 +206,11 @@ def damage_store(results: Path, outside: Path, rng: random.Random) -> str:
         text = rng.choice(
             ("", "[]", "null", "{}", "[" * 100_000, '{"trial_id": "../../outside/theirs"}', "\0")
         )
-        (results / ".work" / rng.choice(("ended", "launches")) / f"{name}.json").write_text(text)
+        directory = results / ".work" / rng.choice(("ended", "launches"))
+        if directory.is_dir() and not (results / ".work").is_symlink() and not directory.is_symlink():
+            (directory / f"{name}.json").write_text(text)
     else:
-        shutil.rmtree(place) if place.is_dir() else place.unlink()
+        shutil.rmtree(place) if place.is_dir() and not place.is_symlink() else place.unlink()
         if kind == "link":
             place.symlink_to(rng.choice((outside, outside / "theirs.json", outside / "nothing", place)))
         elif kind == "directory":
@@ -265,9 +264,46 @@ def readable(path: Path) -> bool:
     return True
 
 
+# --- checkpoints ---------------------------------------------------------------------------------
+
+
+def checkpoint(rng: random.Random, work: Path) -> str:
+    """Go on with a trial whose checkpoint is damaged."""
+    from trainer.loop import Interrupted
+
+    grid, results = work / "small.yaml", work / "results"
+    grid.write_text(SMALL)
+    trial, kept = load_grid(grid).trials[0], Store(results)
+    kept.create()
+    runtime = Runtime(checkpoint_seconds=0)
+    setup = worker.Setup(results=results, runtime=runtime, code=Provenance(), stop_file=work / "never")
+
+    def stop(*_: object) -> None:
+        raise Interrupted
+
+    if worker.run_trial(trial, setup, stop) != "interrupted":
+        raise Broken("the trial did not stop")
+    path = kept.checkpoint(trial.trial_id)
+    whole = path.read_bytes()
+    path.write_bytes(damaged(whole, rng))
+    if path.read_bytes() == whole:
+        return "accepted"
+    arguments = ("launch", grid, "--executor", "serial", "--only", trial.trial_id, "--results", results)
+    if answer(*arguments) != 0:
+        raise Broken("the launch failed")
+    row = kept.rows()[trial.trial_id]
+    if not (row["notes"] or "").startswith("started again: checkpoint") or row["resumes"]:
+        raise Broken(f"went on from a damaged checkpoint: {row['notes']}")
+    return "refused"
+
+
 # --- all -----------------------------------------------------------------------------------------
 
-KINDS: dict[str, Callable[[random.Random, Path], str]] = {"grids": grid, "stores": store}
+KINDS: dict[str, Callable[[random.Random, Path], str]] = {
+    "grids": grid,
+    "stores": store,
+    "checkpoints": checkpoint,
+}
 
 
 def try_one(kind: str, seed: object) -> str:
@@ -305,11 +341,13 @@ def main() -> None:
     for kind in [arguments.kind] if arguments.kind else KINDS:
         found: Counter[str] = Counter()
         for number in range(arguments.inputs):
+            signal.alarm(HANGS_AFTER_SECONDS)
             try:
                 found[try_one(kind, f"{arguments.seed} {number}")] += 1
             except Broken as error:
                 found["broken"] += 1
                 print(f"BROKEN {kind} {number}: {error}", flush=True)
+        signal.alarm(0)
         broken += found["broken"]
         print(f"{kind}: {arguments.inputs} inputs, {dict(found)}", flush=True)
     sys.exit(bool(broken))

@@ -15,7 +15,7 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 def run(name: str, *arguments: str, cache_dir: Path) -> str:
     done = subprocess.run(
         [sys.executable, BENCHMARKS / name, *arguments],
-        env={**os.environ, "GRIDRUN_CACHE": str(cache_dir)},
+        env={**os.environ, "GRIDRUN_CACHE": str(cache_dir), "PYTHONPATH": str(BENCHMARKS.parent)},
         capture_output=True,
         text=True,
         check=False,
@@ -28,3 +28,8 @@ def run(name: str, *arguments: str, cache_dir: Path) -> str:
 def test_sweeps_survive_what_is_killed_in_them(cache_dir: Path) -> None:
     said = run("kill_matrix.py", "--kills", "6", "--seed", "3", cache_dir=cache_dir)
     assert "trials that differ 0, lost 0, trained twice 0" in said
+
+
+def test_two_launches_at_once_train_each_trial_once(cache_dir: Path) -> None:
+    said = run("two_launches.py", "--repetitions", "3", cache_dir=cache_dir)
+    assert "3 repetitions of two launches of 12 trials: 0 with a problem" in said
