@@ -4,12 +4,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RESULTS ?= results/quickstart
 
-.PHONY: help quickstart test test-all check format clean
+.PHONY: help quickstart test test-all bench check format clean
 
 help:
 	@echo "make quickstart   install, train the quickstart grid, print its table"
 	@echo "make test         install, then lint, types and tests"
 	@echo "make test-all     the same with the slow tests"
+	@echo "make bench        every benchmark, one after the other: an hour or more"
 	@echo "make check        lint and types alone"
 	@echo "make format       format the code"
 
@@ -21,6 +22,9 @@ test: check
 
 test-all: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+bench: $(VENV)/.installed
+	@set -e; for one in benchmarks/*.py; do echo "# $$one"; $(BIN)/python $$one; done
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

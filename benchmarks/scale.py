@@ -1,7 +1,6 @@
 """Many trials: what each costs to run and to keep, and how long commands take in a large store.
 
-    python benchmarks/scale.py executor [--trials 1000 10000]
-    python benchmarks/scale.py store [--trials 100000]
+    python benchmarks/scale.py [executor [--trials 1000 10000] | store [--trials 100000]]
 
 `executor` runs trials that do nothing through the Ray executor and into a store, all of gridrun but
 the training, beside as many Tune trials that only report (with used workers, as ours). Milliseconds
@@ -214,12 +213,12 @@ def _seconds(arguments: Sequence[Any], results: Path) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("part", choices=["executor", "store"])
+    parser.add_argument("part", nargs="?", choices=["executor", "store"])
     parser.add_argument("--trials", type=int, nargs="+")
     arguments = parser.parse_args()
-    if arguments.part == "executor":
+    if arguments.part != "store":
         executor(arguments.trials or [1_000, 10_000])
-    else:
+    if arguments.part != "executor":
         for count in arguments.trials or [100_000]:
             store(count)
 
