@@ -20,6 +20,7 @@ from tiny import TinyImages, TinyNet, figures
 from torch import nn
 
 from trainer import Runtime, TrainConfig, checkpoint, loop, seeds
+from trainer.augmentations.dual_cutout import DualCutout
 from trainer.augmentations.horizontal_flip import HorizontalFlip
 from trainer.augmentations.random_crop import RandomCrop
 from trainer.data import load
@@ -38,6 +39,8 @@ from trainer.warmups.linear import Linear
 TESTS = Path(__file__).parent
 NUM_STEPS = 9  # of `tiny.config()`: 3 epochs of 3
 AUGMENTED = (RandomCrop(padding=1), HorizontalFlip())
+TWICE = (DualCutout(size=3, alpha=0.5), HorizontalFlip())
+"""Each image is in a batch twice, and the loss is also of the two together."""
 
 CONFIGS: dict[str, TrainConfig] = {
     "cosine after warm-up": tiny.config(warmup=Linear(epochs=1.5)),
@@ -56,6 +59,7 @@ SCHEDULES: dict[str, dict[str, Any]] = {  # options that each schedule is tried 
 FEATURES: dict[str, dict[str, Any]] = {
     "clipped": {"gradient_clip": 0.5},
     "subdivided": {"subdivision": 4},
+    "subdivided twice over": {"subdivision": 4, "augmentation": TWICE},
     "averaged": {"ema_decay": 0.5},
     "no weight decay on bn": {"no_weight_decay_on_bn": True, "weight_decay": 0.1},
     "pure fp16": {"precision": "pure_fp16"},
@@ -257,10 +261,11 @@ class PlainNet(ModelOptions):
         return nn.Sequential(nn.Flatten(), nn.Linear(size, 8), nn.ReLU(), nn.Linear(8, data.num_classes))
 
 
+@pytest.mark.parametrize("augmentation", [AUGMENTED, TWICE], ids=["once", "twice"])
 @pytest.mark.parametrize("subdivision", [2, 4, 8])
-def test_a_batch_in_parts_is_the_batch_where_images_do_not_meet(subdivision, cache_dir):
+def test_a_batch_in_parts_is_the_batch_where_images_do_not_meet(subdivision, augmentation, cache_dir):
     whole, parts = (
-        gradients(cache_dir, model=PlainNet(), subdivision=n, augmentation=AUGMENTED, label_smoothing=0.1)
+        gradients(cache_dir, model=PlainNet(), subdivision=n, augmentation=augmentation, label_smoothing=0.1)
         for n in (1, subdivision)
     )
     assert len(whole) == len(parts) == NUM_STEPS
@@ -268,9 +273,14 @@ def test_a_batch_in_parts_is_the_batch_where_images_do_not_meet(subdivision, cac
         torch.testing.assert_close(others, grads, rtol=1e-4, atol=1e-6)
 
 
-def test_epochs_in_parts_are_counted_whole(cache_dir):
+@pytest.mark.parametrize("augmentation", [(), TWICE], ids=["once", "twice"])
+def test_epochs_in_parts_are_counted_whole(augmentation, cache_dir):
     one, other = (
-        train(tiny.config(model=PlainNet(), subdivision=n), seed=0, runtime=Runtime(cache_dir=cache_dir))
+        train(
+            tiny.config(model=PlainNet(), subdivision=n, augmentation=augmentation),
+            seed=0,
+            runtime=Runtime(cache_dir=cache_dir),
+        )
         for n in (1, 4)
     )
     for left, right in zip(one.epochs, other.epochs, strict=True):
@@ -303,6 +313,15 @@ def test_batch_normalisation_sees_ghost_batches(runtime):
     assert not torch.allclose(first, second)
     found = checkpoint.load(runtime.checkpoint)["model"]["1.running_mean"]
     torch.testing.assert_close(found, 0.09 * first + 0.1 * second)
+
+
+def test_both_copies_of_an_image_are_in_one_ghost_batch(runtime):
+    model = WatchedNet()
+    interrupt(tiny.config(model=model, subdivision=4, augmentation=(DualCutout(size=0),)), runtime, 1)
+    assert [len(part) for part in model.seen] == [4, 4, 4, 4]
+    for part in model.seen:
+        assert torch.equal(part[0::2], part[1::2])
+        assert not torch.equal(part[0], part[2])
 
 
 def test_only_convolutions_decay_where_the_config_says_so(runtime):
