@@ -26,6 +26,7 @@ _PACKAGES = (
     "PyYAML",
     "scikit-learn",
     "filelock",
+    "matplotlib",
 )
 
 
