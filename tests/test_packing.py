@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tiny
@@ -18,7 +19,7 @@ from gridrun.trial import Trial
 from gridrun.tries import Tries
 from gridrun.worker import failed
 from trainer import Runtime
-from trainer.memory import CONTEXT_BYTES, memory_fraction
+from trainer.memory import CONTEXT_BYTES, limit, memory_fraction
 from trainer.rehearsal import Rehearsal
 from trainer.schedules import schedules
 
@@ -166,6 +167,24 @@ def test_two_trials_are_measured_beside_each_other(
     assert 0 < load.memory_bytes < load.total_bytes
     assert load.images_per_second > 0
     assert ray_packing.measure(tiny.config(), replace(runtime, device="nowhere"), 1) is None
+
+
+@pytest.mark.parametrize(("name", "index"), [("cuda", 0), ("cuda:1", 1)])
+def test_the_limit_is_set_on_the_device_of_the_trial(
+    name: str, index: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    limits: list[tuple[float, int]] = []
+    monkeypatch.setattr(torch.cuda.memory, "_lazy_init", lambda: None)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=80 * GIB))
+    monkeypatch.setattr(torch._C, "_cuda_setMemoryFraction", lambda *set_: limits.append(set_), raising=False)
+    limit(torch.device(name), 0.25)
+    limit(torch.device(name), 1.0)
+    limit(torch.device("cpu"), 0.25)
+    assert limits == [(0.24375, index), (1.0, index)]
 
 
 @pytest.mark.gpu

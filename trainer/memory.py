@@ -28,7 +28,8 @@ def limit(device: torch.device, gpu_share: float) -> None:
     gc.collect()
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(device).total_memory
-    torch.cuda.set_per_process_memory_fraction(memory_fraction(gpu_share, total), device)
+    index = torch.cuda.current_device() if device.index is None else device.index
+    torch.cuda.set_per_process_memory_fraction(memory_fraction(gpu_share, total), index)
 
 
 def memory_fraction(gpu_share: float, total_bytes: int) -> float:
