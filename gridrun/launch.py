@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gridrun import provenance
+from gridrun import hardware, provenance
 from gridrun.depot import Depot
 from gridrun.errors import LaunchError
 from gridrun.executors.base import Ended, Event, Executor, Fitted, Lost, Warned
 from gridrun.failures import RetryPolicy
 from gridrun.launch_state import LaunchState
-from gridrun.plan import Plan, make_plan
+from gridrun.plan import Forecast, Plan, forecast_from, make_plan
 from gridrun.progress import Tracker
 from gridrun.store import Store
 from gridrun.trial import Trial
@@ -28,6 +28,7 @@ from trainer import Runtime
 
 if TYPE_CHECKING:
     from gridrun.grid import Grid
+    from gridrun.schedule import Capacity
 
 _BUSY_SECONDS = 1.0
 _HEARTBEAT_SECONDS = 2.0
@@ -49,9 +50,10 @@ class Preparing:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """These trials are about to be run."""
+    """These trials are about to be run, in this order."""
 
     trials: tuple[Trial, ...]
+    forecast: Forecast | None = None
 
 
 LaunchEvent = Event | Planned | Waiting | Preparing | Failed
@@ -80,6 +82,8 @@ def launch(
     retry: bool = False,
     policy: RetryPolicy | None = None,
     checkpoints: str | None = None,
+    capacity: Capacity | None = None,
+    budget_hours: float | None = None,
     on_event: Callable[[LaunchEvent], None],
     on_state: Callable[[LaunchState], None] = lambda state: None,
 ) -> Summary:
@@ -94,12 +98,14 @@ def launch(
         retry: also run again what has failed or diverged.
         policy: which trials that fail are tried again unasked, and when to give up.
         checkpoints: a directory or URI that every machine reaches, to copy checkpoints to (`Depot`).
+        capacity: what the executor runs trials on, for their order and the estimate; None: this machine.
+        budget_hours: GPU-hours, or core-hours without a GPU, that the estimate may not exceed.
         on_event: told of everything as it happens, in this thread.
         on_state: told after each event how far the launch is.
 
     Raises:
         StoreError: the store cannot be used.
-        LaunchError: data or resources are missing, or `only` names no trial.
+        LaunchError: data or resources are missing, `only` names no trial, or the budget is too small.
     """
     plan = make_plan(grids, store.statuses())
     policy = policy or RetryPolicy()
@@ -109,16 +115,21 @@ def launch(
     again = filter(tries.is_left, plan.ended("failed", "diverged"))
     wanted = chosen((*plan.missing, *again), plan, only)
     if not wanted:
+        _note_asked(store, grids)
         store.compact_leftovers()
         return Summary(plan, started=0, interrupted=False)
-    on_event(Planned(wanted))
+    expected = forecast_from(store, plan, wanted, capacity or hardware.capacity())
+    _check_budget(expected, budget_hours)
+    wanted = expected.trials
+    on_event(Planned(wanted, expected))
     store.create()
     if checkpoints:
         Depot(checkpoints).check()
+    _note_asked(store, grids)
     _prepare_data(wanted, runtime, on_event)
     with (
         _stop_file(store) as stop_file,
-        _Sweep(store, wanted, tries, stop_file.with_suffix(".no_more"), on_event, on_state) as sweep,
+        _Sweep(store, expected, tries, stop_file.with_suffix(".no_more"), on_event, on_state) as sweep,
     ):
         setup = Setup(
             results=store.root,
@@ -151,6 +162,29 @@ def launch(
     )
 
 
+def _note_asked(store: Store, grids: Sequence[Grid]) -> None:
+    for grid in grids:
+        if grid.tables:  # a lone trial is no grid that anybody edits
+            store.note_asked(grid.name, [trial.trial_id for trial in grid.trials])
+
+
+def _check_budget(expected: Forecast, budget_hours: float | None) -> None:
+    """Refuse trials that are likely to take more than the budget, or that nothing is known of."""
+    if budget_hours is None:
+        return
+    trials = f"{len(expected.trials)} trial{'' if len(expected.trials) == 1 else 's'}"
+    if expected.hours is None:
+        raise LaunchError(
+            f"--budget-hours {budget_hours:g}: this store has no past trials that would tell how long "
+            f"these {trials} take; run some first, such as `--only {expected.trials[-1].trial_id}`"
+        )
+    if expected.hours > budget_hours:
+        hours = f"{expected.hours:.3g} {expected.capacity.unit}-hours"
+        raise LaunchError(
+            f"--budget-hours {budget_hours:g}: {trials} to run, estimated at {hours} ({expected.trust})"
+        )
+
+
 def chosen(wanted: Sequence[Trial], plan: Plan, only: Sequence[str]) -> tuple[Trial, ...]:
     """Return the wanted trials whose ids begin as one of `only` says; all where it is empty."""
     for start in only:
@@ -167,7 +201,7 @@ class _Sweep:
     def __init__(
         self,
         store: Store,
-        wanted: Sequence[Trial],
+        expected: Forecast,
         tries: Tries,
         no_more_file: Path,
         on_event: Callable[[LaunchEvent], None],
@@ -178,7 +212,9 @@ class _Sweep:
         self.gave_up = False
         self.failing: set[str] = set()  # trials that have failed since the last that did not
         self.launch_id = secrets.token_hex(8)
-        self.tracker = Tracker(wanted, now())
+        self.tracker = Tracker(
+            expected.trials, now(), lambda trial: expected.costs[trial.trial_id].amount or 1.0
+        )
         self.started: set[str] = set()
         self._closed = threading.Event()
         self._heart = threading.Thread(target=self._beat, daemon=True)

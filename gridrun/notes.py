@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING
 
 from gridrun.cells import MIN_RUNS_OF_A_VERDICT, TrialRow, number
 from gridrun.columns import METRICS, format_column, format_option, header_of
+from gridrun.hardware import UNKNOWN, hardware_of
 
 if TYPE_CHECKING:
     from gridrun.grid import TableSpec
     from gridrun.tables import Line
-
-UNKNOWN = "unknown"
-"""Stands for provenance that was not to be had."""
 
 
 def notes_of(spec: TableSpec, lines: Sequence[Line], records: Mapping[str, TrialRow]) -> Iterator[str]:
@@ -43,7 +41,7 @@ def provenance_notes(columns: Sequence[str], done: Sequence[TrialRow]) -> Iterat
 
 def hardware_mixture(done: Iterable[TrialRow]) -> str | None:
     """Count trials by what their speed depends on; None where that is one and the same."""
-    return _mixture(map(hardware_of, done))
+    return _mixture(hardware_of(record).name for record in done)
 
 
 def _ending_notes(
@@ -114,7 +112,7 @@ def _hardware_notes(columns: Sequence[str], done: Sequence[TrialRow]) -> Iterabl
     elif mixture:
         yield f"trained on different hardware: {mixture}"
     elif bound and done:
-        yield f"{', '.join(bound)}: on {hardware_of(done[0])}"
+        yield f"{', '.join(bound)}: on {hardware_of(done[0]).name}"
 
 
 OPTIONS_NOTED = {
@@ -192,17 +190,6 @@ def labels_of(columns: Sequence[str], lines: Sequence[Line]) -> dict[str, str]:
         or f"config {line.config_id}"
         for line in lines
     }
-
-
-def hardware_of(record: TrialRow) -> str:
-    """Name what a trial's speed depends on: the GPU, or the CPU and its share of it."""
-    gpu, device = _known(record, "gpu"), _known(record, "device")
-    if gpu != UNKNOWN and not device.startswith("cpu"):
-        share = number(record.get("gpu_share"))
-        return gpu if share is None or share >= 1 else f"{share:.4g} of a {gpu}"
-    threads = number(record.get("threads"))
-    cpu = _known(record, "cpu")
-    return f"{cpu}, {_counted(int(threads), 'thread')}" if threads else cpu
 
 
 def _known(record: TrialRow, key: str, unknown: str = UNKNOWN) -> str:

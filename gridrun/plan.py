@@ -1,28 +1,34 @@
-"""What a sweep has to do: the trials wanted, less those that have ended, in order."""
+"""What a sweep has to do: the trials wanted, less those that have ended, in order, and how long it takes."""
 
 from __future__ import annotations
 
-import operator
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from gridrun.schedule import Capacity, Job, makespan, ordered
 from gridrun.trial import Trial
 
 if TYPE_CHECKING:
+    from gridrun.costs import Cost, Costs
     from gridrun.grid import Grid
+    from gridrun.store import Store
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Every trial that some grids ask for, once, in the order in which they are to start."""
+    """Every trial that some grids ask for, once, the first seed of every row before the second."""
 
     trials: tuple[Trial, ...]
     asked_for: int
     """Trials counted once a grid, so that what several grids share shows."""
     status: Mapping[str, str]
     """Of the trials that have ended, by trial id."""
+    turns: Mapping[str, int] = field(default_factory=dict)
+    """By trial id: 0 for the first seed of a row, 1 for the second ..."""
+    shared: Mapping[str, int] = field(default_factory=dict)
+    """How many grids more than one ask for a trial, by trial id; those of one grid alone are left out."""
 
     @property
     def missing(self) -> tuple[Trial, ...]:
@@ -39,22 +45,150 @@ class Plan:
         found = Counter(self.status.values())
         return {
             **{status: found[status] for status in ("done", "diverged", "failed")},
-            "missing": len(self.missing),
+            "missing": len(self.trials) - len(self.status),
         }
 
 
 def make_plan(grids: Sequence[Grid], statuses: Mapping[str, str]) -> Plan:
     """Return the plan for `grids`, given the status of every ended trial by id."""
-    by_grid = [_seed_by_seed(grid) for grid in grids]
-    trials = {trial.trial_id: trial for trials in by_grid for trial in trials}
+    by_turn: dict[int, dict[str, Trial]] = {}
+    asked: Counter[str] = Counter()
+    for grid in grids:
+        for row in grid.rows:
+            for turn, trial in enumerate(row.trials):
+                by_turn.setdefault(turn, {}).setdefault(trial.trial_id, trial)
+        asked.update(trial.trial_id for trial in grid.trials)
+    turns: dict[str, int] = {}
+    trials: dict[str, Trial] = {}
+    for turn, found in sorted(by_turn.items()):
+        for trial_id, trial in found.items():
+            if trial_id not in trials:
+                trials[trial_id], turns[trial_id] = trial, turn
     return Plan(
         trials=tuple(trials.values()),
-        asked_for=sum(map(len, by_grid)),
+        asked_for=asked.total(),
         status={trial_id: statuses[trial_id] for trial_id in trials if trial_id in statuses},
+        turns=turns,
+        shared={trial_id: count - 1 for trial_id, count in asked.items() if count > 1},
     )
 
 
-def _seed_by_seed(grid: Grid) -> list[Trial]:
-    """Return a grid's trials, the first seed of every row first, so that tables fill early."""
-    numbered = [(nth, trial) for row in grid.rows for nth, trial in enumerate(row.trials)]
-    return [trial for _, trial in sorted(numbered, key=operator.itemgetter(0))]
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a plan asks for beside what launches of the same grids, by name, have asked for before."""
+
+    added: tuple[Trial, ...]
+    """Wanted now, and never before."""
+    dropped: tuple[str, ...]
+    """Ids of trials that have ended, were wanted before, and are no longer."""
+
+
+def changed(
+    grids: Sequence[Grid], plan: Plan, before: Mapping[str, Collection[str]], statuses: Mapping[str, str]
+) -> Change | None:
+    """Compare a plan with what was asked for before, None if none of the grids has been launched yet.
+
+    Args:
+        grids: those of the plan.
+        plan: as of now.
+        before: ids of trials by grid name (`Store.asked`).
+        statuses: of every ended trial of the store.
+    """
+    known = {trial_id for grid in grids for trial_id in before.get(grid.name, ())}
+    if not known:
+        return None
+    launched = [grid for grid in grids if before.get(grid.name)]
+    added = {t.trial_id: t for grid in launched for t in grid.trials if t.trial_id not in known}
+    wanted = {trial.trial_id for trial in plan.trials}
+    return Change(tuple(added.values()), tuple(sorted(i for i in known - wanted if i in statuses)))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Forecast:
+    """What some trials are going to take."""
+
+    trials: tuple[Trial, ...]
+    """In the order in which they are to start."""
+    costs: Mapping[str, Cost]
+    """Of each whole trial, by id."""
+    left: Mapping[str, float]
+    """What is left of each after its checkpoint, by id, as `costs` counts it."""
+    capacity: Capacity
+    trust: str
+    """What the estimates rest on, in words."""
+    is_relative: bool
+    """Whether the costs are no seconds."""
+    makespan_seconds: float | None
+    """Until the last trial ends; None if no time can be told. Infinite, if a trial fits nowhere."""
+    hours: float | None
+    """GPU-hours, or core-hours on a machine without (`Capacity.unit`)."""
+    shared_hours: float | None
+    """As many more there would be if grids did not share trials, those that are done included."""
+
+    @property
+    def bases(self) -> dict[str, int]:
+        """Number of trials by what their estimates rest on."""
+        return dict(Counter(self.costs[trial.trial_id].basis for trial in self.trials))
+
+
+def forecast(
+    plan: Plan,
+    trials: Sequence[Trial],
+    costs: Costs,
+    capacity: Capacity,
+    checkpoints: Mapping[str, int] | None = None,
+) -> Forecast:
+    """Put trials of a plan in order, and estimate how long they take.
+
+    Args:
+        plan: what they are part of.
+        trials: those to run.
+        costs: estimates each.
+        capacity: what they are run on.
+        checkpoints: last finished epoch of trials under way, by trial id.
+    """
+    found = {trial.trial_id: costs.of(trial.config, trial.config_id) for trial in trials}
+    left = {i: cost.amount for i, cost in found.items()}
+    for trial in trials if checkpoints else ():
+        epoch = checkpoints.get(trial.trial_id, 0) if checkpoints else 0
+        left[trial.trial_id] *= max(1 - epoch / trial.config.epochs, 0.0)
+    jobs = ordered(
+        (
+            Job(trial, left[trial.trial_id], plan.turns.get(trial.trial_id, 0), trial.config.num_gpus)
+            for trial in trials
+        ),
+        capacity,
+    )
+
+    def hours(trial: Trial, seconds: float) -> float:
+        return seconds * capacity.taken(trial.config.num_gpus) / 3600
+
+    by_id = {trial.trial_id: trial for trial in plan.trials} if plan.shared else {}
+    shared = {
+        i: costs.of(by_id[i].config, by_id[i].config_id).amount * more
+        for i, more in plan.shared.items()
+        if i in by_id
+    }
+    timed = not costs.is_relative
+    return Forecast(
+        trials=tuple(job.what for job in jobs),
+        costs=found,
+        left=left,
+        capacity=capacity,
+        trust=costs.trust,
+        is_relative=costs.is_relative,
+        makespan_seconds=makespan(jobs, capacity) if timed else None,
+        hours=sum(hours(trial, left[trial.trial_id]) for trial in trials) if timed else None,
+        shared_hours=sum(hours(by_id[i], seconds) for i, seconds in shared.items()) if timed else None,
+    )
+
+
+def forecast_from(store: Store, plan: Plan, trials: Sequence[Trial], capacity: Capacity) -> Forecast:
+    """Do what `forecast` does, with the past and the checkpoints of a store."""
+    from gridrun.costs import PAST_COLUMNS, Costs
+    from gridrun.hardware import this_machine
+
+    hardware = this_machine(capacity.share()[1], capacity.cpus_per_trial)
+    past = store.rows(columns=PAST_COLUMNS).values() if trials or plan.shared else ()
+    costs = Costs(past, hardware)
+    return forecast(plan, trials, costs, capacity, store.checkpointed())

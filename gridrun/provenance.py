@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import trainer
+from gridrun.hardware import cpu_name
 from gridrun.records import Provenance
 
 _CODE = ("cli.py", "gridrun", "trainer")
@@ -31,7 +32,7 @@ def of_code() -> Provenance:
         trainer_version=trainer.VERSION,
         python_version=platform.python_version(),
         host=platform.node(),
-        cpu=_cpu(),
+        cpu=cpu_name(),
     )
 
 
@@ -43,7 +44,7 @@ def of_machine(code: Provenance, device: str, threads: int) -> Provenance:
     return replace(
         code,
         host=platform.node(),
-        cpu=_cpu(),
+        cpu=cpu_name(),
         torch_version=str(torch.__version__),
         cuda_version=torch.version.cuda if gpu else None,
         driver_version=_driver() if gpu else None,
@@ -65,15 +66,6 @@ def _git(root: Path, *arguments: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
-
-
-@functools.cache
-def _cpu() -> str | None:
-    try:
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    except OSError:
-        found = None
-    return found[1] if found else platform.processor() or None
 
 
 def _driver() -> str | None:

@@ -4,7 +4,8 @@
     results/epochs.parquet            one row an epoch of those
     results/checkpoints/ID.pt         weights of trials that are done, where they were asked for
     results/.work/ended/ID.json       ended trials not yet in the Parquet files
-    results/.work/checkpoints/ID.pt   trials under way
+    results/.work/checkpoints/ID.pt   trials under way, and ID.pt.epoch: how far they are
+    results/.work/asked/NAME          ids of all trials that launches of a grid have asked for
     results/.work/locks/, leases/     held while a trial trains, or the Parquet files are rewritten
     results/.work/launches/ID.json    what a running launch is doing
 
@@ -72,6 +73,7 @@ class Store:
         self._locks = self._work / "locks"
         self._leases = Leases(self._work / "leases")
         self._checkpoints = self._work / "checkpoints"
+        self._asked = self._work / "asked"
         self._kept = self.root / "checkpoints"
         self._next_compaction = 0.0
         self._stored: dict[str, End] = {}
@@ -99,14 +101,24 @@ class Store:
 
     # --- reading -------------------------------------------------------------------------------
 
-    def rows(self, trial_ids: Collection[str] | None = None) -> dict[str, Row]:
+    def rows(
+        self, trial_ids: Collection[str] | None = None, columns: Collection[str] | None = None
+    ) -> dict[str, Row]:
         """Return the row of each ended trial, or of those named, by trial id.
+
+        Args:
+            trial_ids: whose rows; None for all.
+            columns: which are needed, of those that every row has; there may be more. None for all.
 
         Raises:
             StoreError: a Parquet file is damaged or not ours.
         """
         pending = self._pending(trial_ids)  # before the Parquet file: records only move that way
-        rows = {row["trial_id"]: row for row in _listed(parquet.read(self.trials_path, trial_ids=trial_ids))}
+        read = None if columns is None else {*columns, *_END_COLUMNS} - {*_LATER_END_COLUMNS}
+        stored = _listed(
+            parquet.read(self.trials_path, read, trial_ids=trial_ids, optional=_LATER_END_COLUMNS)
+        )
+        rows = {row["trial_id"]: row for row in stored}
         ends = {trial_id: End(row["status"], row["ended_at"]) for trial_id, row in rows.items()}
         return rows | {record.trial_id: record.row() for record in pending if _counts(record, ends)}
 
@@ -299,6 +311,40 @@ class Store:
         """Remove a trial's checkpoint, and what a killed save left beside it."""
         for path in self._checkpoints.glob(f"{_checked(trial_id)}.pt*"):
             path.unlink(missing_ok=True)
+
+    def note_epoch(self, trial_id: str, epoch: int) -> None:
+        """Say which epoch a trial under way has finished, for estimates; soon goes with its checkpoint."""
+        with contextlib.suppress(OSError):
+            (self._checkpoints / f"{_checked(trial_id)}.pt.epoch").write_text(str(epoch), encoding="utf-8")
+
+    def checkpointed(self) -> dict[str, int]:
+        """Return the last epoch that each trial with a checkpoint is known to have finished, by trial id."""
+        found = {}
+        for path in self._checkpoints.glob("*.pt.epoch") if self._checkpoints.is_dir() else ():
+            with contextlib.suppress(OSError, ValueError):
+                if path.with_suffix("").exists():
+                    found[path.name.partition(".")[0]] = int(path.read_text(encoding="utf-8"))
+        return found
+
+    # --- what launches have asked for ----------------------------------------------------------
+
+    def asked(self, grid_name: str) -> frozenset[str]:
+        """Return the ids of all trials that launches of a grid of this name have asked for."""
+        try:
+            text = (self._asked / grid_name).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return frozenset()
+        return frozenset(line for line in text.splitlines() if _TRIAL_ID.fullmatch(line))
+
+    def note_asked(self, grid_name: str, trial_ids: Collection[str]) -> None:
+        """Add to what `asked` returns. Lines are only ever added, so that no two launches need to wait."""
+        if new := sorted(set(trial_ids) - self.asked(grid_name)):
+            with contextlib.suppress(OSError):  # a store that can only be read, or a full disk
+                self._asked.mkdir(parents=True, exist_ok=True)
+                with (self._asked / grid_name).open("a", encoding="utf-8") as file:
+                    file.write("\n" + "\n".join(new) + "\n")  # whatever a killed launch left half written
+
+    # --- weights ---------------------------------------------------------------------------------
 
     def kept(self, trial_id: str) -> Path:
         """Where a trial that is done keeps its weights, if it does."""

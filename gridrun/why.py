@@ -15,7 +15,8 @@ from gridrun.cells import Cell, TrialRow, number
 from gridrun.columns import METRICS, Metric
 from gridrun.errors import GridrunError
 from gridrun.grid.settings import dotted_settings
-from gridrun.notes import hardware_of, labels_of
+from gridrun.hardware import hardware_of
+from gridrun.notes import labels_of
 from gridrun.tables import Line, Table, build_table
 from trainer.registry import did_you_mean
 
@@ -153,7 +154,7 @@ def _runs(line: Line, config: TrainConfig, records: Mapping[str, TrialRow]) -> I
             values={column: number(record.get(METRICS[column].record)) for column in line.cells},
             commit=text("commit"),
             dirty=record.get("dirty") if isinstance(record.get("dirty"), bool) else None,
-            machine=hardware_of(record) if record else None,
+            machine=hardware_of(record).name if record else None,
             host=text("host"),
             ended_at=text("ended_at"),
             precision=config.precision,

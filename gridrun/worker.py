@@ -32,6 +32,8 @@ Outcome = Literal["done", "diverged", "failed", "busy", "interrupted"]
 interrupted: asked to stop; its checkpoint is kept."""
 
 _STOP_POLL_SECONDS = 0.25
+_NOTE_SECONDS = 1.0
+"""How often the last finished epoch is noted, for estimates of what is left."""
 _HELD_POLL_SECONDS = 5.0
 
 
@@ -147,9 +149,14 @@ def _train(
     )
     store.drop_kept(trial.trial_id)  # of a worker that was killed before its record was written
     started_at, seen = now(), []
+    noted_at = time.monotonic()
 
     def report(epoch: Epoch) -> None:
+        nonlocal noted_at
         seen.append(epoch)
+        if time.monotonic() - noted_at >= _NOTE_SECONDS:
+            noted_at = time.monotonic()
+            store.note_epoch(trial.trial_id, epoch.epoch)
         on_epoch(epoch)
 
     code = replace(setup.code, gpu_share=runtime.gpu_share if runtime.device.startswith("cuda") else None)

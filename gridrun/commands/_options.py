@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -79,6 +80,39 @@ keep_option = click.option(
     type=click.Choice(["last", "best", "none"]),
     help="Keep each trial's weights after its last epoch, or after that of the lowest test error. "
     "[default: what the grids say, else none]",
+)
+cpus_option = click.option("--cpus", type=click.IntRange(min=1), help="CPUs to use. [default: all]")
+gpus_option = click.option("--gpus", type=click.IntRange(min=0), help="GPUs to use. [default: all]")
+
+
+def _read_gpus_per_trial(_: click.Context, __: click.Parameter, text: str | None) -> GpusPerTrial | None:
+    """Read a number, or `auto`."""
+    if text is None or text == "auto":
+        return text  # type: ignore[return-value]
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not number >= 0:
+        raise click.BadParameter(f"must be auto or a number >= 0, got {text!r}")
+    return number
+
+
+gpus_per_trial_option = click.option(
+    "--gpus-per-trial",
+    metavar="F",
+    callback=_read_gpus_per_trial,
+    help="Below 1, trials share a GPU; auto measures how many of a config may. "
+    "[default: what the grids say, else 1 if any]",
+)
+cpus_per_trial_option = click.option(
+    "--cpus-per-trial", type=click.IntRange(min=1), default=1, show_default=True
+)
+budget_option = click.option(
+    "--budget-hours",
+    metavar="H",
+    type=click.FloatRange(min=0),
+    help="Refuse to start what is estimated at more GPU-hours (core-hours without a GPU).",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gridrun.describe import describe
-
 if TYPE_CHECKING:
     from gridrun.grid import Grid
     from gridrun.launch import Summary
@@ -40,31 +38,6 @@ def ending(row: Mapping[str, Any]) -> str:
 def counted(counts: dict[str, int]) -> str:
     """Return `45 done, 3 missing`, leaving out what there is none of."""
     return ", ".join(f"{number} {name}" for name, number in counts.items() if number) or "none"
-
-
-def show_plan(plan: Plan, as_json: bool) -> None:
-    """Print a plan."""
-    if as_json:
-        echo_json(
-            {
-                "trials": len(plan.trials),
-                "configs": len({trial.config_id for trial in plan.trials}),
-                "asked_for": plan.asked_for,
-                **plan.counts,
-                "order": [
-                    {"trial_id": trial.trial_id, "config_id": trial.config_id, "seed": trial.seed}
-                    for trial in plan.missing
-                ],
-            }
-        )
-        return
-    click.echo(f"{len(plan.trials)} trials: {counted(plan.counts)}")
-    if plan.asked_for > len(plan.trials):
-        click.echo(f"{plan.asked_for - len(plan.trials)} more are asked for twice and trained once")
-    for trial in plan.missing[:20]:
-        click.echo(f"  {trial.trial_id}  {describe(trial)}")
-    if len(plan.missing) > 20:
-        click.echo(f"  ... and {len(plan.missing) - 20} more (--json shows all)")
 
 
 def tables_of(grids: Sequence[Grid], store: Store) -> list[Table]:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from gridrun.commands._options import (
+    budget_option,
     checkpoint_seconds_option,
     checkpoints_option,
+    cpus_option,
+    cpus_per_trial_option,
     data_option,
+    gpus_option,
+    gpus_per_trial_option,
     keep_option,
     make_executor,
 )
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from gridrun.grid import Grid
     from gridrun.launch import Summary
     from gridrun.packing import GpusPerTrial
+    from gridrun.schedule import Capacity
     from gridrun.store import Store
     from trainer.runtime import KeepCheckpoint
 
@@ -39,6 +44,7 @@ class SweepOptions:
     gpus: int | None
     gpus_per_trial: GpusPerTrial | None
     cpus_per_trial: int
+    budget_hours: float | None
     checkpoint_seconds: float
     checkpoints: str | None
     keep: KeepCheckpoint | None
@@ -49,31 +55,13 @@ class SweepOptions:
     stop_after_failures: int | None
 
 
-def _read_gpus_per_trial(_: click.Context, __: click.Parameter, text: str | None) -> GpusPerTrial | None:
-    """Read a number, or `auto`."""
-    if text is None or text == "auto":
-        return text  # type: ignore[return-value]
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not number >= 0:
-        raise click.BadParameter(f"must be auto or a number >= 0, got {text!r}")
-    return number
-
-
 _OPTIONS = (
     data_option,
-    click.option("--cpus", type=click.IntRange(min=1), help="CPUs to use. [default: all]"),
-    click.option("--gpus", type=click.IntRange(min=0), help="GPUs to use. [default: all]"),
-    click.option(
-        "--gpus-per-trial",
-        metavar="F",
-        callback=_read_gpus_per_trial,
-        help="Below 1, trials share a GPU; auto measures how many of a config may. "
-        "[default: what the grids say, else 1 if any]",
-    ),
-    click.option("--cpus-per-trial", type=click.IntRange(min=1), default=1, show_default=True),
+    cpus_option,
+    gpus_option,
+    gpus_per_trial_option,
+    cpus_per_trial_option,
+    budget_option,
     checkpoint_seconds_option,
     checkpoints_option,
     keep_option,
@@ -153,9 +141,28 @@ def run_sweep(
             retry=retry,
             policy=policy,
             checkpoints=options.checkpoints,
+            capacity=capacity_of(grids, options),
+            budget_hours=options.budget_hours,
             on_event=view.show,
             on_state=view.update,
         )
+
+
+def capacity_of(grids: Sequence[Grid], options: SweepOptions) -> Capacity:
+    """Return what trials may take: what the options say, else what this machine has."""
+    from gridrun.hardware import capacity
+
+    share = known_share(grids, options.gpus_per_trial)
+    found = capacity(options.cpus, options.gpus, share, options.cpus_per_trial)
+    if options.executor == "serial":
+        return replace(found, cpus=options.cpus_per_trial, gpus=min(found.gpus, 1))
+    return found
+
+
+def known_share(grids: Sequence[Grid], option: GpusPerTrial | None) -> float | None:
+    """Return what part of a GPU a trial takes, None where that is not known before it is measured."""
+    share: GpusPerTrial | None = agreed(grids, "gpus_per_trial", option)
+    return None if share == "auto" else share
 
 
 def agreed(grids: Sequence[Grid], key: str, option: Any = None) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gridrun.commands._plans import estimated
 from gridrun.commands._show import printable
 from gridrun.describe import describe
 
@@ -38,10 +39,12 @@ class LogView:
 def worded(event: LaunchEvent) -> str | None:
     """Return an event worth a line in a log."""
     from gridrun.executors.base import Ended, Fitted, Started, Warned
-    from gridrun.launch import Preparing, Waiting
+    from gridrun.launch import Planned, Preparing, Waiting
     from gridrun.tries import Failed
 
     match event:
+        case Planned(trials, forecast) if forecast and len(trials) > 1:
+            return f"{len(trials)} trials to run: {estimated(forecast)}"
         case Warned(text):
             return text
         case Fitted(config, number):

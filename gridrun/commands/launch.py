@@ -17,8 +17,9 @@ from gridrun.commands._options import (
     seeds_option,
     set_option,
 )
-from gridrun.commands._show import exit_with, show_not_kept, show_plan, show_summary, show_tables, tables_of
-from gridrun.commands._sweep import SweepOptions, kept_by, run_sweep, sweep_options
+from gridrun.commands._plans import show_plan
+from gridrun.commands._show import exit_with, show_not_kept, show_summary, show_tables, tables_of
+from gridrun.commands._sweep import SweepOptions, capacity_of, kept_by, run_sweep, sweep_options
 from gridrun.errors import GridrunError
 
 if TYPE_CHECKING:
@@ -61,12 +62,14 @@ def command(
     The same command again goes on where an interruption left off. Ctrl-C once: running trials
     save their checkpoints and stop; twice: stop at once.
     """
-    from gridrun.plan import make_plan
+    from gridrun.plan import forecast_from, make_plan
     from gridrun.store import Store
 
     wanted, store = read_grids(grids, settings, seeds, profile=profile, scale=scale), Store(results)
     if dry_run:
-        show_plan(narrowed(make_plan(wanted, store.statuses()), only, retry), as_json=False)
+        plan = narrowed(make_plan(wanted, store.statuses()), only, retry)
+        trials = plan.trials if only or retry else plan.missing
+        show_plan(plan, forecast_from(store, plan, trials, capacity_of(wanted, options)))
         return
     summary = run_sweep(wanted, store, options, only=only, retry=retry)
     if tensorboard:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from gridrun.commands._options import (
+    budget_option,
+    cpus_option,
+    cpus_per_trial_option,
+    gpus_option,
+    gpus_per_trial_option,
     grids_argument,
     json_option,
     profile_option,
@@ -16,7 +22,11 @@ from gridrun.commands._options import (
     seeds_option,
     set_option,
 )
-from gridrun.commands._show import show_plan
+from gridrun.commands._plans import over_budget, show_plan
+from gridrun.commands._sweep import known_share
+
+if TYPE_CHECKING:
+    from gridrun.packing import GpusPerTrial
 
 
 @click.command("plan")
@@ -26,6 +36,11 @@ from gridrun.commands._show import show_plan
 @profile_option
 @scale_option
 @seeds_option
+@cpus_option
+@gpus_option
+@gpus_per_trial_option
+@cpus_per_trial_option
+@budget_option
 @json_option
 def command(
     grids: tuple[Path, ...],
@@ -34,11 +49,30 @@ def command(
     profile: str | None,
     scale: str | None,
     seeds: int | None,
+    cpus: int | None,
+    gpus: int | None,
+    gpus_per_trial: GpusPerTrial | None,
+    cpus_per_trial: int,
+    budget_hours: float | None,
     as_json: bool,
 ) -> None:
-    """Show what a launch would do: trials, done, missing, failed, their order. Starts nothing."""
-    from gridrun.plan import make_plan
+    """Show what a launch would do: trials, done, missing, failed; order, time and GPU-hours. Starts nothing.
+
+    Times rest on the trials of the store: on the same config, else on the same network, else on a
+    fit to all of them. A store without trials tells long from short alone. --cpus and --gpus ask
+    what another machine would take. Exit 1: over the budget.
+    """
+    from gridrun.hardware import capacity
+    from gridrun.plan import changed, forecast_from, make_plan
     from gridrun.store import Store
 
-    wanted = read_grids(grids, settings, seeds, profile=profile, scale=scale)
-    show_plan(make_plan(wanted, Store(results).statuses()), as_json)
+    wanted, store = read_grids(grids, settings, seeds, profile=profile, scale=scale), Store(results)
+    statuses = store.statuses()
+    plan = make_plan(wanted, statuses)
+    share = known_share(wanted, gpus_per_trial)
+    forecast = forecast_from(store, plan, plan.missing, capacity(cpus, gpus, share, cpus_per_trial))
+    before = {grid.name: store.asked(grid.name) for grid in wanted}
+    show_plan(plan, forecast, changed(wanted, plan, before, statuses), as_json)
+    if budget_hours is not None and (problem := over_budget(forecast, budget_hours)):
+        click.echo(problem, err=True)
+        raise SystemExit(1)

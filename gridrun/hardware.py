@@ -1,0 +1,125 @@
+"""What trials run on: as records name it, and as this machine has it. Torch-free."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gridrun.schedule import Capacity
+
+UNKNOWN = "unknown"
+"""Stands for provenance that was not to be had."""
+_NVIDIA = Path("/proc/driver/nvidia/gpus")
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """What a trial's speed depends on: the GPU, or the CPU and its share of it."""
+
+    name: str
+    is_gpu: bool
+
+
+def hardware_of(record: Mapping[str, Any]) -> Hardware:
+    """Return what a record says its trial has run on."""
+    gpu, cpu, device, threads = (record.get(key) for key in ("gpu", "cpu", "device", "threads"))
+    if isinstance(gpu, str) and gpu and not str(device or "").startswith("cpu"):
+        return _gpu_share(gpu, record.get("gpu_share"))
+    return _cpu_share(cpu if isinstance(cpu, str) and cpu else UNKNOWN, threads)
+
+
+def this_machine(gpus: float, threads: int) -> Hardware:
+    """Return what a trial on this machine would run on.
+
+    Args:
+        gpus: of a trial, though this machine may have none.
+        threads: CPU threads of a trial without.
+    """
+    if not gpus:
+        return _cpu_share(cpu_name() or UNKNOWN, threads)
+    names = gpu_names()
+    return _gpu_share(names[0] if names else "GPU of another machine", gpus)
+
+
+def _gpu_share(gpu: str, share: Any) -> Hardware:
+    """Name a GPU and the part of it that a trial has."""
+    is_part = isinstance(share, (int, float)) and share < 1
+    return Hardware(f"{share:.4g} of a {gpu}" if is_part else gpu, is_gpu=True)
+
+
+def _cpu_share(cpu: str, threads: Any) -> Hardware:
+    """Name a CPU and how many threads of it a trial has; a data frame holds NaN where there is no number."""
+    if isinstance(threads, (int, float)) and threads > 0:
+        cpu += f", {int(threads)} thread{'' if threads == 1 else 's'}"
+    return Hardware(cpu, is_gpu=False)
+
+
+@functools.cache
+def cpu_name() -> str | None:
+    """Return the name of this machine's CPU."""
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return found[1] if found else platform.processor() or None
+
+
+def capacity(
+    cpus: int | None = None,
+    gpus: int | None = None,
+    gpus_per_trial: float | None = None,
+    cpus_per_trial: int = 1,
+) -> Capacity:
+    """Return what trials may take; None: what this machine has."""
+    return Capacity(
+        cpus=num_cpus() if cpus is None else cpus,
+        gpus=len(gpu_names()) if gpus is None else gpus,
+        gpus_per_trial=gpus_per_trial,
+        cpus_per_trial=cpus_per_trial,
+    )
+
+
+def num_cpus() -> int:
+    """Return how many CPUs this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@functools.cache
+def gpu_names() -> list[str]:
+    """Return the name of each GPU that torch would find, told by the driver; empty where there is none."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = _driver_names() or _tool_names()
+    if visible is None:
+        return names
+    return names[: len([device for device in visible.split(",") if device.strip() not in ("", "-1")])]
+
+
+def _driver_names() -> list[str]:
+    try:
+        found = [(gpu / "information").read_text() for gpu in sorted(_NVIDIA.iterdir())]
+    except OSError:
+        return []
+    models = (re.search(r"^Model:\s*(.+?)\s*$", text, re.MULTILINE) for text in found)
+    return [model[1] for model in models if model]
+
+
+def _tool_names() -> list[str]:
+    """Ask NVIDIA's tool, which is there where a container hides the driver's files."""
+    if not (tool := shutil.which("nvidia-smi")):
+        return []
+    command = [tool, "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.strip() for line in done.stdout.splitlines() if line.strip()]

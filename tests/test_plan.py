@@ -1,0 +1,216 @@
+"""Plans: what is asked for, what has changed, in which order, at what price."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
+
+import cli
+from gridrun.costs import Costs
+from gridrun.grid import Grid, load_grid
+from gridrun.hardware import Hardware
+from gridrun.plan import Plan, changed, forecast, make_plan
+from gridrun.schedule import Capacity
+from gridrun.store import Store
+from gridrun.worker import now
+
+GRID = """
+base: {model: {name: resnet_preact, depth: 8, initial_channels: 4}}
+axes: [{epochs: [1, 4]}]
+seeds: 2
+"""
+CORES = Capacity(cpus=2, gpus=0)
+
+
+@pytest.fixture
+def path(tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GRIDRUN_CACHE", str(cache_dir))
+    monkeypatch.delenv("GRIDRUN_RESULTS", raising=False)
+    path = tmp_path / "small.yaml"
+    path.write_text(GRID)
+    return path
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(cli.main, [str(argument) for argument in arguments])
+
+
+def ok(*arguments: object) -> str:
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def planned(*arguments: object) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(ok("plan", *arguments, "--json"))
+    return found
+
+
+def past(plan: Plan, seconds: float) -> Costs:
+    """Return costs that know one trial of each config, `seconds` for each of its epochs."""
+    rows = [
+        {
+            "config_id": trial.config_id,
+            "config_json": json.dumps(trial.config.canonical()),
+            "status": "done",
+            "started_at": None,
+            "ended_at": now(),
+            "resumes": 0,
+            "train_seconds": seconds * trial.config.epochs,
+            "macs": 1,
+            "cpu": "Xeon",
+            "threads": 1,
+        }
+        for trial in plan.trials
+    ]
+    return Costs(rows, Hardware("Xeon, 1 thread", is_gpu=False))
+
+
+# --- what is asked for ------------------------------------------------------------------------------
+
+
+def test_grids_share_trials(path: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text(GRID.replace("[1, 4]", "[4, 6]").replace("seeds: 2", "seeds: 3"))
+    plan = make_plan([load_grid(path), load_grid(other)], {})
+    assert (len(plan.trials), plan.asked_for) == (8, 10)
+    assert set(plan.shared.values()) == {1}
+    assert [trial.seed for trial in plan.trials] == [0, 0, 0, 1, 1, 1, 2, 2]
+    expected = forecast(plan, plan.missing, past(plan, 900.0), CORES)
+    assert expected.shared_hours == pytest.approx(2 * 4 * 900 / 3600)
+    assert expected.hours == pytest.approx((2 * 1 + 3 * 4 + 3 * 6) * 900 / 3600)
+
+
+@given(st.data())
+def test_every_missing_trial_stands_in_a_forecast_exactly_once(data: st.DataObject) -> None:
+    plan = make_plan([GRIDS[data.draw(st.integers(0, 1))], GRIDS[data.draw(st.integers(0, 1))]], {})
+    ids = [trial.trial_id for trial in plan.trials]
+    done = data.draw(st.sets(st.sampled_from(ids)))
+    plan = make_plan(GRIDS, dict.fromkeys(done, "done"))
+    costs = data.draw(st.sampled_from([Costs([], Hardware("Xeon", is_gpu=False)), past(plan, 1.0)]))
+    expected = forecast(plan, plan.missing, costs, Capacity(cpus=data.draw(st.integers(1, 8)), gpus=0))
+    assert sorted(trial.trial_id for trial in expected.trials) == sorted(
+        trial.trial_id for trial in plan.trials if trial.trial_id not in done
+    )
+    assert len(expected.trials) == plan.counts["missing"]
+
+
+def test_a_trial_under_way_counts_what_is_left(path: Path) -> None:
+    plan = make_plan([load_grid(path)], {})
+    long = next(trial for trial in plan.trials if trial.config.epochs == 4)
+    expected = forecast(plan, plan.missing, past(plan, 10.0), CORES, {long.trial_id: 3})
+    assert expected.costs[long.trial_id].amount == pytest.approx(40.0)
+    assert expected.left[long.trial_id] == pytest.approx(10.0)
+    assert expected.hours == pytest.approx((10 + 40 + 10 + 10) / 3600)
+
+
+# --- what has changed -------------------------------------------------------------------------------
+
+
+def test_what_launches_asked_for_is_remembered_by_grid(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert store.asked("a") == frozenset()
+    one, other = "0" * 16, "1" * 16
+    store.note_asked("a", [one])
+    Store(tmp_path).note_asked("a", [one, other])
+    store.note_asked("b", [other])
+    assert store.asked("a") == {one, other}
+    assert store.asked("b") == {other}
+    with (tmp_path / ".work" / "asked" / "a").open("a") as file:
+        file.write("22222222")  # a launch was killed
+    store.note_asked("a", ["3" * 16])
+    assert store.asked("a") == {one, other, "3" * 16}
+
+
+def test_an_edited_grid_tells_added_from_dropped(path: Path) -> None:
+    before = load_grid(path)
+    ids = {trial.trial_id for trial in before.trials}
+    statuses = dict.fromkeys(ids, "done")
+    path.write_text(GRID.replace("[1, 4]", "[4, 6]"))
+    after = load_grid(path)
+    plan = make_plan([after], statuses)
+    assert changed([after], plan, {}, statuses) is None, "it has never been launched"
+    change = changed([after], plan, {"small": ids}, statuses)
+    assert change is not None
+    assert {trial.config.epochs for trial in change.added} == {6}
+    assert set(change.dropped) == {trial.trial_id for trial in before.trials if trial.config.epochs == 1}
+    both = changed([after, before], make_plan([after, before], statuses), {"small": ids}, statuses)
+    assert both is not None
+    assert not both.dropped, "another grid still asks for them"
+    never_ran = changed([after], plan, {"small": ids}, {})
+    assert never_ran is not None
+    assert not never_ran.dropped
+
+
+# --- the commands -----------------------------------------------------------------------------------
+
+
+def test_the_whole_way(path: Path, tmp_path: Path) -> None:
+    first = planned(path)
+    assert first["estimate"]["is_relative"]
+    assert first["estimate"]["hours"] is None
+    assert (first["added"], first["no_longer_asked_for"]) == (None, None)
+    assert [(trial["seed"], trial["seconds"]) for trial in first["order"]] == [(0, None)] * 2 + [
+        (1, None)
+    ] * 2
+    assert first["order"][0]["cost"] == pytest.approx(4 * first["order"][1]["cost"]), "longest first"
+    assert "relative only" in ok("plan", path)
+
+    refused = run("launch", path, "--budget-hours", 1, "--executor", "serial")
+    assert refused.exit_code == 2
+    assert "no past trials" in refused.stderr
+    assert not (tmp_path / "results").exists()
+
+    launched = run("launch", path, "--executor", "serial", "--seeds", 1)
+    assert launched.exit_code == 0, launched.output
+    assert "2 trials to run: longest first on 1 core" in launched.stderr
+
+    second = planned(path, "--cpus", 4)
+    assert len(second["added"]) == second["missing"] == 2
+    assert second["estimate"]["bases"] == {"same": 2}
+    assert second["estimate"]["slots"] == 4
+    seconds = [trial["seconds"] for trial in second["order"]]
+    assert second["estimate"]["makespan_seconds"] == pytest.approx(max(seconds))
+    assert second["estimate"]["hours"] == pytest.approx(sum(seconds) / 3600)
+    assert "from 2 trials of this store" in ok("plan", path)
+
+    over = run("plan", path, "--budget-hours", 0)
+    assert over.exit_code == 1
+    assert "over the budget of 0 core-hours" in over.stderr
+    refused = run("launch", path, "--budget-hours", 0, "--executor", "serial")
+    assert refused.exit_code == 2
+    assert "--budget-hours 0: 2 trials to run, estimated at" in refused.stderr
+    assert planned(path)["missing"] == 2
+    assert run("plan", path, "--budget-hours", 1).exit_code == 0
+    assert run("launch", path, "--budget-hours", 1, "--executor", "serial").exit_code == 0
+
+    path.write_text(GRID.replace("[1, 4]", "[4, 6]"))
+    edited = ok("plan", path)
+    assert "since the launches before: 2 added, 2 no longer asked for (their results stay" in edited
+    assert "4 trials: 2 done, 2 missing" in edited
+
+
+def test_what_fits_nowhere_is_said(path: Path) -> None:
+    launched = run("launch", path, "--executor", "serial")
+    assert launched.exit_code == 0, launched.output
+    assert "fit nowhere on 1 core" in ok("plan", path, "--set", "num_gpus=4", "--cpus", 1)
+    estimate = planned(path, "--set", "num_gpus=4", "--cpus", 1)["estimate"]
+    assert (estimate["fits"], estimate["makespan_seconds"]) == (False, None)
+
+
+def _grids() -> list[Grid]:
+    found = []
+    root = Path(__file__).parent.parent / "grids"
+    for name in ("quickstart", "fashion_mnist_smoke"):
+        found.append(load_grid(root / f"{name}.yaml"))
+    return found
+
+
+GRIDS = _grids()
