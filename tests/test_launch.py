@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -139,10 +140,24 @@ def test_a_finished_grid_starts_nothing_and_more_seeds_train_only_those(
     assert trained == ["2"] * 8
 
 
-@pytest.mark.parametrize("executor", ["serial", "ray"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("executor", "number", "tell"),
+    [
+        ("serial", signal.SIGINT, os.killpg),  # as a terminal does
+        ("serial", signal.SIGTERM, os.kill),
+        ("ray", signal.SIGINT, os.killpg),
+        ("ray", signal.SIGTERM, os.killpg),  # as `timeout` and batch systems do
+        pytest.param("ray", signal.SIGTERM, os.kill, marks=pytest.mark.slow),
+        pytest.param("ray", signal.SIGHUP, os.killpg, marks=pytest.mark.slow),  # as a closed terminal does
+    ],
+)
 def test_an_interruption_saves_what_runs_and_exits_130(
-    executor: str, number: signal.Signals, grid: Path, tmp_path: Path, cache_dir: Path
+    executor: str,
+    number: signal.Signals,
+    tell: Callable[[int, signal.Signals], None],
+    grid: Path,
+    tmp_path: Path,
+    cache_dir: Path,
 ) -> None:
     grid.write_text(GRID.replace("[4, 12]", "[400, 500]"))
     results = tmp_path / "results"
@@ -153,10 +168,7 @@ def test_an_interruption_saves_what_runs_and_exits_130(
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     time.sleep(2)
-    if number == signal.SIGINT:  # as a terminal does
-        os.killpg(process.pid, number)
-    else:
-        process.terminate()
+    tell(process.pid, number)
     stopped = time.monotonic()
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err

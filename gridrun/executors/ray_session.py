@@ -66,7 +66,7 @@ class RaySession:
         import ray
 
         try:
-            with _own_signals(), _working_in(self.directory.parent):
+            with _own_signals(), _deaf_children(), _working_in(self.directory.parent):
                 ray.init(
                     address="local",
                     num_cpus=cpus,
@@ -139,6 +139,21 @@ def _own_signals() -> Iterator[None]:
         if threading.current_thread() is threading.main_thread():
             for number, handler in ours.items():
                 signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Have processes that are started meanwhile, and theirs, not hear what ends a whole group of them.
+
+    `timeout`, a batch system or a closed terminal tell every process of a launch to end. Only the launch
+    itself may: Ray and its workers are needed while the trials save their checkpoints. Ray does so for
+    SIGINT.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager
