@@ -18,6 +18,7 @@ checksums, which our own reading verifies.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -284,6 +285,8 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EISDIR):
+            raise StoreError(f"{path}: cannot be read ({error.strerror})") from None
         raise StoreError(f"{path}: is damaged ({error}). Move it away to go on without it.") from None
 
 

@@ -204,7 +204,7 @@ class Store:
 
     def _pending(self, trial_ids: Collection[str] | None = None) -> list[Record]:
         if trial_ids is None or len(trial_ids) > 100:
-            paths: Iterable[Path] = sorted(self._ended.glob("*.json")) if self._ended.is_dir() else ()
+            paths = _json_files(self._ended)
         else:
             paths = [self._ended / f"{_checked(trial_id)}.json" for trial_id in trial_ids]
         records = []
@@ -263,15 +263,13 @@ class Store:
         """
         if self.launches():
             return  # the last one to end does it
-        try:
+        with contextlib.suppress(OSError):  # no room for a second version: they stay as they are
             for _ in range(_TIDY_STEPS):
                 with self.lock("compact") as claim:
                     steps = [claim.held() and parquet.tidy(path) for path in self._tables] if claim else []
                 if not any(steps):
                     return
                 time.sleep(parquet.SETTLED_SECONDS)
-        except OSError as error:
-            raise _unwritable(self.root, error) from error
 
     def _compact(self, claim: Claim) -> None:
         for partial in (p for path in self._tables for p in self.root.glob(f".{path.name}-*.partial")):
@@ -397,7 +395,7 @@ class Store:
     def launches(self) -> list[LaunchState]:
         """Return what each launch that is alive said last."""
         alive = []
-        for path in sorted(self._launches.glob("*.json")) if self._launches.is_dir() else ():
+        for path in _json_files(self._launches):
             with contextlib.suppress(OSError, ValueError):  # no launch of ours, or just over
                 if time.time() - path.stat().st_mtime < _LAUNCH_SILENT_SECONDS:
                     alive.append(LaunchState.from_json(path.read_text(encoding="utf-8")))
@@ -432,8 +430,16 @@ def _checked(trial_id: str) -> str:
     return trial_id
 
 
+def _json_files(directory: Path) -> list[Path]:
+    try:
+        return sorted(directory.glob("*.json")) if directory.is_dir() else []
+    except OSError as error:
+        raise StoreError(f"{directory}: cannot be read ({error.strerror})") from None
+
+
 def _unwritable(root: Path, error: OSError) -> StoreError:
-    place = f": {error.filename}" if error.filename else ""
+    partial = str(error.filename).endswith(".partial")
+    place = f": {Path(error.filename).parent if partial else error.filename}" if error.filename else ""
     return StoreError(f"{root}: cannot be written to ({error.strerror or error}{place})")
 
 
