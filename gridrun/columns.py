@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -64,7 +65,12 @@ LABELS = ("name", "paper", *COMPUTED)
 
 def format_percent(fraction: float) -> str:
     """Write a fraction in percent, two decimals: 0.0491 as `4.91`."""
-    return f"{100 * fraction:.2f}"
+    return format_hundredths(100 * fraction)
+
+
+def format_hundredths(value: float) -> str:
+    """Write two decimals, a half upwards in decimal and not as binary has it: 24.685 as `24.69`."""
+    return str(Decimal(f"{value:.12g}").quantize(Decimal("0.01"), ROUND_HALF_UP, Context(prec=400)))
 
 
 def format_loss(loss: float) -> str:
@@ -97,7 +103,7 @@ def format_time(seconds: float) -> str:
 
 _NUMBER = r"\d+(?:\.\d+)?"
 _QUALIFIER = re.compile(
-    rf"\s*(?:\*|\+/-\s*{_NUMBER}|±\s*{_NUMBER}|\((?:(?:median|mean|average) of )?\d+ runs?\))\s*$"
+    rf"\s*(?:\*|(?:\+/-|±)\s*{_NUMBER}|\(best {_NUMBER}\)|\((?:(?:median|mean|average) of )?\d+ runs?\))\s*$"
 )
 _TIME = re.compile(
     rf"(?:(?P<h>{_NUMBER})\s*h)?\s*(?:(?P<m>{_NUMBER})\s*m(?:in)?)?\s*(?:(?P<s>{_NUMBER})\s*s(?:ec)?)?"
@@ -111,7 +117,7 @@ def parse_runs(text: str) -> int | None:
 
 
 def _unqualified(text: str) -> str:
-    """Drop what may follow a published value without changing it: `*`, `+/- 0.16`, `(1 run)`."""
+    """Drop what may follow a published value and not change it: `*`, `+/- 0.16`, `(1 run)`, `(best 0.67)`."""
     text = text.strip()
     while shorter := _QUALIFIER.search(text):
         text = text[: shorter.start()]

@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from gridrun.cells import Cell
-from gridrun.columns import METRICS, Metric, format_column, format_percent, header_of, parse_runs
+from gridrun.columns import (
+    METRICS,
+    Metric,
+    format_column,
+    format_hundredths,
+    format_percent,
+    header_of,
+    parse_runs,
+)
 from gridrun.tables import Table
 
 
@@ -105,10 +113,11 @@ def _shared_runs(cells: Sequence[Cell]) -> int | None:
 
 
 def difference(cell: Cell) -> str:
-    """Write ours - published in percentage points, signed."""
-    if cell.difference is None:
+    """Write ours - published in percentage points, signed: of the two as they are printed."""
+    if cell.median is None or cell.published is None or cell.difference is None:
         return ""
-    text = format_percent(cell.difference)
+    ours, theirs = (float(format_percent(value)) for value in (cell.median, cell.published))
+    text = format_hundredths(ours - theirs)
     if float(text) == 0:
         return "0.00"
     return text if text.startswith("-") else f"+{text}"

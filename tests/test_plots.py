@@ -26,7 +26,9 @@ from gridrun.grid import Grid, PlotSpec, load_grid
 from gridrun.grid.plot_layout import is_geometric
 from gridrun.plots import build_figure
 from gridrun.records import Provenance, Record
+from gridrun.render import to_markdown
 from gridrun.store import Store
+from gridrun.tables import build_table
 from gridrun.trial import Trial
 from trainer.metrics import Epoch
 
@@ -553,6 +555,15 @@ def test_files_are_whole_and_say_what_they_show(tmp_path: Path, grid_of: Any, fo
         else:
             assert data.startswith(b"%PDF")
             assert data.rstrip().endswith(b"%%EOF")
+
+
+def test_a_bar_says_what_its_table_says(tmp_path: Path, grid_of: Any) -> None:
+    grid = grid_of("axes: [{schedule: [cosine, constant]}]\nseeds: 2\n")
+    row = grid.rows[0]
+    found = [record(row, 0, 0.2466), record(row, 1, 0.2471)]  # 24.685 %, a half that binary has lower
+    draw.save(build(default(grid, kind="bars"), *found), tmp_path / "bars.svg")
+    assert " 24.69 |" in to_markdown(build_table(grid.tables[0], {one.trial_id: one.row() for one in found}))
+    assert "<!-- 24.69 -->" in (tmp_path / "bars.svg").read_text()
 
 
 def test_the_same_figure_gives_the_same_bytes_whatever_the_user_s_settings(

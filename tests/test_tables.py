@@ -25,6 +25,7 @@ from gridrun.columns import (
     METRICS,
     format_column,
     format_option,
+    format_percent,
     format_time,
     header_of,
     parse_time,
@@ -313,6 +314,7 @@ def published_table(values: Mapping[str, float | str], runs: int | None = None, 
         ("5.5%", "5.5%", "+0.50"),
         ("6.37 (median of 5 runs)", "6.37 (median of 5 runs)", "-0.37"),
         ("4.26 +/- 0.23", "4.26 +/- 0.23", "+1.74"),
+        ("6.82 (best 5.67)", "6.82 (best 5.67)", "-0.82"),
         ("N/A", "N/A", ""),
         ("6.43 (best), 6.61 +/- 0.16", "6.43 (best), 6.61 +/- 0.16", ""),
     ],
@@ -321,6 +323,20 @@ def test_difference_to_the_published_error(published: float | str, shown: str, d
     header, line = markdown_cells(published_table({"test_error": published}))
     assert header[1:3] == ["Published", "Difference"]
     assert line[1:3] == [shown, difference]
+
+
+def test_a_difference_is_that_of_the_numbers_beside_it() -> None:
+    one = row()  # a median of 4.885 % reads 4.89: it is 0.01 below 4.90 then, not 0.02
+    found = {one.config_id: Published({"test_error": 4.9})}
+    table = build(Spec((one,), ("test_error",), found), [0, 1], *errors(one, 0.0488, 0.0489))
+    _, line = markdown_cells(table)
+    assert line[:3] == ["4.89", "4.90", "-0.01"]
+
+
+@given(st.integers(0, 100_000))
+def test_a_half_is_rounded_up_as_it_reads_in_decimal(thousandths: int) -> None:
+    hundredths = (thousandths + 5) // 10
+    assert format_percent(thousandths / 100_000) == f"{hundredths // 100}.{hundredths % 100:02}"
 
 
 def markdown_cells(table: Table) -> list[list[str]]:

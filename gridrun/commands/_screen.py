@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from gridrun.columns import format_count, format_time
+from gridrun.columns import format_count, format_percent, format_time
 from gridrun.commands._show import printable
 from gridrun.launch_state import LaunchState, Over, Running
 
@@ -83,4 +83,4 @@ def _over(title: str, ended: Sequence[Over], style: str) -> list[RenderableType]
 
 
 def _percent(error: float | None) -> str:
-    return "" if error is None else f"{100 * error:.2f} %"
+    return "" if error is None else f"{format_percent(error)} %"

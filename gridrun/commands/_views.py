@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gridrun.columns import format_percent
 from gridrun.commands._plans import estimated
 from gridrun.commands._show import printable
 from gridrun.describe import describe
@@ -54,7 +55,7 @@ def worded(event: LaunchEvent) -> str | None:
         case Started(trial):
             return f"started {trial.trial_id}  {describe(trial)}"
         case Ended(trial, "done", epoch) if epoch and epoch.test_error is not None:
-            return f"done {trial.trial_id}  test error {100 * epoch.test_error:.2f} %"
+            return f"done {trial.trial_id}  test error {format_percent(epoch.test_error)} %"
         case Ended(trial, outcome):
             return f"{outcome} {trial.trial_id}"
         case Failed(trial, failure, reason, again):
@@ -77,7 +78,7 @@ class EpochView(LogView):
         match event:
             case Progress(trial, epoch):
                 error = epoch.test_error
-                figure = "none" if error is None else f"{100 * error:.2f} %"
+                figure = "none" if error is None else f"{format_percent(error)} %"
                 _log(f"epoch {epoch.epoch} of {trial.config.epochs}: test error {figure}")
             case _:
                 super().show(event)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gridrun.columns import format_percent
 from gridrun.commands._options import data_option, json_option, results_option
 from gridrun.commands._show import echo_json
 
@@ -83,14 +84,14 @@ def show_report(report: Report) -> None:
     views = "" if report.tta == "none" else f", averaged over {report.tta}"
     click.echo(f"{kept.config.model.label}, {kept.kept} epoch ({kept.epoch}), seed {kept.seed}")
     click.echo(f"{report.on}, {len(found.labels)} images{views}")
-    click.echo(f"test error {100 * found.error:.2f} %, loss {loss}\n")
+    click.echo(f"test error {format_percent(found.error)} %, loss {loss}\n")
     confusion = found.confusion
     shown = len(confusion) <= MAX_CLASSES_SHOWN
     width = max(5, len(str(confusion.max())) + 1)
     headers = "".join(f"{i:{width}}" for i in range(len(confusion))) if shown else ""
     click.echo(f"class   images   error{'  ' if shown else ''}{headers}")
     for label, (row, error) in enumerate(zip(confusion, found.class_errors, strict=True)):
-        figure = "" if error is None else f"{100 * error:.2f} %"
+        figure = "" if error is None else f"{format_percent(error)} %"
         counts = "  " + "".join(f"{count:{width}}" for count in row) if shown else ""
         click.echo(f"{label:5} {row.sum():8} {figure:>7}{counts}".rstrip())
     note = "columns: images by predicted class" if shown else "--json has the confusion matrix"

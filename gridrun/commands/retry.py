@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gridrun.columns import format_percent
 from gridrun.commands._options import (
     grids_argument,
     profile_option,
@@ -77,7 +78,9 @@ def command(
 
 def outcome(row: Row) -> str:
     """Return in one line how a trial has ended."""
-    return f"done: test error {100 * row['test_error']:.2f} %" if row["status"] == "done" else ending(row)
+    return (
+        f"done: test error {format_percent(row['test_error'])} %" if row["status"] == "done" else ending(row)
+    )
 
 
 def stored_grids(store: Store, statuses: Collection[str]) -> list[Grid]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from gridrun.columns import format_percent
 from gridrun.commands._options import (
     grids_argument,
     json_option,
@@ -60,7 +61,7 @@ def command(
         return
     click.echo(headline(found))
     for run in found.running:
-        error = "" if run.test_error is None else f", test error {100 * run.test_error:.2f} %"
+        error = "" if run.test_error is None else f", test error {format_percent(run.test_error)} %"
         click.echo(f"  {run.trial_id}  epoch {run.epoch} of {run.epochs}{error}  {printable(run.about)}")
     for row in failures(store, found)[:MAX_FAILURES]:
         click.echo(f"  {row['trial_id']}  {ending(row)}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gridrun.columns import format_percent
 from gridrun.commands._options import (
     checkpoint_seconds_option,
     data_option,
@@ -81,6 +82,6 @@ def ended(row: Row) -> str:
     if row["status"] != "done":
         return f"{row['trial_id']}  {ending(row)}"
     return (
-        f"{row['trial_id']}  done: test error {100 * row['test_error']:.2f} %, "
+        f"{row['trial_id']}  done: test error {format_percent(row['test_error'])} %, "
         f"{row['epochs_trained']} epochs in {row['train_seconds']:.1f} s"
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from matplotlib.axes import Axes
 
+from gridrun.columns import format_hundredths
 from gridrun.draw.looks import HATCHES, HOLLOW, color, values, whiskers, wrapped
 from gridrun.draw.ticks import has_values, mark_values
 from gridrun.figures import CROSS, Figure, Panel, Point
@@ -89,9 +90,14 @@ def _draw_bar(figure: Figure, index: int, point: Point, height: float, thick: fl
 
 def _said(point: Point) -> str:
     """Return what stands behind a bar."""
-    text = "" if point.median is None else f"{point.median:,.{2 if point.median < 100 else 0}f}"
+    text = "" if point.median is None else _value(point.median)
     if point.diverged:
         text += f" {CROSS} {point.diverged} of {point.wanted} diverged"
     elif point.n < point.wanted:
         text += f" ({point.n} of {point.wanted} runs)" if point.n else "not run"
     return text.strip()
+
+
+def _value(median: float) -> str:
+    """Write a median as tables write errors, or a large number whole."""
+    return format_hundredths(median) if median < 100 else f"{median:,.0f}"
