@@ -669,6 +669,7 @@ def test_check_tells_whether_a_figure_is_up_to_date(store: Path) -> None:
         (["--log-x", "--x", "schedule", "--kind", "line"], "--x: schedule must be a number in every row"),
         (["--where", "batch_size=77"], "these grids have no rows that match --where batch_size=77"),
         (["--where", "batchsize=32"], "--where: batchsize: unknown option. Did you mean 'batch_size'?"),
+        (["--where", "batch_size"], "--where: must be KEY=VALUE, such as epochs=200, got 'batch_size'"),
         (["--out", __file__], "is a file"),
     ],
 )

@@ -96,7 +96,8 @@ def read_where(texts: Sequence[str]) -> Pick:
     from gridrun.grid.pick import read_pick
     from gridrun.grid.settings import known_keys
 
-    return read_pick(Node("--where", "", locate(parse_overrides(texts))), known_keys())
+    wanted = parse_overrides(texts, "--where", "epochs=200")
+    return read_pick(Node("--where", "", locate(wanted)), known_keys())
 
 
 def refuse_twins(chosen: Sequence[tuple[Grid, PlotSpec]]) -> None:
