@@ -109,6 +109,12 @@ class Leases:
         """Return whether anybody, dead or alive, has left a lease of that name."""
         return next(self._of(name), None) is not None
 
+    def names(self) -> set[str]:
+        """Return the names of which anybody, dead or alive, has left a lease."""
+        with contextlib.suppress(FileNotFoundError), os.scandir(self._directory) as entries:
+            return {entry.name.rpartition(".")[0] for entry in entries}
+        return set()
+
     def _of(self, name: str) -> Iterator[Path]:
         with contextlib.suppress(FileNotFoundError), os.scandir(self._directory) as entries:
             yield from [Path(entry) for entry in entries if entry.name.rpartition(".")[0] == name]
@@ -158,20 +164,20 @@ class _Watch:
 def _this_process() -> dict[str, Any]:
     """Return who holds a lease: what tells others on the same kernel whether it lives."""
     pid = os.getpid()
-    return {"host": platform.node(), "kernel": _kernel(), "pid": pid, "started": _started(pid)}
+    return {"host": platform.node(), "kernel": kernel(), "pid": pid, "started": _started(pid)}
 
 
-def _kernel() -> str | None:
-    """Name the running kernel and the space of process ids in it; None where that is not to be had."""
+def kernel() -> str:
+    """Name the running kernel, and the space of process ids in it."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
     except OSError:
-        return None
+        return platform.node()
 
 
 def _started(pid: int) -> int | None:
-    """Return when a process started, in ticks since boot; None if there is none."""
+    """Return when a process started, in ticks since boot; None if there is none, or none can be seen."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
@@ -184,9 +190,9 @@ def _is_gone(text: str) -> bool:
     """Return whether the process that wrote so is known to have ended."""
     try:
         owner = json.loads(text)
-        kernel, pid, started = owner["kernel"], owner["pid"], owner["started"]
+        where, pid, started = owner["kernel"], owner["pid"], owner["started"]
     except (ValueError, TypeError, KeyError):  # being written just now, or cut short
         return False
-    if kernel is None or kernel != _kernel() or not isinstance(pid, int):
+    if where != kernel() or not isinstance(pid, int):
         return False
     return bool(_started(pid) != started)

@@ -355,10 +355,20 @@ class Store:
 
     def is_locked(self, name: str) -> bool:
         """Return whether some process holds the lock called `name`. Clears what a dead one left of it."""
-        if not (self._locks / f"{name}.lock").exists() and not self._leases.exists(name):
+        if not (self._locks / f"{name}.lock").exists() and not self.has_lock(name):
             return False
         with self.lock(name) as claim:
             return claim is None
+
+    def clear_locks(self, start: str) -> None:
+        """Remove what dead holders left of the locks whose names begin so."""
+        for name in self._leases.names():
+            if name.startswith(start):
+                self.is_locked(name)
+
+    def has_lock(self, name: str) -> bool:
+        """Return whether there is a lock called `name`, be its holder alive or dead, here or elsewhere."""
+        return self._leases.exists(name)
 
     @contextlib.contextmanager
     def lock(self, name: str, *, wait: bool = False) -> Iterator[Claim | None]:

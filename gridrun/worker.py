@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from gridrun import files, provenance
 from gridrun.depot import depot_at
 from gridrun.failures import kind_of
-from gridrun.leases import Claim
+from gridrun.leases import Claim, kernel
 from gridrun.records import Failure, Provenance, Record
 from gridrun.store import Store
 from gridrun.trial import Trial
@@ -58,7 +57,9 @@ class Setup:
     stop_file: Path
     """While it exists, trials save their checkpoints and stop."""
     driver_pid: int = field(default_factory=os.getpid)
-    """Of the launch, on the host that `code` names."""
+    """Of the launch."""
+    driver_kernel: str = field(default_factory=kernel)
+    """That the launch runs on; process ids of others mean nothing here."""
     checkpoints: str | None = None
     """Where checkpoints are copied to and looked for (`Depot`), besides the results directory."""
     no_more_file: Path | None = None
@@ -124,7 +125,7 @@ def _check_held(claim: Claim) -> None:
 
 def _orphaned(setup: Setup) -> bool:
     """Return whether the launch is dead, as far as can be told from here."""
-    if platform.node() != setup.code.host:
+    if setup.driver_kernel != kernel():
         return False
     try:
         os.kill(setup.driver_pid, 0)

@@ -251,7 +251,7 @@ import sys, time
 from pathlib import Path
 sys.path.insert(0, "tests")
 from gridrun import leases
-leases._kernel = lambda: sys.argv[2]
+leases.kernel = lambda: sys.argv[2]
 leases.DURATION_SECONDS, leases._TOUCH_SECONDS = 2.0, 0.2
 import tiny
 from gridrun import worker

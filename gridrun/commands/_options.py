@@ -160,11 +160,14 @@ def make_executor(
     *,
     mlflow: str | None = None,
     wandb: bool = False,
+    address: str | None = None,
 ) -> Executor:
     """Return the executor called `name`; it starts nothing before it has work."""
     if name == "serial":
         if mlflow or wandb:
             raise LaunchError("--mlflow and --wandb are Ray's; they need --executor ray")
+        if address:
+            raise LaunchError("--address is Ray's; it needs --executor ray")
         from gridrun.executors.serial import SerialExecutor
 
         return SerialExecutor(gpus)
@@ -174,4 +177,5 @@ def make_executor(
     return RayTuneExecutor(
         Resources(cpus=cpus, gpus=gpus, gpus_per_trial=gpus_per_trial, cpus_per_trial=cpus_per_trial),
         Trackers(mlflow=mlflow, wandb=wandb),
+        address,
     )

@@ -45,6 +45,7 @@ class SweepOptions:
     gpus_per_trial: GpusPerTrial | None
     cpus_per_trial: int
     budget_hours: float | None
+    address: str | None
     checkpoint_seconds: float
     checkpoints: str | None
     keep: KeepCheckpoint | None
@@ -62,6 +63,11 @@ _OPTIONS = (
     gpus_per_trial_option,
     cpus_per_trial_option,
     budget_option,
+    click.option(
+        "--address",
+        metavar="HOST:PORT",
+        help="Join the Ray cluster there, instead of starting Ray on this machine.",
+    ),
     checkpoint_seconds_option,
     checkpoints_option,
     keep_option,
@@ -130,6 +136,7 @@ def run_sweep(
         options.cpus_per_trial,
         mlflow=options.mlflow,
         wandb=options.wandb,
+        address=options.address,
     )
     with executor as runs, make_view() as view:
         return sweep.launch(

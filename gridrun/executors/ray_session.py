@@ -1,4 +1,4 @@
-"""A Ray of our own: its settings, its token, its directory, and the end of all three."""
+"""A session with Ray, of our own or joined: its settings, its token, its directory, and their end."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import re
 import secrets
 import shutil
 import signal
+import socket
 import stat
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -32,6 +34,9 @@ _ENVIRONMENT = {
     "TUNE_FORCE_TRIAL_CLEANUP_S": "30",
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000000",
 }
+_ROOT = Path(__file__).parents[2]
+_ANSWER_SECONDS = 10.0
+"""How long a Ray that is to be joined may take to answer."""
 
 
 @functools.cache
@@ -41,13 +46,14 @@ def _token() -> str:
 
 
 class RaySession:
-    """Ray, from start to end: closed to everyone without its token."""
+    """Ray, from start or joining to the end: closed to everyone without its token."""
 
     def __init__(self) -> None:
         self.directory: Path | None = None
         """The session's own; None before the start and after the end."""
         self.environment = _Environment()
         self._lock: FileLock | None = None
+        self._joined = False
 
     def start(self, *, cpus: int | None, gpus: int | None) -> None:
         """Start Ray. Its ports listen on all interfaces, so a random token closes them.
@@ -81,7 +87,41 @@ class RaySession:
         except Exception as error:
             self.close()
             raise LaunchError(f"Ray does not start here: {error}") from error
-        logging.getLogger("ray").setLevel(logging.CRITICAL)  # what goes wrong becomes an event
+        _silence()
+
+    def join(self, address: str) -> None:
+        """Join the Ray that runs at `address`. Our code goes along; results and data do not.
+
+        Raises:
+            LaunchError: no Ray answers there, or not to us.
+        """
+        _check_ray_answers(address)
+        self.directory, self._lock = _new_directory()
+        self.environment.update(_ENVIRONMENT, RAY_AUTH_MODE=os.environ.get("RAY_AUTH_MODE", "token"))
+        import ray
+
+        self._joined = True
+        _forget_token()
+        try:
+            _check_token(address)
+            with _own_signals():
+                ray.init(
+                    address=address,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    configure_logging=True,
+                    runtime_env={
+                        "py_modules": [str(_ROOT / package) for package in ("gridrun", "trainer")],
+                        "excludes": ["__pycache__"],
+                        "env_vars": _ENVIRONMENT,
+                    },
+                )
+        except Exception as error:
+            self.close()
+            if isinstance(error, LaunchError):
+                raise
+            raise LaunchError(f"--address {address}: cannot join the Ray there: {error}") from error
+        _silence()
 
     def dead(self) -> str | None:
         """Return which of Ray's own processes has died, if it is one that Ray cannot do without."""
@@ -105,6 +145,65 @@ class RaySession:
             Path(self._lock.lock_file).unlink(missing_ok=True)
         self.directory = self._lock = None
         self.environment.restore()
+        if self._joined:
+            _forget_token()
+            self._joined = False
+
+
+def _silence() -> None:
+    """Keep Ray from printing what goes wrong, on stdout too: here it becomes an event."""
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    from ray._private import worker
+
+    printing: Any = worker
+    printing.print_to_stdstream = lambda *_, **__: None
+
+
+def _check_ray_answers(address: str) -> None:
+    """Refuse an address where no Ray is; Ray itself would wait for a minute and then end this process."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise LaunchError(f"--address {address}: must be HOST:PORT, as `ray start --head` was given it")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_SECONDS) as probe:
+            probe.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _SETTINGS)  # what gRPC begins with
+            answer = probe.recv(len(_SETTINGS))
+    except (OSError, OverflowError) as error:
+        raise LaunchError(f"--address {address}: nothing answers there ({error})") from None
+    if answer[3:4] != _SETTINGS[3:4]:
+        raise LaunchError(f"--address {address}: what answers there is no Ray")
+
+
+_SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+"""An empty SETTINGS frame of HTTP/2 (RFC 9113)."""
+
+
+def _check_token(address: str) -> None:
+    """Ask the Ray at `address` for its name, to be told at once if the token is wrong or missing."""
+    from ray.exceptions import AuthenticationError
+
+    try:
+        problem = "there is no token here, or it cannot be read"
+        _raylet().AuthenticationTokenLoader.instance().has_token()
+        problem = "the Ray there refuses the token"
+        _raylet().GcsClient(address=address)
+    except AuthenticationError:
+        raise LaunchError(
+            f"--address {address}: {problem}. Set RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH to a file, to that "
+            "of the cluster (docs/cluster.md)"
+        ) from None
+
+
+def _forget_token() -> None:
+    """Have Ray look for the token anew; it does so once a process."""
+    _raylet().AuthenticationTokenLoader.instance().reset_cache()
+
+
+def _raylet() -> Any:
+    """Return Ray's inner module; what is asked of it here is not to be had by any other way."""
+    import ray
+
+    return ray._raylet
 
 
 class _Environment:

@@ -5,7 +5,8 @@ trials a large one might wait for ever for its GPUs to be free at once.
 
 Nothing of Tune's own is kept or read back: no logging, no checkpoints, no restoring. What it
 does is place trials on CPUs and GPUs, reuse warm workers, and start a trial again whose worker
-died. `ray_session` starts and ends the Ray that it runs on; only files called so import ray.
+died. `ray_session` starts, or joins, and ends the Ray that it runs on; on a cluster `ray_away` runs the
+trials whose machine does not see the results. Only files called so import ray.
 """
 
 from __future__ import annotations
@@ -13,16 +14,19 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import platform
 import queue
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from gridrun.errors import LaunchError
 from gridrun.executors import ray_packing
 from gridrun.executors.base import Ended, Event, Executor, Fitted, Lost, Progress, Started, Warned
+from gridrun.executors.ray_away import Address, close_home, close_turn, open_home, run_anywhere
 from gridrun.executors.ray_session import RaySession
 from gridrun.executors.ray_trackers import Trackers
 from gridrun.failures import kind_of_death
@@ -55,16 +59,35 @@ class Resources:
 
 
 class RayTuneExecutor(Executor):
-    """Runs trials side by side on a Ray of our own, closed to everyone without its token."""
+    """Runs trials side by side on a Ray of our own, closed to everyone without its token.
 
-    def __init__(self, resources: Resources, trackers: Trackers | None = None) -> None:
+    With an `address`, on the Ray that runs there.
+    """
+
+    def __init__(
+        self, resources: Resources, trackers: Trackers | None = None, address: str | None = None
+    ) -> None:
+        if address and (resources.cpus is not None or resources.gpus is not None):
+            raise LaunchError("--cpus and --gpus do not go with --address: what a cluster has, it has")
         self.resources = resources
+        self.address = address
         self.trackers = trackers or Trackers()
         self._session = RaySession()
         self._packer = Packer(resources.gpus_per_trial, resources.cpus_per_trial)
+        self._home: Address | None = None
 
     def close(self) -> None:
+        if self._home:
+            close_home(self._home)
+        self._home = None
         self._session.close()
+
+    def _begin(self, setup: Setup) -> None:
+        if self.address:
+            self._session.join(self.address)
+            self._home = open_home(setup)
+        else:
+            self._session.start(cpus=self.resources.cpus, gpus=self.resources.gpus)
 
     @property
     def slots(self) -> int:
@@ -114,7 +137,14 @@ class RayTuneExecutor(Executor):
 
     def run(self, trials: Sequence[Trial], setup: Setup, on_event: Callable[[Event], None]) -> None:
         if self._session.directory is None:
-            self._session.start(cpus=self.resources.cpus, gpus=self.resources.gpus)
+            self._begin(setup)
+        try:
+            self._run(trials, setup, on_event)
+        finally:
+            if self._home:
+                close_turn(self._home)
+
+    def _run(self, trials: Sequence[Trial], setup: Setup, on_event: Callable[[Event], None]) -> None:
         shares = self._shares(trials, setup, on_event)
         for share, equal in shares.items():
             self._check_room(share, next(iter(equal.values())).config.num_gpus)
@@ -204,6 +234,7 @@ class RayTuneExecutor(Executor):
                 box=[ray.put(dict(trials))],
                 setup=replace(setup, runtime=runtime),
                 progress_seconds=0.0 if self.trackers else _PROGRESS_SECONDS,
+                home=self._home,
             ),
             asdict(share),
         )
@@ -249,14 +280,17 @@ def _unbox(box: list[Any]) -> Mapping[str, Trial]:
     return _unboxed[1]
 
 
-def _trainable(config: dict[str, Any], box: list[Any], setup: Setup, progress_seconds: float) -> None:
+def _trainable(
+    config: dict[str, Any], box: list[Any], setup: Setup, progress_seconds: float, home: Address | None
+) -> None:
     """Run one trial in a worker."""
     import ray
     from ray import tune
 
     told_at = time.monotonic()
     last: dict[str, Any] | None = None
-    place = ", ".join(f"GPU {index}" for index in ray.get_gpu_ids())
+    gpus = [f"GPU {index}" for index in ray.get_gpu_ids()]
+    place = ", ".join([platform.node(), *gpus] if home else gpus)
 
     def report(epoch: Epoch) -> None:
         nonlocal told_at, last
@@ -265,7 +299,8 @@ def _trainable(config: dict[str, Any], box: list[Any], setup: Setup, progress_se
             told_at = time.monotonic()
             tune.report({"at": last, "place": place})
 
-    outcome = run_trial(_unbox(box)[config["trial_id"]], setup, report)
+    run = partial(run_anywhere, home) if home else run_trial
+    outcome = run(_unbox(box)[config["trial_id"]], setup, report)
     tune.report({"at": last, "outcome": outcome})
 
 
