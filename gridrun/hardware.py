@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import platform
 import re
@@ -78,10 +79,18 @@ def capacity(
     gpus_per_trial: float | None = None,
     cpus_per_trial: int = 1,
 ) -> Capacity:
-    """Return what trials may take; None: what this machine has."""
+    """Return what trials may take; None: what this machine has.
+
+    A machine with more GPUs than this one is thought to have the CPUs that trials on them need.
+    """
+    here = len(gpu_names())
+    gpus = here if gpus is None else gpus
+    if cpus is None:
+        side_by_side = gpus / (gpus_per_trial or 1.0) if gpus > here else 0.0
+        cpus = max(num_cpus(), math.ceil(side_by_side * cpus_per_trial))
     return Capacity(
-        cpus=num_cpus() if cpus is None else cpus,
-        gpus=len(gpu_names()) if gpus is None else gpus,
+        cpus=cpus,
+        gpus=gpus,
         gpus_per_trial=gpus_per_trial,
         cpus_per_trial=cpus_per_trial,
     )

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gridrun import hardware
 from gridrun.schedule import Capacity, Job, lower_bound, makespan, makespan_of, ordered
 
 TWO_CORES = Capacity(cpus=2, gpus=0)
@@ -117,3 +118,12 @@ def test_a_study_of_batch_sizes_ends_near_the_bound(seeds: int) -> None:
     ]
     bound = lower_bound([job.seconds for job in jobs], 8)
     assert makespan(ordered(jobs, cores(8)), cores(8)) <= 1.05 * bound
+
+
+def test_more_gpus_than_this_machine_has_come_with_their_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "gpu_names", list)
+    monkeypatch.setattr(hardware, "num_cpus", lambda: 2)
+    assert hardware.capacity() == Capacity(cpus=2, gpus=0)
+    assert hardware.capacity(gpus=8).slots(num_gpus=8) == 1
+    assert hardware.capacity(gpus=2, gpus_per_trial=0.25, cpus_per_trial=2).slots() == 8
+    assert hardware.capacity(cpus=3, gpus=8) == Capacity(cpus=3, gpus=8)
