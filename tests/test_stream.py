@@ -291,6 +291,37 @@ if __name__ == "__main__":
         time.sleep(0.1)  # a worker that stays makes this test hang
 
 
+def test_ctrl_c_is_for_the_trial_alone(data_dir, tmp_path):
+    """It reaches every process of the group: while the workers' parent starts, and while they decode."""
+    code = f"""
+import os, signal, sys
+sys.path.insert(0, {str(ROOT / "tests")!r})
+from pathlib import Path
+import test_stream
+from trainer import Runtime, stream, train
+def press():
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.killpg(0, number)
+    return False
+if __name__ == "__main__":
+    os.setpgrp()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    stream._context()
+    press()
+    data_dir = Path({str(data_dir)!r})
+    runtime = Runtime(data_dir=data_dir, workers=2, should_stop=press)
+    print(train(test_stream.config(data_dir), seed=0, runtime=runtime).status)
+"""
+    script = tmp_path / "script.py"
+    script.write_text(code)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "GRIDRUN_CACHE": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, env=environment, check=False
+    )
+    assert (done.stdout, done.stderr) == ("done\n", "")
+
+
 # --- what is refused -----------------------------------------------------------------------------
 
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
+from multiprocessing import forkserver
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -154,10 +156,19 @@ class _Decoder(Dataset[tuple[Tensor, list[str]]]):
 # --- workers -----------------------------------------------------------------------------------
 
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""That are for the trial, which may still need batches to its next checkpoint."""
+
+
 def _context() -> Any:
     """Return how workers start: forked from a small process that has this module and no threads, no GPU."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__, "torchvision.transforms.v2"])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # which that process inherits
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return context
 
 
@@ -166,7 +177,10 @@ def _as_it_is(item: Any) -> Any:
 
 
 def _begin_worker(worker: int) -> None:
-    os.setpgrp()  # Ctrl-C is for the trial, which may still need batches to its next checkpoint
+    os.setpgrp()
+    if signal.SIGTERM in signal.sigpending():  # sent to the trial's group
+        signal.sigwait([signal.SIGTERM])
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])  # the next is for this process alone
     warnings.filterwarnings("ignore", message=".*[Cc]orrupt EXIF data.*")  # several of ImageNet's: harmless
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
