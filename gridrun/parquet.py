@@ -79,12 +79,12 @@ def read(
 
 
 def check(path: Path) -> None:
-    """Look at a file's footer, if there is a file.
+    """Read a file whole, if there is one: what is added to later is not looked at again.
 
     Raises:
         StoreError: the file is damaged or not ours.
     """
-    read(path, [])
+    read(path)
 
 
 def joined(
