@@ -73,7 +73,7 @@ def record(trial: Trial, code: Provenance, epochs: int = 1) -> Record:
 
 def executor(counts: Sequence[int]) -> None:
     # Workers get these two modules as they are here: without training.
-    worker._train = lambda trial, setup, store, on_epoch: record(trial, setup.code)
+    worker._train = lambda trial, setup, *_: record(trial, setup.code)
     config = TrainConfig.from_dict({"model": {"name": "resnet_preact", "depth": 8}, "epochs": 1})
     with (
         tempfile.TemporaryDirectory() as directory,

@@ -46,7 +46,9 @@ def _metric_columns(table: Table, name: str) -> list[Column]:
     cells = [line.cells[name] for line in table.lines]
     if not any(line.trials for line in table.lines):  # all of it is published: nothing to set beside
         return [_published_column(metric.header, cells)]
-    shown = [Column(_header(table, metric, cells), [_ours(table, metric, cell) for cell in cells], True)]
+    runs = table.runs
+    ours = [_ours(table, metric, cell, runs) for cell in cells]
+    shown = [Column(_header(table, metric, cells), ours, True)]
     if name in table.published:
         shown.append(_published_column("Published", cells))
         if metric.is_error:
@@ -76,7 +78,7 @@ def _header(table: Table, metric: Metric, cells: Sequence[Cell]) -> str:
     return header if metric.portable or not table.mixed_hardware else f"{header}*"
 
 
-def _ours(table: Table, metric: Metric, cell: Cell) -> str:
+def _ours(table: Table, metric: Metric, cell: Cell, runs: int | None) -> str:
     """Write a median, its spread where that is asked for, and its runs where the header does not say them."""
     if cell.median is None:
         return ""
@@ -90,7 +92,7 @@ def _ours(table: Table, metric: Metric, cell: Cell) -> str:
         text += f" ± {metric.format(cell.std)}"
     if cell.n < cell.wanted:
         asides.append(f"{cell.n} of {_runs(cell.wanted)}")
-    elif metric.portable and not table.runs:
+    elif metric.portable and not runs:
         asides.append(_runs(cell.n))
     return f"{text} ({'; '.join(asides)})" if asides else text
 
