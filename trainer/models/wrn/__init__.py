@@ -51,9 +51,7 @@ class WRNOptions(ModelOptions):
 
     def macs(self, data: DataSpec) -> int | None:
         side, width = data.image_size, STEM_CHANNELS * self.widening_factor
-        stages = [
-            (width * wider, stride, self.blocks_per_stage) for wider, stride in ((1, 1), (2, 2), (4, 2))
-        ]
+        stages = [(width * wider, stride, self.blocks_per_stage) for wider, stride in _STAGES]
         stem = _macs.conv(side, data.channels, STEM_CHANNELS)
         free = self.shortcuts == "parameter_free"
         block = _macs.two_convs if free else functools.partial(block_macs, "basic")
