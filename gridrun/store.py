@@ -54,6 +54,7 @@ _WAIT_SECONDS = 0.5
 _LAUNCH_SILENT_SECONDS = 15.0
 """A launch that has not written for so long is taken for dead."""
 _END_COLUMNS = ["trial_id", "status", "ended_at"]
+_EPOCH_KEY = {"trial_id", "epoch"}
 _LATER_END_COLUMNS = [name for name in End._fields if name not in _END_COLUMNS]
 """Files of older versions lack them."""
 _TRIAL_ID = re.compile(r"[0-9a-f]{16}")
@@ -143,7 +144,10 @@ class Store:
         """Return the epochs of the named trials, in order, by trial id."""
         pending = self._pending(trial_ids)
         found: dict[str, list[Row]] = {}
-        for row in _listed(parquet.read(self.epochs_path, trial_ids=trial_ids)):
+        given = parquet.read(
+            self.epochs_path, _EPOCH_KEY, trial_ids, optional=EPOCH_TYPES.keys() - _EPOCH_KEY
+        )
+        for row in _listed(given):
             found.setdefault(row["trial_id"], []).append(row)
         newer = [r for r in pending if r.status == "done" or r.trial_id not in found]
         return found | {record.trial_id: record.epoch_rows() for record in newer}

@@ -296,6 +296,7 @@ def test_train_tries_again_what_has_failed(monkeypatch: pytest.MonkeyPatch) -> N
         (["model.depth=20", "model=resnet"], "there is no model to set it in; set `model` first"),
         (["model=vgg", "epochs=1", "seed=-1"], "train: seed: must be a whole number >= 0, got -1"),
         (["model=resnet", "model=wrn"], "train: model: is set twice"),
+        (["model=resnet", "sed=1"], "train: sed: unknown option. Did you mean 'seed'?"),
     ],
 )
 def test_what_cannot_be_trained_is_named(arguments: list[str], message: str) -> None:

@@ -551,6 +551,10 @@ TABLES = AXES + "tables:\n- "
         ),
         # seeds
         (BASE + "seeds: 0\n", "g.yaml:2: seeds: must be a count >= 1 or a list of whole numbers, got 0"),
+        (
+            BASE + "seeds: []\n",
+            "g.yaml:2: seeds: must be a count >= 1 or a list of whole numbers, got an empty one",
+        ),
         (BASE + "seeds: yes\n", "g.yaml:2: seeds: must be a count >= 1"),
         (BASE + "seeds:\n- 1\n- 1\n", "g.yaml:4: seeds[1]: the seed 1 stands here twice"),
         (BASE + "seeds: [-1]\n", "g.yaml:2: seeds[0]: must be a whole number >= 0, got -1"),
@@ -748,6 +752,9 @@ def test_errors_of_overrides(folder):
 
 
 def test_a_missing_file_is_an_error(tmp_path):
+    with pytest.raises(GridError, match=r"g\.yaml: no such file\.$"):
+        load_grid(tmp_path / "g.yaml")
+    (tmp_path / "gg.yaml").mkdir()
     with pytest.raises(GridError, match=r"g\.yaml: no such file\.$"):
         load_grid(tmp_path / "g.yaml")
     (tmp_path / "grid.yaml").write_text(BASE)

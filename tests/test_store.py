@@ -283,6 +283,14 @@ def test_a_launch_that_makes_no_sense_is_not_listed(store: Store, state: str) ->
     assert store.launches() == []
 
 
+def test_epochs_that_are_something_else_are_named(store: Store) -> None:
+    store.add(record(1))
+    store.compact(now=True)
+    store.epochs_path.write_bytes(store.trials_path.read_bytes())
+    with pytest.raises(StoreError, match=r"epochs\.parquet: has no column 'epoch'"):
+        store.epochs([record(1).trial_id])
+
+
 def test_a_damaged_epochs_file_is_noticed_before_anything_is_trained(store: Store) -> None:
     store.epochs_path.write_text("PAR1")
     with pytest.raises(StoreError, match=r"epochs\.parquet: is damaged"):

@@ -185,7 +185,7 @@ def lone_trial(texts: Sequence[str]) -> Grid:
     try:
         settings = parse_overrides(texts)
         seeds = (read_seed(Node("", "seed", locate(settings.pop("seed", 0)))),)
-        read = LayerReader(settable_keys())
+        read = LayerReader({*settable_keys(), "seed"})  # taken out above, but `sed` may mean it
         layers = [read.overrides({key: value}) for key, value in settings.items()]  # model, then model.depth
         made = expand(Recipe(node=Node("", "", locate({})), base=layers, seeds=seeds))
     except GridError as error:

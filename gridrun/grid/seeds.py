@@ -12,7 +12,8 @@ def read_seeds(node: Node) -> tuple[int, ...]:
     value = node.plain()
     count = len(value) if isinstance(value, list) else value
     if type(count) is not int or count < 1:
-        raise node.error(f"must be a count >= 1 or a list of whole numbers, got {shown(node.located)}")
+        got = "an empty one" if value == [] else shown(node.located)
+        raise node.error(f"must be a count >= 1 or a list of whole numbers, got {got}")
     if count > MAX_TRIALS:
         raise node.error(f"{count:,} seeds are more than {MAX_TRIALS:,} trials")
     if not isinstance(value, list):

@@ -99,7 +99,7 @@ class GridFiles:
 def _nearest_beside(path: Path) -> str:
     """Return the question whether a file of a like name in the same directory is meant, or nothing."""
     try:
-        hint = did_you_mean(path.name, [found.name for found in path.parent.iterdir()])
+        hint = did_you_mean(path.name, [found.name for found in path.parent.iterdir() if found.is_file()])
     except (OSError, ValueError):
         return ""
     return hint if hint.startswith(" Did") else ""
