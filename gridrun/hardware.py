@@ -31,9 +31,13 @@ class Hardware:
 
 def hardware_of(record: Mapping[str, Any]) -> Hardware:
     """Return what a record says its trial has run on."""
-    gpu, cpu, device, threads = (record.get(key) for key in ("gpu", "cpu", "device", "threads"))
+    return _hardware(*map(record.get, ("gpu", "gpu_share", "cpu", "device", "threads")))
+
+
+@functools.lru_cache
+def _hardware(gpu: Any, share: Any, cpu: Any, device: Any, threads: Any) -> Hardware:
     if isinstance(gpu, str) and gpu and not str(device or "").startswith("cpu"):
-        return _gpu_share(gpu, record.get("gpu_share"))
+        return _gpu_share(gpu, share)
     return _cpu_share(cpu if isinstance(cpu, str) and cpu else UNKNOWN, threads)
 
 

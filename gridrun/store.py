@@ -487,4 +487,7 @@ def _counts(record: Record, ends: Mapping[str, End]) -> bool:
 
 
 def _listed(table: pa.Table | None) -> list[Row]:
-    return [] if table is None else table.to_pylist()
+    if table is None:
+        return []
+    names, columns = table.column_names, [column.to_pylist() for column in table.columns]
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]

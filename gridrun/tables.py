@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gridrun.cells import Cell, TrialRow, make_cell
 from gridrun.columns import COMPUTED, METRICS
+from gridrun.grid.settings import Missing, config_option
 from gridrun.notes import hardware_mixture, notes_of
 
 if TYPE_CHECKING:
@@ -159,9 +160,9 @@ def _option(row: Row, column: str, published: Published | None) -> Any:
         return (published and published.paper) or ""
     if column in COMPUTED:
         return COMPUTED[column](row.config)
+    if (value := config_option(row.config, column)) is not Missing.ABSENT:
+        return value
     flat = row.config.flat()
-    if column in flat:
-        return flat[column]
     # A mapping of options, such as `augmentation`, shows the names of those switched on.
     inside = [key.removeprefix(f"{column}.") for key in flat if key.startswith(f"{column}.")]
     if on := [key for key in inside if "." not in key]:

@@ -210,6 +210,7 @@ def registry_of(hint: Any) -> Registry[Any] | None:
     return getattr(hint, "registry", None) if isinstance(hint, type) and issubclass(hint, Options) else None
 
 
+@functools.cache
 def mapped_registry(hint: Any) -> Registry[Any] | None:
     """Return the registry behind a field annotated `tuple[Kind, ...]`, else None.
 
