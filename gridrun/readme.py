@@ -16,7 +16,7 @@ from __future__ import annotations
 import itertools
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,18 +61,20 @@ def rewrite(text: str, render: Callable[[Request], str]) -> str:
             "`<!-- gridrun plot GRID... --results DIR --out DIR -->`, and below it `<!-- end -->`, "
             "each on a line of its own"
         )
-    return _BLOCK.sub(
-        lambda block: f"{block[1]}\n{render(_request(block[2], shlex.split(block[3])))}\n\n{block[5]}", text
-    )
+    return _BLOCK.sub(lambda block: f"{block[1]}\n{render(_request(block[2], block[3]))}\n\n{block[5]}", text)
 
 
-def _request(command: str, words: Sequence[str]) -> Request:
+def _request(command: str, text: str) -> Request:
+    try:
+        words = shlex.split(text)
+    except ValueError:  # a quotation that does not end
+        words = []
     grids = list(itertools.takewhile(lambda word: not word.startswith("--"), words))
     given = words[len(grids) :]
     options = dict(zip(given[::2], given[1::2], strict=False))
     well_formed = grids and len(given) == 2 * len(options) and options.keys() <= set(_OPTIONS[command])
     if not well_formed or "--results" not in options or (command == "plot" and "--out" not in options):
-        raise GridrunError(f"a marker must read {_FORMS[command]}, got {shlex.join(words)!r}")
+        raise GridrunError(f"a marker must read {_FORMS[command]}, got {text!r}")
     return Request(
         command=command,
         grids=tuple(map(Path, grids)),

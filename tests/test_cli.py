@@ -223,6 +223,7 @@ def test_readme_tables_are_rewritten_between_their_markers(grid: Path, tmp_path:
     readme.write_text(
         "before\n\n<!-- gridrun table small.yaml --results results -->\nold\n<!-- end -->\n\nafter\n"
     )
+    (tmp_path / "results").mkdir()
     assert run("table", "--readme", readme, "--check").exit_code == 1
     assert "old" in readme.read_text()
     ok("table", "--readme", readme)
@@ -233,8 +234,38 @@ def test_readme_tables_are_rewritten_between_their_markers(grid: Path, tmp_path:
     assert text.endswith("<!-- end -->\n\nafter\n")
     assert "old" not in text
     assert run("table", "--readme", readme, "--check").exit_code == 0
-    readme.write_text("no markers")
-    assert "expected `<!-- gridrun table" in refused("table", "--readme", readme)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"no markers", "expected `<!-- gridrun table"),
+        (b"\xff", "README.md: is not UTF-8 text"),
+        (
+            b'<!-- gridrun table "small.yaml --results results -->\n<!-- end -->\n',
+            "a marker must read GRID...",
+        ),
+        (b"<!-- gridrun table small.yaml --results no -->\n<!-- end -->\n", "no: no such results directory"),
+    ],
+)
+def test_a_readme_that_cannot_be_rewritten_is_left_alone(
+    grid: Path, tmp_path: Path, text: bytes, message: str
+) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_bytes(text)
+    assert message in refused("table", "--readme", readme)
+    assert readme.read_bytes() == text
+
+
+def test_a_readme_keeps_its_line_ends(grid: Path, tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    readme = tmp_path / "README.md"
+    readme.write_bytes(b"before\r\n<!-- gridrun table small.yaml --results results -->\r\n<!-- end -->\r\n")
+    ok("table", "--readme", readme)
+    text = readme.read_bytes()
+    assert b"A small grid" in text
+    assert text.count(b"\n") == text.count(b"\r\n")
+    assert run("table", "--readme", readme, "--check").exit_code == 0
 
 
 def test_models_are_listed_with_their_size() -> None:

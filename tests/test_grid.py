@@ -373,7 +373,6 @@ def test_default_columns_tell_the_rows_apart(folder):
     )
     assert columns(BASE + "axes: {model.preact_stage: [[true, true, true], [true, false, false]]}\n") == (
         "model",
-        "model.preact_stage",
     )
     assert columns(
         BASE + "extra: [{augmentation: {random_crop: true}}, {warmup: {name: linear, epochs: 5}}]\n"

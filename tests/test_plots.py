@@ -760,7 +760,8 @@ def test_figures_of_a_readme_are_renewed_when_their_data_changes(store: Path, tm
         (MARKER.replace(" --out figures", ""), "must read GRID... [--profile NAME] --results DIR --out DIR"),
         (MARKER.replace("svg", "svg,png"), "a marker shows its figures in one format"),
         (MARKER.replace("svg", "gif"), "unknown format 'gif'"),
-        (MARKER.replace("--results results", "--results none"), "there is nothing to draw"),
+        (MARKER.replace("--results results", "--results ."), "there is nothing to draw"),
+        (MARKER.replace("--results results", "--results none"), "none: no such results directory"),
     ],
 )
 def test_a_figure_s_marker_must_be_whole(store: Path, tmp_path: Path, marker: str, message: str) -> None:

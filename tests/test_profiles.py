@@ -277,7 +277,7 @@ def test_with_no_grid_named_those_that_have_the_profile_are_meant(monkeypatch):
 def test_the_readmes_markers_take_a_profile(tmp_path):
     load(tmp_path, STUDY)
     readme = tmp_path / "README.md"
-    readme.write_text("<!-- gridrun table study.yaml --profile small --results none -->\n<!-- end -->\n")
+    readme.write_text("<!-- gridrun table study.yaml --profile small --results . -->\n<!-- end -->\n")
     assert run("table", "--readme", readme)[0] == 0
     assert "(small: 10 epochs" in readme.read_text()
     assert run("table", "--readme", readme, "--check")[0] == 0

@@ -24,7 +24,7 @@ def update_readme(path: Path, check: bool) -> None:
     from gridrun.readme import rewrite
 
     figures: dict[Path, Figure] = {}
-    old = path.read_text(encoding="utf-8")
+    old, line_end = _read(path)
     new = rewrite(old, lambda request: _rendered(path.parent, request, figures))
     stale = _stale(figures)
     if old == new and not stale:
@@ -39,9 +39,20 @@ def update_readme(path: Path, check: bool) -> None:
         raise SystemExit(1)
     _draw(stale)
     if old != new:
-        files.write(path, new)
+        files.write(path, new.replace("\n", line_end))
     for one in differing:
         click.echo(f"{one}: rewritten", err=True)
+
+
+def _read(path: Path) -> tuple[str, str]:
+    """Return a file's text with plain line ends, and the ends that it has. Raises GridrunError."""
+    try:
+        text = path.read_bytes().decode()
+    except OSError as error:
+        raise GridrunError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise GridrunError(f"{path}: is not UTF-8 text") from None
+    return text.replace("\r\n", "\n"), "\r\n" if "\r\n" in text else "\n"
 
 
 def _rendered(home: Path, request: Request, figures: dict[Path, Figure]) -> str:
@@ -51,6 +62,8 @@ def _rendered(home: Path, request: Request, figures: dict[Path, Figure]) -> str:
 
     grids = read_grids([home / grid for grid in request.grids], profile=request.profile)
     store = Store(home / request.results)
+    if not store.root.is_dir():  # else a typing error would empty the tables
+        raise GridrunError(f"{request.results}: no such results directory, seen from {home}/")
     if request.command == "table":
         return "\n\n".join(render.to_markdown(table).rstrip() for table in tables_of(grids, store))
     form, *more = read_formats(request.form)
