@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,10 +12,11 @@ import tiny
 from broken import DyingInTrainingNet, DyingNet, FlakyNet, RaisingNet
 
 from gridrun import launch as sweep
+from gridrun.executors import ray_tune
 from gridrun.executors.base import Executor
 from gridrun.executors.ray_tune import RayTuneExecutor, Resources
 from gridrun.executors.serial import SerialExecutor
-from gridrun.failures import RetryPolicy, coarser, kind_of_death
+from gridrun.failures import RetryPolicy, coarser, kind_of_death, reason_of_death
 from gridrun.grid import Grid, Row
 from gridrun.launch import LaunchEvent, Summary
 from gridrun.store import Store
@@ -202,8 +204,9 @@ The actor is dead because its worker process has died. Worker exit type: SYSTEM_
 Worker unexpectedly exits with a connection error code 2. End of file. There are some potential causes.
 (1) The process is killed by SIGKILL by OOM killer due to high memory usage. (2) ray stop was called."""
 OUT_OF_MEMORY = """Failure # 1 (occurred at 2026-01-01_00-00-00)
-Memory on the node (IP: 10.0.0.1, ID: 2c6c) where the task (actor ID: 9bf4) was running was 15.29GB / 16.00GB
-(0.955), which exceeds the memory usage threshold of 0.95. Ray killed this worker (ID: 5dd2)"""
+OutOfMemoryError: 1 worker(s) were killed due to the node running low on memory. Memory on the node was 3.22GB
+OOM kill reason: Memory usage 3449937920B exceeded threshold of 3440133376B (13.6% of 25276514304B limit)
+Refer to the documentation on how to address the out of memory issue: https://docs.ray.io"""
 NODE_DIED = """Failure # 1 (occurred at 2026-01-01_00-00-00)
 The actor died unexpectedly before finishing this task.
 The actor died because its node has died. Node Id: 2c6c
@@ -225,6 +228,29 @@ gridrun.errors.StoreError: results: cannot be written to (No space left on devic
 )
 def test_rays_account_of_a_death_is_told_apart(text: str, failure: str) -> None:
     assert kind_of_death(text) == failure
+
+
+def test_the_reason_for_a_death_is_one_line() -> None:
+    assert reason_of_death(OUT_OF_MEMORY).startswith("Memory usage 3449937920B exceeded threshold of")
+    assert reason_of_death(RAISED).endswith("cannot be written to (No space left on device)")
+    assert reason_of_death("") == ""
+
+
+def test_tune_takes_a_worker_ended_for_lack_of_memory_for_a_dead_one() -> None:
+    from ray.air.execution._internal.actor_manager import RayActorManager
+    from ray.exceptions import OutOfMemoryError, RayActorError
+
+    ray_tune._make_deaths_alike()
+    ray_tune._make_deaths_alike()  # changes nothing more
+    told: list[Exception] = []
+    manager = SimpleNamespace(_failed_actor_ids=set(), _cleanup_actor=lambda tracked_actor: None)
+    actor = SimpleNamespace(actor_id="a", _on_error=lambda actor, error: told.append(error))
+    task = SimpleNamespace(_tracked_actor=actor, _on_error=None)
+    error = OutOfMemoryError("the node running low on memory")
+    RayActorManager._actor_task_failed(manager, tracked_actor_task=task, exception=error)
+    (as_told,) = told
+    assert isinstance(as_told, RayActorError)
+    assert kind_of_death(str(as_told)) == "host_memory"
 
 
 @pytest.mark.parametrize(

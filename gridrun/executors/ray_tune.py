@@ -29,7 +29,7 @@ from gridrun.executors.base import Ended, Event, Executor, Fitted, Lost, Progres
 from gridrun.executors.ray_away import Address, close_home, close_turn, open_home, run_anywhere
 from gridrun.executors.ray_session import RaySession
 from gridrun.executors.ray_trackers import Trackers
-from gridrun.failures import kind_of_death
+from gridrun.failures import kind_of_death, reason_of_death
 from gridrun.packing import GpusPerTrial, Load, Packer, Share, is_share
 from gridrun.trial import Trial
 from gridrun.worker import Setup, run_trial
@@ -213,6 +213,7 @@ class RayTuneExecutor(Executor):
         stop: threading.Event,
     ) -> Any:
         """Return the Tuner of trials that all take the same, as workers that are used again must."""
+        _make_deaths_alike()
         import ray
         from ray import tune
 
@@ -254,6 +255,27 @@ class RayTuneExecutor(Executor):
                 stop=_stopper(stop),
             ),
         )
+
+
+def _make_deaths_alike() -> None:
+    """Have Tune take a worker that Ray ended for lack of memory, or lost with its machine, for a dead one.
+
+    Up to Ray 2.60 it knows neither error, and gives up the whole sweep.
+    """
+    from ray.air.execution._internal.actor_manager import RayActorManager
+    from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError
+
+    usual = RayActorManager._actor_task_failed
+    if hasattr(usual, "__wrapped__"):
+        return
+
+    @functools.wraps(usual)
+    def failed(self: Any, tracked_actor_task: Any, exception: Exception) -> None:
+        if isinstance(exception, (OutOfMemoryError, NodeDiedError)):
+            exception = RayActorError(error_msg=f"{type(exception).__name__}: {exception}")
+        usual(self, tracked_actor_task, exception)
+
+    RayActorManager._actor_task_failed = failed  # type: ignore[method-assign]
 
 
 def _is_turned_away(event: Event, told: Collection[str]) -> bool:
@@ -329,8 +351,7 @@ def _callback(by_id: Mapping[str, Trial], events: queue.SimpleQueue[Event]) -> A
 
         def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
             text = str(trial.get_error() or "").strip()
-            cause = (text.splitlines() or [""])[-1].strip()[:300]
-            reason = f"its worker died or could not start: {cause}".removesuffix(": ")
+            reason = f"its worker died or could not start: {reason_of_death(text)}".removesuffix(": ")
             self.emit(trial, lambda own: Lost(own, kind_of_death(text), reason))
 
     def emit(trial: Any, event_of: Callable[[Trial], Event]) -> None:
