@@ -30,7 +30,7 @@ def show_plan(plan: Plan, forecast: Forecast, change: Change | None = None, as_j
     if as_json:
         echo_json(_to_json(plan, forecast, change))
         return
-    click.echo(f"{len(plan.trials)} trials: {counted(plan.counts)}")
+    click.echo(f"{len(plan.trials)} trial{'' if len(plan.trials) == 1 else 's'}: {counted(plan.counts)}")
     more = plan.asked_for - len(plan.trials)
     if more:
         saved = f"; {_hours(forecast, forecast.shared_hours)} saved" if forecast.shared_hours else ""
