@@ -452,7 +452,7 @@ def test_a_launch_with_nothing_to_do_tidies_up_after_one_that_was_killed(grid: P
 
 def test_a_dry_run_heeds_only_and_retry(grid: Path) -> None:
     first = json.loads(ok("plan", grid, "--json"))["order"][0]["trial_id"]
-    assert ok("launch", grid, "--dry-run", "--only", first).startswith("1 trials: 1 missing")
+    assert ok("launch", grid, "--dry-run", "--only", first).startswith("1 trial: 1 missing")
     assert "an id that begins with ''" in refused("launch", grid, "--dry-run", "--only", "")
 
 

@@ -106,4 +106,5 @@ def narrowed(plan: Plan, only: Sequence[str], retry: bool) -> Plan:
         return plan
     trials = chosen((*plan.missing, *(plan.ended("failed", "diverged") if retry else ())), plan, only)
     ids = {trial.trial_id for trial in trials}
-    return replace(plan, trials=trials, status={i: s for i, s in plan.status.items() if i in ids})
+    status = {i: s for i, s in plan.status.items() if i in ids}
+    return replace(plan, trials=trials, asked_for=len(trials), status=status, shared={})
