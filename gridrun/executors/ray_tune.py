@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from gridrun.errors import LaunchError
@@ -350,7 +351,9 @@ def _callback(by_id: Mapping[str, Trial], events: queue.SimpleQueue[Event]) -> A
                 self.emit(trial, lambda own: Progress(own, epoch, result["place"]))
 
         def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            text = str(trial.get_error() or "").strip()
+            text = ""
+            with contextlib.suppress(OSError, TypeError):  # get_error reads a copy that is made later
+                text = Path(trial.error_file).read_text().strip()
             reason = f"its worker died or could not start: {reason_of_death(text)}".removesuffix(": ")
             self.emit(trial, lambda own: Lost(own, kind_of_death(text), reason))
 
