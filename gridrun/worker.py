@@ -100,13 +100,13 @@ def run_trial(
         try:
             record = _train(trial, setup, store, claim, on_epoch)
             _check_held(claim)
+            if record.status == "failed" and _orphaned(setup):
+                return "interrupted"  # what fails after its launch was killed may fail for that
+            store.add(record)
         except Interrupted:
             return "interrupted"
         except Superseded:
             return "busy"
-        if record.status == "failed" and _orphaned(setup):
-            return "interrupted"  # what fails after its launch was killed may fail for that
-        store.add(record)
         if record.status != "failed":  # that one may be tried again from there
             store.drop_checkpoint(trial.trial_id)
             if setup.checkpoints:

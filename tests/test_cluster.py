@@ -140,6 +140,21 @@ def test_a_worker_that_was_replaced_records_nothing(setup: Setup, home: Home) ->
     assert not Store(setup.results).is_locked(trial.trial_id)
 
 
+def test_a_worker_that_is_replaced_at_the_last_moment_has_not_failed(
+    setup: Setup, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial, add = Trial(tiny.config(model=RaisingNet()), 0), home.add
+
+    def replaced(*about: Any) -> bool:
+        home.claim(trial.trial_id)
+        return add(*about)
+
+    monkeypatch.setattr(home, "add", replaced)
+    assert run_away(trial, setup, home) == "busy"
+    assert Store(setup.results).statuses() == {}
+    home.release_all()
+
+
 def test_word_to_stop_reaches_a_trial_away_and_it_goes_on_later(setup: Setup, home: Home) -> None:
     trial = Trial(tiny.config(epochs=100_000), 0)
     assert run_away(trial, setup, home, lambda epoch: setup.stop_file.touch()) == "interrupted"

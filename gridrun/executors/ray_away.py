@@ -23,7 +23,7 @@ from gridrun.leases import Claim
 from gridrun.records import Record, Status
 from gridrun.store import Store
 from gridrun.trial import Trial
-from gridrun.worker import Outcome, Setup, run_trial
+from gridrun.worker import Outcome, Setup, Superseded, run_trial
 from trainer import Runtime
 from trainer.metrics import Epoch
 from trainer.runtime import default_cache_dir, default_data_dir
@@ -229,11 +229,17 @@ class AwayStore(Store):
         return status
 
     def add(self, record: Record) -> None:
-        """Send a record there, and the weights that it speaks of; when this returns they are on disk."""
+        """Send a record there, and the weights that it speaks of; when this returns they are on disk.
+
+        Raises:
+            Superseded: another worker has the trial by now.
+        """
         path = self.kept(record.trial_id)
         weights = path.read_bytes() if record.checkpoint else None
-        _ask(self._home.add, record.to_json(), self._token, weights)
+        taken = _ask(self._home.add, record.to_json(), self._token, weights)
         path.unlink(missing_ok=True)
+        if not taken:
+            raise Superseded
 
 
 class AwayClaim(Claim):
