@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import signal
 import threading
@@ -268,6 +269,8 @@ class _Sweep:
         while True:
             with contextlib.suppress(OSError):  # a full disk must not end the sweep
                 self.store.write_launch(self.launch_id, self.tracker.snapshot())
+            with contextlib.suppress(OSError):  # none as a rule; other launches clear away what is old
+                os.utime(self.no_more_file)
             if self._closed.wait(_HEARTBEAT_SECONDS):
                 return
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +15,7 @@ from broken import DyingInTrainingNet, DyingNet, FlakyNet, RaisingNet
 
 from gridrun import launch as sweep
 from gridrun.executors import ray_tune
-from gridrun.executors.base import Executor
+from gridrun.executors.base import Event, Executor
 from gridrun.executors.ray_tune import RayTuneExecutor, Resources
 from gridrun.executors.serial import SerialExecutor
 from gridrun.failures import RetryPolicy, coarser, kind_of_death, reason_of_death
@@ -22,6 +24,7 @@ from gridrun.launch import LaunchEvent, Summary
 from gridrun.store import Store
 from gridrun.trial import Trial
 from gridrun.tries import Failed
+from gridrun.worker import Setup
 from trainer import Runtime, TrainConfig
 
 
@@ -180,6 +183,34 @@ def test_a_sweep_in_which_all_fails_gives_up(sweeper: Sweeper) -> None:
     assert (summary.plan.counts["failed"], summary.plan.counts["missing"]) == (3, 1)
     assert not list(sweeper.store.root.glob(".work/launches/*")), "nothing says stop to the next launch"
     assert sweeper.launch(*bad).plan.counts["failed"] == 4
+
+
+class _Outlasting(SerialExecutor):
+    """Goes on for longer than other launches let a silent one's files lie."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(gpus=0)
+        self.store = store
+
+    def run(self, trials: Sequence[Trial], setup: Setup, on_event: Callable[[Event], None]) -> None:
+        super().run(trials, setup, on_event)
+        assert setup.no_more_file
+        os.utime(setup.no_more_file, (0, 0))
+        for _ in range(1000):
+            if setup.no_more_file.stat().st_mtime:
+                break
+            time.sleep(0.01)
+        self.store.end_launch("another")
+
+
+def test_who_gives_up_does_so_for_good_when_another_launch_clears_up(
+    sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "_HEARTBEAT_SECONDS", 0.01)
+    bad = [tiny.config(model=RaisingNet(), lr=lr) for lr in (0.1, 0.2, 0.3)]
+    policy = RetryPolicy(stop_after_failures=2)
+    summary = sweeper.launch(*bad, executor=_Outlasting(sweeper.store), policy=policy)
+    assert (summary.plan.counts["failed"], summary.plan.counts["missing"]) == (2, 1)
 
 
 def test_a_success_sets_the_count_of_failures_back(sweeper: Sweeper) -> None:
