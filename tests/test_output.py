@@ -43,6 +43,21 @@ def test_a_reader_that_has_had_enough_gives_nothing_at_all(tmp_path: Path) -> No
     assert (done.returncode, done.stderr) == (1, "")
 
 
+def test_who_has_no_stdout_at_all_is_no_terminal(tmp_path: Path) -> None:
+    table = command("table", ROOT / "grids/quickstart.yaml", "--results", tmp_path / "none")
+    closed = ["sh", "-c", 'exec "$@" >&-', "sh", *table]
+    done = subprocess.run(closed, stderr=subprocess.PIPE, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_watching_into_a_pipe_tells_what_there_is(tmp_path: Path) -> None:
+    watch = command("status", ROOT / "grids/quickstart.yaml", "--results", tmp_path / "none", "--watch")
+    with subprocess.Popen(watch, stdout=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "48 missing (launches under way: 0)\n"
+        process.terminate()
+
+
 @pytest.mark.parametrize("broken", ["closed", "full"])
 def test_a_log_that_takes_no_more_ends_no_sweep(broken: str, tmp_path: Path, cache_dir: Path) -> None:
     (tmp_path / "grid.yaml").write_text(GRID)

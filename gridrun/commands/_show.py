@@ -52,7 +52,7 @@ def show_tables(tables: Sequence[Table], form: str | None) -> None:
     """Print tables in one of the forms."""
     from gridrun import latex, render
 
-    form = form or ("text" if sys.stdout.isatty() else "md")
+    form = form or ("text" if sys.stdout and sys.stdout.isatty() else "md")
     if form == "json":
         click.echo(render.to_json(tables))
         return

@@ -133,4 +133,6 @@ class LiveView:
 
 def make_view() -> LogView | LiveView:
     """Return the view that suits stderr."""
-    return LiveView() if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else LogView()
+    return (
+        LiveView() if sys.stderr and sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else LogView()
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -116,7 +117,14 @@ def failures(store: Store, found: Found) -> list[dict[str, str]]:
 
 
 def watch_store(store: Store, grids: Sequence[Grid] | None) -> None:
-    """Draw the state of a store anew every few seconds."""
+    """Draw the state of a store anew every few seconds; where there is no screen, a line when it changes."""
+    if not (sys.stdout and sys.stdout.isatty()):
+        said = ""
+        while True:
+            if (line := headline(look(store, grids))) != said:
+                click.echo(line)
+                said = line
+            time.sleep(WATCH_SECONDS)
     from rich.console import Group
     from rich.live import Live
     from rich.text import Text
