@@ -429,7 +429,20 @@ def test_epochs_are_written_for_tensorboard_once(grid: Path, tmp_path: Path) -> 
     assert {path.parent.name for path in written} == set(Store("results").rows())
     assert b"test_error" in written[0].read_bytes()
     assert serial(grid, "--tensorboard", "events").exit_code == 0
-    assert sorted((tmp_path / "events").glob("*/*")) == written
+    assert sorted((tmp_path / "events").rglob("*.*")) == written, "and nothing else is left there"
+
+
+def test_where_event_files_cannot_be_written_is_said_before_any_trial(grid: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboardX", reason="it comes with Ray Tune")
+    (tmp_path / "file").touch()
+    problem = refused("launch", grid, "--executor", "serial", "--tensorboard", "file/events")
+    assert "--tensorboard file/events: cannot be written to (Not a directory)" in problem
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("option", ["--budget-hours", "--checkpoint-seconds"])
+def test_nan_is_no_number_of_hours_or_seconds(grid: Path, option: str) -> None:
+    assert "must be a number >= 0, got nan" in refused("launch", grid, option, "nan")
 
 
 def test_a_launch_with_nothing_to_do_tidies_up_after_one_that_was_killed(grid: Path, tmp_path: Path) -> None:

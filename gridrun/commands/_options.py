@@ -52,6 +52,15 @@ scale_option = click.option(
     metavar="epochs=F,train=N",
     help="Run a reduced form: a share or a number of epochs, so many training images.",
 )
+
+
+def _no_nan(_: click.Context, __: click.Parameter, number: float | None) -> float | None:
+    """Refuse what is no number, for it is neither more nor less than any."""
+    if number is not None and math.isnan(number):
+        raise click.BadParameter("must be a number >= 0, got nan")
+    return number
+
+
 data_option = click.option(
     "--data",
     metavar="DIR",
@@ -66,6 +75,7 @@ checkpoint_seconds_option = click.option(
     type=click.FloatRange(min=0),
     default=30.0,
     show_default=True,
+    callback=_no_nan,
     help="Save running trials so often; a kill loses at most that much.",
 )
 checkpoints_option = click.option(
@@ -112,6 +122,7 @@ budget_option = click.option(
     "--budget-hours",
     metavar="H",
     type=click.FloatRange(min=0),
+    callback=_no_nan,
     help="Refuse to start what is estimated at more GPU-hours (core-hours without a GPU).",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import importlib.util
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,29 +74,56 @@ def command(
         trials = plan.trials if only or retry else plan.missing
         show_plan(plan, forecast_from(store, plan, trials, capacity_of(wanted, options)))
         return
-    summary = run_sweep(wanted, store, options, only=only, retry=retry)
     if tensorboard:
-        write_events(tensorboard, store, summary.plan)
+        check_events(tensorboard)
+    summary = run_sweep(wanted, store, options, only=only, retry=retry)
     show_tables(tables_of(wanted, store), None)
     show_summary(summary, results)
     if kept_by(wanted, options.keep) != "none":
         show_not_kept(summary.plan, store)
+    if tensorboard:
+        write_events(tensorboard, store, summary.plan)
     exit_with(summary)
 
 
+def check_events(directory: Path) -> None:
+    """Refuse a place for event files now, rather than after hours of training."""
+    if importlib.util.find_spec("tensorboardX") is None:
+        raise GridrunError("--tensorboard needs the package tensorboardX: pip install tensorboardX")
+    with _writing(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+
+
 def write_events(directory: Path, store: Store, plan: Plan) -> None:
-    """Write the epochs of a plan's ended trials as event files, one directory a trial."""
+    """Write the epochs of a plan's ended trials as event files, one directory a trial.
+
+    Those of failed ones are left for when they have been tried again.
+    """
+    from tensorboardX import SummaryWriter  # type: ignore[import-untyped]
+
+    ended = [trial.trial_id for trial in plan.ended("done", "diverged")]
+    new = [trial_id for trial_id in ended if not (directory / trial_id).exists()]
+    with _writing(directory), tempfile.TemporaryDirectory(prefix=".", dir=directory) as scratch:
+        for trial_id, epochs in store.epochs(new).items():
+            with SummaryWriter(str(Path(scratch, trial_id))) as writer:
+                for epoch in epochs:
+                    for name in ("lr", "train_loss", "train_error", "test_loss", "test_error"):
+                        if epoch[name] is not None:
+                            writer.add_scalar(name, epoch[name], epoch["epoch"])
+            if not (directory / trial_id).exists():  # another launch may have been here
+                Path(scratch, trial_id).rename(directory / trial_id)
+
+
+@contextlib.contextmanager
+def _writing(directory: Path) -> Iterator[None]:
     try:
-        from tensorboardX import SummaryWriter  # type: ignore[import-untyped]
-    except ImportError:
-        raise GridrunError("--tensorboard needs the package tensorboardX: pip install tensorboardX") from None
-    new = [trial_id for trial_id in plan.status if not (directory / trial_id).exists()]
-    for trial_id, epochs in store.epochs(new).items():
-        with SummaryWriter(str(directory / trial_id)) as writer:
-            for epoch in epochs:
-                for name in ("lr", "train_loss", "train_error", "test_loss", "test_error"):
-                    if epoch[name] is not None:
-                        writer.add_scalar(name, epoch[name], epoch["epoch"])
+        yield
+    except OSError as error:
+        raise GridrunError(
+            f"--tensorboard {directory}: cannot be written to ({error.strerror or error})"
+        ) from None
 
 
 def narrowed(plan: Plan, only: Sequence[str], retry: bool) -> Plan:
