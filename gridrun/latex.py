@@ -81,7 +81,7 @@ _ESCAPES = {
     "`": r"\textasciigrave{}",
     '"': r"\symbol{34}",
     "-": "-{}",
-    "–": "--",
+    "–": r"\textendash{}",
     "±": r"$\pm$",
 }
 _SPECIAL = re.compile(f"-(?=-)|[{re.escape(''.join(_ESCAPES.keys() - {'-'}))}]")

@@ -65,7 +65,7 @@ def test_a_whole_table() -> None:
         ("a~b^^41", r"a\textasciitilde{}b\textasciicircum{}\textasciicircum{}41"),
         ("<c> | [d]*", r"\textless{}c\textgreater{} \textbar{} {[}d{]}{*}"),
         ("1-2 -- ---", "1-2 -{}- -{}-{}-"),
-        ("1–2 ± 3", r"1--2 $\pm$ 3"),
+        ("1–2 ± 3", r"1\textendash{}2 $\pm$ 3"),
         ('?` "q"', r"?\textasciigrave{} \symbol{34}q\symbol{34}"),
         ("two\nlines\n\nand a bell\x07", "two lines and a bell"),
         ("é 深", "é 深"),
