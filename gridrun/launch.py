@@ -297,7 +297,10 @@ def _stop_file(store: Store) -> Iterator[Path]:
     def stop(signum: int, frame: object) -> None:
         if path.exists():
             raise KeyboardInterrupt
-        path.touch()
+        try:
+            path.touch()
+        except OSError:  # a full disk, or no directory any more: no trial would hear of it
+            raise KeyboardInterrupt from None
 
     in_main = threading.current_thread() is threading.main_thread()
     heard = [signal.SIGINT, signal.SIGTERM] if in_main else []

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import resource
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +60,25 @@ def test_a_full_disk_is_said_and_what_was_trained_is_kept(tmp_path: Path, cache_
     assert again.returncode == 0, again.stderr
     assert not set(re.findall(r"^started (\w+)", again.stderr, re.MULTILINE)) & kept.keys()
     assert len(Store(results).statuses()) == 3
+
+
+def test_who_is_interrupted_where_nothing_can_be_left_stops_at_once(tmp_path: Path, cache_dir: Path) -> None:
+    (tmp_path / "grid.yaml").write_text(GRID.replace("epochs: 1", "epochs: 100_000"))
+    results = tmp_path / "results"
+    with subprocess.Popen(
+        [sys.executable, ROOT / "cli.py", "launch", "grid.yaml", "--executor", "serial"],
+        env={**os.environ, "GRIDRUN_CACHE": str(cache_dir)},
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr
+        assert any(line.startswith("started") for line in process.stderr)
+        while (results / ".work" / "launches").exists():
+            shutil.rmtree(results / ".work" / "launches", ignore_errors=True)  # it is being written to
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read().endswith("Interrupted.\n")
+    assert process.returncode == 130
 
 
 def test_what_may_not_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
