@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.transforms import v2
 
 from trainer import Runtime, TrainConfig
-from trainer.augmentations import BatchAugmentation, ImageAugmentation, augmentations
+from trainer.augmentations import BatchAugmentation, FileAugmentation, ImageAugmentation, augmentations
 from trainer.augmentations._draws import integers_below, symmetric_beta
 from trainer.augmentations.cutmix import CutMix, cutmix, draw_box
 from trainer.augmentations.cutout import Cutout
@@ -89,6 +89,10 @@ def test_batches_may_be_small(options, n):
     assert options.batch(torch.randn(n, 1, 1, 1), torch.arange(n), generator()).num_originals == n
 
 
+ON_DEVICE = [n for n in augmentations.names() if not issubclass(augmentations.get(n), FileAugmentation)]
+"""All but what works on files, in the decoding processes."""
+
+
 class WatchSynchronisation(TorchDispatchMode):
     """Refuses whatever would make the host wait to learn a tensor's values."""
 
@@ -100,7 +104,7 @@ class WatchSynchronisation(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("name", augmentations.names())
+@pytest.mark.parametrize("name", ON_DEVICE)
 def test_nothing_waits_for_the_device(name):
     x, y, logits = torch.randn(8, 3, 24, 20), torch.arange(8), torch.randn(8, 10)
     options, source = augmentations.get(name)(), generator()
@@ -384,7 +388,7 @@ SMALL: dict[str, tuple[Any, ...]] = {
 
 def test_each_augmentation_is_trained_with_below():
     plain = {"random_crop", "horizontal_flip"}  # these are in the tests of the loop
-    assert set(augmentations.names()) <= set(SMALL) | plain
+    assert set(ON_DEVICE) <= set(SMALL) | plain
 
 
 @pytest.mark.parametrize("step", [1, 3, 8])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -102,8 +103,12 @@ def interrupted_then_done(
             checkpoints=uri if name == "moved" else None,
         )
         if name == "moved":
-            stop = setup.stop_file
-            assert run_trial(trial, setup, lambda epoch, stop=stop: stop.touch()) == "interrupted"
+
+            def stop(epoch: object, file: Path = setup.stop_file) -> None:
+                file.touch()
+                time.sleep(0.3)  # a trial looks for the file four times a second
+
+            assert run_trial(trial, setup, stop) == "interrupted"
             if between == "cut short":
                 depot = depot_at(uri)
                 file = results / "copy"

@@ -42,9 +42,9 @@ def test_words_of_a_trial(settings: str, words: str) -> None:
     assert described("model=resnet_preact", *given.split()) == f"digits ResNet-preact-8, {words}"
 
 
-def test_options_that_a_model_s_label_does_not_tell_are_told() -> None:
+def test_options_of_a_model_are_told_by_its_label() -> None:
     model = ["model=resnet_preact", "model.depth=8", "epochs=1"]
-    assert described(*model, "model.add_last_bn=true").startswith("digits ResNet-preact-8 (add last bn), ")
+    assert described(*model, "model.add_last_bn=true").startswith("digits ResNet-preact-8 (w/ last BN), ")
     assert described(*model, "model.initial_channels=32").startswith(
         "digits ResNet-preact-8, widening factor 2, "
     )
