@@ -17,7 +17,7 @@ from gridrun.columns import METRICS
 from gridrun.errors import GridrunError, StoreError
 from gridrun.grid import load_grid
 from gridrun.store import Store
-from gridrun.tables import Line, Table, build_table
+from gridrun.tables import RECORD_COLUMNS, Line, Table, build_table
 
 if TYPE_CHECKING:
     import os
@@ -69,7 +69,7 @@ def load_tables(
         raise GridrunError("load_tables needs a grid file, such as 'grids/quickstart.yaml'")
     store = _store(results)
     loaded = [load_grid(path, profile=profile, scale=scale) for path in grids]
-    rows = store.rows([trial.trial_id for grid in loaded for trial in grid.trials])
+    rows = store.rows([trial.trial_id for grid in loaded for trial in grid.trials], RECORD_COLUMNS)
     return [build_table(spec, rows) for grid in loaded for spec in grid.tables]
 
 

@@ -29,9 +29,13 @@ class Hardware:
     is_gpu: bool
 
 
+HARDWARE_KEYS = ("gpu", "gpu_share", "cpu", "device", "threads")
+"""Of a record: what `hardware_of` looks at."""
+
+
 def hardware_of(record: Mapping[str, Any]) -> Hardware:
     """Return what a record says its trial has run on."""
-    return _hardware(*map(record.get, ("gpu", "gpu_share", "cpu", "device", "threads")))
+    return _hardware(*map(record.get, HARDWARE_KEYS))
 
 
 @functools.lru_cache

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from gridrun.cells import MIN_RUNS_OF_A_VERDICT, TrialRow, number
 from gridrun.columns import METRICS, format_column, format_option, header_of
-from gridrun.hardware import UNKNOWN, hardware_of
+from gridrun.hardware import HARDWARE_KEYS, UNKNOWN, hardware_of
 
 if TYPE_CHECKING:
     from gridrun.grid import TableSpec
@@ -41,7 +41,7 @@ def provenance_notes(columns: Sequence[str], done: Sequence[TrialRow]) -> Iterat
 
 def hardware_mixture(done: Iterable[TrialRow]) -> str | None:
     """Count trials by what their speed depends on; None where that is one and the same."""
-    return _mixture(hardware_of(record).name for record in done)
+    return _mixture(done, HARDWARE_KEYS, lambda record: hardware_of(record).name)
 
 
 def _ending_notes(
@@ -76,13 +76,18 @@ def _trial_notes(
     columns: Sequence[str], lines: Sequence[Line], records: Mapping[str, TrialRow]
 ) -> Iterable[str]:
     """Say what trials have noted of themselves: a checkpoint that could not be saved, another machine."""
-    label = labels_of(columns, lines)
+    noted = [
+        (line, seed, notes)
+        for line in lines
+        for seed in (*line.done, *line.diverged)
+        if (notes := records[line.trials[seed]].get("notes")) and isinstance(notes, str)
+    ]
+    label = labels_of(columns, lines) if noted else {}
     found: dict[str, dict[str, list[tuple[str, int]]]] = {}
-    for line in lines:
-        for seed in (*line.done, *line.diverged):
-            for note in (_known(records[line.trials[seed]], "notes", "")).split("; "):
-                alike = found.setdefault(_STEP.sub("", note), {})
-                alike.setdefault(note, []).append((label[line.config_id], seed))
+    for line, seed, notes in noted:
+        for note in notes.split("; "):
+            alike = found.setdefault(_STEP.sub("", note), {})
+            alike.setdefault(note, []).append((label[line.config_id], seed))
     for short, alike in found.items():
         who = [trial for trials in alike.values() for trial in trials]
         named = _named(who) if len(who) <= MAX_NAMED else _counted(len(who), "trial")
@@ -126,19 +131,19 @@ OPTIONS_NOTED = {
 def _option_notes(columns: Sequence[str], done: Sequence[TrialRow]) -> Iterable[str]:
     """Say where the trials differ in what a reader takes to be the same."""
     for option, plural in OPTIONS_NOTED.items():
-        if option not in columns and (mixture := _mixture(_known(record, option) for record in done)):
+        if option not in columns and (mixture := _mixture(done, [option])):
             yield f"different {plural}: {mixture}"
 
 
 def _code_notes(done: Sequence[TrialRow]) -> Iterable[str]:
     """Say where the trials differ in what computed them."""
-    if mixture := _mixture(_known(record, "commit")[:10] for record in done):
+    if mixture := _mixture(done, ["commit"], lambda record: _known(record, "commit")[:10]):
         yield f"different commits: {mixture}"
     if dirty := sum(record.get("dirty") is True for record in done):
         yield f"uncommitted changes in the code of {dirty} of {_counted(len(done), 'trial')}"
-    if mixture := _mixture(_known(record, "torch_version") for record in done):
+    if mixture := _mixture(done, ["torch_version"]):
         yield f"different torch versions: {mixture}"
-    if mixture := _mixture(_known(record, "trainer_version") for record in done):
+    if mixture := _mixture(done, ["trainer_version"]):
         yield f"different trainer versions: {mixture}"
 
 
@@ -199,9 +204,19 @@ def _known(record: TrialRow, key: str, unknown: str = UNKNOWN) -> str:
     return unknown if number(value) is None else format_option(value)
 
 
-def _mixture(values: Iterable[str]) -> str | None:
-    """Count trials by value, the most frequent first; None unless there are two values or more."""
-    counts = Counter(values).most_common()
+def _mixture(
+    done: Iterable[TrialRow], keys: Sequence[str], word: Callable[[TrialRow], str] | None = None
+) -> str | None:
+    """Count trials by the word for what they say under `keys`, the most frequent first.
+
+    None unless there are two words or more. Most trials say the same, so each saying is worded once.
+    """
+    said = Counter(tuple(map(record.get, keys)) for record in done)
+    words: Counter[str] = Counter()
+    for values, n in said.items():
+        record = dict(zip(keys, values, strict=True))
+        words[word(record) if word else _known(record, keys[0])] += n
+    counts = words.most_common()
     return ", ".join(f"{value} ({_counted(n, 'trial')})" for value, n in counts) if len(counts) > 1 else None
 
 

@@ -109,16 +109,15 @@ class Store:
 
         Args:
             trial_ids: whose rows; None for all.
-            columns: which are needed, of those that every row has; there may be more. None for all.
+            columns: which are needed, where the file has them; there may be more. None for all.
 
         Raises:
             StoreError: a Parquet file is damaged or not ours.
         """
         pending = self._pending(trial_ids)  # before the Parquet file: records only move that way
-        read = None if columns is None else {*columns, *_END_COLUMNS} - {*_LATER_END_COLUMNS}
-        stored = _listed(
-            parquet.read(self.trials_path, read, trial_ids=trial_ids, optional=_LATER_END_COLUMNS)
-        )
+        read = None if columns is None else _END_COLUMNS
+        optional = {*(columns or ()), *_LATER_END_COLUMNS} - {*_END_COLUMNS}
+        stored = _listed(parquet.read(self.trials_path, read, trial_ids=trial_ids, optional=optional))
         rows = {row["trial_id"]: row for row in stored}
         ends = {trial_id: End(row["status"], row["ended_at"]) for trial_id, row in rows.items()}
         return rows | {record.trial_id: record.row() for record in pending if _counts(record, ends)}

@@ -9,13 +9,18 @@ from typing import TYPE_CHECKING, Any
 from gridrun.cells import Cell, TrialRow, make_cell
 from gridrun.columns import COMPUTED, METRICS
 from gridrun.grid.settings import Missing, config_option
-from gridrun.notes import hardware_mixture, notes_of
+from gridrun.notes import OPTIONS_NOTED, hardware_mixture, notes_of
+from gridrun.records import TRIAL_TYPES
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
     from gridrun.grid import Published, Row, TableSpec
     from gridrun.grid.table_specs import Reported, Spread
+
+
+RECORD_COLUMNS = ({*TRIAL_TYPES} - {"config_json", "traceback"}) | {*OPTIONS_NOTED}
+"""Of the store: what a table is made from."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -42,9 +42,9 @@ def counted(counts: dict[str, int]) -> str:
 
 def tables_of(grids: Sequence[Grid], store: Store) -> list[Table]:
     """Build every table of some grids from what is stored."""
-    from gridrun.tables import build_table
+    from gridrun.tables import RECORD_COLUMNS, build_table
 
-    rows = store.rows([trial.trial_id for grid in grids for trial in grid.trials])
+    rows = store.rows([trial.trial_id for grid in grids for trial in grid.trials], RECORD_COLUMNS)
     return [build_table(spec, rows) for grid in grids for spec in grid.tables]
 
 
