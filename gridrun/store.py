@@ -293,10 +293,12 @@ class Store:
             parquet.append(self.trials_path, rows, TRIAL_TYPES, replaced)
         if not claim.held():
             return
-        for record in pending:
-            (self._ended / f"{record.trial_id}.json").unlink(missing_ok=True)
-            for partial in self._ended.glob(f".{record.trial_id}.json-*"):
-                partial.unlink(missing_ok=True)  # of a worker that was killed, or that lost a race
+        names = {f"{record.trial_id}.json" for record in pending}
+        for name in names:
+            (self._ended / name).unlink(missing_ok=True)
+        for partial in self._ended.glob(".*.json-*"):  # of workers that were killed, or that lost a race
+            if partial.name[1:].partition("-")[0] in names:
+                partial.unlink(missing_ok=True)
 
     # --- trials under way ----------------------------------------------------------------------
 
