@@ -188,12 +188,14 @@ def _check_budget(expected: Forecast, budget_hours: float | None) -> None:
 
 def chosen(wanted: Sequence[Trial], plan: Plan, only: Sequence[str]) -> tuple[Trial, ...]:
     """Return the wanted trials whose ids begin as one of `only` says; all where it is empty."""
-    for start in only:
+    whole = {trial.trial_id for trial in plan.trials}.intersection(only)  # `retry` names thousands
+    starts = tuple(start for start in only if start not in whole)
+    for start in starts:
         if not start or not any(trial.trial_id.startswith(start) for trial in plan.trials):
             raise LaunchError(
                 f"no trial of these grids has an id that begins with {start!r}; `gridrun plan` lists them"
             )
-    return tuple(trial for trial in wanted if not only or trial.trial_id.startswith(tuple(only)))
+    return tuple(t for t in wanted if not only or t.trial_id in whole or t.trial_id.startswith(starts))
 
 
 class _Sweep:

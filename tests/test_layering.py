@@ -53,6 +53,10 @@ def test_reading_a_store_imports_no_pandas() -> None:
     assert not imported_by(shown) & {*HEAVY, "pandas"}
 
 
+def test_help_reads_no_grid_and_no_options_of_the_trainer() -> None:
+    assert not imported_by(command("--help")) & {"trainer", "yaml", "rich"}
+
+
 def test_the_trainer_knows_nothing_above_it() -> None:
     modules = [
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")

@@ -9,7 +9,6 @@ import click
 
 from gridrun.columns import format_time
 from gridrun.commands._show import counted, echo_json
-from gridrun.describe import describe
 
 if TYPE_CHECKING:
     from gridrun.plan import Change, Forecast, Plan
@@ -40,6 +39,8 @@ def show_plan(plan: Plan, forecast: Forecast, change: Change | None = None, as_j
         click.echo(f"since the launches before: {counted(counts)}{_kept(change)}")
     if not forecast.trials:
         return
+    from gridrun.describe import describe
+
     click.echo(estimated(forecast))
     for trial in forecast.trials[:NUM_SHOWN]:
         time = "" if forecast.is_relative else f"~{format_time(forecast.left[trial.trial_id])}"

@@ -12,7 +12,6 @@ import click
 from gridrun.columns import format_percent
 from gridrun.commands._plans import estimated
 from gridrun.commands._show import printable
-from gridrun.describe import describe
 
 if TYPE_CHECKING:
     from gridrun.launch import LaunchEvent
@@ -39,6 +38,7 @@ class LogView:
 
 def worded(event: LaunchEvent) -> str | None:
     """Return an event worth a line in a log."""
+    from gridrun.describe import describe
     from gridrun.executors.base import Ended, Fitted, Started, Warned
     from gridrun.launch import Planned, Preparing, Waiting
     from gridrun.tries import Failed
@@ -108,6 +108,7 @@ class LiveView:
 
     def show(self, event: LaunchEvent) -> None:
         """Print an event that the screen does not show for ever."""
+        from gridrun.describe import describe
         from gridrun.executors.base import Ended, Started
 
         match event:
