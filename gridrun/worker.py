@@ -84,7 +84,8 @@ def run_trial(
     """Train `trial` unless it has ended or is being trained elsewhere, and keep its record.
 
     Whatever goes wrong inside the trial becomes a `failed` record; the caller goes on. `store` is
-    that of `setup.results` unless given.
+    that of `setup.results` unless given. What `on_epoch` raises is no fault of the trial, and ends it
+    without a record.
     """
     from trainer.loop import Interrupted
 
@@ -107,6 +108,8 @@ def run_trial(
             return "interrupted"
         except Superseded:
             return "busy"
+        except _Untold as error:
+            raise error.why from None
         if record.status != "failed":  # that one may be tried again from there
             store.drop_checkpoint(trial.trial_id)
             if setup.checkpoints:
@@ -116,6 +119,14 @@ def run_trial(
 
 class Superseded(Exception):
     """This process was silent for so long that another has taken over its trial."""
+
+
+class _Untold(Exception):
+    """Who was told of an epoch could not take it: its disk is full, say, or its terminal gone."""
+
+    def __init__(self, why: Exception) -> None:
+        super().__init__(str(why))
+        self.why = why
 
 
 def _check_held(claim: Claim) -> None:
@@ -158,7 +169,10 @@ def _train(
         if time.monotonic() - noted_at >= _NOTE_SECONDS:
             noted_at = time.monotonic()
             store.note_epoch(trial.trial_id, epoch.epoch)
-        on_epoch(epoch)
+        try:
+            on_epoch(epoch)
+        except Exception as error:
+            raise _Untold(error) from error
 
     code = replace(setup.code, gpu_share=runtime.gpu_share if runtime.device.startswith("cuda") else None)
     about = {"started_at": started_at, "provenance": code, "attempts": _attempt(trial, setup)}
@@ -170,7 +184,7 @@ def _train(
             depot.fetch(trial.trial_id, runtime.checkpoint)
             runtime = replace(runtime, on_saved=partial(depot.keep, trial.trial_id, runtime.checkpoint))
         result = train(trial.config, seed=trial.seed, report=report, runtime=runtime)
-    except (Interrupted, Superseded):
+    except (Interrupted, Superseded, _Untold):
         raise
     except Exception as error:
         failed_in = {"epochs": tuple(seen), "epochs_trained": len(seen)}

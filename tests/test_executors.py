@@ -19,7 +19,8 @@ import pytest
 import tiny
 from broken import DyingNet, RaisingNet
 
-from gridrun.executors.base import Ended, Event, Executor, Lost, Started
+from gridrun.errors import StoreError
+from gridrun.executors.base import Ended, Event, Executor, Lost, Progress, Started
 from gridrun.executors.ray_tune import RayTuneExecutor, Resources
 from gridrun.executors.serial import SerialExecutor
 from gridrun.records import Provenance
@@ -105,6 +106,19 @@ def test_a_trial_that_raises_is_recorded_and_the_others_go_on(executor: Executor
     assert row["error"] == "ArithmeticError: no such network"
     assert "second line" in row["traceback"]
     assert "Traceback" in row["traceback"]
+
+
+def test_what_a_listener_raises_is_no_failure_of_the_trial(setup: Setup) -> None:
+    trial = Trial(tiny.config(), 0)
+
+    def full(event: Event) -> None:
+        if isinstance(event, Progress):
+            raise StoreError("no space")
+
+    with pytest.raises(StoreError, match="no space"):
+        SerialExecutor().run([trial], setup, full)
+    assert Store(setup.results).statuses() == {}
+    assert outcomes(run(SerialExecutor(), [trial], setup)) == {trial.trial_id: "done"}
 
 
 def test_a_diverging_trial_is_recorded_as_such(executor: Executor, setup: Setup) -> None:
