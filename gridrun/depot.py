@@ -14,7 +14,14 @@ from gridrun import files
 from gridrun.errors import LaunchError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+_PAUSES_SECONDS = (1.0, 2.0, 4.0, 8.0)
+"""Between the attempts to read a copy, when a trial starts."""
+
+
+class UnreadableError(Exception):
+    """Whether there is a copy of a trial's checkpoint cannot be told now."""
 
 
 class Depot:
@@ -32,6 +39,8 @@ class Depot:
         from pyarrow.fs import FileSystem, LocalFileSystem
 
         self.uri = uri
+        if not uri.strip():
+            raise LaunchError("--checkpoints: names no place; leave it out to copy none")
         try:
             if "://" not in uri:
                 self._system, self._root = LocalFileSystem(), str(Path(uri).absolute())
@@ -56,18 +65,28 @@ class Depot:
             self._system.delete_file(probe)
 
     def fetch(self, trial_id: str, path: Path) -> None:
-        """Put a trial's checkpoint at `path`, if there is one here.
+        """Put a trial's checkpoint at `path`, if there is one here; not over one that is as far.
+
+        A copy falls behind where it could not be written for a while.
 
         Raises:
             OSError: it cannot be read.
         """
-        from pyarrow.fs import FileType
+        from pyarrow.fs import FileType, LocalFileSystem
+
+        from trainer.checkpoint import steps_in
 
         source = self._file(trial_id)
         if self._system.get_file_info(source).type != FileType.File:
+            if isinstance(self._system, LocalFileSystem) and not Path(self._root).is_dir():
+                raise FileNotFoundError(f"{self._root} is not there")  # a file system that is not mounted
             return
-        with self._system.open_input_stream(source) as remote, files.replacing(path) as partial:
-            partial.write_bytes(remote.read())
+        with files.beside(path) as partial:
+            with self._system.open_input_stream(source) as remote:
+                partial.write_bytes(remote.read())
+            here = steps_in(path)
+            if here < 0 or here < steps_in(partial):
+                files.settle(partial, path)
 
     def keep(self, trial_id: str, path: Path) -> None:
         """Take a copy of a trial's checkpoint.
@@ -103,6 +122,30 @@ class Depot:
             raise LaunchError(
                 f"--checkpoints {self.uri}: cannot be written to ({_first_line(error)})"
             ) from None
+
+
+def fetch(uri: str, trial_id: str, path: Path, pause: Callable[[float], None]) -> None:
+    """Put a trial's checkpoint at `path` as `Depot.fetch` does, in several attempts.
+
+    Args:
+        uri: of the depot.
+        trial_id: whose.
+        path: where to.
+        pause: waits for so many seconds.
+
+    Raises:
+        UnreadableError: none succeeded. To train on from what lies at `path`, or from the start, could mean
+            to do again what took hours.
+    """
+    for seconds in (*_PAUSES_SECONDS, None):
+        try:
+            depot_at(uri).fetch(trial_id, path)
+        except (OSError, LaunchError) as error:
+            if seconds is None:
+                raise UnreadableError(f"--checkpoints {uri}: {_first_line(error)}") from error
+            pause(seconds)
+        else:
+            return
 
 
 @functools.cache

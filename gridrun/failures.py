@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from gridrun.depot import UnreadableError
 from gridrun.records import Failure
 
-PASSING: frozenset[Failure] = frozenset({"worker_killed", "host_memory", "node_lost"})
+PASSING: frozenset[Failure] = frozenset({"worker_killed", "host_memory", "node_lost", "checkpoints"})
 """Failures that a trial may well be innocent of."""
 DEFAULT_RETRIES = 2
 """How often a trial is started again after a passing failure, unless the user says otherwise."""
@@ -25,6 +26,8 @@ def kind_of(error: BaseException) -> Failure:
 
     if isinstance(error, DataError):
         return "data"
+    if isinstance(error, UnreadableError):
+        return "checkpoints"
     text = f"{type(error).__name__}: {error}"
     if _GPU_MEMORY.search(text):
         return "gpu_memory"

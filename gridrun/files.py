@@ -24,17 +24,29 @@ def replacing(path: Path) -> Iterator[Path]:
 
     At every instant `path` is the old file or the new one.
     """
+    with beside(path) as partial:
+        yield partial
+        settle(partial, path)
+
+
+@contextlib.contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """Yield an empty partial file beside `path`; what is not settled is removed."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}-", suffix=".partial", dir=path.parent)
     os.close(handle)
     partial = Path(name)
     try:
         yield partial
-        sync(partial)
-        partial.chmod(_MODE)  # mkstemp's files are closed to others
-        partial.replace(path)
-        sync(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def settle(partial: Path, path: Path) -> None:
+    """Have a partial file take `path`'s place in one step, on disk."""
+    sync(partial)
+    partial.chmod(_MODE)  # mkstemp's files are closed to others
+    partial.replace(path)
+    sync(path.parent)
 
 
 def write(path: Path, text: str) -> None:

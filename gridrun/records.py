@@ -18,11 +18,19 @@ Status = Literal["done", "diverged", "failed"]
 """done: trained to the last epoch. diverged: the loss became non-finite. failed: stopped by an error."""
 
 Failure = Literal[
-    "exception", "data", "gpu_memory", "host_memory", "worker_killed", "node_lost", "divergence"
+    "exception",
+    "data",
+    "gpu_memory",
+    "host_memory",
+    "worker_killed",
+    "node_lost",
+    "checkpoints",
+    "divergence",
 ]
 """What ended a trial that is not done. exception: an error of the code or the config. data: the data set
 is not to be had. gpu_memory, host_memory: there was too little. worker_killed: its process died, not by
-its own doing as far as is known. node_lost: the whole machine did. divergence: a non-finite loss."""
+its own doing as far as is known. node_lost: the whole machine did. checkpoints: their copies could not be
+read when it started. divergence: a non-finite loss."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,8 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from gridrun import files, provenance
-from gridrun.depot import depot_at
+from gridrun import depot, files, provenance
 from gridrun.failures import kind_of
 from gridrun.leases import Claim, kernel
 from gridrun.records import Failure, Provenance, Record
@@ -113,7 +112,7 @@ def run_trial(
         if record.status != "failed":  # that one may be tried again from there
             store.drop_checkpoint(trial.trial_id)
             if setup.checkpoints:
-                depot_at(setup.checkpoints).drop(trial.trial_id)
+                depot.depot_at(setup.checkpoints).drop(trial.trial_id)
         return record.status
 
 
@@ -180,9 +179,10 @@ def _train(
         about["provenance"] = provenance.of_machine(code, runtime.device, runtime.threads)
         if setup.checkpoints:
             assert runtime.checkpoint
-            depot = depot_at(setup.checkpoints)
-            depot.fetch(trial.trial_id, runtime.checkpoint)
-            runtime = replace(runtime, on_saved=partial(depot.keep, trial.trial_id, runtime.checkpoint))
+            place = setup.checkpoints
+            depot.fetch(place, trial.trial_id, runtime.checkpoint, _pause(runtime.should_stop))
+            keep = depot.depot_at(place).keep
+            runtime = replace(runtime, on_saved=partial(keep, trial.trial_id, runtime.checkpoint))
         result = train(trial.config, seed=trial.seed, report=report, runtime=runtime)
     except (Interrupted, Superseded, _Untold):
         raise
@@ -285,3 +285,17 @@ def _poll(stop_file: Path, claim: Claim) -> Callable[[], bool]:
         return answer
 
     return should_stop
+
+
+def _pause(should_stop: Callable[[], bool]) -> Callable[[float], None]:
+    """Return a sleep that a trial which is asked to stop wakes from, and leaves."""
+    from trainer.loop import Interrupted
+
+    def pause(seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            if should_stop():
+                raise Interrupted
+            time.sleep(min(left, _STOP_POLL_SECONDS))
+
+    return pause

@@ -155,6 +155,7 @@ def test_a_trial_that_diverges_is_no_failure(grid: Path) -> None:
         (["plan"], "there is no grids/*.yaml here"),
         (["launch"], "Missing argument 'GRID...'"),
         (["launch", "small.yaml", "--executor", "slurm"], "'slurm' is not one of"),
+        (["launch", "small.yaml", "--checkpoints", ""], "'--checkpoints': names no place"),
         (["table", "small.yaml", "--check"], "--check goes with --readme"),
         (["status", "--results", "small.yaml"], "is a file"),
         (["list", "planets"], "'planets' is not one of"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import shutil
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,13 +13,15 @@ from pathlib import Path
 import pytest
 import tiny
 
+from gridrun import depot as depots
 from gridrun.depot import Depot, depot_at
 from gridrun.errors import LaunchError
+from gridrun.failures import RetryPolicy
 from gridrun.records import Provenance
 from gridrun.store import Store
 from gridrun.trial import Trial
-from gridrun.worker import Setup, run_trial
-from trainer import Runtime
+from gridrun.worker import Retry, Setup, run_trial
+from trainer import Runtime, checkpoint
 
 ID = "0123456789abcdef"
 
@@ -149,16 +153,133 @@ def test_an_upload_that_fails_is_noted_and_the_trial_goes_on(tmp_path: Path, cac
         stop_file=tmp_path / "stop",
         checkpoints=str(tmp_path / "gone"),
     )
-    (tmp_path / "gone").rmdir()
     trial = Trial(tiny.config(), 0)
-    assert run_trial(trial, setup, lambda epoch: None) == "done"
+    assert run_trial(trial, setup, lambda epoch: shutil.rmtree(tmp_path / "gone", True)) == "done"
     assert "a checkpoint could not be saved" in Store(setup.results).rows()[trial.trial_id]["notes"]
+
+
+def steps_of(path: Path) -> int | None:
+    state = checkpoint.load(path)
+    return state["step"] if state else None
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "left"),
+    [(None, 3, 3), (2, 3, 3), (3, 3, 3), (5, 3, 5), ("damaged", 3, 3), (5, "damaged", 5), (5, None, 5)],
+)
+def test_of_two_checkpoints_the_one_with_more_steps_counts(
+    depot: Depot, tmp_path: Path, here: int | str | None, there: int | str | None, left: int
+) -> None:
+    for name, steps in (("there", there), ("here", here)):
+        path = tmp_path / name
+        if isinstance(steps, int):
+            checkpoint.save(path, {"step": steps, "file": name})
+        elif steps:
+            path.write_text(steps)
+        if name == "there" and steps:
+            depot.keep(ID, path)
+    depot.fetch(ID, tmp_path / "here")
+    assert steps_of(tmp_path / "here") == left
+    assert not list(tmp_path.glob(".*"))
+    depot.drop(ID)
+
+
+class Away:
+    """A file system whose server does not answer for a while."""
+
+    def __init__(self, depot: Depot, times: float, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.system, self.times, self.asked = depot._system, times, 0
+        monkeypatch.setattr(depots, "_PAUSES_SECONDS", (0.01,) * 4)
+        monkeypatch.setattr(depot, "_system", self)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.system, name)
+
+    def get_file_info(self, what: object) -> object:
+        self.asked += 1
+        if self.asked <= self.times:
+            raise OSError("When reading: AWS Error NETWORK_CONNECTION\nand more")
+        return self.system.get_file_info(what)
+
+
+def sweep_with_copies(tmp_path: Path, cache_dir: Path) -> tuple[Trial, Setup]:
+    """Return a trial whose only checkpoint is a copy, and how to run it."""
+    trial, place = Trial(tiny.config(epochs=6), 0), str(tmp_path / "copies")
+    depot_at(place).check()
+    results = tmp_path / "results"
+    Store(results).create()
+    setup = Setup(
+        results=results,
+        runtime=Runtime(cache_dir=cache_dir, data_dir=tmp_path, checkpoint_seconds=0),
+        code=Provenance(),
+        stop_file=results / "stop",
+        checkpoints=place,
+    )
+
+    def stop(epoch: object) -> None:
+        setup.stop_file.touch()
+        time.sleep(0.3)
+
+    assert run_trial(trial, setup, stop) == "interrupted"
+    setup.stop_file.unlink()
+    Store(results).drop_checkpoint(trial.trial_id)
+    return trial, setup
+
+
+def test_a_place_that_is_away_for_a_moment_costs_no_training(
+    tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial, setup = sweep_with_copies(tmp_path, cache_dir)
+    Away(depot_at(str(setup.checkpoints)), 4, monkeypatch)
+    assert run_trial(trial, setup, lambda epoch: None) == "done"
+    assert Store(setup.results).rows()[trial.trial_id]["resumes"] == 1
+
+
+def test_a_place_that_stays_away_fails_the_trial_for_now_and_trains_nothing_anew(
+    tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial, setup = sweep_with_copies(tmp_path, cache_dir)
+    away = Away(depot_at(str(setup.checkpoints)), float("inf"), monkeypatch)
+    assert run_trial(trial, setup, lambda epoch: pytest.fail("it was trained")) == "failed"
+    assert away.asked == 5
+    row = Store(setup.results).rows()[trial.trial_id]
+    assert (row["failure"], row["epochs_trained"]) == ("checkpoints", 0)
+    assert row["error"].endswith(
+        f"--checkpoints {setup.checkpoints}: When reading: AWS Error NETWORK_CONNECTION"
+    )
+    assert RetryPolicy().allows(row["failure"], attempts=2)
+    away.times = 0
+    retry = {trial.trial_id: Retry(row["ended_at"], 1)}
+    assert run_trial(trial, replace(setup, retries=retry), lambda epoch: None) == "done"
+    assert Store(setup.results).rows()[trial.trial_id]["resumes"] == 1
+
+
+def test_a_directory_that_is_not_mounted_is_not_taken_for_an_empty_one(
+    tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial, setup = sweep_with_copies(tmp_path, cache_dir)
+    monkeypatch.setattr(depots, "_PAUSES_SECONDS", ())
+    (tmp_path / "copies").rename(tmp_path / "unmounted")
+    assert run_trial(trial, setup, lambda epoch: None) == "failed"
+    assert Store(setup.results).rows()[trial.trial_id]["failure"] == "checkpoints"
+
+
+def test_a_trial_that_waits_for_its_copy_hears_that_it_is_to_stop(
+    tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial, setup = sweep_with_copies(tmp_path, cache_dir)
+    Away(depot_at(str(setup.checkpoints)), float("inf"), monkeypatch)
+    monkeypatch.setattr(depots, "_PAUSES_SECONDS", (3600.0,))
+    threading.Timer(0.5, setup.stop_file.touch).start()
+    assert run_trial(trial, setup, lambda epoch: None) == "interrupted"
+    assert Store(setup.results).statuses() == {}
 
 
 @pytest.mark.parametrize(
     ("uri", "problem"),
     [
         ("s4://bucket", "s4"),
+        (" ", "names no place"),
         ("s3://name:secret@bucket/path", "credentials belong in the environment"),
     ],
 )

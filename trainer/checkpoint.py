@@ -64,3 +64,13 @@ def load(path: Path) -> dict[str, Any] | None:
     if not isinstance(state, dict):
         raise CheckpointError(f"checkpoint {path.name} is not a trial's")
     return state
+
+
+def steps_in(path: Path) -> int:
+    """Return how many steps the trial of a checkpoint has taken; -1 where there is none that can be used."""
+    try:
+        state = load(path) or {}
+    except CheckpointError:
+        return -1
+    step = state.get("step", -1)
+    return step if isinstance(step, int) else -1

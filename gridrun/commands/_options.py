@@ -78,9 +78,19 @@ checkpoint_seconds_option = click.option(
     callback=_no_nan,
     help="Save running trials so often; a kill loses at most that much.",
 )
+
+
+def _no_empty(_: click.Context, __: click.Parameter, place: str | None) -> str | None:
+    """Refuse a place without a name, such as a variable that is not set: it would be none."""
+    if place is not None and not place.strip():
+        raise click.BadParameter("names no place; leave it out to copy none")
+    return place
+
+
 checkpoints_option = click.option(
     "--checkpoints",
     metavar="PLACE",
+    callback=_no_empty,
     help="Copy checkpoints there too, and go on from there on another machine: a directory, or a URI such as "
     "s3://bucket/path.",
 )

@@ -79,7 +79,8 @@ _OPTIONS = (
         metavar="N",
         type=click.IntRange(min=0),
         help="Start a failed trial again, from its checkpoint, up to N times. [default: what the grids "
-        "say, else 2 after a killed worker, too little memory or a lost machine, 0 after an error]",
+        "say, else 2 after a killed worker, too little memory, a lost machine or unreadable "
+        "--checkpoints, 0 after an error]",
     ),
     click.option(
         "--stop-after-failures",
