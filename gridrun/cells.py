@@ -19,6 +19,8 @@ Verdict = Literal["within spread", "differs", "too few runs"]
 """Whether a published value lies between our lowest and highest run, both as printed."""
 MIN_RUNS_OF_A_VERDICT = 3
 """Two runs are hardly a spread."""
+LARGEST = 1e100
+"""Beyond what float32 can measure; its square is still finite."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,5 +97,8 @@ def _verdict(metric: Metric, ours: Sequence[float], theirs: float) -> Verdict:
 
 
 def number(value: Any) -> float | None:
-    """Return a measured value, None where there is none: a column of a data frame has NaN there."""
-    return value if isinstance(value, (int, float)) and math.isfinite(value) else None
+    """Return a measured value, None where there is none, or none that could have been measured.
+
+    A column of a data frame has NaN there, a damaged file anything.
+    """
+    return value if isinstance(value, (int, float)) and 0 <= value <= LARGEST else None

@@ -6,9 +6,10 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from gridrun.cells import number
 from gridrun.columns import METRICS
 from gridrun.figures import CROSS, Axis, Figure, Panel, Point, Series
-from gridrun.grid.plot_layout import plot_value
+from gridrun.grid.plot_layout import is_number, plot_value
 from gridrun.grid.plot_specs import EPOCH_METRICS, PlotSpec
 from gridrun.grid.table_specs import TableSpec
 from gridrun.notes import provenance_notes
@@ -90,7 +91,7 @@ class _Places:
     def __init__(self, spec: PlotSpec) -> None:
         self._spec = spec
         values = {self.label(row): [plot_value(row, key) for key in spec.by] for row in spec.rows}
-        numbers = len(spec.by) == 1 and all(_is_number(value) for (value,) in values.values())
+        numbers = len(spec.by) == 1 and all(is_number(value) for (value,) in values.values())
         self.ordered = numbers and len(values) > 2
         labels = list(values)
         if numbers:
@@ -198,8 +199,9 @@ def _curves(spec: PlotSpec, row: Row, line: Line, places: _Places, epochs: Epoch
 
 def _finite(run: Sequence[Mapping[str, Any]], metric: str, scale: float) -> Iterable[tuple[int, float]]:
     for epoch in run:
-        if _is_number(value := epoch[metric]):
-            yield epoch["epoch"], _number(value * scale)
+        at, value = number(epoch["epoch"]), number(epoch[metric])
+        if at is not None and value is not None:
+            yield int(at), _number(value * scale)
 
 
 def _joined(series: Iterable[Series]) -> tuple[Series, ...]:
@@ -290,7 +292,3 @@ def _scaled(value: float | None, scale: float) -> float | None:
 def _number(value: float) -> float:
     """Drop the digits that only binary knows."""
     return float(f"{value:.12g}")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -20,8 +21,9 @@ from hypothesis import strategies as st
 import cli
 from gridrun import draw
 from gridrun.columns import METRICS
+from gridrun.draw.ticks import marks
 from gridrun.errors import GridError
-from gridrun.figures import FORMATS, Figure, Point, Series
+from gridrun.figures import FORMATS, Axis, Figure, Point, Series
 from gridrun.grid import Grid, PlotSpec, load_grid
 from gridrun.grid.plot_layout import is_geometric
 from gridrun.plots import build_figure
@@ -531,6 +533,43 @@ def extremes(grid_of: Any) -> list[Figure]:
         build(default(pair), record(first, 0, 1e-9), record(first, 1, 1.0)),
         build(default(pair, y="train_time"), record(first, 0, 0.1, train_seconds=1e9)),
     ]
+
+
+@pytest.mark.parametrize("forged", [math.nan, math.inf, -math.inf, -1.0, 1e300])
+def test_what_cannot_have_been_measured_is_no_value(tmp_path: Path, grid_of: Any, forged: float) -> None:
+    grid = grid_of("axes: [{batch_size: [32, 64]}]\nseeds: 2\n")
+    wrong, right = record(grid.rows[0], 0, forged, forged), record(grid.rows[0], 1, 0.5, 0.25)
+    curves, bars = (build(default(grid, kind=kind), wrong, right) for kind in ("curves", "bars"))
+    assert medians(series_of(curves, "32")) == [(1, 50.0), (2, 25.0)]
+    assert medians(series_of(bars, "A study")) == [(0, 25.0), (1, None)]
+    for figure in (curves, bars):
+        draw.save(figure, tmp_path / "figure.png")
+
+
+@pytest.mark.parametrize(
+    ("values", "log", "inches", "expected"),
+    [
+        ((128, 256, 512), True, 2.6, [128, 256, 512]),
+        ([2**k for k in range(3, 20)], True, 2.6, [16, 128, 1024, 8192, 65536, 524288]),
+        (range(1, 101), False, 2.6, range(10, 101, 10)),
+        ((0.00125, 0.0025, 0.005, 0.0075, 0.01, 0.02, 0.4, 1.2, 1.6, 2, 2.4, 3.2), True, 2.6,
+         [0.003, 0.01, 0.03, 0.1, 0.3, 1, 3]),
+        ((0.05, 0.1, 0.2, 0.4, 0.8, 1.2, 1.6, 2.0, 2.4, 2.8, 3.2), True, 4.0, [0.05, 0.1, 0.2, 0.5, 1, 2]),
+        ((5,), True, 2.6, [5]),
+    ],
+)  # fmt: skip
+def test_an_axis_is_marked_at_its_values_or_at_round_numbers(
+    values: Sequence[float], log: bool, inches: float, expected: Sequence[float]
+) -> None:
+    assert sorted(marks(Axis(label="", log=log, ticks=tuple(values)), inches)) == list(expected)
+
+
+@given(st.sets(st.floats(1e-30, 1e30), min_size=1, max_size=40), st.booleans())
+def test_an_axis_has_a_mark_whatever_its_values(values: set[float], log: bool) -> None:
+    ticks = tuple(sorted(values))
+    found = marks(Axis(label="", log=log, ticks=ticks), 2.6)
+    assert len(found) > 0
+    assert all(ticks[0] <= mark <= ticks[-1] for mark in found)
 
 
 def test_whatever_is_in_it_a_figure_can_be_drawn(tmp_path: Path, grid_of: Any) -> None:

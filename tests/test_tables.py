@@ -185,7 +185,7 @@ def test_only_done_trials_give_values() -> None:
     assert (line.done, line.diverged, line.failed, line.missing) == ((0, 4), (1,), (2,), (3,))
 
 
-@pytest.mark.parametrize("absent", [None, math.nan, math.inf])
+@pytest.mark.parametrize("absent", [None, math.nan, math.inf, -0.1, 1e300])
 def test_a_value_that_was_not_measured_does_not_count(absent: float | None) -> None:
     found = [record(row(), 0, peak_memory_mib=absent), record(row(), 1, peak_memory_mib=900.0)]
     cell = only_cell(build(Spec((row(),), ("peak_memory_mib",)), [0, 1], *found), "peak_memory_mib")

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from gridrun.draw.looks import DIVERGED, GREY, PUBLISHED, color, look, values, whiskers
-from gridrun.draw.ticks import apart, has_values, mark_values, plain, whole
+from gridrun.draw.ticks import has_values, mark_values, marks, plain, whole
 from gridrun.figures import CROSS, Figure, Panel, Series
 
 
@@ -18,7 +18,7 @@ def draw_lines(figure: Figure, panel: Panel, axes: Axes) -> None:
     if figure.y.log:
         axes.set_yscale("log")
     if figure.kind == "line":
-        ticks = apart(figure.x, 2.6 if len(figure.panels) > 1 else 4.8)
+        ticks = marks(figure.x, 2.6 if len(figure.panels) > 1 else 4.8)
         axes.xaxis.set_major_locator(FixedLocator(ticks))
         axes.xaxis.set_major_formatter(FuncFormatter(plain))
     elif figure.x.log:

@@ -107,7 +107,7 @@ def _unevenness(xs: Sequence[float]) -> float:
     return max(gaps) / min(gaps)
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
@@ -118,7 +118,7 @@ def _varying(rows: Sequence[Row]) -> list[str]:
 
 
 def _numeric(keys: Sequence[str], rows: Sequence[Row]) -> list[str]:
-    return [key for key in keys if all(_is_number(plot_value(row, key)) for row in rows)]
+    return [key for key in keys if all(is_number(plot_value(row, key)) for row in rows)]
 
 
 def _widest(keys: Sequence[str], rows: Sequence[Row]) -> tuple[str, ...]:
@@ -178,7 +178,7 @@ def check_x(node: Node, kind: Kind, x: Sequence[str] | None, rows: Sequence[Row]
     if len(x) > 1:
         raise node.error("a line has one option along its axis; others go under `by` or `panels`")
     for row in rows:
-        if not _is_number(value := plot_value(row, x[0])):
+        if not is_number(value := plot_value(row, x[0])):
             raise node.error(
                 f"{x[0]} must be a number in every row, is {value!r} in that of line {row.line}: "
                 "`kind: bars` compares by name"
