@@ -54,6 +54,7 @@ def _ghost_batch_size(config: TrainConfig) -> int | str:
 
 COMPUTED: dict[str, Callable[[TrainConfig], Any]] = {
     "model": lambda config: config.model.label,
+    "dataset": lambda config: config.dataset.label,
     "ghost_batch_size": _ghost_batch_size,
     "weight_decay_on_bn": lambda config: not config.no_weight_decay_on_bn,
 }

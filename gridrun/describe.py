@@ -10,11 +10,9 @@ from gridrun.columns import format_column, format_option
 from gridrun.grid.settings import dotted_settings
 from gridrun.trial import Trial
 from trainer import ConfigError
+from trainer.datasets import DatasetOptions
 from trainer.models import ModelOptions
 from trainer.schema import canonical, defaults, read
-
-DIGEST_SHOWN = 8
-"""Characters of an option that is a digest."""
 
 
 def describe(trial: Trial) -> str:
@@ -25,7 +23,7 @@ def describe(trial: Trial) -> str:
 def _words(trial: Trial) -> Iterator[str]:
     config = trial.config
     settings = dotted_settings(config)
-    yield f"{config.dataset.name}{_aside(settings, 'dataset')} {_model(config.model)}"
+    yield f"{_labelled(config.dataset)} {_labelled(config.model)}"
     if "optimizer" in settings:
         yield f"{format_column('optimizer', config.optimizer.name)}{_aside(settings, 'optimizer')}"
     yield f"batch size {config.batch_size}"
@@ -56,21 +54,21 @@ def _aside(settings: Mapping[str, Any], whole: str) -> str:
 
 
 @functools.lru_cache(maxsize=2**12)
-def _model(model: ModelOptions) -> str:
-    """Write a model's label, and the options that it does not tell."""
-    untold = {name: value for name, value in canonical(model).items() if not _is_told(model, name)}
-    return f"{model.label}{_in_parentheses(untold)}"
+def _labelled(options: ModelOptions | DatasetOptions) -> str:
+    """Write the label of a model or a data set, and the options that it does not tell."""
+    untold = {name: value for name, value in canonical(options).items() if not _is_told(options, name)}
+    return f"{options.label}{_in_parentheses(untold)}"
 
 
-def _is_told(model: ModelOptions, option: str) -> bool:
+def _is_told(options: ModelOptions | DatasetOptions, option: str) -> bool:
     """Return whether the label would be another if the option were the usual one."""
-    if option not in defaults(type(model)):
+    if option not in defaults(type(options)):
         return True
     try:
-        others = {name: value for name, value in canonical(model).items() if name != option}
-        return read(type(model), others).label != model.label
+        others = {name: value for name, value in canonical(options).items() if name != option}
+        return read(type(options), others).label != options.label
     except ConfigError:
-        return format_option(getattr(model, option)) in model.label
+        return format_option(getattr(options, option)) in options.label
 
 
 def _in_parentheses(options: Mapping[str, Any]) -> str:
@@ -82,5 +80,4 @@ def _said(name: str, value: Any) -> str:
     words = name.replace("_", " ")
     if isinstance(value, bool):
         return words if value else f"no {words}"
-    text = format_option(value)
-    return f"{words} {text[:DIGEST_SHOWN] if len(text) in (32, 64) else text}"
+    return f"{words} {format_option(value)}"

@@ -98,8 +98,8 @@ def evaluate(path: Path, *, dataset: DatasetOptions | None, tta: TTA, runtime: R
 
 def _images(kept: Checkpoint, dataset: DatasetOptions | None) -> str:
     if dataset is None and kept.config.val_ratio:
-        return f"held-out training images of {kept.config.dataset.name}"
-    return f"test set of {(dataset or kept.config.dataset).name}"
+        return f"held-out training images of {kept.config.dataset.label}"
+    return f"test set of {(dataset or kept.config.dataset).label}"
 
 
 def read_dataset(text: str) -> DatasetOptions:

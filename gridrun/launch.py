@@ -284,7 +284,7 @@ def _prepare_data(trials: Sequence[Trial], runtime: Runtime, on_event: Callable[
 
     for dataset in dict.fromkeys(trial.config.dataset for trial in trials):
         if not data.is_cached(dataset, runtime.cache_dir):
-            on_event(Preparing(dataset.name))
+            on_event(Preparing(dataset.label))
             try:
                 data.load(dataset, runtime.data_dir, runtime.cache_dir)
             except DataError as error:

@@ -194,7 +194,7 @@ def test_data_that_is_not_to_be_had_stops_a_launch_before_it_starts(
     monkeypatch.setattr(Mnist, "decode", nowhere)
     assert "put train-images-idx3-ubyte.gz into" in refused(
         "launch", grid, "--set", "dataset=mnist", "--executor", "serial"
-    ).replace("preparing data set mnist\n", "")
+    ).replace("preparing data set MNIST\n", "")
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,20 @@ def test_every_dataset_describes_itself(name):
     assert all(0 < value < 1 for value in (*spec.mean, *spec.std))
 
 
+def test_labels_are_those_of_the_field():
+    assert {name: datasets.get(name)().label for name in published()} == {
+        "cifar10": "CIFAR-10",
+        "cifar100": "CIFAR-100",
+        "digits": "digits",
+        "fashion_mnist": "FashionMNIST",
+        "imagenet": "ImageNet",
+        "kmnist": "KMNIST",
+        "mnist": "MNIST",
+        "svhn": "SVHN",
+    }
+    assert datasets.get("svhn")(extra=True).label == "SVHN with extra images"
+
+
 def test_digits(folders):
     dataset = datasets.get("digits")()
     images = load(dataset, *folders)

@@ -50,6 +50,25 @@ def test_options_of_a_model_are_told_by_its_label() -> None:
     )
 
 
+OWN = "channels: 1, image_size: 8, num_classes: 2, num_train: 9, num_test: 9, mean: [0.5], std: [0.5]"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "words"),
+    [
+        ("fashion_mnist", "FashionMNIST"),
+        ("{name: svhn, extra: true}", "SVHN with extra images"),
+        ("{name: imagenet, image_size: 32, resize: 40}", "ImageNet (image size 32, resize 40)"),
+        (f"{{name: npz, sha256: {'0a' * 32}, {OWN}}}", "npz 0a0a0a0a (channels 1)"),
+    ],
+)
+def test_a_data_set_has_its_label(dataset: str, words: str) -> None:
+    said = described(
+        f"dataset={dataset}", "model=resnet_preact", "model.depth=20", "batch_size=2", "epochs=1"
+    )
+    assert said.startswith(f"{words} ResNet-preact-20, ")
+
+
 @pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.name)
 def test_no_two_trials_of_a_grid_read_the_same(path: Path) -> None:
     words = {trial.trial_id: describe(trial) for trial in load_grid(path).trials}

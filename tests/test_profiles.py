@@ -88,7 +88,7 @@ def test_no_reduced_trial_is_one_of_the_study(tmp_path):
 def test_scale_alone_is_a_reduced_form(tmp_path):
     grid = load(tmp_path, STUDY, scale={"epochs": 0.05, "train": 5000})
     assert options(grid, "epochs", "train_size", "model.depth") == [(10, 5000, 20)] * 4
-    assert grid.title == "A study (reduced: 10 epochs, 5,000 images of cifar10)"
+    assert grid.title == "A study (reduced: 10 epochs, 5,000 images of CIFAR-10)"
 
 
 def test_scale_has_the_last_word_over_a_profile(tmp_path):
@@ -151,7 +151,7 @@ def test_a_name_with_the_models_label_says_the_reduced_model(tmp_path):
 def test_tables_are_those_of_the_study_without_what_is_published(tmp_path):
     (table,) = load(tmp_path, STUDY, profile="small").tables
     assert table.id == "all_small"
-    assert table.title == "A study (small: 10 epochs, 4,000 images of fashion_mnist)"
+    assert table.title == "A study (small: 10 epochs, 4,000 images of FashionMNIST)"
     assert table.columns == ("batch_size", "schedule", "test_error")
     assert (table.published, table.reported) == ({}, ())
     assert [row.config.epochs for row in table.rows] == [10, 10]
@@ -162,7 +162,7 @@ def test_tables_are_those_of_the_study_without_what_is_published(tmp_path):
 def test_a_title_says_the_range_of_the_epochs(tmp_path):
     text = FLAT + "title: T\naxes: [{epochs: [200, 400]}]"
     grid = load(tmp_path, text, scale={"epochs": 0.1})
-    assert grid.title == "T (reduced: 20 to 40 epochs, 50,000 images of cifar10)"
+    assert grid.title == "T (reduced: 20 to 40 epochs, 50,000 images of CIFAR-10)"
 
 
 # --- files -------------------------------------------------------------------------------------
@@ -243,7 +243,7 @@ def test_plan_and_table_take_a_profile_and_a_scale(tmp_path):
     code, text = run("plan", grid, "--results", store, "--scale", "epochs=0.05,train=5000")
     assert (code, text.splitlines()[0]) == (0, "4 trials: 4 missing")
     code, text = run("table", grid, "--results", store, "--profile", "small")
-    assert (code, "(small: 10 epochs, 4,000 images of fashion_mnist)" in text) == (0, True)
+    assert (code, "(small: 10 epochs, 4,000 images of FashionMNIST)" in text) == (0, True)
     assert "ublished" not in text
 
 

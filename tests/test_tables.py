@@ -33,7 +33,7 @@ from gridrun.columns import (
 from gridrun.errors import GridError
 from gridrun.grid import Published, Row, load_grid
 from gridrun.grid.settings import known_keys
-from gridrun.grid.table_specs import Reported
+from gridrun.grid.table_specs import Reported, default_columns
 from gridrun.layout import plain
 from gridrun.records import Provenance, Record
 from gridrun.render import to_csv, to_json, to_markdown, to_text
@@ -41,7 +41,8 @@ from gridrun.tables import Table, build_table
 from gridrun.trial import Trial
 from trainer import TrainConfig
 from trainer.augmentations.random_crop import RandomCrop
-from trainer.datasets import datasets
+from trainer.datasets.cifar import Cifar10
+from trainer.datasets.npz import Npz
 from trainer.models import ModelOptions
 
 
@@ -75,9 +76,7 @@ class Spec:
 
 
 def row(name: str | None = None, *, model: FakeNet | None = None, **options: Any) -> Row:
-    config = TrainConfig(
-        model=model or FakeNet(), dataset=datasets.get("cifar10")(), **{"epochs": 200, **options}
-    )
+    config = TrainConfig(model=model or FakeNet(), **{"dataset": Cifar10(), "epochs": 200, **options})
     return Row(config, name)
 
 
@@ -815,8 +814,17 @@ def test_columns_that_are_computed_from_a_config() -> None:
     ]
 
 
+def test_a_data_set_stands_under_its_label() -> None:
+    about = {"image_size": 8, "num_classes": 2, "num_train": 999, "num_test": 9, "channels": 1}
+    own = [Npz(sha256=digest * 32, mean=(0.5,), std=(0.5,), **about) for digest in ("01", "ab")]
+    rows = tuple(row(dataset=dataset) for dataset in (Cifar10(), *own))
+    assert default_columns(rows)[:2] == ("dataset", "test_error"), "and not what the digests are"
+    table = build(Spec(rows, ("dataset",)), [0])
+    assert markdown_cells(table) == [["data set"], ["CIFAR-10"], ["npz 01010101"], ["npz abababab"]]
+
+
 def test_a_computed_column_hides_no_option() -> None:
-    assert known_keys() & COMPUTED.keys() == {"model"}
+    assert known_keys() & COMPUTED.keys() == {"model", "dataset"}
 
 
 @pytest.mark.parametrize(

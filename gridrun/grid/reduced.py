@@ -117,7 +117,7 @@ def reduced_title(title: str, profile: Profile, rows: Sequence[Row]) -> str:
     configs = [row.config for row in rows]
     epochs = _counted("epoch", [config.epochs for config in configs])
     images = _counted("image", [config.num_train for config in configs])
-    datasets = ", ".join(dict.fromkeys(config.dataset.name for config in configs))
+    datasets = ", ".join(dict.fromkeys(config.dataset.label for config in configs))
     return f"{title} ({profile.name}: {epochs}, {images} of {datasets})"
 
 

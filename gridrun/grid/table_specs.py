@@ -245,7 +245,7 @@ def read_columns(node: Node, rows: Sequence[Row], more: Collection[str] = ()) ->
 def default_columns(rows: Sequence[Row]) -> tuple[str, ...]:
     """Return the columns that tell the rows apart, and the usual metrics.
 
-    A model's label stands for its options where it tells the models apart.
+    The label of a model, or a data set, stands for its options where it tells them apart.
     """
     columns = ["name"] if any(row.name for row in rows) else []
     configs = [row.config for row in reversed(rows)]
@@ -256,9 +256,9 @@ def default_columns(rows: Sequence[Row]) -> tuple[str, ...]:
         distinct = {getattr(config, field): config for config in objects.values()}
         if len(distinct) < 2:
             continue
-        if field == "model":
+        if field in ("model", "dataset"):
             columns.append(field)
-            if len({config.model.label for config in distinct.values()}) == len(distinct):
+            if len({value.label for value in distinct}) == len(distinct):
                 continue
         is_nested = mapped_registry(hint) or any(isinstance(value, Options) for value in distinct)
         varying = _varying(field, list(reversed(distinct.values()))) if is_nested else [field]

@@ -73,6 +73,11 @@ class DatasetOptions(Options, abc.ABC):
     __slots__ = ()
 
     @property
+    def label(self) -> str:
+        """The data set's name as tables and titles print it, such as `CIFAR-10`."""
+        return self.name
+
+    @property
     @abc.abstractmethod
     def spec(self) -> DataSpec:
         """What the data set is."""

@@ -15,6 +15,9 @@ from pathlib import Path
 from trainer.datasets import DataError, DatasetOptions, DataSpec
 from trainer.schema import check
 
+DIGEST_SHOWN = 8
+"""Digits of a digest in a label: enough to tell one's own data sets apart."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OwnData(DatasetOptions):

@@ -49,6 +49,7 @@ class Cifar(DatasetOptions):
 class Cifar10(Cifar):
     """32x32 colour photographs, 10 classes."""
 
+    label: ClassVar[str] = "CIFAR-10"
     source: ClassVar[str] = "CIFAR10"
     spec: ClassVar[DataSpec] = DataSpec(
         num_classes=10,
@@ -66,6 +67,7 @@ class Cifar10(Cifar):
 class Cifar100(Cifar):
     """32x32 colour photographs, 100 classes (the fine labels)."""
 
+    label: ClassVar[str] = "CIFAR-100"
     source: ClassVar[str] = "CIFAR100"
     spec: ClassVar[DataSpec] = DataSpec(
         num_classes=100,

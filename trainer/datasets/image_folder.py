@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from trainer.datasets import DataError, DataSpec, ImageFiles, Images, Source, datasets
 from trainer.datasets._folders import centre, class_names, image_names, labelled, listed, opened
-from trainer.datasets._own import OwnData, check_hex, find
+from trainer.datasets._own import DIGEST_SHOWN, OwnData, check_hex, find
 from trainer.schema import check
 
 if TYPE_CHECKING:
@@ -51,6 +51,11 @@ class ImageFolder(OwnData):
         OwnData.__post_init__(self)
         problem = f"must be above image_size ({self.image_size}; null takes just that), got {self.resize}"
         check(self.resize is None or self.resize > self.image_size, "resize", problem)
+
+    @property
+    def label(self) -> str:
+        """The kind, and the beginning of the digest."""
+        return f"{self.name} {self.digest[:DIGEST_SHOWN]}"
 
     @property
     def spec(self) -> DataSpec:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from trainer.datasets import DataError, DatasetOptions, DataSpec, ImageFiles, Source, datasets
 from trainer.datasets._folders import class_names, labelled, listed
@@ -27,6 +27,8 @@ class ImageNet(DatasetOptions):
     and `val/`, each a folder a class (n01440764 ...). Nothing is downloaded: its terms ask for an account.
     Classes are numbered in the order of their sorted names, as everywhere.
     """
+
+    label: ClassVar[str] = "ImageNet"
 
     image_size: int = 224
     """Height and width, pixels, of what the network sees."""

@@ -50,6 +50,7 @@ class MnistLike(DatasetOptions):
 class Mnist(MnistLike):
     """Handwritten digits (LeCun et al., 1998)."""
 
+    label: ClassVar[str] = "MNIST"
     source: ClassVar[str] = "MNIST"
     spec: ClassVar[DataSpec] = _spec(0.1307, 0.3081)
 
@@ -59,6 +60,7 @@ class Mnist(MnistLike):
 class FashionMnist(MnistLike):
     """Clothes (Xiao et al., arXiv:1708.07747)."""
 
+    label: ClassVar[str] = "FashionMNIST"
     source: ClassVar[str] = "FashionMNIST"
     spec: ClassVar[DataSpec] = _spec(0.2860, 0.3530)
 
@@ -68,5 +70,6 @@ class FashionMnist(MnistLike):
 class Kmnist(MnistLike):
     """Cursive Japanese characters (Clanuwat et al., arXiv:1812.01718)."""
 
+    label: ClassVar[str] = "KMNIST"
     source: ClassVar[str] = "KMNIST"
     spec: ClassVar[DataSpec] = _spec(0.1904, 0.3475)

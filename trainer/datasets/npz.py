@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trainer.datasets import DataError, Images, datasets
-from trainer.datasets._own import OwnData, check_hex, find
+from trainer.datasets._own import DIGEST_SHOWN, OwnData, check_hex, find
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,6 +33,11 @@ class Npz(OwnData):
     def __post_init__(self) -> None:
         check_hex("sha256", self.sha256, 64)
         OwnData.__post_init__(self)
+
+    @property
+    def label(self) -> str:
+        """The kind, and the beginning of the digest."""
+        return f"{self.name} {self.sha256[:DIGEST_SHOWN]}"
 
     def decode(self, data_dir: Path, work_dir: Path) -> Images:
         """Read the file and check it against the options; `work_dir` is left alone.

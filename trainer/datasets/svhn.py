@@ -20,6 +20,11 @@ class Svhn(DatasetOptions):
     """Train on the 531,131 easier images too; they follow the 73,257 of the training set."""
 
     @property
+    def label(self) -> str:
+        """The name, and whether the larger training set is meant."""
+        return "SVHN with extra images" if self.extra else "SVHN"
+
+    @property
     def spec(self) -> DataSpec:
         """What the data set is; mean and std are those of the images trained on."""
         mean, std = (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)
