@@ -84,6 +84,27 @@ class DyingInTrainingNet(TinyNet):
         return network
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LosingNet(TinyNet):
+    """Cannot be built in a process once a faulty one was, as after an error of CUDA that stays."""
+
+    name: ClassVar[str] = "losing_net"
+    faulty: bool = False
+
+    def build(self, data: DataSpec) -> nn.Module:
+        from trainer import health
+
+        if self.faulty:
+            health.can_go_on = _cannot
+        if health.can_go_on is _cannot:
+            raise RuntimeError("CUDA error: unspecified launch failure")
+        return TinyNet.build(self, data)
+
+
+def _cannot(device: str) -> bool:
+    return False
+
+
 def _error(name: str) -> Exception:
     """Return an error as its library raises it."""
     import torch

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 import tiny
-from broken import DyingInTrainingNet, DyingNet, FlakyNet, RaisingNet
+from broken import DyingInTrainingNet, DyingNet, FlakyNet, LosingNet, RaisingNet
 
 from gridrun import launch as sweep
+from gridrun.errors import LaunchError
 from gridrun.executors import ray_tune
 from gridrun.executors.base import Event, Executor
 from gridrun.executors.ray_tune import RayTuneExecutor, Resources
@@ -25,7 +26,7 @@ from gridrun.store import Store
 from gridrun.trial import Trial
 from gridrun.tries import Failed
 from gridrun.worker import Setup
-from trainer import Runtime, TrainConfig
+from trainer import Runtime, TrainConfig, health
 
 
 def grid_of(*configs: TrainConfig, seeds: int = 1) -> Grid:
@@ -163,6 +164,27 @@ def test_a_worker_that_dies_in_training_goes_on_from_its_checkpoint(
     straight.launch(config)  # its process has died before: this one goes through
     for metric in ("test_error", "test_loss", "train_loss"):
         assert resumed[metric] == straight.row(config)[metric]
+
+
+def lossy() -> tuple[TrainConfig, ...]:
+    fine = (tiny.config(model=LosingNet(), lr=lr) for lr in (0.1, 0.2, 0.3, 0.4))
+    return tiny.config(model=LosingNet(faulty=True)), *fine
+
+
+def test_a_worker_that_has_lost_its_gpu_is_replaced(sweeper: Sweeper, ray: Executor) -> None:
+    summary = sweeper.launch(*lossy(), executor=ray)
+    assert (summary.plan.counts["failed"], summary.plan.counts["done"]) == (1, 4)
+    assert sweeper.failures == [("exception", False)]
+    assert [type(event).__name__ for event in sweeper.events].count("Ended") == 4, "and the failed one, once"
+
+
+def test_without_workers_a_lost_gpu_ends_it(sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "can_go_on", health.can_go_on)  # put back at the end
+    with pytest.raises(LaunchError, match="has left CUDA unusable in this process"):
+        sweeper.launch(*lossy())
+    assert sweeper.row(lossy()[0])["error"] == "RuntimeError: CUDA error: unspecified launch failure"
+    monkeypatch.undo()
+    assert sweeper.launch(*lossy()).plan.counts == {"done": 4, "diverged": 0, "failed": 1, "missing": 0}
 
 
 def test_a_trial_that_kills_every_worker_is_given_up(sweeper: Sweeper, ray: Executor) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import os
 import platform
 import queue
 import threading
@@ -310,6 +311,8 @@ def _trainable(
     import ray
     from ray import tune
 
+    from trainer import health
+
     told_at = time.monotonic()
     last: dict[str, Any] | None = None
     gpus = [f"GPU {index}" for index in ray.get_gpu_ids()]
@@ -324,7 +327,9 @@ def _trainable(
 
     run = partial(run_anywhere, home) if home else run_trial
     outcome = run(_unbox(box)[config["trial_id"]], setup, report)
-    tune.report({"at": last, "outcome": outcome})
+    tune.report({"at": last, "outcome": outcome})  # returns when Tune has it
+    if outcome == "failed" and not health.can_go_on(setup.runtime.device):
+        os._exit(1)  # no trial after this one could use the GPU from here; Tune starts another process
 
 
 def _callback(by_id: Mapping[str, Trial], events: queue.SimpleQueue[Event]) -> Any:
@@ -334,6 +339,7 @@ def _callback(by_id: Mapping[str, Trial], events: queue.SimpleQueue[Event]) -> A
     class Forward(tune.Callback):
         def __init__(self, emit: Callable[[Any, Callable[[Trial], Event]], None]) -> None:
             self.emit = emit
+            self.ended: set[str] = set()
 
         def __getstate__(self) -> dict[str, Any]:
             return {}  # Tune pickles its callbacks to restore them one day; we never do
@@ -346,11 +352,14 @@ def _callback(by_id: Mapping[str, Trial], events: queue.SimpleQueue[Event]) -> A
         ) -> None:
             epoch = Epoch(**result["at"]) if result["at"] else None
             if "outcome" in result:
+                self.ended.add(trial.config["trial_id"])
                 self.emit(trial, lambda own: Ended(own, result["outcome"], epoch))
             elif epoch:
                 self.emit(trial, lambda own: Progress(own, epoch, result["place"]))
 
         def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+            if trial.config["trial_id"] in self.ended:
+                return  # its worker was of no more use
             text = ""
             with contextlib.suppress(OSError, TypeError):  # get_error reads a copy that is made later
                 text = Path(trial.error_file).read_text().strip()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from gridrun.errors import LaunchError
 from gridrun.executors.base import Ended, Event, Executor, Progress, Started
 from gridrun.trial import Trial
 from gridrun.worker import Setup, run_trial
@@ -24,6 +25,8 @@ class SerialExecutor(Executor):
     def run(self, trials: Sequence[Trial], setup: Setup, on_event: Callable[[Event], None]) -> None:
         import torch
 
+        from trainer import health
+
         device = "cuda" if self.gpus != 0 and torch.cuda.is_available() else "cpu"
         setup = replace(setup, runtime=replace(setup.runtime, device=device))
         for trial in trials:
@@ -38,3 +41,8 @@ class SerialExecutor(Executor):
 
             outcome = run_trial(trial, setup, report)
             on_event(Ended(trial, outcome, *last))
+            if outcome == "failed" and not health.can_go_on(device):
+                raise LaunchError(
+                    f"what trial {trial.trial_id} failed of has left CUDA unusable in this process; nothing "
+                    "is lost: give the same command again to go on with the other trials"
+                )
