@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import itertools
 import json
 import math
@@ -563,6 +564,35 @@ def test_an_unusable_checkpoint_means_a_new_start(spoil, note, runtime):
     assert result.resumes == 0
     assert len(result.notes) == 1
     assert result.notes[0].startswith(f"started again: {note}")
+
+
+def test_what_is_wrong_with_the_device_is_no_fault_of_the_checkpoint(runtime, monkeypatch):
+    def full(self: Any, state: dict[str, Any]) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    interrupt(tiny.config(), runtime, 5)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop._Run, "load_state_dict", full)
+        with pytest.raises(torch.OutOfMemoryError):
+            train(tiny.config(), seed=0, runtime=runtime)
+    result = train(tiny.config(), seed=0, runtime=runtime)
+    assert (result.resumes, result.notes) == (1, ())
+
+
+def test_a_run_that_begins_again_is_the_only_one_in_memory(runtime, monkeypatch):
+    interrupt(tiny.config(), runtime, 5)
+    misshapen(runtime)
+    alive: list[int] = []
+    reset = loop._reset_process
+
+    def counted(*arguments: Any) -> None:
+        gc.collect()
+        alive.append(sum(type(thing) is loop._Run for thing in gc.get_objects()))
+        reset(*arguments)
+
+    monkeypatch.setattr(loop, "_reset_process", counted)
+    assert train(tiny.config(), seed=0, runtime=runtime).resumes == 0
+    assert alive == [1, 1]
 
 
 def test_the_note_outlives_another_interruption(runtime):

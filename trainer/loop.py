@@ -76,12 +76,15 @@ def _follow(group: parallel.Group, config: TrainConfig, seed: int, runtime: Runt
 
 def _begin(config: TrainConfig, seed: int, runtime: Runtime, group: parallel.Group) -> _Run:
     """Return the trial as its checkpoint has it, else from its start."""
-    run = _Run(config, seed, runtime, group)
+    run, problem = _Run(config, seed, runtime, group), ""
     try:
         run.resume()
     except CheckpointError as error:
-        run = _Run(config, seed, runtime, group)  # the first one may be half restored
-        run.notes.append(f"started again: {error}")
+        problem = str(error)
+    if problem:
+        del run  # it may be half restored, and a GPU has no room for two
+        run = _Run(config, seed, runtime, group)
+        run.notes.append(f"started again: {problem}")
     if group.first(lambda: run.step) != run.step:
         raise CheckpointError("checkpoint is not the same to every process of the trial")
     return run
@@ -299,6 +302,8 @@ class _Run:
             raise CheckpointError("checkpoint is another trial's")
         try:
             self.load_state_dict(state)
+        except (torch.OutOfMemoryError, torch.AcceleratorError):
+            raise  # the checkpoint can do nothing for it, and is good for another try
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise CheckpointError(f"checkpoint does not fit: {error}") from error
         self.resumes += 1
