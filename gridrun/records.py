@@ -101,6 +101,12 @@ class Record:
     provenance: Provenance = field(default_factory=Provenance)
     epochs: tuple[Epoch, ...] = ()
 
+    def without_weights(self, error: OSError) -> Record:
+        """Return the record of a trial whose weights were lost on their way to the results directory."""
+        note = f"the weights could not be kept: {error.strerror or error}"
+        notes = "; ".join(filter(None, (self.notes, note)))
+        return dataclasses.replace(self, checkpoint=None, notes=notes)
+
     def row(self) -> dict[str, Any]:
         """Return the trial's row: flat columns, config options under their dotted names."""
         own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in _NESTED}

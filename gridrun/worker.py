@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -199,7 +200,8 @@ def _kept(runtime: Runtime) -> str | None:
     """Return which weights the trial has kept, once their file's name is on disk."""
     if runtime.kept is None or not runtime.kept.exists():
         return None
-    files.sync(runtime.kept.parent)
+    with contextlib.suppress(OSError):  # a power cut may take them then, but nothing the record
+        files.sync(runtime.kept.parent)
     return runtime.keep_checkpoint
 
 

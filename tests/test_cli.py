@@ -406,7 +406,7 @@ def test_what_is_done_is_not_trained_again_for_its_weights(grid: Path, tmp_path:
     kept = tmp_path / "results" / "checkpoints"
     assert not kept.exists()
     more = serial(grid, "--keep-checkpoint", "last")
-    assert "2 done without a kept checkpoint; they are not trained again for one." in more.stderr
+    assert "2 done without a kept checkpoint; no trial is trained again for one." in more.stderr
     assert len(list(kept.iterdir())) == 2
     bare = min(row["trial_id"] for row in Store("results").rows().values() if row["checkpoint"] is None)
     assert f"trial {bare} has kept no checkpoint" in refused("evaluate", bare)

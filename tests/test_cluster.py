@@ -108,6 +108,20 @@ def test_who_sees_the_sign_uses_the_directory_itself(setup: Setup, home: Home) -
     assert Store(setup.results).statuses() == {trial.trial_id: "done"}
 
 
+def test_a_record_is_worth_more_than_weights_that_find_no_room_at_home(
+    setup: Setup, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Home, "_keep", staticmethod(full))
+    trial = Trial(tiny.config(), 0)
+    assert run_away(trial, setup, home) == "done"
+    row = Store(setup.results).rows()[trial.trial_id]
+    assert (row["status"], row["checkpoint"]) == ("done", None)
+    assert row["notes"] == "the weights could not be kept: No space left on device"
+
+
 def test_a_trial_away_is_recorded_at_home_with_its_weights(setup: Setup, home: Home) -> None:
     trial, bad = Trial(tiny.config(), 0), Trial(tiny.config(model=RaisingNet()), 0)
     store = Store(setup.results)

@@ -25,6 +25,7 @@ base:
   epochs: 1
 axes: [{lr: [0.1, 0.2, 0.3]}]
 """
+SMALL = ("model=resnet_preact", "model.depth=8", "epochs=1", "train_size=100", "batch_size=50")
 LARGEST_FILE_BYTES = 8192
 """Room for a trial's record, not for a Parquet file."""
 
@@ -60,6 +61,32 @@ def test_a_full_disk_is_said_and_what_was_trained_is_kept(tmp_path: Path, cache_
     assert again.returncode == 0, again.stderr
     assert not set(re.findall(r"^started (\w+)", again.stderr, re.MULTILINE)) & kept.keys()
     assert len(Store(results).statuses()) == 3
+
+
+def test_a_trial_whose_weights_find_no_room_is_done(tmp_path: Path, cache_dir: Path) -> None:
+    def limit() -> None:  # room for the record and Parquet files, not for 310 kB of weights
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**18, 2**18))
+
+    def train(*settings: str, full: bool) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, ROOT / "cli.py", "train", "--keep-checkpoint", "last", *SMALL, *settings],
+            env={**os.environ, "GRIDRUN_CACHE": str(cache_dir)},
+            cwd=tmp_path,
+            preexec_fn=limit if full else None,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    assert train("seed=1", full=False).returncode == 0  # the data set's cache
+    trained = train("seed=2", full=True)
+    assert trained.returncode == 0, trained.stderr
+    assert "note: the weights could not be kept: File too large\n" in trained.stderr
+    trial_id, *_ = trained.stdout.split()
+    store = Store(tmp_path / "results")
+    row = store.rows()[trial_id]
+    assert (row["status"], row["checkpoint"]) == ("done", None)
+    assert not list(store.kept(trial_id).parent.glob(f"{trial_id}*"))
 
 
 def test_who_is_interrupted_where_nothing_can_be_left_stops_at_once(tmp_path: Path, cache_dir: Path) -> None:

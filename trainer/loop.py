@@ -243,7 +243,10 @@ class _Run:
     # --- kept weights --------------------------------------------------------------------------
 
     def keep_weights(self) -> None:
-        """Write the weights that are to outlive the trial (`trainer.evaluation` reads them)."""
+        """Write the weights that are to outlive the trial (`trainer.evaluation` reads them).
+
+        Where that cannot be done a note says so: what was measured is worth more than they are.
+        """
         keep, path = self.runtime.keep_checkpoint, self.runtime.kept
         if keep == "none" or path is None or self.diverged:
             return
@@ -252,7 +255,10 @@ class _Run:
             self.notes.append("the best epoch's weights are lost: its run was not asked to keep them")
             return
         about = {"trial_id": self.runtime.trial_id, "kept": keep, "ema": self.ema is not None}
-        checkpoint.save(path, {**self._identity(), **about, **weights})
+        try:
+            checkpoint.save(path, {**self._identity(), **about, **weights})
+        except OSError as error:
+            self.notes.append(f"the weights could not be kept: {error.strerror or error}")
 
     def _weights(self) -> dict[str, Any]:
         """Return a copy of the weights as they are after the current epoch, in the CPU's memory."""

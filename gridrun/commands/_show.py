@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gridrun.columns import number_of
+
 if TYPE_CHECKING:
     from gridrun.grid import Grid
     from gridrun.launch import Summary
@@ -70,9 +72,8 @@ def show_summary(summary: Summary, results: Path) -> None:
     if not summary.started and not summary.interrupted:
         click.echo(f"Nothing to do: {counted(summary.plan.counts)}.", err=True)
     else:
-        click.echo(
-            f"{counted(summary.plan.counts)} of {len(summary.plan.trials)} trials in {results}.", err=True
-        )
+        trials = number_of(len(summary.plan.trials), "trial")
+        click.echo(f"{counted(summary.plan.counts)} of {trials} in {results}.", err=True)
     if summary.interrupted:
         click.echo("Interrupted; the same command goes on.", err=True)
     elif summary.plan.counts["failed"]:
@@ -95,4 +96,4 @@ def show_not_kept(plan: Plan, store: Store) -> None:
     """Say on stderr which trials cannot keep weights any more."""
     missing = sum(not store.kept(trial.trial_id).exists() for trial in plan.ended("done"))
     if missing:
-        click.echo(f"{missing} done without a kept checkpoint; they are not trained again for one.", err=True)
+        click.echo(f"{missing} done without a kept checkpoint; no trial is trained again for one.", err=True)

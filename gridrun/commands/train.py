@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gridrun.columns import format_percent
+from gridrun.columns import format_percent, number_of
 from gridrun.commands._options import (
     checkpoint_seconds_option,
     data_option,
@@ -15,7 +15,7 @@ from gridrun.commands._options import (
     make_executor,
     results_option,
 )
-from gridrun.commands._show import ending, exit_with, show_not_kept
+from gridrun.commands._show import ending, exit_with, printable, show_not_kept
 from gridrun.commands._views import EpochView
 
 if TYPE_CHECKING:
@@ -70,6 +70,8 @@ def command(
     (trial,) = grid.trials
     for row in store.rows([trial.trial_id]).values():
         click.echo(ended(row))
+        for note in filter(None, (row["notes"] or "").split("; ")):
+            click.echo(f"note: {printable(note)}", err=True)
     if summary.interrupted:
         click.echo("Interrupted; the same command goes on.", err=True)
     if keep not in (None, "none"):
@@ -83,5 +85,5 @@ def ended(row: Row) -> str:
         return f"{row['trial_id']}  {ending(row)}"
     return (
         f"{row['trial_id']}  done: test error {format_percent(row['test_error'])} %, "
-        f"{row['epochs_trained']} epochs in {row['train_seconds']:.1f} s"
+        f"{number_of(row['epochs_trained'], 'epoch')} in {row['train_seconds']:.1f} s"
     )

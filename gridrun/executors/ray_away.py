@@ -192,12 +192,18 @@ class Home:
         if not self.is_held(record.trial_id, token):
             return False
         if weights is not None:
-            path = self._store.kept(record.trial_id)
-            path.parent.mkdir(exist_ok=True)
-            with files.replacing(path) as partial:
-                partial.write_bytes(weights)
+            try:
+                self._keep(self._store.kept(record.trial_id), weights)
+            except OSError as error:
+                record = record.without_weights(error)
         self._store.add(record)
         return True
+
+    @staticmethod
+    def _keep(path: Path, weights: bytes) -> None:
+        path.parent.mkdir(exist_ok=True)
+        with files.replacing(path) as partial:
+            partial.write_bytes(weights)
 
 
 class AwayStore(Store):
@@ -235,7 +241,10 @@ class AwayStore(Store):
             Superseded: another worker has the trial by now.
         """
         path = self.kept(record.trial_id)
-        weights = path.read_bytes() if record.checkpoint else None
+        try:
+            weights = path.read_bytes() if record.checkpoint else None
+        except OSError as error:
+            record, weights = record.without_weights(error), None
         taken = _ask(self._home.add, record.to_json(), self._token, weights)
         path.unlink(missing_ok=True)
         if not taken:
