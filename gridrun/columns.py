@@ -89,6 +89,11 @@ def format_whole(number: float) -> str:
     return f"{number:.12g}"
 
 
+def number_of(count: int, noun: str) -> str:
+    """Say how many there are of something: `1 epoch`, `200 epochs`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def format_time(seconds: float) -> str:
     """Write a time as short as it is still telling: `8.2s`, `45s`, `2m16s`, `22m`, `1h26m`."""
     if seconds < 10:

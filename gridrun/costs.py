@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
+from gridrun.columns import number_of
 from gridrun.hardware import Hardware, hardware_of
 from trainer import ConfigError, TrainConfig
 
@@ -123,7 +124,7 @@ class Costs:
         """What the estimates rest on, in words."""
         if self.is_relative:
             return "relative only: no past trials in this store"
-        trials = f"{self.num_past} trial{'' if self.num_past == 1 else 's'} of this store"
+        trials = f"{number_of(self.num_past, 'trial')} of this store"
         if self.hardware == self.asked_hardware:
             return f"from {trials} on {self.hardware.name}"
         return f"from {trials} on {self.hardware.name}, none on {self.asked_hardware.name}"

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from gridrun.columns import format_column, format_option
+from gridrun.columns import format_column, format_option, number_of
 from gridrun.grid.settings import dotted_settings
 from gridrun.trial import Trial
 from trainer import ConfigError
@@ -33,7 +33,7 @@ def _words(trial: Trial) -> Iterator[str]:
     yield f"{config.schedule.name}{_aside(settings, 'schedule')}"
     if config.warmup:
         yield f"{config.warmup.name} warm-up{_aside(settings, 'warmup')}"
-    yield f"{config.epochs} epoch{'s' if config.epochs > 1 else ''}"
+    yield number_of(config.epochs, "epoch")
     if "precision" in settings:
         yield f"precision {format_column('precision', config.precision)}"
     for options in config.augmentation:

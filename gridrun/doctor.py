@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gridrun import provenance
+from gridrun.columns import number_of
 from gridrun.errors import StoreError
 from gridrun.store import Store
 from trainer.datasets import datasets, published
@@ -109,4 +110,4 @@ def _store(results: Path) -> Finding:
     except StoreError as error:
         return Finding("results", str(error), ok=False)
     place = _directory("results", results.absolute())
-    return Finding("results", f"{place.found}, {count} trials", ok=place.ok)
+    return Finding("results", f"{place.found}, {number_of(count, 'trial')}", ok=place.ok)

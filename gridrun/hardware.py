@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gridrun.columns import number_of
 from gridrun.schedule import Capacity
 
 UNKNOWN = "unknown"
@@ -67,7 +68,7 @@ def _gpu_share(gpu: str, share: Any) -> Hardware:
 def _cpu_share(cpu: str, threads: Any) -> Hardware:
     """Name a CPU and how many threads of it a trial has; a data frame holds NaN where there is no number."""
     if isinstance(threads, (int, float)) and threads > 0:
-        cpu += f", {int(threads)} thread{'' if threads == 1 else 's'}"
+        cpu += f", {number_of(int(threads), 'thread')}"
     return Hardware(cpu, is_gpu=False)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gridrun import hardware, provenance
+from gridrun.columns import number_of
 from gridrun.depot import Depot
 from gridrun.errors import LaunchError
 from gridrun.executors.base import Ended, Event, Executor, Fitted, Lost, Warned
@@ -173,7 +174,7 @@ def _check_budget(expected: Forecast, budget_hours: float | None) -> None:
     """Refuse trials that are likely to take more than the budget, or that nothing is known of."""
     if budget_hours is None:
         return
-    trials = f"{len(expected.trials)} trial{'' if len(expected.trials) == 1 else 's'}"
+    trials = number_of(len(expected.trials), "trial")
     if expected.hours is None:
         raise LaunchError(
             f"--budget-hours {budget_hours:g}: this store has no past trials that would tell how long "

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from gridrun.cells import MIN_RUNS_OF_A_VERDICT, TrialRow, number
-from gridrun.columns import METRICS, format_column, format_option, header_of
+from gridrun.columns import METRICS, format_column, format_option, header_of, number_of
 from gridrun.hardware import HARDWARE_KEYS, UNKNOWN, hardware_of
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _ending_notes(
     missing = sum(len(line.missing) for line in lines)
     wanted = sum(len(line.trials) for line in lines)
     if missing:
-        yield "not run yet" + (f": {missing} of {_counted(wanted, 'trial')}" if missing < wanted else "")
+        yield "not run yet" + (f": {missing} of {number_of(wanted, 'trial')}" if missing < wanted else "")
 
 
 MAX_REASON = 160
@@ -90,7 +90,7 @@ def _trial_notes(
             alike.setdefault(note, []).append((label[line.config_id], seed))
     for short, alike in found.items():
         who = [trial for trials in alike.values() for trial in trials]
-        named = _named(who) if len(who) <= MAX_NAMED else _counted(len(who), "trial")
+        named = _named(who) if len(who) <= MAX_NAMED else number_of(len(who), "trial")
         if short:
             yield f"noted of {named}: {short if len(alike) > 1 else next(iter(alike))}"
 
@@ -140,7 +140,7 @@ def _code_notes(done: Sequence[TrialRow]) -> Iterable[str]:
     if mixture := _mixture(done, ["commit"], lambda record: _known(record, "commit")[:10]):
         yield f"different commits: {mixture}"
     if dirty := sum(record.get("dirty") is True for record in done):
-        yield f"uncommitted changes in the code of {dirty} of {_counted(len(done), 'trial')}"
+        yield f"uncommitted changes in the code of {dirty} of {number_of(len(done), 'trial')}"
     if mixture := _mixture(done, ["torch_version"]):
         yield f"different torch versions: {mixture}"
     if mixture := _mixture(done, ["trainer_version"]):
@@ -176,7 +176,7 @@ def _published_notes(spec: TableSpec, lines: Sequence[Line]) -> Iterable[str]:
 
 def _reported_notes(count: int, trained: int) -> Iterable[str]:
     if count:
-        which = f"the last {_counted(count, 'row')}" if trained else "every row"
+        which = f"the last {number_of(count, 'row')}" if trained else "every row"
         yield f"{which}: as published, not trained here"
 
 
@@ -217,11 +217,7 @@ def _mixture(
         record = dict(zip(keys, values, strict=True))
         words[word(record) if word else _known(record, keys[0])] += n
     counts = words.most_common()
-    return ", ".join(f"{value} ({_counted(n, 'trial')})" for value, n in counts) if len(counts) > 1 else None
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    return ", ".join(f"{value} ({number_of(n, 'trial')})" for value, n in counts) if len(counts) > 1 else None
 
 
 def _counted_seeds(seeds: Sequence[int]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from gridrun.columns import CONFIG_HEADERS, format_column
+from gridrun.columns import CONFIG_HEADERS, format_column, number_of
 from gridrun.grid.plot_layout import plot_value
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def words(row: Row, keys: Sequence[str]) -> str:
 def _words(key: str, value: Any) -> str:
     text = format_column(key, value)
     if key == "epochs":
-        return f"{text} epochs"
+        return number_of(value, "epoch")
     return text if key in PLAIN and isinstance(value, str) else f"{SHORT.get(key) or header_of(key)} {text}"
 
 

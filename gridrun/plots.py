@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gridrun.cells import number
-from gridrun.columns import METRICS
+from gridrun.columns import METRICS, number_of
 from gridrun.figures import CROSS, Axis, Figure, Panel, Point, Series
 from gridrun.grid.plot_layout import is_number, plot_value
 from gridrun.grid.plot_specs import EPOCH_METRICS, PlotSpec
@@ -245,13 +245,13 @@ def _run_notes(spec: PlotSpec, lines: Sequence[Line]) -> Iterable[str]:
         named = (
             "; ".join(words(row, spec.keys) for row in rows) if len(rows) <= MAX_NAMED < len(lines) else ""
         )
-        yield f"{how}: {count} of {wanted} runs" + (f" ({named})" if named else "")
+        yield f"{how}: {count} of {number_of(wanted, 'run')}" + (f" ({named})" if named else "")
 
 
 def _zero_notes(count: int) -> Iterable[str]:
     """Say how many medians a logarithmic axis cannot show: an error of 0 is common in training."""
     if count:
-        yield f"below the axis, as they are 0: {count} {'point' if count == 1 else 'points'}"
+        yield f"below the axis, as they are 0: {number_of(count, 'point')}"
 
 
 def _published_notes(spec: PlotSpec, made: Sequence[tuple[Row, Series]]) -> Iterable[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gridrun.columns import format_time
+from gridrun.columns import format_time, number_of
 from gridrun.commands._show import counted, echo_json
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def show_plan(plan: Plan, forecast: Forecast, change: Change | None = None, as_j
     if as_json:
         echo_json(_to_json(plan, forecast, change))
         return
-    click.echo(f"{len(plan.trials)} trial{'' if len(plan.trials) == 1 else 's'}: {counted(plan.counts)}")
+    click.echo(f"{number_of(len(plan.trials), 'trial')}: {counted(plan.counts)}")
     more = plan.asked_for - len(plan.trials)
     if more:
         saved = f"; {_hours(forecast, forecast.shared_hours)} saved" if forecast.shared_hours else ""
@@ -52,8 +52,7 @@ def show_plan(plan: Plan, forecast: Forecast, change: Change | None = None, as_j
 def estimated(forecast: Forecast) -> str:
     """Return in one line what trials are going to take."""
     capacity = forecast.capacity
-    places = f"{capacity.gpus if capacity.unit == 'GPU' else capacity.cpus} {capacity.unit}"
-    on = f"on {places}{'' if places.startswith('1 ') else 's'}"
+    on = f"on {number_of(capacity.gpus if capacity.unit == 'GPU' else capacity.cpus, capacity.unit)}"
     if forecast.makespan_seconds is None:
         return f"longest first {on} ({forecast.trust})"
     if math.isinf(forecast.makespan_seconds):

@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from gridrun.columns import format_count, format_percent, format_time
+from gridrun.columns import format_count, format_percent, format_time, number_of
 from gridrun.commands._show import printable
 from gridrun.launch_state import LaunchState, Over, Running
 
@@ -41,7 +41,7 @@ def _bar(state: LaunchState) -> Table:
     row.add_column(ratio=1)
     row.add_column(no_wrap=True)
     row.add_row(
-        Text(f"{state.ended} of {state.total} trials"),
+        Text(f"{state.ended} of {number_of(state.total, 'trial')}"),
         ProgressBar(total=1.0, completed=state.share),
         Text(f"{100 * state.share:.0f} %, {format_time(elapsed)}{left}"),
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gridrun.columns import format_percent
+from gridrun.columns import format_percent, number_of
 from gridrun.commands._plans import estimated
 from gridrun.commands._show import printable
 
@@ -63,7 +63,7 @@ def worded(event: LaunchEvent) -> str | None:
             what_next = "; will be tried again" if again else ""
             return f"failed {trial.trial_id}{kind}: {printable(reason)}{what_next}"
         case Waiting(trials):
-            return f"waiting for {len(trials)} trials that other launches are training"
+            return f"waiting for {number_of(len(trials), 'trial')} that other launches are training"
         case _:
             return None
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gridrun.columns import format_percent
+from gridrun.columns import format_percent, number_of
 from gridrun.commands._options import data_option, json_option, results_option
 from gridrun.commands._show import echo_json
 
@@ -83,7 +83,7 @@ def show_report(report: Report) -> None:
     loss = "not finite" if found.loss is None else f"{found.loss:.4f}"
     views = "" if report.tta == "none" else f", averaged over {report.tta}"
     click.echo(f"{kept.config.model.label}, {kept.kept} epoch ({kept.epoch}), seed {kept.seed}")
-    click.echo(f"{report.on}, {len(found.labels)} images{views}")
+    click.echo(f"{report.on}, {number_of(len(found.labels), 'image')}{views}")
     click.echo(f"test error {format_percent(found.error)} %, loss {loss}\n")
     confusion = found.confusion
     shown = len(confusion) <= MAX_CLASSES_SHOWN

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gridrun.columns import number_of
 from gridrun.commands._options import read_grids
 from gridrun.commands._show import printable
 
@@ -35,7 +36,7 @@ def command(what: str, counts: bool) -> None:
     if what == "grids":
         for grid in read_grids([]):
             forms = "".join(f", --profile {name}" for name in grid.profiles)
-            click.echo(f"{grid.path}{forms}  {len(grid.trials)} trials  {printable(grid.title)}")
+            click.echo(f"{grid.path}{forms}  {number_of(len(grid.trials), 'trial')}  {printable(grid.title)}")
         return
     import importlib
 

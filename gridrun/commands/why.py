@@ -83,7 +83,7 @@ def show(found: Why) -> None:
 
 def show_run(run: Run) -> None:
     """Print one trial."""
-    from gridrun.columns import METRICS, format_column
+    from gridrun.columns import METRICS, format_column, number_of
 
     values = [
         f"{METRICS[column].header} {METRICS[column].format(value)}"
@@ -97,8 +97,7 @@ def show_run(run: Run) -> None:
     machine = f"{run.machine} ({run.host})" if run.host else f"{run.machine}"
     told = [commit, machine, (run.ended_at or "")[:19].replace("T", " ")]
     click.echo(f"  {printable(', '.join(filter(None, told)))}")
-    epochs = f"{run.epochs} epoch{'s' if run.epochs > 1 else ''}"
-    click.echo(f"  {format_column('precision', run.precision)}, {epochs}")
+    click.echo(f"  {format_column('precision', run.precision)}, {number_of(run.epochs, 'epoch')}")
     for text in filter(None, (run.error, run.notes)):
         click.echo(f"  {printable(text)}")
 
