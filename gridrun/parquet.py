@@ -13,6 +13,10 @@ Hence a new version keeps what the old one's footer refers to, byte for byte and
 
 A reader would have to pause for a second between its two looks to be misled. Pages carry
 checksums, which our own reading verifies.
+
+A version is written to a partial file that was there before the version before was read. Whoever
+takes over from a writer that fell silent takes its partial file away first: then nothing that was
+made of an old version comes into place, however long its writer was paused, and at whatever instant.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import time
+import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,8 +103,16 @@ def joined(
     return pa.concat_tables([_conformed(kept, schema), _conformed(new, schema)])
 
 
+class Overtaken(Exception):
+    """Another process has taken over and removed the partial file; nothing was changed."""
+
+
 def append(
-    path: Path, rows: list[dict[str, Any]], types: Mapping[str, type], replaced: Collection[str]
+    path: Path,
+    rows: list[dict[str, Any]],
+    types: Mapping[str, type],
+    replaced: Collection[str],
+    partial: Path | None = None,
 ) -> None:
     """Add rows to a file, in place of any rows of the `replaced` trials.
 
@@ -109,46 +121,68 @@ def append(
         rows: which may have columns that the file does not, and lack some that it has.
         types: of the columns that are always there.
         replaced: trial ids whose old rows go.
+        partial: an empty file beside it, to write the new version to; None: one of its own.
 
     Raises:
         StoreError: the file is damaged or not ours.
+        Overtaken: `partial` was taken away.
     """
     new = _table(rows, types)
-    with _reading(path):
-        old = _Version.of(path)
-        if old:
-            schema = _common(old.schema, new.schema)
-            new = _conformed(new, schema)
-            grows = old.may_grow and schema.equals(old.schema) and not old.has_any(replaced)
-            if not grows:
-                new = joined(old.read(), rows, types, replaced)
-    if old and grows:
-        _extend(path, old, new)
-    else:
-        _rewrite(path, old, new)
+    with _partial(path, partial) as partial:
+        now = partial.stat().st_mtime  # by the clock that wrote the file too; a file server has its own
+        with _reading(path):
+            old = _Version.of(path, now)
+            if old:
+                schema = _common(old.schema, new.schema)
+                new = _conformed(new, schema)
+                grows = old.may_grow and schema.equals(old.schema) and not old.has_any(replaced)
+                if not grows:
+                    new = joined(old.read(), rows, types, replaced)
+        if old and grows:
+            _extend(partial, old, new)
+        else:
+            _rewrite(partial, old, new)
+        files.settle(partial, path)
 
 
-def tidy(path: Path) -> bool:
+def tidy(path: Path, partial: Path | None = None) -> bool:
     """Take a step towards one row group and no dead bytes; return whether there is more to do.
 
     Call it again then, SETTLED_SECONDS later.
 
     Raises:
         StoreError: the file is damaged or not ours.
+        Overtaken: `partial`, as for `append`, was taken away.
     """
-    with _reading(path):
-        old = _Version.of(path)
-        if old is None:
-            return False
-        scattered = old.moved or old.num_groups > TIDY_ROW_GROUPS
-        whole = old.read() if scattered and (old.settled or not old.moved) else None
-    if whole is not None:
-        _rewrite(path, old, whole)
-        return True
-    if old.settled and old.end < old.footer:
-        _extend(path, old, None)
-        return False
-    return scattered or old.end < old.footer
+    with _partial(path, partial) as partial:
+        now = partial.stat().st_mtime  # by the clock that wrote the file too; a file server has its own
+        with _reading(path):
+            old = _Version.of(path, now)
+            if old is None:
+                return False
+            scattered = old.moved or old.num_groups > TIDY_ROW_GROUPS
+            whole = old.read() if scattered and (old.settled or not old.moved) else None
+        dead = old.end < old.footer
+        if whole is not None:
+            _rewrite(partial, old, whole)
+        elif old.settled and dead:
+            _extend(partial, old, None)
+        else:
+            return scattered or dead
+        files.settle(partial, path)
+        return whole is not None
+
+
+@contextlib.contextmanager
+def _partial(path: Path, given: Path | None) -> Iterator[Path]:
+    """Yield the file to write to; whatever fails once it was taken away fails for that."""
+    with contextlib.nullcontext(given) if given else files.beside(path) as partial:
+        try:
+            yield partial
+        except OSError as error:
+            if partial.exists():
+                raise
+            raise Overtaken(f"{path}: {error}") from error
 
 
 # --- versions ----------------------------------------------------------------------------------
@@ -168,10 +202,10 @@ class _Version:
     """Whether no reader can have looked at the version before it."""
 
     @classmethod
-    def of(cls, path: Path) -> _Version | None:
+    def of(cls, path: Path, now: float) -> _Version | None:
         try:
-            written_at = path.stat().st_mtime
-            content = path.read_bytes()
+            with path.open("rb") as handle:
+                written_at, content = os.fstat(handle.fileno()).st_mtime, handle.read()
         except FileNotFoundError:
             return None
         file = _ours(path, pa.BufferReader(content))
@@ -188,7 +222,7 @@ class _Version:
             start=min(starts, default=len(_MAGIC)),
             end=max(ends, default=len(_MAGIC)),
             footer=_footer(content),
-            settled=not 0 <= time.time() - written_at < SETTLED_SECONDS,
+            settled=now - written_at >= SETTLED_SECONDS,
         )
 
     @property
@@ -218,57 +252,60 @@ class _Version:
         return self.file.read(columns=columns, use_threads=False)
 
 
-def _extend(path: Path, old: _Version, new: pa.Table | None) -> None:
+def _extend(partial: Path, old: _Version, new: pa.Table | None) -> None:
     """Write the old row groups' bytes and then `new` as one more."""
     end = old.end if old.settled else old.footer
     schema = old.file.schema_arrow
-    with files.replacing(path) as partial:
-        with _writing(partial, schema) as (file, writer):
-            file.write(memoryview(old.content)[len(_MAGIC) : end])
-            if new is not None:
-                writer.write_table(new)
-        metadata = old.file.metadata
-        metadata.append_row_groups(pq.read_metadata(partial))
-        footer = pa.BufferOutputStream()
-        metadata.write_metadata_file(footer)  # the magic, the footer, its length and the magic
-        with partial.open("r+b") as file:
-            file.seek(_footer(partial.read_bytes()))
-            file.truncate()
-            file.write(memoryview(footer.getvalue())[len(_MAGIC) :])
+    with _writing(partial, schema) as (file, writer):
+        file.write(memoryview(old.content)[len(_MAGIC) : end])
+        if new is not None:
+            writer.write_table(new)
+    metadata = old.file.metadata
+    metadata.append_row_groups(pq.read_metadata(partial))
+    footer = pa.BufferOutputStream()
+    metadata.write_metadata_file(footer)  # the magic, the footer, its length and the magic
+    with partial.open("r+b") as file:
+        file.seek(_footer(partial.read_bytes()))
+        file.truncate()
+        file.write(memoryview(footer.getvalue())[len(_MAGIC) :])
 
 
-def _rewrite(path: Path, old: _Version | None, table: pa.Table) -> None:
+def _rewrite(partial: Path, old: _Version | None, table: pa.Table) -> None:
     """Write the table as one row group: before what the old footer refers to if it fits, else behind."""
     table = table.combine_chunks()
-    with files.replacing(path) as partial:
-        if old is None:
-            with _writing(partial, table.schema) as (_, writer):
-                writer.write_table(table)
-            return
-        live = memoryview(old.content)[old.start : old.end]
-        if old.settled and old.moved:
-            with _writing(partial, table.schema) as (file, writer):
-                writer.write_table(table)
-                if fits := file.tell() <= old.start:
-                    file.write(bytes(old.start - file.tell()))
-                    file.write(live)
-            if fits:
-                return
-        with _writing(partial, table.schema) as (file, writer):
-            file.write(memoryview(old.content)[len(_MAGIC) : old.end if old.settled else old.footer])
+    if old is None:
+        with _writing(partial, table.schema) as (_, writer):
             writer.write_table(table)
+        return
+    live = memoryview(old.content)[old.start : old.end]
+    if old.settled and old.moved:
+        with _writing(partial, table.schema) as (file, writer):
+            writer.write_table(table)
+            if fits := file.tell() <= old.start:
+                file.write(bytes(old.start - file.tell()))
+                file.write(live)
+        if fits:
+            return
+    with _writing(partial, table.schema) as (file, writer):
+        file.write(memoryview(old.content)[len(_MAGIC) : old.end if old.settled else old.footer])
+        writer.write_table(table)
 
 
 @contextlib.contextmanager
-def _writing(path: Path, schema: pa.Schema) -> Iterator[tuple[pa.NativeFile, pq.ParquetWriter]]:
-    """Yield a file that has begun as Parquet, and what writes row groups wherever it stands."""
-    with (
-        pa.OSFile(str(path), "wb") as file,
-        pq.ParquetWriter(
-            file, schema.with_metadata(_FORMAT), compression="zstd", write_page_checksum=True
-        ) as writer,
-    ):
-        yield file, writer
+def _writing(partial: Path, schema: pa.Schema) -> Iterator[tuple[pa.NativeFile, pq.ParquetWriter]]:
+    """Yield a file that has begun as Parquet, and what writes row groups wherever it stands.
+
+    The file must be there: one that was taken away is not made anew.
+    """
+    with partial.open("r+b") as opened:
+        opened.truncate()
+        with (
+            pa.PythonFile(opened, "w") as file,
+            pq.ParquetWriter(
+                file, schema.with_metadata(_FORMAT), compression="zstd", write_page_checksum=True
+            ) as writer,
+        ):
+            yield file, writer
 
 
 def _footer(content: bytes) -> int:

@@ -18,7 +18,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import re
+import secrets
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -78,7 +80,7 @@ class Store:
         self._kept = self.root / "checkpoints"
         self._next_compaction = 0.0
         self._stored: dict[str, End] = {}
-        self._stored_at: tuple[int, int] | None = None
+        self._stored_at: tuple[int, int, int] | None = None
 
     def create(self) -> None:
         """Make the directories; a directory that is there already is left as it is.
@@ -195,8 +197,9 @@ class Store:
     def _stored_ends(self) -> dict[str, End]:
         """Return the end of every trial in the Parquet file, read anew only when that has changed."""
         try:
-            stat = self.trials_path.stat()
-            changed = stat.st_ino, stat.st_mtime_ns
+            with self.trials_path.open("rb") as file:  # a network file system asks its server only then
+                stat = os.fstat(file.fileno())
+            changed = stat.st_ino, stat.st_mtime_ns, stat.st_size
         except OSError:  # no such file, or no such place; reading it says more
             changed = None
         if changed != self._stored_at:
@@ -245,9 +248,8 @@ class Store:
             return
         started = time.monotonic()
         try:
-            with self.lock("compact", wait=now) as claim:
-                if claim:
-                    self._compact(claim)
+            while not self._compacted(wait=now) and now:
+                pass
         except OSError as error:
             raise _unwritable(self.root, error) from error
         ended = time.monotonic()
@@ -266,39 +268,88 @@ class Store:
         """
         if self.launches():
             return  # the last one to end does it
-        with contextlib.suppress(OSError):  # no room for a second version: they stay as they are
+        # No room for a second version, or somebody else at work: they stay as they are.
+        with contextlib.suppress(OSError, parquet.Overtaken):
             for _ in range(_TIDY_STEPS):
                 with self.lock("compact") as claim:
-                    steps = [claim.held() and parquet.tidy(path) for path in self._tables] if claim else []
+                    if not claim:
+                        return
+                    with self._partials(claim) as partials:
+                        steps = [parquet.tidy(*each) for each in zip(self._tables, partials, strict=True)]
                 if not any(steps):
                     return
                 time.sleep(parquet.SETTLED_SECONDS)
 
-    def _compact(self, claim: Claim) -> None:
-        for partial in (p for path in self._tables for p in self.root.glob(f".{path.name}-*.partial")):
-            partial.unlink(missing_ok=True)  # of a compaction that was killed: the lock is ours
-        pending = self._pending()
-        if not pending:
-            return
-        ends = self._stored_ends()
+    def _compacted(self, *, wait: bool) -> bool:
+        """Move what has ended into the Parquet files; False if another process does, or took over."""
+        with self.lock("compact", wait=wait) as claim:
+            if claim is None:
+                return False
+            try:
+                for taken in self._ended.glob("*.taken"):  # by a process that was killed then
+                    self._give_back(taken)
+                if _json_files(self._ended):
+                    with self._partials(claim) as partials:
+                        self._compact(*partials)
+            except parquet.Overtaken:
+                return False
+            return True
+
+    @contextlib.contextmanager
+    def _partials(self, claim: Claim) -> Iterator[list[Path]]:
+        """Yield a partial file for the next version of each Parquet file; those of others are gone then.
+
+        Whatever the next versions are made of is to be read after that. Others are of processes that
+        were killed, or fell silent: who was taken over before `held` says so, and who is later finds its
+        own files gone, which alone come into place.
+
+        Raises:
+            Overtaken: another process holds the claim by now.
+        """
+        with contextlib.ExitStack() as stack:
+            own = [stack.enter_context(files.beside(path)) for path in self._tables]
+            if not claim.held():
+                raise parquet.Overtaken
+            for partial in (p for path in self._tables for p in self.root.glob(f".{path.name}-*.partial")):
+                if partial not in own:
+                    partial.unlink(missing_ok=True)
+            yield own
+
+    def _compact(self, epochs_partial: Path, trials_partial: Path) -> None:
+        pending, ends = self._pending(), self._stored_ends()
         if winners := [record for record in pending if _counts(record, ends)]:
             replaced = [record.trial_id for record in winners]
             epochs = [row for record in winners for row in record.epoch_rows()]
             rows = [record.row() for record in winners]
-            if not claim.held():  # paused for long, and taken over
-                return
-            parquet.append(self.epochs_path, epochs, EPOCH_TYPES, replaced)
-            if not claim.held():
-                return
-            parquet.append(self.trials_path, rows, TRIAL_TYPES, replaced)
-        if not claim.held():
-            return
-        names = {f"{record.trial_id}.json" for record in pending}
-        for name in names:
+            parquet.append(self.epochs_path, epochs, EPOCH_TYPES, replaced, epochs_partial)
+            parquet.append(self.trials_path, rows, TRIAL_TYPES, replaced, trials_partial)
+        done = {f"{record.trial_id}.json" for record in pending if record.status == "done"}
+        for name in done:
             (self._ended / name).unlink(missing_ok=True)
         for partial in self._ended.glob(".*.json-*"):  # of workers that were killed, or that lost a race
-            if partial.name[1:].partition("-")[0] in names:
+            if partial.name[1:].partition("-")[0] in done:
                 partial.unlink(missing_ok=True)
+        for record in pending:
+            if record.status != "done":
+                self._drop_pending(record)
+
+    def _drop_pending(self, record: Record) -> None:
+        """Remove a record unless that of another try is in its place by now; done ones stay what they are."""
+        path = self._ended / f"{record.trial_id}.json"
+        taken = path.with_suffix(f".{secrets.token_hex(8)}.taken")
+        with contextlib.suppress(FileNotFoundError):
+            path.rename(taken)
+            if Record.from_json(taken.read_text(encoding="utf-8")) == record:
+                taken.unlink()
+            else:
+                self._give_back(taken)
+
+    def _give_back(self, taken: Path) -> None:
+        path = self._ended / f"{taken.name.partition('.')[0]}.json"
+        if path.exists():
+            taken.unlink(missing_ok=True)
+        else:
+            taken.rename(path)
 
     # --- trials under way ----------------------------------------------------------------------
 
