@@ -27,6 +27,7 @@ from gridrun import parquet, provenance, worker
 from gridrun.executors import ray_tune
 from gridrun.executors.base import Ended
 from gridrun.grid import load_grid
+from gridrun.lineup import Lineup, Turn
 from gridrun.records import EPOCH_TYPES, TRIAL_TYPES, Provenance, Record
 from gridrun.store import Store
 from gridrun.trial import Trial
@@ -111,7 +112,7 @@ def _ours(runs: ray_tune.RayTuneExecutor, trials: list[Trial], results: Path) ->
         ended += isinstance(event, Ended)
         store.compact()
 
-    runs.run(trials, setup, handle)
+    runs.run(Lineup(map(Turn, trials)), setup, handle)
     store.compact(now=True)
     seconds = time.perf_counter() - started[0]
     assert ended == len(store.statuses()) == len(trials)

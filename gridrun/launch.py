@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from gridrun.errors import LaunchError
 from gridrun.executors.base import Ended, Event, Executor, Fitted, Lost, Warned
 from gridrun.failures import RetryPolicy
 from gridrun.launch_state import LaunchState
+from gridrun.lineup import Lineup, Turn
 from gridrun.plan import Forecast, Plan, forecast_from, make_plan
 from gridrun.progress import Tracker
 from gridrun.store import Store
@@ -129,9 +130,15 @@ def launch(
         Depot(checkpoints).check()
     _note_asked(store, grids)
     _prepare_data(wanted, runtime, on_event)
+    lineup = Lineup(
+        (Turn(trial, tries.retries.get(trial.trial_id)) for trial in wanted),
+        is_free=lambda trial: not store.is_locked(trial.trial_id),
+    )
     with (
         _stop_file(store) as stop_file,
-        _Sweep(store, expected, tries, stop_file.with_suffix(".no_more"), on_event, on_state) as sweep,
+        _Sweep(
+            store, expected, tries, lineup, stop_file.with_suffix(".no_more"), on_event, on_state
+        ) as sweep,
     ):
         setup = Setup(
             results=store.root,
@@ -141,18 +148,16 @@ def launch(
             no_more_file=sweep.no_more_file,
             checkpoints=checkpoints,
         )
-        left = wanted
-        waiting_for: tuple[Trial, ...] = ()
-        while left and not setup.is_closed:
-            if free := tuple(trial for trial in left if not store.is_locked(trial.trial_id)):
-                executor.run(free, replace(setup, retries=dict(tries.retries)), sweep.handle)
+        waiting_for: tuple[Turn, ...] = ()
+        while (left := lineup.left) and not setup.is_closed:
+            if not lineup.is_held_up():
+                executor.run(lineup, setup, sweep.handle)
             else:
                 if left != waiting_for:
-                    sweep.handle(Waiting(left))
+                    sweep.handle(Waiting(tuple(turn.trial for turn in left)))
                     waiting_for = left
                 time.sleep(_BUSY_SECONDS)
-            left = tuple(filter(tries.is_left, left))
-        interrupted = stop_file.exists()
+        interrupted = stop_file.exists() and any(tries.is_left(turn.trial) for turn in lineup.left)
     store.compact(now=True)
     if not interrupted:
         store.tidy()
@@ -207,12 +212,13 @@ class _Sweep:
         store: Store,
         expected: Forecast,
         tries: Tries,
+        lineup: Lineup,
         no_more_file: Path,
         on_event: Callable[[LaunchEvent], None],
         on_state: Callable[[LaunchState], None],
     ) -> None:
         self.store, self.on_event, self.on_state = store, on_event, on_state
-        self.tries, self.no_more_file = tries, no_more_file
+        self.tries, self.lineup, self.no_more_file = tries, lineup, no_more_file
         self.gave_up = False
         self.failing: set[str] = set()  # trials that have failed since the last that did not
         self.launch_id = secrets.token_hex(8)
@@ -242,9 +248,13 @@ class _Sweep:
                 event = self._fail(trial)
             case Ended(trial, "failed"):
                 event = self._fail(trial)
-            case Ended(trial, outcome) if outcome != "busy":
+            case Ended(trial, "busy"):
+                self.lineup.put_off(trial)
+            case Ended(trial, outcome):
                 self.started.add(trial.trial_id)
-                if outcome == "done":
+                if outcome == "interrupted":
+                    self.lineup.put_back(trial, self.tries.retries.get(trial.trial_id))
+                elif outcome == "done":
                     self.failing.clear()
             case _:
                 pass
@@ -266,6 +276,8 @@ class _Sweep:
             self.gave_up = True
             self.no_more_file.touch()
         again = self.tries.is_left(trial) and not self.gave_up
+        if again:
+            self.lineup.put_back(trial, self.tries.retries.get(trial.trial_id))
         return Failed(trial, row.get("failure"), row["error"] or "", again)
 
     def _beat(self) -> None:

@@ -7,7 +7,7 @@ import json
 import os
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import partial
@@ -64,8 +64,6 @@ class Setup:
     """Where checkpoints are copied to and looked for (`Depot`), besides the results directory."""
     no_more_file: Path | None = None
     """While it exists no trial starts; those that run go on."""
-    retries: Mapping[str, Retry] = field(default_factory=dict)
-    """Of each trial that is to be tried again, by trial id."""
 
     @property
     def is_closed(self) -> bool:
@@ -79,7 +77,11 @@ def now() -> str:
 
 
 def run_trial(
-    trial: Trial, setup: Setup, on_epoch: Callable[[Epoch], None], store: Store | None = None
+    trial: Trial,
+    setup: Setup,
+    on_epoch: Callable[[Epoch], None],
+    store: Store | None = None,
+    retry: Retry | None = None,
 ) -> Outcome:
     """Train `trial` unless it has ended or is being trained elsewhere, and keep its record.
 
@@ -92,14 +94,13 @@ def run_trial(
     store = store or Store(setup.results)
     if setup.is_closed:
         return "interrupted"
-    retry = setup.retries.get(trial.trial_id)
     with store.lock(trial.trial_id) as claim:
         if not claim:
             return "busy"
         if status := store.ended(trial.trial_id, retry.ended_at if retry else None):
             return status
         try:
-            record = _train(trial, setup, store, claim, on_epoch)
+            record = _train(trial, setup, store, claim, on_epoch, retry)
             _check_held(claim)
             if record.status == "failed" and _orphaned(setup):
                 return "interrupted"  # what fails after its launch was killed may fail for that
@@ -148,7 +149,12 @@ def _orphaned(setup: Setup) -> bool:
 
 
 def _train(
-    trial: Trial, setup: Setup, store: Store, claim: Claim, on_epoch: Callable[[Epoch], None]
+    trial: Trial,
+    setup: Setup,
+    store: Store,
+    claim: Claim,
+    on_epoch: Callable[[Epoch], None],
+    retry: Retry | None,
 ) -> Record:
     from trainer.loop import Interrupted, train
 
@@ -175,7 +181,7 @@ def _train(
             raise _Untold(error) from error
 
     code = replace(setup.code, gpu_share=runtime.gpu_share if runtime.device.startswith("cuda") else None)
-    about = {"started_at": started_at, "provenance": code, "attempts": _attempt(trial, setup)}
+    about = {"started_at": started_at, "provenance": code, "attempts": retry.attempts + 1 if retry else 1}
     try:
         about["provenance"] = provenance.of_machine(code, runtime.device, runtime.threads)
         if setup.checkpoints:
@@ -215,12 +221,6 @@ def _macs(config: TrainConfig) -> int | None:
         return count_macs(on_meta(config.model, spec), spec)
     except Exception:  # whatever it is, the trial is done
         return None
-
-
-def _attempt(trial: Trial, setup: Setup) -> int:
-    """Return which attempt at a trial this is, from 1."""
-    retry = setup.retries.get(trial.trial_id)
-    return retry.attempts + 1 if retry else 1
 
 
 def failed(trial: Trial, failure: Failure, reason: str, **fields: Any) -> Record:

@@ -24,6 +24,7 @@ from gridrun.executors.ray_away import Address, Home, run_anywhere
 from gridrun.executors.ray_tune import RayTuneExecutor, Resources
 from gridrun.grid import load_grid
 from gridrun.launch import LaunchEvent, launch
+from gridrun.lineup import Lineup, Turn
 from gridrun.records import Provenance
 from gridrun.store import Store
 from gridrun.trial import Trial
@@ -49,7 +50,7 @@ def setup(tmp_path: Path) -> Setup:
 
 def run(address: str, setup: Setup, *trials: Trial) -> None:
     with RayTuneExecutor(Resources(), address=address) as executor:
-        executor.run(trials or [Trial(tiny.config(), 0)], setup, lambda event: None)
+        executor.run(Lineup(map(Turn, trials or [Trial(tiny.config(), 0)])), setup, lambda event: None)
 
 
 @pytest.mark.parametrize("address", ["head", "head:", ":6379", "head:port", "ray://head:10001/x"])
@@ -266,7 +267,7 @@ def test_trials_are_recorded_at_home_wherever_they_ran(
         if not sees_results:
             executor._home = replace(executor._home, sign="home-none")
         with store.lock(busy.trial_id):
-            executor.run([good, bad, busy], setup, events.append)
+            executor.run(Lineup(map(Turn, [good, bad, busy])), setup, events.append)
         ended = {event.trial: event.outcome for event in events if isinstance(event, Ended)}
         assert ended == {good: "done", bad: "failed", busy: "busy"}
         assert store.statuses() == {good.trial_id: "done", bad.trial_id: "failed"}
@@ -276,7 +277,7 @@ def test_trials_are_recorded_at_home_wherever_they_ran(
 
         stopper = threading.Thread(target=stop_when_running)
         stopper.start()
-        executor.run([long], setup, events.append)
+        executor.run(Lineup(map(Turn, [long])), setup, events.append)
         stopper.join()
         assert [e.outcome for e in events if isinstance(e, Ended) and e.trial == long] == ["interrupted"]
         assert store.checkpoint(long.trial_id).exists() == sees_results

@@ -23,6 +23,7 @@ from gridrun.errors import StoreError
 from gridrun.executors.base import Ended, Event, Executor, Lost, Progress, Started
 from gridrun.executors.ray_tune import RayTuneExecutor, Resources
 from gridrun.executors.serial import SerialExecutor
+from gridrun.lineup import Lineup, Turn
 from gridrun.records import Provenance
 from gridrun.store import Store
 from gridrun.trial import Trial
@@ -52,7 +53,7 @@ def setup(tmp_path: Path, cache_dir: Path) -> Setup:
 
 def run(executor: Executor, trials: list[Trial], setup: Setup) -> list[Event]:
     events: list[Event] = []
-    executor.run(trials, setup, events.append)
+    executor.run(Lineup(map(Turn, trials)), setup, events.append)
     return events
 
 
@@ -116,7 +117,7 @@ def test_what_a_listener_raises_is_no_failure_of_the_trial(setup: Setup) -> None
             raise StoreError("no space")
 
     with pytest.raises(StoreError, match="no space"):
-        SerialExecutor().run([trial], setup, full)
+        SerialExecutor().run(Lineup(map(Turn, [trial])), setup, full)
     assert Store(setup.results).statuses() == {}
     assert outcomes(run(SerialExecutor(), [trial], setup)) == {trial.trial_id: "done"}
 
@@ -154,10 +155,49 @@ def test_what_failed_before_is_run_again(executor: Executor, setup: Setup) -> No
     before = Store(setup.results).rows()[trial.trial_id]
     assert outcomes(run(executor, [trial], setup)) == {trial.trial_id: "failed"}
     assert Store(setup.results).rows()[trial.trial_id] == before, "not unasked"
-    run(executor, [trial], replace(setup, retries={trial.trial_id: Retry(before["ended_at"], attempts=1)}))
+    again = Turn(trial, Retry(before["ended_at"], attempts=1))
+    executor.run(Lineup([again]), setup, lambda event: None)
     after = Store(setup.results).rows()[trial.trial_id]
     assert after["ended_at"] > before["ended_at"]
     assert (before["attempts"], after["attempts"]) == (1, 2)
+
+
+def test_a_trial_that_is_put_back_runs_again_while_others_still_do(executor: Executor, setup: Setup) -> None:
+    bad = Trial(tiny.config(model=RaisingNet()), 0)
+    others = [Trial(tiny.config(epochs=epochs), 0) for epochs in (3, 60)]
+    lineup = Lineup(map(Turn, [bad, *others]))
+    events: list[Event] = []
+
+    def try_again(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, Ended) and event.trial == bad:
+            end = Store(setup.results).end(bad.trial_id)
+            assert end
+            assert end.attempts
+            if end.attempts < 3:
+                lineup.put_back(bad, Retry(end.ended_at, end.attempts))
+
+    executor.run(lineup, setup, try_again)
+    ended = [event.trial for event in events if isinstance(event, Ended)]
+    assert sorted(map([bad, *others].index, ended)) == [0, 0, 0, 1, 2]
+    assert Store(setup.results).rows()[bad.trial_id]["attempts"] == 3
+    assert not lineup.left
+
+
+def test_what_waits_may_be_reordered_until_it_is_taken(executor: Executor, setup: Setup) -> None:
+    first = [Trial(tiny.config(epochs=100), seed) for seed in range(2)]
+    others = [Trial(tiny.config(), seed) for seed in range(6)]
+    lineup = Lineup(map(Turn, [*first, *others]))
+    started: list[Trial] = []
+
+    def turn_round(event: Event) -> None:
+        if isinstance(event, Started):
+            started.append(event.trial)
+            lineup.order(reversed(others))
+
+    executor.run(lineup, setup, turn_round)
+    after = [others.index(trial) for trial in started if trial in others]
+    assert all(abs(5 - seed - place) <= 1 for place, seed in enumerate(after)), "the last ones first"
 
 
 def test_a_stop_saves_checkpoints_and_the_next_run_goes_on(
@@ -176,7 +216,7 @@ def test_a_stop_saves_checkpoints_and_the_next_run_goes_on(
 
     stopper = threading.Thread(target=stop_when_running)
     stopper.start()
-    executor.run([trial], setup, events.append)
+    executor.run(Lineup(map(Turn, [trial])), setup, events.append)
     stopper.join()
     assert outcomes(events) == {trial.trial_id: "interrupted"}
     assert Store(setup.results).statuses() == {}
@@ -219,7 +259,7 @@ def test_no_trial_starts_once_there_are_to_be_no_more(executor: Executor, setup:
         if isinstance(event, Ended):
             (setup.results / "no_more").touch()
 
-    executor.run(trials, closed, close_after_the_first)
+    executor.run(Lineup(map(Turn, trials)), closed, close_after_the_first)
     ended = outcomes(events)
     assert 1 <= len(ended) <= 2 * executor.slots + 2
     assert {i for i, outcome in ended.items() if outcome == "done"} == set(Store(setup.results).statuses())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +22,7 @@ from gridrun.executors.serial import SerialExecutor
 from gridrun.failures import RetryPolicy, coarser, kind_of_death, reason_of_death
 from gridrun.grid import Grid, Row
 from gridrun.launch import LaunchEvent, Summary
+from gridrun.lineup import Lineup
 from gridrun.store import Store
 from gridrun.trial import Trial
 from gridrun.tries import Failed
@@ -214,8 +215,8 @@ class _Outlasting(SerialExecutor):
         super().__init__(gpus=0)
         self.store = store
 
-    def run(self, trials: Sequence[Trial], setup: Setup, on_event: Callable[[Event], None]) -> None:
-        super().run(trials, setup, on_event)
+    def run(self, lineup: Lineup, setup: Setup, on_event: Callable[[Event], None]) -> None:
+        super().run(lineup, setup, on_event)
         assert setup.no_more_file
         os.utime(setup.no_more_file, (0, 0))
         for _ in range(1000):

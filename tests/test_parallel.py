@@ -27,6 +27,7 @@ from torch import nn
 from gridrun.errors import LaunchError
 from gridrun.executors.base import Ended, Event, Started
 from gridrun.executors.ray_tune import RayTuneExecutor, Resources
+from gridrun.lineup import Lineup, Turn
 from gridrun.records import Provenance
 from gridrun.store import Store
 from gridrun.trial import Trial
@@ -303,10 +304,10 @@ def test_ray_runs_large_trials_first_and_refuses_those_that_never_fit(
     events: list[Event] = []
     with RayTuneExecutor(Resources(cpus=2)) as executor:
         with pytest.raises(LaunchError) as caught:
-            executor.run([small, Trial(tiny.config(num_gpus=3), 0)], setup, events.append)
+            executor.run(Lineup(map(Turn, [small, Trial(tiny.config(num_gpus=3), 0)])), setup, events.append)
         message = "no trial with num_gpus: 3 fits: one takes 3 CPU and 0 GPU, and Ray has 2 and 0"
         assert (str(caught.value), events) == (message, [])
-        executor.run([small, large, broken], setup, events.append)
+        executor.run(Lineup(map(Turn, [small, large, broken])), setup, events.append)
     assert [event.trial for event in events if isinstance(event, Started)] == [large, broken, small]
     outcomes = {event.trial: event.outcome for event in events if isinstance(event, Ended)}
     assert outcomes == {large: "done", broken: "failed", small: "done"}

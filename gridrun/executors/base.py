@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 
+from gridrun.lineup import Lineup
 from gridrun.records import Failure
 from gridrun.trial import Trial
 from gridrun.worker import Outcome, Setup
@@ -77,11 +78,12 @@ class Executor(abc.ABC):
         """How many trials run side by side."""
 
     @abc.abstractmethod
-    def run(self, trials: Sequence[Trial], setup: Setup, on_event: Callable[[Event], None]) -> None:
-        """Run `trials`, starting them in their order, and return when each has had its turn.
+    def run(self, lineup: Lineup, setup: Setup, on_event: Callable[[Event], None]) -> None:
+        """Take turns from `lineup` as there is room, and return when it is over.
 
-        `on_event` is called in the caller's thread. For every trial it gets exactly one `Ended`
-        or `Lost`, last; once `setup.is_closed` trials not yet started may get none.
+        `on_event` is called in the caller's thread. For every turn it gets exactly one `Ended`
+        or `Lost`, last, and may line the trial up again; then the turn is settled. Once
+        `setup.is_closed`, turns not yet started may get none.
         """
 
     def close(self) -> None:  # noqa: B027 - not every executor holds something

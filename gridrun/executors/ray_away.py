@@ -23,7 +23,7 @@ from gridrun.leases import Claim
 from gridrun.records import Record, Status
 from gridrun.store import Store
 from gridrun.trial import Trial
-from gridrun.worker import Outcome, Setup, Superseded, run_trial
+from gridrun.worker import Outcome, Retry, Setup, Superseded, run_trial
 from trainer import Runtime
 from trainer.metrics import Epoch
 from trainer.runtime import default_cache_dir, default_data_dir
@@ -69,18 +69,24 @@ def close_home(address: Address) -> None:
         _ask(address.home.close)
 
 
-def run_anywhere(address: Address, trial: Trial, setup: Setup, on_epoch: Callable[[Epoch], None]) -> Outcome:
+def run_anywhere(
+    address: Address,
+    trial: Trial,
+    setup: Setup,
+    on_epoch: Callable[[Epoch], None],
+    retry: Retry | None = None,
+) -> Outcome:
     """Run a trial on whatever machine of a cluster this is."""
     setup = replace(setup, runtime=_local(setup.runtime))
     if Store(setup.results).has_lock(address.sign):
-        return run_trial(trial, setup, on_epoch)
+        return run_trial(trial, setup, on_epoch, retry=retry)
     if _ask(address.home.is_closed):
         return "interrupted"
     store = AwayStore(_place(setup), address.home)
     store.create()
     with _stop_file(store, address.home) as stop_file:
         there = replace(setup, results=store.root, stop_file=stop_file, no_more_file=None)
-        return run_trial(trial, there, on_epoch, store)
+        return run_trial(trial, there, on_epoch, store, retry)
 
 
 def _local(runtime: Runtime) -> Runtime:

@@ -1,4 +1,4 @@
-"""Ray Tune as a dispatcher: it gets trial ids in order and starts each where there is room.
+"""Ray Tune as a dispatcher: it asks for a trial's id when there is room, and starts the trial there.
 
 Trials on several GPUs go first, those on most before all, and no others meanwhile: beside smaller
 trials a large one might wait for ever for its GPUs to be free at once.
@@ -19,7 +19,7 @@ import platform
 import queue
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -29,12 +29,14 @@ from gridrun.errors import LaunchError
 from gridrun.executors import ray_packing
 from gridrun.executors.base import Ended, Event, Executor, Fitted, Lost, Progress, Started, Warned
 from gridrun.executors.ray_away import Address, close_home, close_turn, open_home, run_anywhere
+from gridrun.executors.ray_lineup import make_search
 from gridrun.executors.ray_session import RaySession
 from gridrun.executors.ray_trackers import Trackers
 from gridrun.failures import kind_of_death, reason_of_death
+from gridrun.lineup import Lineup, Turn
 from gridrun.packing import GpusPerTrial, Load, Packer, Share, is_share
 from gridrun.trial import Trial
-from gridrun.worker import Setup, run_trial
+from gridrun.worker import Retry, Setup, run_trial
 from trainer import Runtime, TrainConfig
 from trainer.metrics import Epoch
 
@@ -76,6 +78,7 @@ class RayTuneExecutor(Executor):
         self.trackers = trackers or Trackers()
         self._session = RaySession()
         self._packer = Packer(resources.gpus_per_trial, resources.cpus_per_trial)
+        self._known_shares: dict[tuple[str, float | None], Share] = {}  # by config id
         self._home: Address | None = None
 
     def close(self) -> None:
@@ -111,54 +114,58 @@ class RayTuneExecutor(Executor):
         return int(min(cpus // share.cpu, gpus // share.gpu if share.gpu else math.inf))
 
     def _shares(
-        self, trials: Sequence[Trial], setup: Setup, on_event: Callable[[Event], None]
-    ) -> dict[Share, dict[str, Trial]]:
-        """Return the trials by what each takes, the largest share first."""
-        cpus, gpus = self._found()
-        shares: dict[Share, dict[str, Trial]] = {}
-        for trial in trials:
-            retry, fitted = setup.retries.get(trial.trial_id), len(self._packer.fitted)
-            share = self._packer.share(
-                trial.config,
-                cpus,
-                gpus,
-                functools.partial(self._measure, trial.config, setup.runtime),
-                given=retry.gpu_share if retry else None,
-            )
-            shares.setdefault(share, {})[trial.trial_id] = trial
+        self, turns: Iterable[Turn], setup: Setup, on_event: Callable[[Event], None]
+    ) -> dict[Share, Trial]:
+        """Return what trials take, the largest share first, and one that takes so much."""
+        shares: dict[Share, Trial] = {}
+        for turn in turns:
+            fitted, trial = len(self._packer.fitted), turn.trial
+            share = self._share(turn, setup.runtime)
+            shares.setdefault(share, trial)
             if len(self._packer.fitted) > fitted:
                 on_event(Fitted(trial.config, round(1 / share.gpu)))
             if setup.is_closed:
                 break
         return {share: shares[share] for share in sorted(shares, reverse=True)}
 
+    def _share(self, turn: Turn, runtime: Runtime) -> Share:
+        """Return what a trial takes, which may have to be measured."""
+        given = turn.retry.gpu_share if turn.retry else None
+        key = turn.trial.config_id, given
+        if key not in self._known_shares:
+            measure = functools.partial(self._measure, turn.trial.config, runtime)
+            self._known_shares[key] = self._packer.share(turn.trial.config, *self._found(), measure, given)
+        return self._known_shares[key]
+
     def _measure(self, config: TrainConfig, runtime: Runtime, number: int) -> Load | None:
         threads = self.resources.cpus_per_trial
         runtime = replace(runtime, device="cuda", threads=threads, gpu_share=1 / number)
         return ray_packing.measure(config, runtime, number)
 
-    def run(self, trials: Sequence[Trial], setup: Setup, on_event: Callable[[Event], None]) -> None:
+    def run(self, lineup: Lineup, setup: Setup, on_event: Callable[[Event], None]) -> None:
         if self._session.directory is None:
             self._begin(setup)
         try:
-            self._run(trials, setup, on_event)
+            self._run(lineup, setup, on_event)
         finally:
             if self._home:
                 close_turn(self._home)
 
-    def _run(self, trials: Sequence[Trial], setup: Setup, on_event: Callable[[Event], None]) -> None:
-        shares = self._shares(trials, setup, on_event)
-        for share, equal in shares.items():
-            self._check_room(share, next(iter(equal.values())).config.num_gpus)
+    def _run(self, lineup: Lineup, setup: Setup, on_event: Callable[[Event], None]) -> None:
+        turns = lineup.left
+        shares = self._shares(turns, setup, on_event)
+        for share, one in shares.items():
+            self._check_room(share, one.config.num_gpus)
+        trials = {turn.trial.trial_id: turn.trial for turn in turns}
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         failure: list[BaseException] = []
         stop = threading.Event()
 
         def fit() -> None:
             try:
-                for share, equal in shares.items():
+                for share in shares:
                     if not setup.is_closed:
-                        self._tuner(equal, share, setup, events, stop).fit()
+                        self._tuner(lineup, trials, share, setup, events, stop).fit()
             except BaseException as error:  # handed to the caller's thread
                 failure.append(error)
 
@@ -181,11 +188,15 @@ class RayTuneExecutor(Executor):
                     if isinstance(event, Started):
                         told.add(event.trial.trial_id)
                     on_event(event)
+                if isinstance(event, (Ended, Lost)):
+                    told.discard(event.trial.trial_id)
+                    lineup.settle(event.trial)
             if died := self._session.dead():
                 raise LaunchError(
                     f"Ray's {died} has died, nothing is lost; give the same command again to go on"
                 )
-            closed = setup.is_closed
+            if closed := setup.is_closed:
+                lineup.close()
             if stopping_since is None and setup.stop_file.exists():
                 stopping_since = time.monotonic()
             if (closed and not running and events.empty()) or (
@@ -208,6 +219,7 @@ class RayTuneExecutor(Executor):
 
     def _tuner(
         self,
+        lineup: Lineup,
         trials: Mapping[str, Trial],
         share: Share,
         setup: Setup,
@@ -223,7 +235,8 @@ class RayTuneExecutor(Executor):
         tracking = self.trackers.start(
             trials, self._session.directory / "trackers", lambda text: events.put(Warned(text))
         )
-        self._session.environment.update(TUNE_MAX_PENDING_TRIALS_PG=str(self._slots(share) + 2))
+        slots, ahead = self._slots(share), 1 if self.address else 0
+        self._session.environment.update(TUNE_MAX_PENDING_TRIALS_PG=str(slots + 1))
         runtime = replace(
             setup.runtime,
             device="cuda" if share.gpu else "cpu",
@@ -241,11 +254,16 @@ class RayTuneExecutor(Executor):
             ),
             asdict(share),
         )
+
+        def fits(turn: Turn) -> bool:
+            return self._share(turn, runtime) == share
+
         return tune.Tuner(
             trainable,
-            param_space={"trial_id": tune.grid_search(list(trials))},
             tune_config=tune.TuneConfig(
-                reuse_actors=True, trial_dirname_creator=lambda t: t.config["trial_id"]
+                search_alg=make_search(lineup, fits, slots, ahead),
+                reuse_actors=True,
+                trial_dirname_creator=lambda trial: trial.trial_id,
             ),
             run_config=tune.RunConfig(
                 name="sweep",
@@ -326,7 +344,8 @@ def _trainable(
             tune.report({"at": last, "place": place})
 
     run = partial(run_anywhere, home) if home else run_trial
-    outcome = run(_unbox(box)[config["trial_id"]], setup, report)
+    retry = Retry(**config["retry"]) if config["retry"] else None
+    outcome = run(_unbox(box)[config["trial_id"]], setup, report, retry=retry)
     tune.report({"at": last, "outcome": outcome})  # returns when Tune has it
     if outcome == "failed" and not health.can_go_on(setup.runtime.device):
         os._exit(1)  # no trial after this one could use the GPU from here; Tune starts another process
@@ -352,13 +371,13 @@ def _callback(by_id: Mapping[str, Trial], events: queue.SimpleQueue[Event]) -> A
         ) -> None:
             epoch = Epoch(**result["at"]) if result["at"] else None
             if "outcome" in result:
-                self.ended.add(trial.config["trial_id"])
+                self.ended.add(trial.trial_id)  # of this turn alone
                 self.emit(trial, lambda own: Ended(own, result["outcome"], epoch))
             elif epoch:
                 self.emit(trial, lambda own: Progress(own, epoch, result["place"]))
 
         def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            if trial.config["trial_id"] in self.ended:
+            if trial.trial_id in self.ended:
                 return  # its worker was of no more use
             text = ""
             with contextlib.suppress(OSError, TypeError):  # get_error reads a copy that is made later

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 from gridrun.errors import LaunchError
 from gridrun.executors.base import Ended, Event, Executor, Progress, Started
+from gridrun.lineup import Lineup
 from gridrun.trial import Trial
 from gridrun.worker import Setup, run_trial
 from trainer.metrics import Epoch
@@ -22,16 +23,15 @@ class SerialExecutor(Executor):
     def slots(self) -> int:
         return 1
 
-    def run(self, trials: Sequence[Trial], setup: Setup, on_event: Callable[[Event], None]) -> None:
+    def run(self, lineup: Lineup, setup: Setup, on_event: Callable[[Event], None]) -> None:
         import torch
 
         from trainer import health
 
         device = "cuda" if self.gpus != 0 and torch.cuda.is_available() else "cpu"
         setup = replace(setup, runtime=replace(setup.runtime, device=device))
-        for trial in trials:
-            if setup.is_closed:
-                return
+        while not setup.is_closed and (turn := lineup.take()):
+            trial = turn.trial
             on_event(Started(trial))
             last: list[Epoch] = []
 
@@ -39,8 +39,9 @@ class SerialExecutor(Executor):
                 last[:] = [epoch]
                 on_event(Progress(trial, epoch))
 
-            outcome = run_trial(trial, setup, report)
+            outcome = run_trial(trial, setup, report, retry=turn.retry)
             on_event(Ended(trial, outcome, *last))
+            lineup.settle(trial)
             if outcome == "failed" and not health.can_go_on(device):
                 raise LaunchError(
                     f"what trial {trial.trial_id} failed of has left CUDA unusable in this process; nothing "

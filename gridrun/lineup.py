@@ -1,0 +1,135 @@
+"""What a launch has yet to start: handed out one by one, in an order that may change until then.
+
+The launch lines trials up, puts back those that are to be tried again and reorders what waits; an
+executor takes the next one when it has room. The two may be different threads.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from gridrun.trial import Trial
+from gridrun.worker import Retry
+
+_LOOK_SECONDS = 1.0
+"""How often to look whether other launches have let go of trials."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A trial that is to be started."""
+
+    trial: Trial
+    retry: Retry | None = None
+    """The end that it is to replace, where it has been tried before."""
+
+
+def _any(turn: Turn) -> bool:
+    return True
+
+
+class Lineup:
+    """Trials that wait for their turn.
+
+    Args:
+        turns: those, the first to start first.
+        is_free: whether no other launch is training a trial.
+    """
+
+    def __init__(self, turns: Iterable[Turn], is_free: Callable[[Trial], bool] = lambda trial: True) -> None:
+        self._waiting = list(turns)
+        self._held: list[Turn] = []  # by other launches
+        self._out: dict[str, Turn] = {}
+        self._is_free = is_free
+        self._is_closed = False
+        self._look_at = 0.0
+        self._changed = threading.Condition()
+
+    # --- for the executor ------------------------------------------------------------------------
+
+    def take(self, fits: Callable[[Turn], bool] = _any) -> Turn | None:
+        """Return the next turn that fits, None if there is none just now. It is out until it is settled."""
+        with self._changed:
+            if self._is_closed:
+                return None
+            if time.monotonic() >= self._look_at:
+                self._look_at = time.monotonic() + _LOOK_SECONDS
+                self._waiting[:0] = self._let_go()
+            place = 0
+            while place < len(self._waiting):
+                if not fits(self._waiting[place]):
+                    place += 1
+                    continue
+                turn = self._waiting.pop(place)
+                if self._is_free(turn.trial):
+                    self._out[turn.trial.trial_id] = turn
+                    return turn
+                self._held.append(turn)
+            return None
+
+    def settle(self, trial: Trial) -> None:
+        """Say that a turn is over, after the launch has been told."""
+        with self._changed:
+            self._out.pop(trial.trial_id, None)
+            self._changed.notify_all()
+
+    def is_over(self, fits: Callable[[Turn], bool] = _any) -> bool:
+        """Return whether nothing that fits waits, and nothing is out that might come back."""
+        with self._changed:
+            return self._is_closed or not (self._out or any(map(fits, self._waiting)))
+
+    def wait(self, seconds: float) -> None:
+        """Wait until a turn is settled, at most so long."""
+        with self._changed:
+            self._changed.wait(seconds)
+
+    def close(self) -> None:
+        """Hand out no more."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+
+    # --- for the launch --------------------------------------------------------------------------
+
+    @property
+    def waiting(self) -> tuple[Turn, ...]:
+        """What could be taken, in order."""
+        with self._changed:
+            return tuple(self._waiting)
+
+    @property
+    def left(self) -> tuple[Turn, ...]:
+        """All that is not over: waiting, held by other launches, or out."""
+        with self._changed:
+            return (*self._waiting, *self._held, *self._out.values())
+
+    def is_held_up(self) -> bool:
+        """Return whether other launches have all that is left."""
+        with self._changed:
+            self._look_at = 0.0
+            return not any(self._is_free(turn.trial) for turn in (*self._waiting, *self._held))
+
+    def put_back(self, trial: Trial, retry: Retry | None = None) -> None:
+        """Have a trial that is out wait once more, behind all others."""
+        with self._changed:
+            self._waiting.append(Turn(trial, retry))
+
+    def put_off(self, trial: Trial) -> None:
+        """Have a trial that is out wait until the other launch which has it lets go."""
+        with self._changed:
+            self._held.append(self._out[trial.trial_id])
+
+    def order(self, trials: Iterable[Trial]) -> None:
+        """Put what waits into the order of `trials`; what is not among them comes last."""
+        places = {trial.trial_id: place for place, trial in enumerate(trials)}
+        with self._changed:
+            self._waiting.sort(key=lambda turn: places.get(turn.trial.trial_id, len(places)))
+
+    def _let_go(self) -> list[Turn]:
+        """Take what is free again out of what others have held."""
+        free = [turn for turn in self._held if self._is_free(turn.trial)]
+        self._held = [turn for turn in self._held if turn not in free]
+        return free
