@@ -212,6 +212,16 @@ def test_list_names_what_there_is(what: str, expected: str) -> None:
     assert any(line.startswith(f"{expected} ") for line in ok("list", what).splitlines())
 
 
+def test_a_broken_grid_hides_no_other(tmp_path: Path) -> None:
+    (tmp_path / "grids").mkdir()
+    for name, text in (("a", GRID), ("b", GRID.replace("epochs", "epoch")), ("c", GRID)):
+        (tmp_path / "grids" / f"{name}.yaml").write_text(text)
+    listed = run("list", "grids")
+    assert listed.exit_code == 2
+    assert listed.stdout == "".join(f"grids/{name}.yaml  4 trials  A small grid\n" for name in "ac")
+    assert listed.stderr.startswith("Error: grids/b.yaml:5: base.epoch: unknown option. Did you mean 'epochs'?")
+
+
 def test_doctor_reports_on_this_machine(tmp_path: Path) -> None:
     found = {finding["what"]: finding for finding in json.loads(ok("doctor", "--json"))}
     assert found["torch"]["ok"]

@@ -152,13 +152,16 @@ def read_grids(
 
     overrides, scales = parse_overrides(settings), None if scale is None else parse_scale(scale)
     if not paths:
-        paths = sorted(Path("grids").glob("*.yaml"))
-        if not paths:
-            raise GridrunError("no grid file is named, and there is no grids/*.yaml here")
-        if profile is not None:
-            paths = _with_profile(paths, profile)
+        paths = grids_here() if profile is None else _with_profile(grids_here(), profile)
     grids = [load_grid(path, overrides, profile=profile, scale=scales) for path in paths]
     return [grid.with_seeds(seeds) for grid in grids] if seeds else grids
+
+
+def grids_here() -> list[Path]:
+    """Return every grid of this directory. Raises GridrunError: there is none."""
+    if paths := sorted(Path("grids").glob("*.yaml")):
+        return paths
+    raise GridrunError("no grid file is named, and there is no grids/*.yaml here")
 
 
 def _with_profile(paths: Sequence[Path], profile: str) -> list[Path]:

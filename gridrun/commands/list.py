@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from gridrun.columns import number_of
-from gridrun.commands._options import read_grids
+from gridrun.commands._options import grids_here
 from gridrun.commands._show import printable
+from gridrun.errors import GridError
 
 if TYPE_CHECKING:
     from trainer.models import ModelOptions
@@ -34,9 +35,7 @@ def command(what: str, counts: bool) -> None:
         list_models(counts)
         return
     if what == "grids":
-        for grid in read_grids([]):
-            forms = "".join(f", --profile {name}" for name in grid.profiles)
-            click.echo(f"{grid.path}{forms}  {number_of(len(grid.trials), 'trial')}  {printable(grid.title)}")
+        list_grids()
         return
     import importlib
 
@@ -45,6 +44,24 @@ def command(what: str, counts: bool) -> None:
         options = registry.get(name)
         about = next(iter((options.__doc__ or "").splitlines()), "")
         click.echo(f"{name:20} {about}")
+
+
+def list_grids() -> None:
+    """Print every grid of this directory; exit 2 if one is broken, after the others."""
+    from gridrun.grid import load_grid
+
+    broken = False
+    for path in grids_here():
+        try:
+            grid = load_grid(path)
+        except GridError as error:
+            click.echo(f"Error: {error}", err=True)
+            broken = True
+        else:
+            forms = "".join(f", --profile {name}" for name in grid.profiles)
+            click.echo(f"{path}{forms}  {number_of(len(grid.trials), 'trial')}  {printable(grid.title)}")
+    if broken:
+        raise SystemExit(2)
 
 
 def list_models(counts: bool) -> None:
