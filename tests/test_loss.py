@@ -102,6 +102,20 @@ def test_the_gradient_is_softmax_less_target():
     torch.testing.assert_close(logits.grad, expected.detach())
 
 
+@pytest.mark.parametrize("share", [0.01, 0.03, 0.5])
+def test_no_more_than_all_images_are_wrong(share):
+    labels = torch.tensor([[0] * 7, [1] * 7])
+    batch = mixed(torch.zeros(7, 1, 2, 2), labels, torch.tensor([share, 1 - share]))
+    assert wrong(torch.eye(3)[[2] * 7], batch).item() == 7
+
+
+def test_the_parts_of_an_image_come_to_no_more_than_it():
+    areas = torch.tensor([18 * 25, 18 * 3, 10 * 25, 10 * 3], dtype=torch.float64) / 28**2  # of RICAP
+    assert areas.float().sum() > 1
+    batch = mixed(torch.zeros(3, 1, 2, 2), torch.zeros(4, 3, dtype=torch.int64), areas)
+    assert wrong(torch.eye(3)[[1, 1, 1]], batch).item() == 3
+
+
 def test_wrong_counts_images_parts_and_copies():
     logits = torch.eye(3)  # taken for 0, 1 and 2
     assert wrong(logits, plain(IMAGES, torch.tensor([0, 1, 0]))).item() == 1
