@@ -6,9 +6,10 @@ nullable types, so that a model without a depth does not make every depth a floa
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -16,21 +17,21 @@ import pyarrow as pa
 from gridrun.columns import METRICS
 from gridrun.errors import GridrunError, StoreError
 from gridrun.grid import load_grid
+from gridrun.grid.overrides import parse_scale
+from gridrun.grid.sources import nearest_beside
 from gridrun.store import Store
 from gridrun.tables import RECORD_COLUMNS, Line, Table, build_table
-
-if TYPE_CHECKING:
-    import os
 
 _NULLABLE = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
 
 
-def load_results(path: str | os.PathLike[str] = "results") -> pd.DataFrame:
+def load_results(path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
     """Return one row a trial that has ended, also of a sweep that is under way.
 
+    Columns are those of `trials.parquet`: ids, every option by its dotted name, metrics, provenance.
+
     Args:
-        path: the results directory. Columns are those of its `trials.parquet`: ids, every option by its
-            dotted name, metrics, provenance.
+        path: the results directory; None is `GRIDRUN_RESULTS`, else `results`, as on the command line.
 
     Raises:
         StoreError: there are no results, or they are damaged.
@@ -38,8 +39,11 @@ def load_results(path: str | os.PathLike[str] = "results") -> pd.DataFrame:
     return _frame(_store(path).trials_table())
 
 
-def load_epochs(path: str | os.PathLike[str] = "results") -> pd.DataFrame:
+def load_epochs(path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
     """Return one row an epoch of these trials; `trial_id` says which.
+
+    Args:
+        path: the results directory, as for `load_results`.
 
     Raises:
         StoreError: there are no results, or they are damaged.
@@ -49,26 +53,31 @@ def load_epochs(path: str | os.PathLike[str] = "results") -> pd.DataFrame:
 
 def load_tables(
     *grids: str | os.PathLike[str],
-    results: str | os.PathLike[str] = "results",
+    results: str | os.PathLike[str] | None = None,
     profile: str | None = None,
-    scale: Mapping[str, Any] | None = None,
+    scale: Mapping[str, Any] | str | None = None,
 ) -> list[Table]:
     """Return the tables of some grid files; a notebook shows one as it stands in a README.
 
     Args:
         grids: the files.
-        results: the results directory; a table of trials that it does not have is an empty one.
+        results: the results directory, as for `load_results`; a table of trials that it does not have is
+            an empty one.
         profile: the reduced form that is wanted, by its name in the files.
-        scale: of a reduced form, such as `{"epochs": 0.05, "train": 4000}`.
+        scale: of a reduced form, such as `{"epochs": 0.05, "train": 4000}` or `"epochs=0.05,train=4000"`.
 
     Raises:
+        GridrunError: no grid is named, or something that names none.
         GridError: a file does not say what to train.
         StoreError: there are no results, or they are damaged.
     """
     if not grids:
         raise GridrunError("load_tables needs a grid file, such as 'grids/quickstart.yaml'")
-    store = _store(results)
-    loaded = [load_grid(path, profile=profile, scale=scale) for path in grids]
+    for grid in grids:
+        if not isinstance(grid, (str, os.PathLike)):
+            raise GridrunError(f"load_tables takes grid files one by one, each a path, got {grid!r}")
+    store, scales = _store(results), _scale(scale)
+    loaded = [load_grid(path, profile=profile, scale=scales) for path in grids]
     rows = store.rows([trial.trial_id for grid in loaded for trial in grid.trials], RECORD_COLUMNS)
     return [build_table(spec, rows) for grid in loaded for spec in grid.tables]
 
@@ -102,8 +111,18 @@ def _frame(table: pa.Table) -> pd.DataFrame:
     return frame
 
 
-def _store(path: str | os.PathLike[str]) -> Store:
-    store = Store(Path(path))
-    if not store.root.is_dir():
-        raise StoreError(f"{path}: no such results directory")
-    return store
+def _scale(scale: Mapping[str, Any] | str | None) -> Mapping[str, Any] | None:
+    """Return a scale as `load_grid` takes it. Raises GridrunError."""
+    if isinstance(scale, str):
+        return parse_scale(scale)
+    if scale is None or isinstance(scale, Mapping):
+        return scale
+    raise GridrunError(f"scale must be such as 'epochs=0.05,train=4000', or a mapping, got {scale!r}")
+
+
+def _store(path: str | os.PathLike[str] | None) -> Store:
+    place = Path(path or os.environ.get("GRIDRUN_RESULTS") or "results")
+    if not place.is_dir():
+        near = nearest_beside(place, Path.is_dir)
+        raise StoreError(f"{place}: no such results directory.{near}".removesuffix("."))
+    return Store(place)

@@ -219,7 +219,9 @@ def test_a_broken_grid_hides_no_other(tmp_path: Path) -> None:
     listed = run("list", "grids")
     assert listed.exit_code == 2
     assert listed.stdout == "".join(f"grids/{name}.yaml  4 trials  A small grid\n" for name in "ac")
-    assert listed.stderr.startswith("Error: grids/b.yaml:5: base.epoch: unknown option. Did you mean 'epochs'?")
+    assert listed.stderr.startswith(
+        "Error: grids/b.yaml:5: base.epoch: unknown option. Did you mean 'epochs'?"
+    )
 
 
 def test_doctor_reports_on_this_machine(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -151,10 +152,27 @@ def test_a_notebook_shows_the_readmes_table(grid: Path, store: Store) -> None:
 
 
 def test_tables_of_a_reduced_form(grid: Path, store: Store) -> None:
-    for how in ({"profile": "tiny"}, {"scale": {"epochs": 1}}):
+    for how in ({"profile": "tiny"}, {"scale": {"epochs": 1}}, {"scale": "epochs=1"}):
         (table,) = gridrun.load_tables(grid, results=store.root, **how)
         assert "1 epoch, 1,442 images of digits" in table.title
         assert table.to_frame()["runs"].tolist() == [0, 0]
+
+
+def test_the_store_is_the_one_of_the_command_line(
+    grid: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRIDRUN_RESULTS", str(store.root))
+    monkeypatch.chdir(tmp_path.parent)
+    assert len(gridrun.load_results()) == 4
+    assert gridrun.load_epochs().empty
+    assert gridrun.load_tables(grid)[0].to_frame()["runs"].tolist() == [3, 1]
+    with pytest.raises(StoreError, match="none: no such results directory"):
+        gridrun.load_results(tmp_path / "none")
+    monkeypatch.delenv("GRIDRUN_RESULTS")
+    with pytest.raises(StoreError, match=r"^results: no such results directory$"):
+        gridrun.load_results()
+    monkeypatch.chdir(tmp_path)
+    assert len(gridrun.load_results()) == 4
 
 
 def test_mistakes_are_named(grid: Path, store: Store, tmp_path: Path) -> None:
@@ -162,5 +180,17 @@ def test_mistakes_are_named(grid: Path, store: Store, tmp_path: Path) -> None:
         gridrun.load_tables(results=store.root)
     with pytest.raises(GridError, match="no such file"):
         gridrun.load_tables(tmp_path / "none.yaml", results=store.root)
-    with pytest.raises(StoreError, match="no such results directory"):
-        gridrun.load_tables(grid, results=tmp_path / "none")
+    with pytest.raises(StoreError, match=r"no such results directory. Did you mean 'results'\?"):
+        gridrun.load_tables(grid, results=tmp_path / "result")
+    with pytest.raises(GridrunError, match="takes grid files one by one, each a path"):
+        gridrun.load_tables([grid], results=store.root)
+    for scale, problem in (
+        ("epochs", "--scale: must be KEY=VALUE, such as epochs=0.05, got 'epochs'"),
+        ("epoch=1", "--scale: epoch: unknown key. Did you mean 'epochs'?"),
+        ({"epoch": 1}, "--scale: epoch: unknown key. Did you mean 'epochs'?"),
+        (0.05, "scale must be such as 'epochs=0.05,train=4000', or a mapping, got 0.05"),
+    ):
+        with pytest.raises(GridrunError, match=re.escape(problem)):
+            gridrun.load_tables(grid, results=store.root, scale=scale)
+    with pytest.raises(GridError, match="has no profile 'tyni'"):
+        gridrun.load_tables(grid, results=store.root, profile="tyni")

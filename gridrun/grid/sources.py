@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from gridrun.errors import GridError
@@ -50,7 +50,7 @@ class GridFiles:
         except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL in the name
             raise GridError(path, 0, "", f"cannot be read: {error}") from None
         if missing:
-            raise GridError(path, 0, "", f"no such file.{_nearest_beside(path)}")
+            raise GridError(path, 0, "", f"no such file.{nearest_beside(path, Path.is_file)}")
         self._root = next((parent for parent in (home, *home.parents) if parent.name == "grids"), home)
         self._count = 0
 
@@ -93,13 +93,13 @@ class GridFiles:
                 return path
         except (OSError, RuntimeError, ValueError):
             pass  # a name no file can have
-        raise node.error(f"no such file: {text!r}.{_nearest_beside(path)}")
+        raise node.error(f"no such file: {text!r}.{nearest_beside(path, Path.is_file)}")
 
 
-def _nearest_beside(path: Path) -> str:
-    """Return the question whether a file of a like name in the same directory is meant, or nothing."""
+def nearest_beside(path: Path, is_kind: Callable[[Path], bool]) -> str:
+    """Return the question whether its like in the same directory is meant, or nothing."""
     try:
-        hint = did_you_mean(path.name, [found.name for found in path.parent.iterdir() if found.is_file()])
+        hint = did_you_mean(path.name, [found.name for found in path.parent.iterdir() if is_kind(found)])
     except (OSError, ValueError):
         return ""
     return hint if hint.startswith(" Did") else ""
