@@ -42,6 +42,7 @@ class Report:
             "tta": self.tta,
             "test_error": found.error,
             "test_loss": found.loss,
+            "classes": found.classes,
             "class_errors": found.class_errors,
             "confusion": found.confusion.tolist(),
         }
@@ -123,16 +124,24 @@ def read_dataset(text: str) -> DatasetOptions:
 def save_predictions(evaluation: Evaluation, path: Path) -> None:
     """Write one row an image: index, label, prediction, and `probability_0` and so on.
 
+    Where the classes have names, `label_name` and `prediction_name` too.
+
     Raises:
         StoreError: the file cannot be written.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    classes = {"label": evaluation.labels, "prediction": evaluation.predictions}
+    named = {
+        f"{what}_name": pa.DictionaryArray.from_arrays(numbers, evaluation.classes)
+        for what, numbers in classes.items()
+        if evaluation.classes
+    }
     columns = {
         "index": pa.array(range(len(evaluation.labels)), pa.int64()),
-        "label": evaluation.labels,
-        "prediction": evaluation.predictions,
+        **classes,
+        **named,
         **{f"probability_{i}": column for i, column in enumerate(evaluation.probabilities.T)},
     }
     try:

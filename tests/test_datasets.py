@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_dataset import Toy, num_decodes
@@ -93,6 +94,19 @@ def test_labels_are_those_of_the_field():
         "svhn": "SVHN",
     }
     assert datasets.get("svhn")(extra=True).label == "SVHN with extra images"
+
+
+def test_classes_have_their_published_names(folders):
+    named = {name: datasets.get(name)().class_names(folders[0]) for name in published()}
+    assert {name for name, classes in named.items() if classes} == {
+        "cifar10", "cifar100", "fashion_mnist", "kmnist",
+    }  # fmt: skip
+    for name in ("FashionMNIST", "KMNIST"):
+        (found,) = [n for n in named if datasets.get(n)().label == name]
+        assert list(named[found]) == getattr(torchvision.datasets, name).classes
+    for name, number in (("cifar10", 10), ("cifar100", 100)):
+        assert len(named[name]) == number
+        assert sorted(named[name]) == list(named[name]), "their labels are in the order of the alphabet"
 
 
 def test_digits(folders):

@@ -320,6 +320,20 @@ def test_evaluate_prints_saves_and_says_the_same(kept: Path, tmp_path: Path) -> 
     assert probabilities.sum(1) == pytest.approx(1, abs=1e-5)
 
 
+def test_classes_stand_there_by_name(kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("zero", "one", "two", "th\x1bree", "four", "five", "six", "seven", "eight", "nine")
+    monkeypatch.setattr(datasets.get("digits"), "classes", names)
+    found = json.loads(run("evaluate", kept, "--json").stdout)
+    assert found["classes"] == list(names)
+    shown = run("evaluate", kept, "--save", "predictions.parquet").stdout
+    assert f"    3 three {sum(found['confusion'][3]):8} " in shown
+    assert "class         images   error  " in shown
+    assert "\x1b" not in shown
+    table = pd.read_parquet(tmp_path / "predictions.parquet")
+    for what in ("label", "prediction"):
+        assert table[f"{what}_name"].tolist() == [names[number] for number in table[what]]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

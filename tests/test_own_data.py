@@ -284,6 +284,16 @@ def test_image_folder(folders, test):
     assert np.array_equal(load(dataset, *folders).test_x, images.test_x)
 
 
+def test_the_classes_of_a_folder_have_its_names(folders):
+    root = image_folder(folders[0])
+    for part in ("train", "test"):
+        (root / part / "ant").rename(root / part / os.fsdecode(b"\xffant"))  # no UTF-8
+    dataset = folder_options(root)
+    assert dataset.class_names(folders[0]) == ("bee", "cat", "\N{REPLACEMENT CHARACTER}ant")
+    shutil.rmtree(root)
+    assert dataset.class_names(folders[0]) is None
+
+
 def test_the_centre_of_the_shorter_side_is_kept(folders):
     root = image_folder(folders[0])
     pixels = np.zeros((8, 24, 3), np.uint8)

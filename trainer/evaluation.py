@@ -122,6 +122,8 @@ class Evaluation:
     probabilities: np.ndarray  # (N, classes) float32
     loss: float | None
     """Mean negative log-likelihood of the averaged probabilities; None if it is not finite."""
+    classes: tuple[str, ...] | None = None
+    """What the classes are called, where that is known."""
 
     @property
     def predictions(self) -> np.ndarray:
@@ -196,6 +198,7 @@ def evaluate(
         labels=split.y.cpu().numpy(),
         probabilities=torch.cat(found).numpy(),
         loss=loss if math.isfinite(loss) else None,
+        classes=(dataset or config.dataset).class_names(runtime.data_dir),
     )
 
 

@@ -9,7 +9,7 @@ import click
 
 from gridrun.columns import format_percent, number_of
 from gridrun.commands._options import data_option, json_option, results_option
-from gridrun.commands._show import echo_json
+from gridrun.commands._show import echo_json, printable
 
 if TYPE_CHECKING:
     from gridrun.evaluation import Report
@@ -89,10 +89,14 @@ def show_report(report: Report) -> None:
     shown = len(confusion) <= MAX_CLASSES_SHOWN
     width = max(5, len(str(confusion.max())) + 1)
     headers = "".join(f"{i:{width}}" for i in range(len(confusion))) if shown else ""
-    click.echo(f"class   images   error{'  ' if shown else ''}{headers}")
-    for label, (row, error) in enumerate(zip(confusion, found.class_errors, strict=True)):
+    names = [f"{i:5}" for i in range(len(confusion))]
+    if found.classes:
+        names = [f"{name} {printable(called)}" for name, called in zip(names, found.classes, strict=True)]
+    first = max(map(len, names))
+    click.echo(f"{'class':{first}}   images   error{'  ' if shown else ''}{headers}")
+    for name, row, error in zip(names, confusion, found.class_errors, strict=True):
         figure = "" if error is None else f"{format_percent(error)} %"
         counts = "  " + "".join(f"{count:{width}}" for count in row) if shown else ""
-        click.echo(f"{label:5} {row.sum():8} {figure:>7}{counts}".rstrip())
+        click.echo(f"{name:{first}} {row.sum():8} {figure:>7}{counts}".rstrip())
     note = "columns: images by predicted class" if shown else "--json has the confusion matrix"
     click.echo(f"\n{note}")

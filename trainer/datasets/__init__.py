@@ -70,12 +70,18 @@ class DatasetOptions(Options, abc.ABC):
     """One data set."""
 
     registry: ClassVar[Registry[DatasetOptions]] = datasets
+    classes: ClassVar[tuple[str, ...] | None] = None
+    """What the classes are called, in the order of their labels; None where numbers or files say it."""
     __slots__ = ()
 
     @property
     def label(self) -> str:
         """The data set's name as tables and titles print it, such as `CIFAR-10`."""
         return self.name
+
+    def class_names(self, data_dir: Path) -> tuple[str, ...] | None:
+        """Return `classes`, or what the files in the user's data directory call them."""
+        return self.classes
 
     @property
     @abc.abstractmethod

@@ -23,6 +23,14 @@ def class_names(folder: Path) -> list[str]:
         return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
 
 
+def shown_names(folder: Path) -> tuple[str, ...] | None:
+    """Return these names as text that any file can hold, None where the folder cannot be read."""
+    try:
+        return tuple(os.fsencode(name).decode(errors="replace") for name in class_names(folder))
+    except OSError:
+        return None
+
+
 def image_names(folder: Path) -> list[str]:
     """Return the images in a class's folder and in folders in it: paths below it with /, sorted by part."""
     found = []

@@ -11,6 +11,17 @@ from trainer.datasets import DatasetOptions, DataSpec, Images, datasets
 if TYPE_CHECKING:
     from pathlib import Path
 
+CIFAR10_CLASSES = "airplane automobile bird cat deer dog frog horse ship truck"
+CIFAR100_CLASSES = """
+apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can
+castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin
+elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard
+lobster man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear
+pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal
+shark shrew skunk skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank
+telephone television tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
+"""
+
 
 class Cifar(DatasetOptions):
     """One archive of pickled batches behind one of torchvision's classes."""
@@ -50,6 +61,7 @@ class Cifar10(Cifar):
     """32x32 colour photographs, 10 classes."""
 
     label: ClassVar[str] = "CIFAR-10"
+    classes: ClassVar[tuple[str, ...]] = tuple(CIFAR10_CLASSES.split())
     source: ClassVar[str] = "CIFAR10"
     spec: ClassVar[DataSpec] = DataSpec(
         num_classes=10,
@@ -68,6 +80,7 @@ class Cifar100(Cifar):
     """32x32 colour photographs, 100 classes (the fine labels)."""
 
     label: ClassVar[str] = "CIFAR-100"
+    classes: ClassVar[tuple[str, ...]] = tuple(CIFAR100_CLASSES.split())
     source: ClassVar[str] = "CIFAR100"
     spec: ClassVar[DataSpec] = DataSpec(
         num_classes=100,

@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.datasets import DataError, DataSpec, ImageFiles, Images, Source, datasets
-from trainer.datasets._folders import centre, class_names, image_names, labelled, listed, opened
+from trainer.datasets._folders import (
+    centre,
+    class_names,
+    image_names,
+    labelled,
+    listed,
+    opened,
+    shown_names,
+)
 from trainer.datasets._own import DIGEST_SHOWN, OwnData, check_hex, find
 from trainer.schema import check
 
@@ -63,6 +71,13 @@ class ImageFolder(OwnData):
         described = super(ImageFolder, self).spec  # slots=True makes a new class, unknown to super()
         return dataclasses.replace(described, streamed=self.stream)
 
+    def class_names(self, data_dir: Path) -> tuple[str, ...] | None:
+        """Return the names of the folders, None where only what was decoded of them is left."""
+        try:
+            return shown_names(self._root(data_dir) / "train")
+        except DataError:
+            return None
+
     def decode(self, data_dir: Path, work_dir: Path) -> Images | ImageFiles:
         """Decode every image; what is decoded lies in files without names in `work_dir`.
 
@@ -84,10 +99,7 @@ class ImageFolder(OwnData):
         )
 
     def _files(self, data_dir: Path) -> ImageFiles:
-        parent = data_dir / FOLDER
-        candidates = sorted(path for path in parent.glob("*") if _split_folders(path))
-        what = f"data set 'image_folder': no folder in {parent} has digest"
-        root = find(candidates, self.digest, digest_of, what)
+        root = self._root(data_dir)
         train_dir, test_dir = _split_folders(root)
         classes = class_names(train_dir)
         self._demand(len(classes) == self.num_classes, train_dir, f"{len(classes)} classes", "num_classes")
@@ -99,6 +111,12 @@ class ImageFolder(OwnData):
         self._demand(len(test[1]) == self.num_test, test_dir, f"{len(test[1])} images", "num_test")
         source = Source(root, self.channels, self.resize or self.image_size, self.image_size)
         return ImageFiles(source, *train, *test)
+
+    def _root(self, data_dir: Path) -> Path:
+        parent = data_dir / FOLDER
+        candidates = sorted(path for path in parent.glob("*") if _split_folders(path))
+        what = f"data set 'image_folder': no folder in {parent} has digest"
+        return find(candidates, self.digest, digest_of, what)
 
     def _demand(self, condition: bool, folder: Path, found: str, option: str) -> None:
         if not condition:

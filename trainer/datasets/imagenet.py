@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from trainer.datasets import DataError, DatasetOptions, DataSpec, ImageFiles, Source, datasets
-from trainer.datasets._folders import class_names, labelled, listed
+from trainer.datasets._folders import class_names, labelled, listed, shown_names
 from trainer.schema import check
 
 if TYPE_CHECKING:
@@ -54,6 +54,10 @@ class ImageNet(DatasetOptions):
             std=(0.229, 0.224, 0.225),
             streamed=True,
         )
+
+    def class_names(self, data_dir: Path) -> tuple[str, ...] | None:
+        """Return the names of the folders, which are WordNet's ids."""
+        return shown_names(data_dir / FOLDER / "train")
 
     def decode(self, data_dir: Path, work_dir: Path) -> ImageFiles:
         """Find the images; both directories are left alone.

@@ -61,6 +61,10 @@ class FashionMnist(MnistLike):
     """Clothes (Xiao et al., arXiv:1708.07747)."""
 
     label: ClassVar[str] = "FashionMNIST"
+    classes: ClassVar[tuple[str, ...]] = (
+        *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+        *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+    )
     source: ClassVar[str] = "FashionMNIST"
     spec: ClassVar[DataSpec] = _spec(0.2860, 0.3530)
 
@@ -71,5 +75,6 @@ class Kmnist(MnistLike):
     """Cursive Japanese characters (Clanuwat et al., arXiv:1812.01718)."""
 
     label: ClassVar[str] = "KMNIST"
+    classes: ClassVar[tuple[str, ...]] = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
     source: ClassVar[str] = "KMNIST"
     spec: ClassVar[DataSpec] = _spec(0.1904, 0.3475)
