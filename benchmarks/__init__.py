@@ -1,0 +1,1 @@
+"""What gridrun costs and survives: each module is a command that prints figures."""
