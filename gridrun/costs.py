@@ -27,6 +27,7 @@ from typing import Any, Literal
 
 from gridrun.columns import number_of
 from gridrun.hardware import Hardware, hardware_of
+from gridrun.trial import Trial
 from trainer import ConfigError, TrainConfig
 
 Basis = Literal["same", "network", "fitted", "macs"]
@@ -91,9 +92,15 @@ class Costs:
         past: rows of done trials, of PAST_COLUMNS or more; others are ignored.
         hardware: what trials are going to run on. Where none has run on that, what most have run on
             stands for it, GPUs for GPUs if there are any.
+        running: trials under way there, with the seconds that all their steps are going to take.
     """
 
-    def __init__(self, past: Iterable[Mapping[str, Any]], hardware: Hardware) -> None:
+    def __init__(
+        self,
+        past: Iterable[Mapping[str, Any]],
+        hardware: Hardware,
+        running: Mapping[Trial, float] | None = None,
+    ) -> None:
         found = [(row, hardware_of(row), _trained(row)) for row in past if row["status"] == "done"]
         kinds = Counter(kind for _, kind, seconds in found if seconds)
         self.asked_hardware = hardware
@@ -106,6 +113,7 @@ class Costs:
         self.num_past = len(timed)
         """Past trials that the estimates rest on."""
         self._overhead = _overhead(timed)
+        timed += [(_unended(trial), seconds) for trial, seconds in (running or {}).items()]
         self._same = {
             key: self._overhead * seconds
             for key, seconds in _medians((row["config_id"], seconds) for row, seconds in timed).items()
@@ -163,6 +171,12 @@ def _trained(row: Mapping[str, Any]) -> float | None:
     """Return the seconds of a trial's training steps, None if its record does not say."""
     seconds = row["train_seconds"]
     return float(seconds) if isinstance(seconds, (int, float)) and 0 < seconds < math.inf else None
+
+
+def _unended(trial: Trial) -> dict[str, Any]:
+    """Return of a trial's record what does not have to wait for its end."""
+    config = json.dumps(trial.config.canonical())
+    return {"config_id": trial.config_id, "config_json": config, "ended_at": "later", "macs": 0}
 
 
 def _overhead(timed: Iterable[tuple[Mapping[str, Any], float]]) -> float:

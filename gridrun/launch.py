@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +17,9 @@ from gridrun import hardware, provenance
 from gridrun.columns import number_of
 from gridrun.depot import Depot
 from gridrun.errors import LaunchError
-from gridrun.executors.base import Ended, Event, Executor, Fitted, Lost, Warned
+from gridrun.executors.base import Ended, Event, Executor, Fitted, Lost, Progress, Warned
 from gridrun.failures import RetryPolicy
+from gridrun.foresight import Foresight
 from gridrun.launch_state import LaunchState
 from gridrun.lineup import Lineup, Turn
 from gridrun.plan import Forecast, Plan, forecast_from, make_plan
@@ -121,6 +122,7 @@ def launch(
         _note_asked(store, grids)
         store.compact_leftovers()
         return Summary(plan, started=0, interrupted=False)
+    plan = replace(plan, again=frozenset(tries.retries))
     expected = forecast_from(store, plan, wanted, capacity or hardware.capacity())
     _check_budget(expected, budget_hours)
     wanted = expected.trials
@@ -137,7 +139,7 @@ def launch(
     with (
         _stop_file(store) as stop_file,
         _Sweep(
-            store, expected, tries, lineup, stop_file.with_suffix(".no_more"), on_event, on_state
+            store, plan, expected, tries, lineup, stop_file.with_suffix(".no_more"), on_event, on_state
         ) as sweep,
     ):
         setup = Setup(
@@ -210,6 +212,7 @@ class _Sweep:
     def __init__(
         self,
         store: Store,
+        plan: Plan,
         expected: Forecast,
         tries: Tries,
         lineup: Lineup,
@@ -225,6 +228,8 @@ class _Sweep:
         self.tracker = Tracker(
             expected.trials, now(), lambda trial: expected.costs[trial.trial_id].amount or 1.0
         )
+        self.tracker.expect(expected.makespan_seconds)
+        self.foresight = Foresight(store, plan, expected.capacity, lineup, self.tracker)
         self.started: set[str] = set()
         self._closed = threading.Event()
         self._heart = threading.Thread(target=self._beat, daemon=True)
@@ -262,6 +267,8 @@ class _Sweep:
         self.on_event(event)
         if not isinstance(event, (Planned, Preparing, Waiting, Warned, Fitted)):
             self.tracker.handle(event)
+        if isinstance(event, (Progress, Ended, Failed)):
+            self.foresight.look()
         self.on_state(self.tracker.snapshot())
 
     def _fail(self, trial: Trial) -> Ended | Failed:

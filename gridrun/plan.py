@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from gridrun.costs import Cost, Costs
     from gridrun.grid import Grid
     from gridrun.store import Store
+    from trainer.metrics import Epoch
+
+_AGAIN = 0.5
+"""Of a turn: tries after the first come behind the first ones of the same seed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,8 @@ class Plan:
     """By trial id: 0 for the first seed of a row, 1 for the second ..."""
     shared: Mapping[str, int] = field(default_factory=dict)
     """How many grids more than one ask for a trial, by trial id; those of one grid alone are left out."""
+    again: frozenset[str] = frozenset()
+    """Ids of those that have failed and are to be tried again."""
 
     @property
     def missing(self) -> tuple[Trial, ...]:
@@ -119,7 +125,8 @@ class Forecast:
     is_relative: bool
     """Whether the costs are no seconds."""
     makespan_seconds: float | None
-    """Until the last trial ends; None if no time can be told. Infinite, if a trial fits nowhere."""
+    """Until the last trial ends, those included that run; None if no time can be told. Infinite, if a trial
+    fits nowhere."""
     hours: float | None
     """GPU-hours, or core-hours on a machine without (`Capacity.unit`)."""
     shared_hours: float | None
@@ -136,29 +143,31 @@ def forecast(
     trials: Sequence[Trial],
     costs: Costs,
     capacity: Capacity,
-    checkpoints: Mapping[str, int] | None = None,
+    epochs: Mapping[str, int] | None = None,
+    running: Collection[Trial] = (),
 ) -> Forecast:
     """Put trials of a plan in order, and estimate how long they take.
 
     Args:
         plan: what they are part of.
-        trials: those to run.
+        trials: those to start.
         costs: estimates each.
         capacity: what they are run on.
-        checkpoints: last finished epoch of trials under way, by trial id.
+        epochs: last finished epoch of trials that have been started, by trial id.
+        running: trials that run already.
     """
-    found = {trial.trial_id: costs.of(trial.config, trial.config_id) for trial in trials}
+    found = {trial.trial_id: costs.of(trial.config, trial.config_id) for trial in (*trials, *running)}
     left = {i: cost.amount for i, cost in found.items()}
-    for trial in trials if checkpoints else ():
-        epoch = checkpoints.get(trial.trial_id, 0) if checkpoints else 0
+    for trial in (*trials, *running) if epochs else ():
+        epoch = epochs.get(trial.trial_id, 0) if epochs else 0
         left[trial.trial_id] *= max(1 - epoch / trial.config.epochs, 0.0)
-    jobs = ordered(
-        (
-            Job(trial, left[trial.trial_id], plan.turns.get(trial.trial_id, 0), trial.config.num_gpus)
-            for trial in trials
-        ),
-        capacity,
-    )
+
+    def job(trial: Trial) -> Job[Trial]:
+        turn = plan.turns.get(trial.trial_id, 0) + (_AGAIN if trial.trial_id in plan.again else 0)
+        return Job(trial, left[trial.trial_id], turn, trial.config.num_gpus)
+
+    under_way = [job(trial) for trial in running]
+    jobs = ordered(map(job, trials), capacity, under_way)
 
     def hours(trial: Trial, seconds: float) -> float:
         return seconds * capacity.taken(trial.config.num_gpus) / 3600
@@ -177,18 +186,29 @@ def forecast(
         capacity=capacity,
         trust=costs.trust,
         is_relative=costs.is_relative,
-        makespan_seconds=makespan(jobs, capacity) if timed else None,
+        makespan_seconds=makespan(jobs, capacity, under_way) if timed else None,
         hours=sum(hours(trial, left[trial.trial_id]) for trial in trials) if timed else None,
         shared_hours=sum(hours(by_id[i], seconds) for i, seconds in shared.items()) if timed else None,
     )
 
 
-def forecast_from(store: Store, plan: Plan, trials: Sequence[Trial], capacity: Capacity) -> Forecast:
-    """Do what `forecast` does, with the past and the checkpoints of a store."""
+def forecast_from(
+    store: Store,
+    plan: Plan,
+    trials: Sequence[Trial],
+    capacity: Capacity,
+    running: Mapping[Trial, Epoch | None] | None = None,
+) -> Forecast:
+    """Do what `forecast` does, with the past and the checkpoints of a store.
+
+    `running` has the last epoch of each trial that runs, None before its first.
+    """
     from gridrun.costs import PAST_COLUMNS, Costs
     from gridrun.hardware import this_machine
 
     hardware = this_machine(capacity.share()[1], capacity.cpus_per_trial)
-    past = store.rows(columns=PAST_COLUMNS).values() if trials or plan.shared else ()
-    costs = Costs(past, hardware)
-    return forecast(plan, trials, costs, capacity, store.checkpointed())
+    past = store.rows(columns=PAST_COLUMNS).values() if trials or running or plan.shared else ()
+    seen = {trial: epoch for trial, epoch in (running or {}).items() if epoch}
+    pace = {trial: trial.config.epochs * epoch.train_seconds for trial, epoch in seen.items()}
+    epochs = store.checkpointed() | {trial.trial_id: epoch.epoch for trial, epoch in seen.items()}
+    return forecast(plan, trials, Costs(past, hardware, pace), capacity, epochs, running or ())

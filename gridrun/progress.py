@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -29,7 +30,7 @@ class Tracker:
     Args:
         trials: all that are to run.
         started_at: UTC, ISO 8601.
-        cost: work of a trial, in any unit; the time left follows from the time its done part took.
+        cost: work of a trial, in any unit.
         clock: seconds.
     """
 
@@ -43,30 +44,24 @@ class Tracker:
         self._costs = {trial.trial_id: cost(trial) for trial in trials}
         self._total = sum(self._costs.values())
         self._done = 0.0
-        self._before = 0.0  # of what is done: by earlier launches
-        self._clock, self._started = clock, clock()
-        self._turns: dict[str, float] = {}
+        self._clock = clock
+        self._over_at: float | None = None
+        self.running: dict[Trial, Epoch | None] = {}
+        """Trials that run, with the last epoch of each; None before its first."""
         self.state = LaunchState(started_at=started_at, total=len(trials))
+
+    def expect(self, seconds: float | None) -> None:
+        """Take note that all is going to be over in so many seconds, None if that cannot be told."""
+        can_tell = seconds is not None and math.isfinite(seconds)
+        self._over_at = self._clock() + seconds if seconds is not None and can_tell else None
 
     def handle(self, event: Event | Failed) -> None:
         """Take note of an event."""
         match event:
             case Started(trial):
-                self._turns[trial.trial_id] = self._clock()
-                self._run(Running(trial_id=trial.trial_id, about=describe(trial), epochs=trial.config.epochs))
+                self._run(trial, None)
             case Progress(trial, epoch, place):
-                self._progress(trial, epoch)
-                self._run(
-                    Running(
-                        trial_id=trial.trial_id,
-                        about=describe(trial),
-                        epochs=trial.config.epochs,
-                        epoch=epoch.epoch,
-                        test_error=epoch.test_error,
-                        images_per_second=trial.config.images_per_epoch / epoch.train_seconds,
-                        place=place,
-                    )
-                )
+                self._run(trial, epoch, place)
             case Ended(trial, "busy" | "interrupted"):
                 self._leave(trial)
             case Ended(trial, outcome, epoch):
@@ -78,31 +73,31 @@ class Tracker:
 
     def snapshot(self) -> LaunchState:
         """Return the state now."""
-        costs = self._costs
         done = self._done + sum(
-            costs.get(run.trial_id, 0.0) * run.epoch / run.epochs for run in self.state.running
+            self._costs.get(run.trial_id, 0.0) * run.epoch / run.epochs for run in self.state.running
         )
-        here = done - self._before
-        elapsed = self._clock() - self._started
         return dataclasses.replace(
             self.state,
             share=done / self._total if self._total else 1.0,
-            seconds_left=elapsed * max(self._total - done, 0.0) / here if here > 0 else None,
+            seconds_left=None if self._over_at is None else max(self._over_at - self._clock(), 0.0),
         )
 
-    def _progress(self, trial: Trial, epoch: Epoch) -> None:
-        """At the first sign of a trial's turn, tell its epochs from those of earlier launches."""
-        since = self._turns.pop(trial.trial_id, None)
-        if since is not None:
-            here = max((self._clock() - since) / epoch.train_seconds, 1.0)
-            before = max(epoch.epoch - here, 0.0)
-            self._before += self._costs.get(trial.trial_id, 0.0) * before / trial.config.epochs
-
-    def _run(self, run: Running) -> None:
+    def _run(self, trial: Trial, epoch: Epoch | None, place: str = "") -> None:
+        run = Running(trial_id=trial.trial_id, about=describe(trial), epochs=trial.config.epochs)
+        if epoch:
+            run = dataclasses.replace(
+                run,
+                epoch=epoch.epoch,
+                test_error=epoch.test_error,
+                images_per_second=trial.config.images_per_epoch / epoch.train_seconds,
+                place=place,
+            )
+        self.running[trial] = epoch
         others = tuple(other for other in self.state.running if other.trial_id != run.trial_id)
         self.state = dataclasses.replace(self.state, running=(*others, run))
 
     def _leave(self, trial: Trial) -> None:
+        self.running.pop(trial, None)
         left = tuple(run for run in self.state.running if run.trial_id != trial.trial_id)
         self.state = dataclasses.replace(self.state, running=left)
 

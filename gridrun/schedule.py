@@ -31,7 +31,7 @@ class Job(Generic[T]):
     what: T
     seconds: float
     """How long it takes, in any unit that is the same for all."""
-    turn: int = 0
+    turn: float = 0
     """Jobs of a lower turn are wanted earlier."""
     num_gpus: int = 1
 
@@ -70,35 +70,53 @@ class Capacity:
         return gpus or cpus
 
 
-def ordered(jobs: Iterable[Job[T]], capacity: Capacity) -> list[Job[T]]:
-    """Return the jobs in the order in which they are to start.
+def ordered(jobs: Iterable[Job[T]], capacity: Capacity, running: Iterable[Job[T]] = ()) -> list[Job[T]]:
+    """Return the jobs in the order in which they are to start, beside what is left of those that run.
 
     Jobs on several GPUs come first, those on most before all: beside small jobs a large one might wait
     for ever for its GPUs to be free at once.
     """
-    return [job for size, group in _by_size(jobs) for job in _ordered(group, capacity.slots(size))]
+    busy = _seconds(running)
+    return [
+        job
+        for size, group in _by_size(jobs)
+        for job in _ordered(group, capacity.slots(size), busy.get(size, ()))
+    ]
 
 
-def makespan(jobs: Iterable[Job[T]], capacity: Capacity) -> float:
+def makespan(jobs: Iterable[Job[T]], capacity: Capacity, running: Iterable[Job[T]] = ()) -> float:
     """Return when the last job ends, if they start in this order; no two sizes run at once.
 
     Infinite, if one fits nowhere.
     """
+    seconds, busy = _seconds(jobs), _seconds(running)
     return sum(
-        makespan_of([job.seconds for job in group], capacity.slots(size)) for size, group in _by_size(jobs)
+        makespan_of(seconds.get(size, ()), capacity.slots(size), busy.get(size, ()))
+        for size in {*seconds, *busy}
     )
 
 
-def makespan_of(seconds: Sequence[float], slots: int) -> float:
-    """Return when the last of some jobs ends that start in this order, each in the slot free first."""
-    if not seconds:
-        return 0.0
-    if slots < 1:
-        return math.inf
-    free = [0.0] * min(slots, len(seconds))
+def makespan_of(seconds: Sequence[float], slots: int, busy: Sequence[float] = ()) -> float:
+    """Return when the last of some jobs ends that start in this order, each in the slot free first.
+
+    Args:
+        seconds: how long each takes.
+        slots: how many run side by side.
+        busy: when those slots are free again in which something runs already.
+    """
+    free = _free(slots, busy)
+    if not free:
+        return math.inf if seconds else 0.0
     for duration in seconds:
         heapq.heapreplace(free, free[0] + duration)
     return max(free)
+
+
+def _free(slots: int, busy: Sequence[float]) -> list[float]:
+    """Return when each slot is free, as a heap. What runs has a slot, even if there should be fewer."""
+    free = [*busy, *[0.0] * (slots - len(busy))]
+    heapq.heapify(free)
+    return free
 
 
 def lower_bound(seconds: Sequence[float], slots: int) -> float:
@@ -113,22 +131,29 @@ def _by_size(jobs: Iterable[Job[T]]) -> list[tuple[int, list[Job[T]]]]:
     return sorted(groups.items(), reverse=True)
 
 
-def _ordered(jobs: Sequence[Job[T]], slots: int) -> list[Job[T]]:
+def _seconds(jobs: Iterable[Job[T]]) -> dict[int, list[float]]:
+    return {size: [job.seconds for job in group] for size, group in _by_size(jobs)}
+
+
+def _ordered(jobs: Sequence[Job[T]], slots: int, busy: Sequence[float]) -> list[Job[T]]:
     in_turn = sorted(jobs, key=lambda job: (job.turn, -job.seconds))
     longest_first = sorted(in_turn, key=lambda job: -job.seconds)
-    shortest = makespan_of([job.seconds for job in longest_first], slots)
+    shortest = makespan_of([job.seconds for job in longest_first], slots, busy)
     for aim in _AIMS if slots else ():
-        order = _drawn_forward(in_turn, longest_first, slots, aim * shortest if shortest else 0.0)
-        if makespan_of([job.seconds for job in order], slots) <= _LONGER * shortest:
+        aim_seconds = aim * shortest if shortest else 0.0
+        order = _drawn_forward(in_turn, longest_first, _free(slots, busy), aim_seconds)
+        if makespan_of([job.seconds for job in order], slots, busy) <= _LONGER * shortest:
             return order
     return in_turn
 
 
 def _drawn_forward(
-    in_turn: Sequence[Job[T]], longest_first: Sequence[Job[T]], slots: int, aim: float
+    in_turn: Sequence[Job[T]], longest_first: Sequence[Job[T]], free: list[float], aim: float
 ) -> list[Job[T]]:
-    """Return the jobs in turn, but each in time to end at `aim` that could not if it waited once more."""
-    free = [0.0] * min(slots, len(in_turn))
+    """Return the jobs in turn, but each in time to end at `aim` that could not if it waited once more.
+
+    `free` says when each slot is free.
+    """
     queue, long = iter(in_turn), iter(longest_first)
     started: set[int] = set()
     order: list[Job[T]] = []

@@ -9,7 +9,7 @@ import pytest
 
 from gridrun.costs import PAST_COLUMNS, Cost, Costs, num_images
 from gridrun.hardware import Hardware, hardware_of
-from gridrun.trial import config_id
+from gridrun.trial import Trial, config_id
 from trainer import TrainConfig
 
 CPU = Hardware("Xeon, 1 thread", is_gpu=False)
@@ -81,6 +81,19 @@ def test_the_fit_learns_what_batches_cost_here() -> None:
     costs = Costs([past(one, num_images(one) * 1e-3) for one in known], CPU)
     new = config(model={"name": "resnet_preact", "depth": 26}, batch_size=64)
     assert of(costs, new) == Cost(pytest.approx(num_images(new) * 1e-3, rel=0.1), "fitted")
+
+
+def test_trials_under_way_tell_of_time_before_any_has_ended() -> None:
+    small, large = config(), config(model={"name": "resnet_preact", "depth": 56})
+    costs = Costs([], CPU, {Trial(small, 0): 80.0})
+    assert not costs.is_relative
+    assert of(costs, small) == Cost(80.0, "same")
+    assert of(costs, config(epochs=20)) == Cost(pytest.approx(160.0), "network")
+    assert of(costs, large).basis == "fitted"
+    more = Costs([past(small, 100.0)], CPU, {Trial(small, 1): 80.0, Trial(large, 0): 700.0})
+    assert of(more, small) == Cost(90.0, "same")
+    assert of(more, large) == Cost(700.0, "same")
+    assert more.num_past == 1, "these are no trials of the store yet"
 
 
 def test_without_a_past_costs_tell_long_from_short() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ import cli
 from gridrun.costs import Costs
 from gridrun.grid import Grid, load_grid
 from gridrun.hardware import Hardware
-from gridrun.plan import Plan, changed, forecast, make_plan
+from gridrun.plan import Plan, changed, forecast, forecast_from, make_plan
 from gridrun.schedule import Capacity
 from gridrun.store import Store
 from gridrun.worker import now
+from trainer.metrics import Epoch
 
 GRID = """
 base: {model: {name: resnet_preact, depth: 8, initial_channels: 4}}
@@ -51,6 +53,11 @@ def ok(*arguments: object) -> str:
 def planned(*arguments: object) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(ok("plan", *arguments, "--json"))
     return found
+
+
+def epoch_of(number: int, seconds: float) -> Epoch:
+    figures = {"lr": 0.1, "train_loss": 1.0, "train_error": 0.5, "test_loss": 1.0, "test_error": 0.5}
+    return Epoch(epoch=number, train_seconds=seconds, **figures)
 
 
 def past(plan: Plan, seconds: float) -> Costs:
@@ -109,6 +116,36 @@ def test_a_trial_under_way_counts_what_is_left(path: Path) -> None:
     assert expected.costs[long.trial_id].amount == pytest.approx(40.0)
     assert expected.left[long.trial_id] == pytest.approx(10.0)
     assert expected.hours == pytest.approx((10 + 40 + 10 + 10) / 3600)
+
+
+def test_trials_that_run_take_room_and_tell_how_long_the_others_take(path: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    plan = make_plan([load_grid(path)], {})
+    long = next(trial for trial in plan.trials if trial.config.epochs == 4)
+    others = [trial for trial in plan.trials if trial != long]
+    unknown = forecast_from(store, plan, others, CORES, {long: None})
+    assert unknown.is_relative
+    expected = forecast_from(store, plan, others, CORES, {long: epoch_of(1, seconds=10.0)})
+    assert [expected.left[trial.trial_id] for trial in plan.trials if trial.config.epochs == 1] == [
+        pytest.approx(10.0)
+    ] * 2
+    assert expected.left[long.trial_id] == pytest.approx(30.0)
+    # Two cores, of which one is free after 30 s: 10 and 40 s, then 10.
+    assert expected.makespan_seconds == pytest.approx(50.0)
+    assert expected.hours == pytest.approx((10 + 40 + 10) / 3600), "of those that are to be started"
+
+
+def test_what_failed_comes_behind_the_first_tries_of_its_seed(path: Path) -> None:
+    plan = make_plan([load_grid(path)], {})
+    again = next(trial for trial in plan.trials if (trial.config.epochs, trial.seed) == (4, 0))
+    plan = replace(plan, again=frozenset({again.trial_id}))
+    expected = forecast(plan, plan.trials, past(plan, 10.0), Capacity(cpus=1, gpus=0))
+    assert [(trial.seed, trial.config.epochs) for trial in expected.trials] == [
+        (0, 1),
+        (0, 4),
+        (1, 4),
+        (1, 1),
+    ]
 
 
 # --- what has changed -------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import math
 
 import pytest
 from rich.console import Console
@@ -52,24 +53,18 @@ def tracker(trials: list[Trial], clock: Clock) -> Tracker:
     return Tracker(trials, "2026-01-01T00:00:00+00:00", clock=clock)
 
 
-def test_the_time_left_follows_from_the_work_done(
-    tracker: Tracker, trials: list[Trial], clock: Clock
-) -> None:
+def test_the_share_follows_from_the_work_done(tracker: Tracker, trials: list[Trial]) -> None:
     short, long = trials
-    assert tracker.snapshot().seconds_left is None
     tracker.handle(Started(short))
-    clock.seconds = 10.0
     tracker.handle(Progress(short, epoch(1)))
     assert tracker.snapshot().share == pytest.approx(1 / 16)
-    assert tracker.snapshot().seconds_left == pytest.approx(150.0)  # 15 epochs of 10 s
-    clock.seconds = 40.0
     tracker.handle(Ended(short, "done", epoch(4)))
     tracker.handle(Started(long))
-    clock.seconds = 60.0
+    assert tracker.running == {long: None}
     tracker.handle(Progress(long, epoch(2), "GPU 3"))
+    assert tracker.running == {long: epoch(2)}
     state = tracker.snapshot()
     assert (state.ended, state.total, state.share) == (1, 2, pytest.approx(6 / 16))
-    assert state.seconds_left == pytest.approx(100.0)
     (run,) = state.running
     assert (run.epoch, run.epochs, run.test_error, run.place) == (2, 12, 0.25, "GPU 3")
     assert run.images_per_second == pytest.approx(long.config.images_per_epoch / 10)
@@ -77,15 +72,17 @@ def test_the_time_left_follows_from_the_work_done(
     assert state.last[0].test_error == 0.25
 
 
-def test_epochs_of_an_earlier_launch_take_no_time_of_this_one(
-    tracker: Tracker, trials: list[Trial], clock: Clock
-) -> None:
-    tracker.handle(Started(trials[1]))
-    clock.seconds = 10.0
-    tracker.handle(Progress(trials[1], epoch(9)))  # the first one here: 8 were trained before
-    state = tracker.snapshot()
-    assert state.share == pytest.approx(9 / 16)
-    assert state.seconds_left == pytest.approx(70.0)
+def test_the_time_left_is_counted_down_from_what_is_expected(tracker: Tracker, clock: Clock) -> None:
+    assert tracker.snapshot().seconds_left is None
+    tracker.expect(100.0)
+    clock.seconds = 30.0
+    assert tracker.snapshot().seconds_left == pytest.approx(70.0)
+    clock.seconds = 130.0
+    assert tracker.snapshot().seconds_left == 0
+    tracker.expect(math.inf)  # some fit nowhere
+    assert tracker.snapshot().seconds_left is None
+    tracker.expect(None)
+    assert tracker.snapshot().seconds_left is None
 
 
 def test_failures_are_named_and_interrupted_trials_are_not_over(

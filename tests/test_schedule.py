@@ -52,6 +52,23 @@ def test_a_trial_that_would_end_last_is_drawn_forward() -> None:
     assert names(order).index("z") == 5, "no earlier than it must"
 
 
+def test_what_runs_already_takes_its_place() -> None:
+    assert makespan_of([3, 1], 2, busy=[5]) == 5  # 3 1 | 5
+    assert makespan_of([3, 1], 2, busy=[2, 9]) == 9
+    assert makespan_of([], 2, busy=[4]) == 4
+    assert makespan_of([1], 1, busy=[2, 3]) == 3, "what runs has a place, even if there should be fewer"
+    capacity = Capacity(cpus=4, gpus=4)
+    running = [Job("r", 7.0, num_gpus=2)]
+    assert makespan([Job("a", 1.0), Job("b", 2.0, num_gpus=2)], capacity, running) == 1 + 7
+    assert makespan([], capacity, running) == 7
+
+
+def test_a_long_trial_is_drawn_forward_the_more_the_less_room_there_is() -> None:
+    jobs = [*(Job(name, 1.0, 0) for name in "abc"), Job("z", 8.0, 1)]
+    assert names(ordered(jobs, TWO_CORES)) == "azbc", "both start at once"
+    assert names(ordered(jobs, TWO_CORES, [Job("r", 3.0)])) == "zabc", "after a second, z would end at 9 s"
+
+
 def test_large_trials_come_first_and_keep_others_waiting() -> None:
     capacity = Capacity(cpus=4, gpus=4)
     jobs = [Job("a", 8.0), Job("b", 5.0, num_gpus=4), Job("c", 3.0, num_gpus=2), Job("d", 2.0, num_gpus=2)]
