@@ -24,7 +24,7 @@ from gridrun.launch_state import LaunchState
 from gridrun.lineup import Lineup, Turn
 from gridrun.plan import Forecast, Plan, forecast_from, make_plan
 from gridrun.progress import Tracker
-from gridrun.store import Store
+from gridrun.store import Store, unwritable
 from gridrun.trial import Trial
 from gridrun.tries import Failed, Tries
 from gridrun.worker import Setup, failed, now
@@ -281,7 +281,10 @@ class _Sweep:
         most = self.tries.policy.stop_after_failures
         if most and len(self.failing) >= most:
             self.gave_up = True
-            self.no_more_file.touch()
+            try:
+                self.no_more_file.touch()
+            except OSError as error:  # a full disk: no worker would hear of it
+                raise unwritable(self.store.root, error) from error
         again = self.tries.is_left(trial) and not self.gave_up
         if again:
             self.lineup.put_back(trial, self.tries.retries.get(trial.trial_id))

@@ -122,7 +122,11 @@ class Leases:
     def _write(self, name: str) -> Claim:
         self._directory.mkdir(parents=True, exist_ok=True)
         path = self._directory / f"{name}.{secrets.token_hex(8)}"
-        path.write_text(json.dumps(self._owner or _this_process()), encoding="utf-8")
+        try:
+            path.write_text(json.dumps(self._owner or _this_process()), encoding="utf-8")
+        except OSError:  # a full disk has room for the name alone, which others would wait for
+            path.unlink(missing_ok=True)
+            raise
         return Claim(path)
 
     def _all_dead(self, paths: Iterable[Path]) -> bool:

@@ -98,7 +98,7 @@ class Store:
                 directory.mkdir(parents=True, exist_ok=True)
             files.write(self._work / "README", "Working files of gridrun. Leave them while a launch runs.\n")
         except OSError as error:
-            raise _unwritable(self.root, error) from None
+            raise unwritable(self.root, error) from None
         for path in self._tables:  # better now than after hours of training
             parquet.check(path)
 
@@ -237,7 +237,7 @@ class Store:
         try:
             files.write(self._ended / f"{_checked(record.trial_id)}.json", record.to_json())
         except OSError as error:
-            raise _unwritable(self.root, error) from error
+            raise unwritable(self.root, error) from error
 
     def compact(self, *, now: bool = False) -> None:
         """Move ended trials into the Parquet files, unless that was done a moment ago.
@@ -251,7 +251,7 @@ class Store:
             while not self._compacted(wait=now) and now:
                 pass
         except OSError as error:
-            raise _unwritable(self.root, error) from error
+            raise unwritable(self.root, error) from error
         ended = time.monotonic()
         self._next_compaction = ended + max(_COMPACT_EVERY_SECONDS, (ended - started) / _COMPACT_SHARE)
 
@@ -269,7 +269,7 @@ class Store:
         if self.launches():
             return  # the last one to end does it
         # No room for a second version, or somebody else at work: they stay as they are.
-        with contextlib.suppress(OSError, parquet.Overtaken):
+        with contextlib.suppress(OSError, StoreError, parquet.Overtaken):
             for _ in range(_TIDY_STEPS):
                 with self.lock("compact") as claim:
                     if not claim:
@@ -431,12 +431,19 @@ class Store:
         """Hold the lock called `name`, whatever becomes of the process; None if another holds it.
 
         Between processes of one machine the kernel decides, between machines a lease.
+
+        Raises:
+            StoreError: the directory cannot be written.
         """
-        with _kernel_lock(self._locks / f"{name}.lock", wait) as free:
-            claim = self._leases.claim(name) if free else None
-            while wait and claim is None:
-                time.sleep(_WAIT_SECONDS)
-                claim = self._leases.claim(name)
+        with contextlib.ExitStack() as stack:
+            try:
+                free = stack.enter_context(_kernel_lock(self._locks / f"{name}.lock", wait))
+                claim = self._leases.claim(name) if free else None
+                while wait and claim is None:
+                    time.sleep(_WAIT_SECONDS)
+                    claim = self._leases.claim(name)
+            except OSError as error:
+                raise unwritable(self.root, error) from error
             try:
                 yield claim
             finally:
@@ -503,7 +510,8 @@ def _json_files(directory: Path) -> list[Path]:
         raise StoreError(f"{directory}: cannot be read ({error.strerror})") from None
 
 
-def _unwritable(root: Path, error: OSError) -> StoreError:
+def unwritable(root: Path, error: OSError) -> StoreError:
+    """Return what to raise where nothing can be left in a store."""
     partial = str(error.filename).endswith(".partial")
     place = f": {Path(error.filename).parent if partial else error.filename}" if error.filename else ""
     return StoreError(f"{root}: cannot be written to ({error.strerror or error}{place})")

@@ -62,6 +62,20 @@ class FlakyNet(TinyNet):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SealingNet(TinyNet):
+    """Makes its store take no more records, as a full disk would."""
+
+    name: ClassVar[str] = "sealing_net"
+    results: str = ""
+
+    def build(self, data: DataSpec) -> nn.Module:
+        ended = Path(self.results) / ".work" / "ended"
+        ended.rename(ended.with_name("aside"))
+        ended.touch()
+        return TinyNet.build(self, data)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DyingInTrainingNet(TinyNet):
     """Kills its process once, at its `at`-th training step in that process."""
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 import tiny
-from broken import DyingInTrainingNet, DyingNet, FlakyNet, LosingNet, RaisingNet
+from broken import DyingInTrainingNet, DyingNet, FlakyNet, LosingNet, RaisingNet, SealingNet
 
 from gridrun import launch as sweep
-from gridrun.errors import LaunchError
+from gridrun.errors import LaunchError, StoreError
 from gridrun.executors import ray_tune
-from gridrun.executors.base import Event, Executor
+from gridrun.executors.base import Ended, Event, Executor
 from gridrun.executors.ray_tune import RayTuneExecutor, Resources
 from gridrun.executors.serial import SerialExecutor
 from gridrun.failures import RetryPolicy, coarser, kind_of_death, reason_of_death
@@ -331,3 +331,30 @@ def test_too_little_gpu_memory_passes_where_fewer_trials_share_the_gpu() -> None
     assert policy.allows("gpu_memory", 4, gpu_share=0.25)
     assert not policy.allows("gpu_memory", 1, gpu_share=1)
     assert [coarser(share) for share in (0.125, 0.25, 1 / 3, 0.3, 0.5, 1)] == [0.25, 0.5, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("name", ["serial", "ray"])
+def test_a_trial_whose_record_cannot_be_kept_has_neither_ended_nor_failed(
+    name: str, sweeper: Sweeper, ray: Executor
+) -> None:
+    config = tiny.config(model=SealingNet(results=str(sweeper.store.root)))
+    with pytest.raises(StoreError, match=r"results: cannot be written to \(Not a directory"):
+        sweeper.launch(config, executor=ray if name == "ray" else None, policy=RetryPolicy(retries=3))
+    assert not [event for event in sweeper.events if isinstance(event, (Failed, Ended))]
+    ended = sweeper.store.root / ".work" / "ended"
+    ended.unlink()
+    ended.with_name("aside").rename(ended)
+    assert sweeper.store.statuses() == {}
+
+
+def test_word_to_start_no_more_that_cannot_be_left_ends_the_launch(
+    sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, *_: object) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    config = tiny.config(model=RaisingNet())
+    monkeypatch.setattr(Path, "touch", full)
+    with pytest.raises(StoreError, match=r"cannot be written to \(No space left on device"):
+        sweeper.launch(config, policy=RetryPolicy(stop_after_failures=1))
+    assert sweeper.store.statuses() == {Trial(config, 0).trial_id: "failed"}

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from gridrun import leases
+from gridrun.errors import StoreError
 from gridrun.leases import DURATION_SECONDS, Claim, Leases
 from gridrun.store import Store
 
@@ -90,6 +91,23 @@ def test_a_file_that_says_nothing_is_a_holder_until_it_is_silent(tmp_path: Path)
     asker = Leases(tmp_path, clock=clock)
     assert watch(asker, clock, DURATION_SECONDS - 2) is None
     assert watch(asker, clock, 4)
+
+
+def test_a_lease_that_a_full_disk_has_no_room_for_leaves_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, *_: object, **__: object) -> None:
+        path.touch()
+        raise OSError(28, "No space left on device", str(path))
+
+    store = Store(tmp_path)
+    store.create()
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(StoreError, match="No space left on device"), store.lock("x"):
+        pass
+    monkeypatch.undo()
+    with store.lock("x") as claim:
+        assert claim, "and nobody has to wait for it"
 
 
 class Machines(RuleBasedStateMachine):

@@ -25,7 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gridrun.errors import LaunchError
+from gridrun.errors import LaunchError, StoreError
 from gridrun.executors import ray_packing
 from gridrun.executors.base import Ended, Event, Executor, Fitted, Lost, Progress, Started, Warned
 from gridrun.executors.ray_away import Address, close_home, close_turn, open_home, run_anywhere
@@ -157,7 +157,7 @@ class RayTuneExecutor(Executor):
         for share, one in shares.items():
             self._check_room(share, one.config.num_gpus)
         trials = {turn.trial.trial_id: turn.trial for turn in turns}
-        events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        events: queue.SimpleQueue[Event | StoreError] = queue.SimpleQueue()
         failure: list[BaseException] = []
         stop = threading.Event()
 
@@ -179,6 +179,8 @@ class RayTuneExecutor(Executor):
         while thread.is_alive() or not events.empty():
             with contextlib.suppress(queue.Empty):
                 event = events.get(timeout=0.1)
+                if isinstance(event, StoreError):
+                    raise event
                 match event:
                     case Started(trial) | Progress(trial):
                         running.add(trial.trial_id)
@@ -223,7 +225,7 @@ class RayTuneExecutor(Executor):
         trials: Mapping[str, Trial],
         share: Share,
         setup: Setup,
-        events: queue.SimpleQueue[Event],
+        events: queue.SimpleQueue[Event | StoreError],
         stop: threading.Event,
     ) -> Any:
         """Return the Tuner of trials that all take the same, as workers that are used again must."""
@@ -345,18 +347,23 @@ def _trainable(
 
     run = partial(run_anywhere, home) if home else run_trial
     retry = Retry(**config["retry"]) if config["retry"] else None
-    outcome = run(_unbox(box)[config["trial_id"]], setup, report, retry=retry)
+    try:
+        outcome = run(_unbox(box)[config["trial_id"]], setup, report, retry=retry)
+    except StoreError as error:  # no fault of the trial, and no other's record could be kept either
+        problem = getattr(error, "cause", error)  # of one that comes from `Home`
+        tune.report({"at": last, "problem": f"on {platform.node()}: {problem}" if home else str(problem)})
+        return
     tune.report({"at": last, "outcome": outcome})  # returns when Tune has it
     if outcome == "failed" and not health.can_go_on(setup.runtime.device):
         os._exit(1)  # no trial after this one could use the GPU from here; Tune starts another process
 
 
-def _callback(by_id: Mapping[str, Trial], events: queue.SimpleQueue[Event]) -> Any:
+def _callback(by_id: Mapping[str, Trial], events: queue.SimpleQueue[Event | StoreError]) -> Any:
     """Return the Tune callback that turns what it is told into our events."""
     from ray import tune
 
     class Forward(tune.Callback):
-        def __init__(self, emit: Callable[[Any, Callable[[Trial], Event]], None]) -> None:
+        def __init__(self, emit: Callable[[Any, Callable[[Trial], Event | StoreError]], None]) -> None:
             self.emit = emit
             self.ended: set[str] = set()
 
@@ -370,7 +377,9 @@ def _callback(by_id: Mapping[str, Trial], events: queue.SimpleQueue[Event]) -> A
             self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any
         ) -> None:
             epoch = Epoch(**result["at"]) if result["at"] else None
-            if "outcome" in result:
+            if "problem" in result:
+                self.emit(trial, lambda _: StoreError(result["problem"]))
+            elif "outcome" in result:
                 self.ended.add(trial.trial_id)  # of this turn alone
                 self.emit(trial, lambda own: Ended(own, result["outcome"], epoch))
             elif epoch:
@@ -385,7 +394,7 @@ def _callback(by_id: Mapping[str, Trial], events: queue.SimpleQueue[Event]) -> A
             reason = f"its worker died or could not start: {reason_of_death(text)}".removesuffix(": ")
             self.emit(trial, lambda own: Lost(own, kind_of_death(text), reason))
 
-    def emit(trial: Any, event_of: Callable[[Trial], Event]) -> None:
+    def emit(trial: Any, event_of: Callable[[Trial], Event | StoreError]) -> None:
         events.put(event_of(by_id[trial.config["trial_id"]]))
 
     return Forward(emit)
