@@ -161,6 +161,7 @@ def launch(
                 time.sleep(_BUSY_SECONDS)
         interrupted = stop_file.exists() and any(tries.is_left(turn.trial) for turn in lineup.left)
     store.compact(now=True)
+    store.clear_locks()
     if not interrupted:
         store.tidy()
     return Summary(

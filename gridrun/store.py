@@ -416,11 +416,12 @@ class Store:
         with self.lock(name) as claim:
             return claim is None
 
-    def clear_locks(self, start: str) -> None:
-        """Remove what dead holders left of the locks whose names begin so."""
-        for name in self._leases.names():
-            if name.startswith(start):
-                self.is_locked(name)
+    def clear_locks(self, start: str = "") -> None:
+        """Remove what holders left that are known to be dead, of the locks whose names begin so."""
+        with contextlib.suppress(StoreError):  # a full disk: whoever wants them next sees to it
+            for name in {path.stem for path in self._locks.glob("*.lock")} | self._leases.names():
+                if name.startswith(start):
+                    self.is_locked(name)
 
     def has_lock(self, name: str) -> bool:
         """Return whether there is a lock called `name`, be its holder alive or dead, here or elsewhere."""

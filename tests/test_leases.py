@@ -241,6 +241,29 @@ def test_a_killed_process_of_this_machine_is_taken_over_at_once(tmp_path: Path) 
     holder.communicate()
 
 
+HOLD_IN_STORE = """
+import sys
+from gridrun.store import Store
+with Store(sys.argv[1]).lock("0123456789abcdef") as claim:
+    print(bool(claim), flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_killed_processes_left_goes_and_what_live_ones_hold_stays(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.create()
+    killed = script(HOLD_IN_STORE, tmp_path)
+    assert said(killed) == "True"
+    killed.kill()
+    killed.communicate()
+    assert len(list(tmp_path.glob(".work/l[eo]*s/*"))) == 2
+    (tmp_path / ".work/locks/fedcba9876543210.lock").touch()
+    assert Leases(tmp_path / ".work/leases", owner=ELSEWHERE).claim("elsewhere")
+    store.clear_locks()
+    assert [path.name.partition(".")[0] for path in tmp_path.glob(".work/l[eo]*s/*")] == ["elsewhere"]
+
+
 def test_a_process_id_that_is_used_again_is_not_the_holder(tmp_path: Path) -> None:
     me = leases._this_process()
     (tmp_path / "x.0").write_text(json.dumps(me))
