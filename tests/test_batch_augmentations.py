@@ -126,7 +126,7 @@ def test_the_watch_sees_a_wait():
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("name", augmentations.names())
+@pytest.mark.parametrize("name", ON_DEVICE)
 def test_gpu_nothing_waits_for_the_device(name):
     x, y = torch.randn(8, 3, 24, 20, device="cuda"), torch.arange(8, device="cuda")
     logits, source = torch.randn(8, 10, device="cuda"), torch.Generator("cuda").manual_seed(0)

@@ -302,7 +302,7 @@ def test_ray_runs_large_trials_first_and_refuses_those_that_never_fit(
     small, large = Trial(tiny.config(), 0), Trial(tiny.config(num_gpus=2), 0)
     broken = Trial(tiny.config(num_gpus=2, model=FailingNet()), 0)
     events: list[Event] = []
-    with RayTuneExecutor(Resources(cpus=2)) as executor:
+    with RayTuneExecutor(Resources(cpus=2, gpus=0)) as executor:
         with pytest.raises(LaunchError) as caught:
             executor.run(Lineup(map(Turn, [small, Trial(tiny.config(num_gpus=3), 0)])), setup, events.append)
         message = "no trial with num_gpus: 3 fits: one takes 3 CPU and 0 GPU, and Ray has 2 and 0"
