@@ -1,10 +1,11 @@
-"""Two launches of one grid at once, over and over: is each trial trained once?
+"""Two launches of one grid at once, over and over: is each trial trained once, a failing one three times?
 
     python benchmarks/two_launches.py [--repetitions 50]
 
-Twelve trials of a fraction of a second, both launches started together, each in a process of its
-own that writes down what it trains. Exits with 1 if a trial was trained twice or not at all, a
-launch failed, or a file is left that should not be.
+Twelve trials of a fraction of a second, three of which always run out of memory; both launches
+started together, each in a process of its own that writes down what it trains. Exits with 1 if a
+trial was trained twice or not at all, a failing one not as often as one launch alone would try it, a
+launch did not end as it should, or a file is left that should not be.
 """
 
 from __future__ import annotations
@@ -18,9 +19,13 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gridrun.failures import DEFAULT_RETRIES
+
 if TYPE_CHECKING:
     from gridrun.records import Record
     from gridrun.trial import Trial
+    from trainer import TrainConfig
+    from trainer.metrics import Result
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["trainer.loop", "gridrun.launch"])  # torch takes longer than the trials
@@ -36,11 +41,14 @@ axes:
 seeds: 3
 """
 NUM_TRIALS = 12
+FAILING_LR = 0.4
+TRIES = 1 + DEFAULT_RETRIES
 
 
 def launch(grid: Path, results: Path, log: Path, said: Path) -> None:
     """Run a launch that writes down what it trains, and leave with its exit code."""
     from gridrun import worker
+    from trainer import loop
 
     train = worker._train
 
@@ -49,6 +57,12 @@ def launch(grid: Path, results: Path, log: Path, said: Path) -> None:
             print(trial.trial_id, file=file)
         return train(trial, *rest)
 
+    def fail(config: TrainConfig, **options: Any) -> Result:
+        if config.lr == FAILING_LR:
+            raise MemoryError
+        return usual(config, **options)
+
+    usual, loop.train = loop.train, fail
     worker._train = noted
     import cli
 
@@ -73,12 +87,16 @@ def repeat(work: Path) -> tuple[list[str], list[int]]:
     problems = [
         f"exit {process.exitcode}: {log.with_suffix('.log').read_text()}"
         for process, log in zip(both, logs, strict=True)
-        if process.exitcode
+        if process.exitcode != 1  # for some trials have failed
     ]
     trained = [log.read_text().split() if log.exists() else [] for log in logs]
     counts = Counter(trained[0] + trained[1])
-    problems += [f"{trial} trained {count} times" for trial, count in counts.items() if count != 1]
-    table = pd.read_parquet(results / "trials.parquet")
+    table = pd.read_parquet(results / "trials.parquet").set_index("trial_id", drop=False)
+    for trial, count in counts.items():
+        status, lr, attempts = table.loc[trial, ["status", "lr", "attempts"]]
+        expected = ("failed", TRIES, TRIES) if lr == FAILING_LR else ("done", 1, 1)
+        if (status, attempts, count) != expected:
+            problems.append(f"{trial} trained {count} times: {status} after {attempts} attempts")
     if sorted(table["trial_id"]) != sorted(counts) or len(counts) != NUM_TRIALS:
         problems.append(f"{len(counts)} trained, {len(table)} rows")
     epochs = pd.read_parquet(results / "epochs.parquet")

@@ -42,6 +42,7 @@ class Lineup:
     def __init__(self, turns: Iterable[Turn], is_free: Callable[[Trial], bool] = lambda trial: True) -> None:
         self._waiting = list(turns)
         self._held: list[Turn] = []  # by other launches
+        self._freed: set[str] = set()  # of those, when one looked last
         self._out: dict[str, Turn] = {}
         self._is_free = is_free
         self._is_closed = False
@@ -55,9 +56,7 @@ class Lineup:
         with self._changed:
             if self._is_closed:
                 return None
-            if time.monotonic() >= self._look_at:
-                self._look_at = time.monotonic() + _LOOK_SECONDS
-                self._waiting[:0] = self._let_go()
+            self._look()
             place = 0
             while place < len(self._waiting):
                 if not fits(self._waiting[place]):
@@ -109,8 +108,8 @@ class Lineup:
     def is_held_up(self) -> bool:
         """Return whether other launches have all that is left."""
         with self._changed:
-            self._look_at = 0.0
-            return not any(self._is_free(turn.trial) for turn in (*self._waiting, *self._held))
+            self._look()
+            return not any(self._is_free(turn.trial) for turn in self._waiting)
 
     def put_back(self, trial: Trial, retry: Retry | None = None) -> None:
         """Have a trial that is out wait once more, behind all others."""
@@ -128,8 +127,17 @@ class Lineup:
         with self._changed:
             self._waiting.sort(key=lambda turn: places.get(turn.trial.trial_id, len(places)))
 
-    def _let_go(self) -> list[Turn]:
-        """Take what is free again out of what others have held."""
-        free = [turn for turn in self._held if self._is_free(turn.trial)]
-        self._held = [turn for turn in self._held if turn not in free]
-        return free
+    def _look(self) -> None:
+        """Have trials wait again that other launches have let go of, unless one has looked a moment ago.
+
+        Twice in a row is a trial to be found free: a launch whose worker was killed writes that down a
+        moment after, and only then does the attempt count.
+        """
+        if time.monotonic() < self._look_at:
+            return
+        self._look_at = time.monotonic() + _LOOK_SECONDS
+        free = {turn.trial.trial_id for turn in self._held if self._is_free(turn.trial)}
+        back = free & self._freed
+        self._waiting[:0] = [turn for turn in self._held if turn.trial.trial_id in back]
+        self._held = [turn for turn in self._held if turn.trial.trial_id not in back]
+        self._freed = free - back

@@ -23,6 +23,7 @@ import re
 import secrets
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -230,10 +231,17 @@ class Store:
     # --- writing -------------------------------------------------------------------------------
 
     def add(self, record: Record) -> None:
-        """Keep an ended trial, unless it is done already; when this returns it is on disk."""
+        """Keep an ended trial, unless it is done already; when this returns it is on disk.
+
+        It counts an attempt that another launch has made meanwhile.
+        """
         with contextlib.suppress(StoreError):  # a damaged file must not cost a result
-            if self.ended(record.trial_id) == "done":
-                return
+            if old := self.end(record.trial_id):
+                if old.status == "done":
+                    return
+                before = old.attempts or 1
+                if record.attempts and record.attempts <= before and record.ended_at != old.ended_at:
+                    record = replace(record, attempts=before + 1)
         try:
             files.write(self._ended / f"{_checked(record.trial_id)}.json", record.to_json())
         except OSError as error:

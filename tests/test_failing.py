@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -249,6 +250,36 @@ def test_one_trial_failing_again_and_again_is_one_failure(sweeper: Sweeper) -> N
     summary = sweeper.launch(flaky, policy=RetryPolicy(retries=3, stop_after_failures=2))
     assert not summary.gave_up
     assert summary.plan.counts["done"] == 1
+
+
+def _sweep(directory: Path, cache_dir: Path, name: str, configs: Sequence[TrainConfig]) -> None:
+    with SerialExecutor(gpus=0) if name == "serial" else RayTuneExecutor(Resources(cpus=1)) as executor:
+        Sweeper(directory, cache_dir).launch(*configs, executor=executor)
+
+
+@pytest.mark.parametrize("name", ["serial", pytest.param("ray", marks=pytest.mark.slow)])
+def test_two_launches_at_once_try_a_failing_trial_no_more_often_than_one(
+    name: str, tmp_path: Path, cache_dir: Path
+) -> None:
+    logs = [tmp_path / f"log{number}" for number in range(3)]
+    if name == "serial":
+        failing = [FlakyNet(log=str(log), failures=99, error="MemoryError") for log in logs]
+    else:
+        failing = [DyingNet(log=str(log), deaths=99) for log in logs]
+    bad = [tiny.config(model=model) for model in failing]
+    good = [tiny.config(epochs=epochs) for epochs in (20, 21, 22)]
+    spawning = multiprocessing.get_context("spawn")
+    arguments = (tmp_path, cache_dir, name, [*bad, *good])
+    both = [spawning.Process(target=_sweep, args=arguments) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
+    sweeper = Sweeper(tmp_path, cache_dir)
+    assert {sweeper.row(config)["status"] for config in good} == {"done"}
+    assert [sweeper.row(config)["attempts"] for config in bad] == [3, 3, 3]
+    assert [len(log.read_text()) for log in logs] == [3, 3, 3]
 
 
 DIED = """Failure # 1 (occurred at 2026-01-01_00-00-00)
