@@ -22,7 +22,7 @@ from gridrun.failures import RetryPolicy
 from gridrun.foresight import Foresight
 from gridrun.launch_state import LaunchState
 from gridrun.lineup import Lineup, Turn
-from gridrun.plan import Forecast, Plan, forecast_from, make_plan
+from gridrun.plan import Forecast, Plan, asked_name, forecast_from, make_plan
 from gridrun.progress import Tracker
 from gridrun.store import Store, unwritable
 from gridrun.trial import Trial
@@ -175,7 +175,7 @@ def launch(
 def _note_asked(store: Store, grids: Sequence[Grid]) -> None:
     for grid in grids:
         if grid.tables:  # a lone trial is no grid that anybody edits
-            store.note_asked(grid.name, [trial.trial_id for trial in grid.trials])
+            store.note_asked(asked_name(grid, store), [trial.trial_id for trial in grid.trials])
 
 
 def _check_budget(expected: Forecast, budget_hours: float | None) -> None:

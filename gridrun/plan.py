@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gridrun.schedule import Capacity, Job, makespan, ordered
-from gridrun.trial import Trial
+from gridrun.trial import Trial, digest
 
 if TYPE_CHECKING:
     from gridrun.costs import Cost, Costs
@@ -81,7 +82,7 @@ def make_plan(grids: Sequence[Grid], statuses: Mapping[str, str]) -> Plan:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a plan asks for beside what launches of the same grids, by name, have asked for before."""
+    """What a plan asks for beside what launches of the same grids have asked for before."""
 
     added: tuple[Trial, ...]
     """Wanted now, and never before."""
@@ -89,21 +90,31 @@ class Change:
     """Ids of trials that have ended, were wanted before, and are no longer."""
 
 
+def asked_name(grid: Grid, store: Store) -> str:
+    """Return the name under which a store remembers what launches of a grid have asked for.
+
+    It is of the file as seen from the store, so that both may move together, and of the form that the
+    command line gives it: who tries the grid with other settings has not edited it.
+    """
+    place = os.path.relpath(grid.path.resolve(), store.root.resolve())
+    return f"{grid.name}.{digest([place, grid.form])}"
+
+
 def changed(
-    grids: Sequence[Grid], plan: Plan, before: Mapping[str, Collection[str]], statuses: Mapping[str, str]
+    grids: Sequence[Grid], plan: Plan, before: Sequence[Collection[str]], statuses: Mapping[str, str]
 ) -> Change | None:
     """Compare a plan with what was asked for before, None if none of the grids has been launched yet.
 
     Args:
         grids: those of the plan.
         plan: as of now.
-        before: ids of trials by grid name (`Store.asked`).
+        before: ids of the trials that launches of each have asked for (`Store.asked`).
         statuses: of every ended trial of the store.
     """
-    known = {trial_id for grid in grids for trial_id in before.get(grid.name, ())}
+    known = {trial_id for ids in before for trial_id in ids}
     if not known:
         return None
-    launched = [grid for grid in grids if before.get(grid.name)]
+    launched = [grid for grid, ids in zip(grids, before, strict=True) if ids]
     added = {t.trial_id: t for grid in launched for t in grid.trials if t.trial_id not in known}
     wanted = {trial.trial_id for trial in plan.trials}
     return Change(tuple(added.values()), tuple(sorted(i for i in known - wanted if i in statuses)))

@@ -390,20 +390,20 @@ class Store:
 
     # --- what launches have asked for ----------------------------------------------------------
 
-    def asked(self, grid_name: str) -> frozenset[str]:
-        """Return the ids of all trials that launches of a grid of this name have asked for."""
+    def asked(self, name: str) -> frozenset[str]:
+        """Return the ids of all trials that launches have asked for under this name (`plan.asked_name`)."""
         try:
-            text = (self._asked / grid_name).read_text(encoding="utf-8", errors="replace")
+            text = (self._asked / name).read_text(encoding="utf-8", errors="replace")
         except OSError:
             return frozenset()
         return frozenset(line for line in text.splitlines() if _TRIAL_ID.fullmatch(line))
 
-    def note_asked(self, grid_name: str, trial_ids: Collection[str]) -> None:
+    def note_asked(self, name: str, trial_ids: Collection[str]) -> None:
         """Add to what `asked` returns. Lines are only ever added, so that no two launches need to wait."""
-        if new := sorted(set(trial_ids) - self.asked(grid_name)):
+        if new := sorted(set(trial_ids) - self.asked(name)):
             with contextlib.suppress(OSError):  # a store that can only be read, or a full disk
                 self._asked.mkdir(parents=True, exist_ok=True)
-                with (self._asked / grid_name).open("a", encoding="utf-8") as file:
+                with (self._asked / name).open("a", encoding="utf-8") as file:
                     file.write("\n" + "\n".join(new) + "\n")  # whatever a killed launch left half written
 
     # --- weights ---------------------------------------------------------------------------------

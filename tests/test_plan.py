@@ -16,7 +16,7 @@ import cli
 from gridrun.costs import Costs
 from gridrun.grid import Grid, load_grid
 from gridrun.hardware import Hardware
-from gridrun.plan import Plan, changed, forecast, forecast_from, make_plan
+from gridrun.plan import Plan, asked_name, changed, forecast, forecast_from, make_plan
 from gridrun.schedule import Capacity
 from gridrun.store import Store
 from gridrun.worker import now
@@ -173,17 +173,38 @@ def test_an_edited_grid_tells_added_from_dropped(path: Path) -> None:
     path.write_text(GRID.replace("[1, 4]", "[4, 6]"))
     after = load_grid(path)
     plan = make_plan([after], statuses)
-    assert changed([after], plan, {}, statuses) is None, "it has never been launched"
-    change = changed([after], plan, {"small": ids}, statuses)
+    assert changed([after], plan, [()], statuses) is None, "it has never been launched"
+    change = changed([after], plan, [ids], statuses)
     assert change is not None
     assert {trial.config.epochs for trial in change.added} == {6}
     assert set(change.dropped) == {trial.trial_id for trial in before.trials if trial.config.epochs == 1}
-    both = changed([after, before], make_plan([after, before], statuses), {"small": ids}, statuses)
+    both = changed([after, before], make_plan([after, before], statuses), [ids, ids], statuses)
     assert both is not None
     assert not both.dropped, "another grid still asks for them"
-    never_ran = changed([after], plan, {"small": ids}, {})
+    never_ran = changed([after], plan, [ids], {})
     assert never_ran is not None
     assert not never_ran.dropped
+
+
+def test_grids_of_one_name_in_two_directories_are_no_edits_of_each_other(path: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path / "results")
+    (tmp_path / "elsewhere").mkdir()
+    other = tmp_path / "elsewhere" / path.name
+    other.write_text(GRID.replace("[1, 4]", "[4, 6]"))
+    forms = [
+        load_grid(path),
+        load_grid(other),
+        load_grid(path, {"lr": 0.2}),
+        load_grid(path, scale={"train": 400}),
+        load_grid(path, scale={"train": 500}),
+        load_grid(path).with_seeds(1),
+    ]
+    assert len({asked_name(grid, store) for grid in forms}) == len(forms)
+    assert asked_name(load_grid(path.name), store) == asked_name(forms[0], store), "however it is named"
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    (moved / path.name).write_text(GRID)
+    assert asked_name(load_grid(moved / path.name), Store(moved / "results")) == asked_name(forms[0], store)
 
 
 # --- the commands -----------------------------------------------------------------------------------
@@ -210,7 +231,8 @@ def test_the_whole_way(path: Path, tmp_path: Path) -> None:
     assert "2 trials to run: longest first on 1 core" in launched.stderr
 
     second = planned(path, "--cpus", 4)
-    assert len(second["added"]) == second["missing"] == 2
+    assert second["missing"] == 2
+    assert second["added"] is None, "with other seeds it is no edited grid"
     assert second["estimate"]["bases"] == {"same": 2}
     assert second["estimate"]["slots"] == 4
     seconds = [trial["seconds"] for trial in second["order"]]

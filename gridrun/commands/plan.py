@@ -63,7 +63,7 @@ def command(
     what another machine would take. Exit 1: over the budget.
     """
     from gridrun.hardware import capacity
-    from gridrun.plan import changed, forecast_from, make_plan
+    from gridrun.plan import asked_name, changed, forecast_from, make_plan
     from gridrun.store import Store
 
     wanted, store = read_grids(grids, settings, seeds, profile=profile, scale=scale), Store(results)
@@ -71,7 +71,7 @@ def command(
     plan = make_plan(wanted, statuses)
     share = known_share(wanted, gpus_per_trial)
     forecast = forecast_from(store, plan, plan.missing, capacity(cpus, gpus, share, cpus_per_trial))
-    before = {grid.name: store.asked(grid.name) for grid in wanted}
+    before = [store.asked(asked_name(grid, store)) for grid in wanted]
     show_plan(plan, forecast, changed(wanted, plan, before, statuses), as_json)
     if budget_hours is not None and (problem := over_budget(forecast, budget_hours)):
         click.echo(problem, err=True)

@@ -7,6 +7,7 @@ base -> axes (product, zip, cases) -> derive -> exclude, extra -> rows [-> profi
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,6 +62,8 @@ class Grid:
     """How they are run; no part of their ids either."""
     profiles: tuple[str, ...] = ()
     """Names of the reduced forms that the file has of itself."""
+    form: str = ""
+    """What the command line has made of the file: its settings, scale and seeds. Empty: the file as it is."""
 
     @property
     def trials(self) -> tuple[Trial, ...]:
@@ -83,7 +86,8 @@ class Grid:
         _check_count(node, rows)
         tables = tuple(dataclasses.replace(table, rows=reseeded(table.rows)) for table in self.tables)
         plots = tuple(dataclasses.replace(plot, rows=reseeded(plot.rows)) for plot in self.plots)
-        return dataclasses.replace(self, rows=rows, seeds=given, tables=tables, plots=plots)
+        form = f"{self.form}, seeds {seeds}"
+        return dataclasses.replace(self, rows=rows, seeds=given, tables=tables, plots=plots, form=form)
 
     def plot_of(self, table: TableSpec) -> PlotSpec:
         """Return the figure of a table. Raises GridError: none can show so many rows."""
@@ -156,6 +160,7 @@ def load_grid(
         else "none",
         running=read_running(root),
         profiles=tuple(named),
+        form=json.dumps([overrides, scale], sort_keys=True, default=str) if overrides or scale else "",
     )
     scaled = profiles.scale(scale) if scale else None
     if (wanted := choose(named, profile, scaled, files.path)) is None:
