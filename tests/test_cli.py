@@ -414,12 +414,13 @@ def test_a_grid_says_whose_weights_to_keep(grid: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_done_is_not_trained_again_for_its_weights(grid: Path, tmp_path: Path) -> None:
-    assert serial(grid, "--seeds", 1).exit_code == 0
+    first = serial(grid, "--seeds", 1)
+    assert first.exit_code == 0, first.output
     kept = tmp_path / "results" / "checkpoints"
     assert not kept.exists()
     more = serial(grid, "--keep-checkpoint", "last")
     assert "2 done without a kept checkpoint; no trial is trained again for one." in more.stderr
-    assert len(list(kept.iterdir())) == 2
+    assert len(list(kept.iterdir())) == 2, more.output
     bare = min(row["trial_id"] for row in Store("results").rows().values() if row["checkpoint"] is None)
     assert f"trial {bare} has kept no checkpoint" in refused("evaluate", bare)
     assert serial(grid).stderr == "Nothing to do: 4 done.\n", "nobody asked for weights"
