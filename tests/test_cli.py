@@ -96,6 +96,8 @@ def test_the_whole_way(grid: Path) -> None:
 def test_dry_run_and_plan_write_nothing(grid: Path, tmp_path: Path) -> None:
     assert "4 trials: 4 missing" in ok("launch", grid, "--dry-run")
     assert "4 trials: 4 missing" in ok("plan", grid)
+    for command in (["status"], ["table", grid]):
+        assert "/result: no results there yet\n" in run(*command, "--results", "result").stderr
     assert "6 trials" in ok("plan", grid, "--seeds", 3)
     assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
 

@@ -308,7 +308,7 @@ def test_evaluate_prints_saves_and_says_the_same(kept: Path, tmp_path: Path) -> 
     found = json.loads(run("evaluate", kept, "--json").stdout)
     assert f"test error {100 * found['test_error']:.2f} %, loss {found['test_loss']:.4f}" in shown.stdout
     assert (found["on"], found["images"], found["epoch"]) == ("test set of digits", 355, 2)
-    row = f"    3 {sum(found['confusion'][3]):8} {100 * found['class_errors'][3]:5.2f} %"
+    row = f"    3 {sum(found['confusion'][3]):8} {100 * found['class_errors'][3]:6.2f} %"
     assert row + "".join(["  ", *(f"{count:5}" for count in found["confusion"][3])]) in shown.stdout
 
     table = pd.read_parquet(tmp_path / "predictions.parquet")
@@ -327,7 +327,7 @@ def test_classes_stand_there_by_name(kept: Path, tmp_path: Path, monkeypatch: py
     assert found["classes"] == list(names)
     shown = run("evaluate", kept, "--save", "predictions.parquet").stdout
     assert f"    3 three {sum(found['confusion'][3]):8} " in shown
-    assert "class         images   error  " in shown
+    assert "class         images    error  " in shown
     assert "\x1b" not in shown
     table = pd.read_parquet(tmp_path / "predictions.parquet")
     for what in ("label", "prediction"):

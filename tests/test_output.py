@@ -44,7 +44,7 @@ def test_a_reader_that_has_had_enough_gives_nothing_at_all(tmp_path: Path) -> No
 
 
 def test_who_has_no_stdout_at_all_is_no_terminal(tmp_path: Path) -> None:
-    table = command("table", ROOT / "grids/quickstart.yaml", "--results", tmp_path / "none")
+    table = command("table", ROOT / "grids/quickstart.yaml", "--results", tmp_path)
     closed = ["sh", "-c", 'exec "$@" >&-', "sh", *table]
     done = subprocess.run(closed, stderr=subprocess.PIPE, text=True, check=False, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")

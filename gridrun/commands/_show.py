@@ -42,6 +42,12 @@ def counted(counts: dict[str, int]) -> str:
     return ", ".join(f"{number} {name}" for name, number in counts.items() if number) or "none"
 
 
+def say_if_missing(store: Store) -> None:
+    """Say on stderr that a results directory is not there: it may be another that is meant."""
+    if not store.root.is_dir():
+        click.echo(f"{store.root}: no results there yet", err=True)
+
+
 def tables_of(grids: Sequence[Grid], store: Store) -> list[Table]:
     """Build every table of some grids from what is stored."""
     from gridrun.tables import RECORD_COLUMNS, build_table

@@ -52,7 +52,7 @@ def command(
     gpus: int | None,
     as_json: bool,
 ) -> None:
-    """Evaluate the weights that a trial has kept, or those in a file, on a test set.
+    """Evaluate kept weights, of a trial or in a file, on a test set.
 
     Nothing else asked for, it repeats the test error of the epoch they are of.
     """
@@ -93,10 +93,10 @@ def show_report(report: Report) -> None:
     if found.classes:
         names = [f"{name} {printable(called)}" for name, called in zip(names, found.classes, strict=True)]
     first = max(map(len, names))
-    click.echo(f"{'class':{first}}   images   error{'  ' if shown else ''}{headers}")
+    click.echo(f"{'class':{first}}   images    error{'  ' if shown else ''}{headers}")
     for name, row, error in zip(names, confusion, found.class_errors, strict=True):
         figure = "" if error is None else f"{format_percent(error)} %"
         counts = "  " + "".join(f"{count:{width}}" for count in row) if shown else ""
-        click.echo(f"{name:{first}} {row.sum():8} {figure:>7}{counts}".rstrip())
+        click.echo(f"{name:{first}} {row.sum():8} {figure:>8}{counts}".rstrip())
     note = "columns: images by predicted class" if shown else "--json has the confusion matrix"
     click.echo(f"\n{note}")

@@ -60,10 +60,10 @@ def command(
     scale: str | None,
     seeds: int | None,
 ) -> None:
-    """Train what the grids ask for and the store does not have; then print the tables.
+    """Train what the grids ask for and the store does not have.
 
-    The same command again goes on where an interruption left off. Ctrl-C once: running trials
-    save their checkpoints and stop; twice: stop at once.
+    Then print the tables. The same command again goes on where an interruption left off. Ctrl-C once:
+    running trials save their checkpoints and stop; twice: stop at once.
     """
     from gridrun.plan import forecast_from, make_plan
     from gridrun.store import Store

@@ -56,8 +56,9 @@ def command(
     budget_hours: float | None,
     as_json: bool,
 ) -> None:
-    """Show what a launch would do: trials, done, missing, failed; order, time and GPU-hours. Starts nothing.
+    """Show what a launch would do, and how long it would take.
 
+    Starts nothing. Trials are counted as done, missing and failed; missing ones are listed in order.
     Times rest on the trials of the store: on the same config, else on the same network, else on a
     fit to all of them. A store without trials tells long from short alone. --cpus and --gpus ask
     what another machine would take. Exit 1: over the budget.

@@ -70,7 +70,7 @@ def command(
     check: bool,
     **options: Any,
 ) -> None:
-    """Draw the figures of some grids, of every grids/*.yaml if none is named.
+    """Draw the figures of some grids, or of every grids/*.yaml.
 
     A grid's figures are those under its `plots`, else one for each table.
     """

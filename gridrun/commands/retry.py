@@ -47,10 +47,10 @@ def command(
     scale: str | None,
     seeds: int | None,
 ) -> None:
-    """Run failed and diverged trials again: of some grids, or of the whole store if none is named.
+    """Run failed and diverged trials again.
 
-    A failed trial goes on from its checkpoint, a diverged one starts anew. What has never run is
-    `gridrun launch`'s.
+    Those of some grids, or of the whole store if none is named. A failed trial goes on from its
+    checkpoint, a diverged one starts anew. What has never run is `gridrun launch`'s.
     """
     from gridrun.store import Store
 

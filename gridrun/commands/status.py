@@ -22,7 +22,7 @@ from gridrun.commands._options import (
     results_option,
     scale_option,
 )
-from gridrun.commands._show import counted, echo_json, ending, printable
+from gridrun.commands._show import counted, echo_json, ending, printable, say_if_missing
 
 if TYPE_CHECKING:
     from gridrun.grid import Grid
@@ -43,7 +43,10 @@ MAX_FAILURES = 20
 def command(
     grids: tuple[Path, ...], results: Path, profile: str | None, scale: str | None, watch: bool, as_json: bool
 ) -> None:
-    """Show what is running, done, failed and left, of some grids or of the whole store."""
+    """Show what is running, done, failed and left.
+
+    Of some grids, or of the whole store if none is named.
+    """
     from gridrun.store import Store
 
     if watch and as_json:
@@ -55,6 +58,7 @@ def command(
         with contextlib.suppress(KeyboardInterrupt):
             watch_store(store, wanted)
         return
+    say_if_missing(store)
     found = look(store, wanted)
     if as_json:
         running = {run.trial_id: dataclasses.asdict(run) for run in found.running}

@@ -16,7 +16,7 @@ from gridrun.commands._options import (
     scale_option,
 )
 from gridrun.commands._readme import update_readme
-from gridrun.commands._show import show_tables, tables_of
+from gridrun.commands._show import say_if_missing, show_tables, tables_of
 
 if TYPE_CHECKING:
     from gridrun.grid.table_specs import Spread
@@ -56,7 +56,7 @@ def command(
     readme: Path | None,
     check: bool,
 ) -> None:
-    """Print the tables of some grids, of every grids/*.yaml if none is named."""
+    """Print the tables of some grids, or of every grids/*.yaml."""
     from gridrun.store import Store
 
     if readme:
@@ -68,7 +68,9 @@ def command(
         return
     if check:
         raise click.UsageError("--check goes with --readme")
-    tables = tables_of(read_grids(grids, profile=profile, scale=scale), Store(results))
+    wanted, store = read_grids(grids, profile=profile, scale=scale), Store(results)
+    say_if_missing(store)
+    tables = tables_of(wanted, store)
     if spread:
         tables = [replace(table, spread=None if spread == "none" else spread) for table in tables]
     show_tables(tables, form)

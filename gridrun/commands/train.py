@@ -42,10 +42,11 @@ def command(
     keep: KeepCheckpoint | None,
     executor: str,
 ) -> None:
-    """Train one trial without a grid: model=resnet model.depth=20 epochs=10 seed=1.
+    """Train one trial without a grid.
 
-    It has the id, and the place in the store, that a grid would give it. A trial that is done is
-    not trained again; one that failed or diverged is.
+    Such as: gridrun train model=resnet model.depth=20 epochs=10 seed=1. It has the id, and the place in
+    the store, that a grid would give it. A trial that is done is not trained again; one that failed or
+    diverged is.
     """
     from gridrun import launch as sweep
     from gridrun.grid import lone_trial

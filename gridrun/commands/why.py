@@ -38,10 +38,11 @@ def command(
     scale: str | None,
     as_json: bool,
 ) -> None:
-    """Trace a row of a table to its trials, and say how to run them again.
+    """Trace a row of a table to its trials.
 
-    TABLE is the id or title of a table of the grids, or of any grids/*.yaml if none is named. ROW is
-    its number as shown, counted from 1, the beginning of its config id, or its model or setting.
+    Also says how to train them again. TABLE is the id or title of a table of the grids, or of any
+    grids/*.yaml if none is named. ROW is its number as shown, counted from 1, the beginning of its
+    config id, or its model or setting.
     """
     from gridrun import why
     from gridrun.store import Store

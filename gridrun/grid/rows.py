@@ -6,6 +6,7 @@ import contextlib
 import functools
 import gc
 import itertools
+import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -223,7 +224,11 @@ def _twice(recipe: Recipe, row: Row, choices: Choices, twin: Row, twin_choices: 
 
 def described(choices: Choices) -> str:
     """Return what makes a row, in words."""
-    said = [f"{key}: {value}" for layer in choices for key, value in layer.values.items()]
+    said = [
+        f"{key}: {value if isinstance(value, str) else json.dumps(value, default=str)}"
+        for layer in choices
+        for key, value in layer.values.items()
+    ]
     return ", ".join(said) or "base"
 
 
