@@ -13,8 +13,14 @@ PASSING: frozenset[Failure] = frozenset({"worker_killed", "host_memory", "node_l
 DEFAULT_RETRIES = 2
 """How often a trial is started again after a passing failure, unless the user says otherwise."""
 
-_GPU_MEMORY = re.compile(r"\bOutOfMemoryError\b|CUDA (error: )?out of memory|CUDNN_STATUS_ALLOC_FAILED")
-_HOST_MEMORY = re.compile(r"\bMemoryError\b|DefaultCPUAllocator|[Cc]annot allocate memory")
+_GPU_MEMORY = re.compile(
+    r"\bOutOfMemoryError\b|CUDA (error: )?out of memory|CUDA ran out of memory|Cuda failure .*out of memory"
+    r"|CU(BLAS|SOLVER)_STATUS_ALLOC_FAILED|DEVICE_ALLOCATION_FAILED"  # of cuBLAS, cuSOLVER, cuDNN
+)
+_HOST_MEMORY = re.compile(
+    r"\bMemoryError\b|DefaultCPUAllocator|[Cc]annot allocate memory"
+    r"|HOST_ALLOCATION_FAILED|CUDNN_STATUS_ALLOC_FAILED"  # of cuDNN 9
+)
 
 
 def kind_of(error: BaseException) -> Failure:

@@ -20,7 +20,7 @@ from gridrun.executors import ray_tune
 from gridrun.executors.base import Ended, Event, Executor
 from gridrun.executors.ray_tune import RayTuneExecutor, Resources
 from gridrun.executors.serial import SerialExecutor
-from gridrun.failures import RetryPolicy, coarser, kind_of_death, reason_of_death
+from gridrun.failures import RetryPolicy, coarser, kind_of, kind_of_death, reason_of_death
 from gridrun.grid import Grid, Row
 from gridrun.launch import LaunchEvent, Summary
 from gridrun.lineup import Lineup
@@ -109,6 +109,26 @@ def test_an_error_is_told_apart_by_what_raised_it(error: str, failure: str, swee
     assert "Traceback" in row["traceback"]
     assert summary.plan.counts["failed"] == 1
     assert sweeper.failures == [(failure, False)]
+
+
+@pytest.mark.parametrize(
+    ("text", "failure"),
+    [
+        ("CUDA error: out of memory", "gpu_memory"),
+        ("CUDA ran out of memory outside PyTorch's allocator.", "gpu_memory"),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", "gpu_memory"),
+        ("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED", "gpu_memory"),
+        (
+            "ncclUnhandledCudaError: Call to CUDA function failed.\nCuda failure 2 'out of memory'",
+            "gpu_memory",
+        ),
+        ("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED", "host_memory"),
+        ("CUDA error: device-side assert triggered", "exception"),
+        ("FIND was unable to find an engine to execute this computation", "exception"),
+    ],
+)
+def test_what_libraries_of_a_gpu_say_is_told_apart(text: str, failure: str) -> None:
+    assert kind_of(RuntimeError(text)) == failure
 
 
 def test_a_diverged_trial_says_so_and_is_never_tried_again_unasked(sweeper: Sweeper) -> None:
