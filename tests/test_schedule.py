@@ -83,6 +83,8 @@ def test_slots() -> None:
     assert Capacity(cpus=16, gpus=8).slots() == 8
     assert Capacity(cpus=4, gpus=8).slots() == 4, "a trial takes a CPU too"
     assert Capacity(cpus=16, gpus=1, gpus_per_trial=0.1).slots() == 10
+    assert Capacity(cpus=16, gpus=2, gpus_per_trial=0.4).slots() == 4, "none has parts of two GPUs"
+    assert Capacity(cpus=16, gpus=8, gpus_per_trial=3.0).slots() == 2
     assert Capacity(cpus=16, gpus=8).slots(num_gpus=4) == 2
     assert cores(2).slots(num_gpus=4) == 0
 

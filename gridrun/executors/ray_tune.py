@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import math
 import os
 import platform
 import queue
@@ -35,6 +34,7 @@ from gridrun.executors.ray_trackers import Trackers
 from gridrun.failures import kind_of_death, reason_of_death
 from gridrun.lineup import Lineup, Turn
 from gridrun.packing import GpusPerTrial, Load, Packer, Share, is_share
+from gridrun.schedule import Capacity
 from gridrun.trial import Trial
 from gridrun.worker import Retry, Setup, run_trial
 from trainer import Runtime, TrainConfig
@@ -110,8 +110,8 @@ class RayTuneExecutor(Executor):
 
     def _slots(self, share: Share) -> int:
         """Return how many trials with such a share run side by side."""
-        cpus, gpus = self._found()
-        return int(min(cpus // share.cpu, gpus // share.gpu if share.gpu else math.inf))
+        cpus, gpus = map(int, self._found())
+        return Capacity(cpus=cpus, gpus=gpus, gpus_per_trial=share.gpu, cpus_per_trial=share.cpu).slots()
 
     def _shares(
         self, turns: Iterable[Turn], setup: Setup, on_event: Callable[[Event], None]
