@@ -38,6 +38,8 @@ def trials_per_gpu(measure: Callable[[int], Load | None], most: int) -> int:
         measure: runs so many for a moment on one GPU; None if they ran out of memory.
         most: for which there are CPUs.
     """
+    if most < 2:
+        return 1
     alone = measure(1)
     if alone is None:
         return 1  # it may still fit without what else holds memory now; if not, that is said of the trial

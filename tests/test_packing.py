@@ -53,6 +53,7 @@ def device(
         (1, {1: 10, 2: 20, 4: 40, 8: 80, 16: 160}, 6, 4, [1, 2, 4]),  # CPUs for six
         (1, {1: 10, 2: 20}, 99, 2, [1, 2, 4]),  # four ran out of memory
         (1, {}, 99, 1, [1]),
+        (1, {1: 10, 2: 20}, 1, 1, []),  # CPUs for one
     ],
 )
 def test_as_many_share_a_gpu_as_memory_and_throughput_allow(
@@ -167,6 +168,7 @@ def test_two_trials_are_measured_beside_each_other(
     assert 0 < load.memory_bytes < load.total_bytes
     assert load.images_per_second > 0
     assert ray_packing.measure(tiny.config(), replace(runtime, device="nowhere"), 1) is None
+    assert ray_packing.measure(tiny.config(), runtime, 3) is None, "no machine has the CPUs"
 
 
 @pytest.mark.parametrize(("name", "index"), [("cuda", 0), ("cuda:1", 1)])

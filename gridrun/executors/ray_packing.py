@@ -12,13 +12,17 @@ from trainer import Runtime, TrainConfig
 def measure(config: TrainConfig, runtime: Runtime, number: int) -> Load | None:
     """Run the first steps of `number` trials at once on one GPU.
 
-    None if they fail, out of memory as a rule. Whatever it is, trials will say so in their records.
+    None if they fail, out of memory as a rule; whatever it is, trials will say so in their records. None
+    too if no machine has the CPUs beside a GPU.
     """
     import ray
     from ray.util.placement_group import placement_group, remove_placement_group
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-    one_gpu = placement_group([{"GPU": 1, "CPU": runtime.threads * number}])
+    needed = {"GPU": 1, "CPU": runtime.threads * number}
+    if not any(_has(node, needed) for node in ray.nodes()):
+        return None  # Ray would wait for such a machine
+    one_gpu = placement_group([needed])
     rehearsing: Any = ray.remote(_Rehearsing)
     share = rehearsing.options(
         num_gpus=1 / number,
@@ -35,6 +39,11 @@ def measure(config: TrainConfig, runtime: Runtime, number: int) -> Load | None:
         with contextlib.suppress(Exception):
             remove_placement_group(one_gpu)  # ends the processes in it
     return Load(max(memory for memory, _ in taken), taken[0][1], sum(rates))
+
+
+def _has(node: dict[str, Any], needed: dict[str, int]) -> bool:
+    """Return whether a machine of Ray's is large enough."""
+    return node["Alive"] and all(node["Resources"].get(name, 0) >= least for name, least in needed.items())
 
 
 class _Rehearsing:
