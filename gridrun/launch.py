@@ -117,12 +117,12 @@ def launch(
     if retry:
         tries.ask(plan.ended("failed", "diverged"))
     again = filter(tries.is_left, plan.ended("failed", "diverged"))
-    wanted = chosen((*plan.missing, *again), plan, only)
+    whole, plan = plan, replace(plan, again=frozenset(trial.trial_id for trial in again))
+    wanted = chosen(plan.to_start, plan, only)
     if not wanted:
         _note_asked(store, grids)
         store.compact_leftovers()
-        return Summary(plan, started=0, interrupted=False)
-    plan = replace(plan, again=frozenset(tries.retries))
+        return Summary(whole, started=0, interrupted=False)
     expected = forecast_from(store, plan, wanted, capacity or hardware.capacity())
     _check_budget(expected, budget_hours)
     wanted = expected.trials

@@ -35,12 +35,17 @@ class Plan:
     shared: Mapping[str, int] = field(default_factory=dict)
     """How many grids more than one ask for a trial, by trial id; those of one grid alone are left out."""
     again: frozenset[str] = frozenset()
-    """Ids of those that have failed and are to be tried again."""
+    """Ids of those that have failed or diverged and are to be tried again."""
 
     @property
     def missing(self) -> tuple[Trial, ...]:
         """Trials that have not ended."""
         return tuple(trial for trial in self.trials if trial.trial_id not in self.status)
+
+    @property
+    def to_start(self) -> tuple[Trial, ...]:
+        """Trials that have not ended, and those that are to be tried again."""
+        return (*self.missing, *(trial for trial in self.trials if trial.trial_id in self.again))
 
     def ended(self, *statuses: str) -> tuple[Trial, ...]:
         """Trials that have ended in one of `statuses`."""
@@ -48,10 +53,11 @@ class Plan:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of trials by status, and `missing`."""
-        found = Counter(self.status.values())
+        """Number of trials by status, and `missing`; of those to be tried again, if any, apart."""
+        found = Counter(status for trial_id, status in self.status.items() if trial_id not in self.again)
         return {
             **{status: found[status] for status in ("done", "diverged", "failed")},
+            **({"to be tried again": len(self.again)} if self.again else {}),
             "missing": len(self.trials) - len(self.status),
         }
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from gridrun.failures import RetryPolicy, coarser
 from gridrun.records import Failure
 from gridrun.store import End, Store
 from gridrun.trial import Trial
 from gridrun.worker import Retry
+
+if TYPE_CHECKING:
+    from gridrun.grid import Grid
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +70,16 @@ class Tries:
         if end.failure == "gpu_memory" and end.gpu_share is not None and end.gpu_share < 1:
             share = coarser(end.gpu_share)
         self.retries[trial_id] = Retry(end.ended_at, end.attempts or 1, share)
+
+
+def due_again(grids: Iterable[Grid], store: Store, retries: int | None = None) -> frozenset[str]:
+    """Return the ids of failed trials that the next launch of some grids would try again.
+
+    `retries` stands for what the grids say, where it is given.
+    """
+    statuses, due = store.statuses(), set[str]()
+    for grid in grids:
+        failed = (trial for trial in grid.trials if statuses.get(trial.trial_id) == "failed")
+        tries = Tries(store, RetryPolicy(grid.running.retries if retries is None else retries))
+        due.update(trial.trial_id for trial in filter(tries.is_left, failed))
+    return frozenset(due)

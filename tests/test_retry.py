@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -128,6 +129,27 @@ def test_the_grid_says_how_often_to_retry_and_the_command_line_says_otherwise(
     assert "failed (exception, 3 attempts): ArithmeticError: no such number" in gridrun("status").stdout
     sweep("launch", grid, "--retries", 3)
     assert ends(tmp_path)[0.2] == ("failed", 4)
+
+
+def test_a_plan_shows_what_the_next_launch_tries_again(
+    grid: Path, tmp_path: Path, breaking: Callable[[float], None]
+) -> None:
+    breaking(0.2)
+    sweep("launch", grid)
+    assert "3 trials: 1 done, 1 diverged, 1 failed\n" in gridrun("plan", grid).stdout
+    assert gridrun("plan", grid).stdout.count("\n") == 1, "nothing to start"
+    grid.write_text(GRID + "retries: 1\n")
+    for command in (["plan", grid], ["launch", grid, "--dry-run"]):
+        shown = gridrun(*command).stdout
+        assert "3 trials: 1 done, 1 diverged, 1 to be tried again\n" in shown
+        assert shown.count("lr 0.2") == 1, "in the order"
+    assert "1 failed" in gridrun("launch", grid, "--dry-run", "--retries", 0).stdout
+    found = json.loads(gridrun("plan", grid, "--json").stdout)
+    assert (found["failed"], found["to_be_tried_again"], len(found["order"])) == (0, 1, 1)
+    assert "2 trials: 2 to be tried again\n" in gridrun("launch", grid, "--dry-run", "--retry").stdout
+    launched = sweep("launch", grid)
+    assert launched.exit_code == 1
+    assert "1 failed" in gridrun("plan", grid).stdout
 
 
 def test_the_grid_says_when_to_give_up(grid: Path, breaking: Callable[[float], None]) -> None:

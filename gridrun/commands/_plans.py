@@ -87,7 +87,7 @@ def _to_json(plan: Plan, forecast: Forecast, change: Change | None) -> dict[str,
         "trials": len(plan.trials),
         "configs": len({trial.config_id for trial in plan.trials}),
         "asked_for": plan.asked_for,
-        **plan.counts,
+        **{name.replace(" ", "_"): count for name, count in plan.counts.items()},
         "added": [trial.trial_id for trial in change.added] if change else None,
         "no_longer_asked_for": list(change.dropped) if change else None,
         "estimate": {

@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,12 +68,13 @@ def command(
     """
     from gridrun.plan import forecast_from, make_plan
     from gridrun.store import Store
+    from gridrun.tries import due_again
 
     wanted, store = read_grids(grids, settings, seeds, profile=profile, scale=scale), Store(results)
     if dry_run:
-        plan = narrowed(make_plan(wanted, store.statuses()), only, retry)
-        trials = plan.trials if only or retry else plan.missing
-        show_plan(plan, forecast_from(store, plan, trials, capacity_of(wanted, options)))
+        plan, again = make_plan(wanted, store.statuses()), due_again(wanted, store, options.retries)
+        plan = narrowed(replace(plan, again=again), only, retry)
+        show_plan(plan, forecast_from(store, plan, plan.to_start, capacity_of(wanted, options)))
         return
     if tensorboard:
         check_events(tensorboard)
@@ -128,13 +130,14 @@ def _writing(directory: Path) -> Iterator[None]:
 
 def narrowed(plan: Plan, only: Sequence[str], retry: bool) -> Plan:
     """Return a plan of what `--only` and `--retry` leave to do, or all of it without them."""
-    from dataclasses import replace
-
     from gridrun.launch import chosen
 
     if not only and not retry:
         return plan
-    trials = chosen((*plan.missing, *(plan.ended("failed", "diverged") if retry else ())), plan, only)
+    if retry:
+        plan = replace(plan, again=frozenset(t.trial_id for t in plan.ended("failed", "diverged")))
+    trials = chosen(plan.to_start, plan, only)
     ids = {trial.trial_id for trial in trials}
     status = {i: s for i, s in plan.status.items() if i in ids}
-    return replace(plan, trials=trials, asked_for=len(trials), status=status, shared={})
+    again = plan.again & ids
+    return replace(plan, trials=trials, asked_for=len(trials), status=status, shared={}, again=again)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,12 +67,13 @@ def command(
     from gridrun.hardware import capacity
     from gridrun.plan import asked_name, changed, forecast_from, make_plan
     from gridrun.store import Store
+    from gridrun.tries import due_again
 
     wanted, store = read_grids(grids, settings, seeds, profile=profile, scale=scale), Store(results)
     statuses = store.statuses()
-    plan = make_plan(wanted, statuses)
+    plan = replace(make_plan(wanted, statuses), again=due_again(wanted, store))
     share = known_share(wanted, gpus_per_trial)
-    forecast = forecast_from(store, plan, plan.missing, capacity(cpus, gpus, share, cpus_per_trial))
+    forecast = forecast_from(store, plan, plan.to_start, capacity(cpus, gpus, share, cpus_per_trial))
     before = [store.asked(asked_name(grid, store)) for grid in wanted]
     show_plan(plan, forecast, changed(wanted, plan, before, statuses), as_json)
     if budget_hours is not None and (problem := over_budget(forecast, budget_hours)):
