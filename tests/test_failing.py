@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -255,6 +256,28 @@ def test_who_gives_up_does_so_for_good_when_another_launch_clears_up(
     policy = RetryPolicy(stop_after_failures=2)
     summary = sweeper.launch(*bad, executor=_Outlasting(sweeper.store), policy=policy)
     assert (summary.plan.counts["failed"], summary.plan.counts["missing"]) == (2, 1)
+
+
+@pytest.mark.parametrize(("number", "interrupted"), [(1, True), (2, False)])
+def test_a_stop_interrupts_nothing_once_the_last_trial_has_ended(
+    number: int, interrupted: bool, sweeper: Sweeper, cache_dir: Path
+) -> None:
+    ended: list[Trial] = []
+
+    def stop(event: LaunchEvent) -> None:
+        if isinstance(event, Ended):
+            ended.append(event.trial)
+            if len(ended) == number:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    summary = sweep.launch(
+        [grid_of(tiny.config(), seeds=2)],
+        sweeper.store,
+        SerialExecutor(gpus=0),
+        runtime=sweeper.runtime,
+        on_event=stop,
+    )
+    assert (summary.interrupted, summary.plan.counts["done"]) == (interrupted, number)
 
 
 def test_a_success_sets_the_count_of_failures_back(sweeper: Sweeper) -> None:
