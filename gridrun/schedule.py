@@ -56,10 +56,11 @@ class Capacity:
     def slots(self, num_gpus: int = 1) -> int:
         """Return how many such trials run side by side; 0 where none fits."""
         cpus, gpus = self.share(num_gpus)
-        if not gpus:
-            return self.cpus // cpus
-        beside = math.floor(1 / gpus + 1e-9) if gpus < 1 else 1 / gpus  # ten times a tenth of a GPU is one
-        return min(self.cpus // cpus, math.floor(self.gpus * beside))
+        room = self.cpus / cpus
+        if gpus:
+            beside = math.floor(1 / gpus + 1e-9) if gpus < 1 else 1 / gpus  # ten tenths of a GPU are one
+            room = min(room, self.gpus * beside)
+        return math.floor(room + 1e-9)
 
     @property
     def unit(self) -> str:
