@@ -50,6 +50,8 @@ class LaunchState:
     seconds_left: float | None = None
     """If work goes on as it has gone; None before any is done."""
     running: tuple[Running, ...] = ()
+    again: tuple[str, ...] = ()
+    """Ids of trials that have failed and wait to be tried again."""
     last: tuple[Over, ...] = ()
     """Trials that ended last, the latest first."""
     failures: tuple[Over, ...] = ()
@@ -70,6 +72,7 @@ class LaunchState:
             values = json.loads(text)
             for name, item in (("running", Running), ("last", Over), ("failures", Over)):
                 values[name] = tuple(_checked(item, value) for value in values[name])
+            values["again"] = tuple(map(str, values.get("again", ())))
             state: LaunchState = _checked(cls, values)
         except (TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ValueError(f"not the state of a launch: {error}") from None

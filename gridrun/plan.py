@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from gridrun.store import Store
     from trainer.metrics import Epoch
 
-_AGAIN = 0.5
+AGAIN = "to be tried again"
+"""What is counted beside the statuses."""
+_TURN_AGAIN = 0.5
 """Of a turn: tries after the first come behind the first ones of the same seed."""
 
 
@@ -57,7 +59,7 @@ class Plan:
         found = Counter(status for trial_id, status in self.status.items() if trial_id not in self.again)
         return {
             **{status: found[status] for status in ("done", "diverged", "failed")},
-            **({"to be tried again": len(self.again)} if self.again else {}),
+            **({AGAIN: len(self.again)} if self.again else {}),
             "missing": len(self.trials) - len(self.status),
         }
 
@@ -180,7 +182,7 @@ def forecast(
         left[trial.trial_id] *= max(1 - epoch / trial.config.epochs, 0.0)
 
     def job(trial: Trial) -> Job[Trial]:
-        turn = plan.turns.get(trial.trial_id, 0) + (_AGAIN if trial.trial_id in plan.again else 0)
+        turn = plan.turns.get(trial.trial_id, 0) + (_TURN_AGAIN if trial.trial_id in plan.again else 0)
         return Job(trial, left[trial.trial_id], turn, trial.config.num_gpus)
 
     under_way = [job(trial) for trial in running]

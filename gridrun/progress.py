@@ -68,6 +68,7 @@ class Tracker:
                 self._end(trial, outcome, test_error=epoch.test_error if epoch else None)
             case Failed(trial, again=True):
                 self._leave(trial)
+                self.state = dataclasses.replace(self.state, again=(*self.state.again, trial.trial_id))
             case Failed(trial, _, reason):
                 self._end(trial, "failed", reason=reason)
 
@@ -94,7 +95,8 @@ class Tracker:
             )
         self.running[trial] = epoch
         others = tuple(other for other in self.state.running if other.trial_id != run.trial_id)
-        self.state = dataclasses.replace(self.state, running=(*others, run))
+        again = tuple(trial_id for trial_id in self.state.again if trial_id != run.trial_id)
+        self.state = dataclasses.replace(self.state, running=(*others, run), again=again)
 
     def _leave(self, trial: Trial) -> None:
         self.running.pop(trial, None)

@@ -96,6 +96,10 @@ def test_failures_are_named_and_interrupted_trials_are_not_over(
     tracker.handle(Failed(long, "worker_killed", "its worker died", again=True))
     state = tracker.snapshot()
     assert (state.ended, state.running, state.failures) == (0, (), ()), "it will be tried again"
+    assert state.again == (long.trial_id,)
+    assert LaunchState.from_json(state.to_json()) == state
+    tracker.handle(Started(long))
+    assert tracker.snapshot().again == ()
     tracker.handle(Failed(long, "worker_killed", "its worker died", again=False))
     state = tracker.snapshot()
     assert (state.ended, len(state.running), state.failures[0].reason) == (1, 0, "its worker died")

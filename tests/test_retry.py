@@ -12,7 +12,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 import cli
+from gridrun.launch_state import LaunchState
 from gridrun.store import Store
+from gridrun.worker import now
 
 GRID = """
 base:
@@ -150,6 +152,22 @@ def test_a_plan_shows_what_the_next_launch_tries_again(
     launched = sweep("launch", grid)
     assert launched.exit_code == 1
     assert "1 failed" in gridrun("plan", grid).stdout
+
+
+def test_the_status_tells_what_a_launch_tries_again_from_what_failed(
+    grid: Path, tmp_path: Path, breaking: Callable[[float], None]
+) -> None:
+    breaking(0.2)
+    sweep("launch", grid)
+    store = Store(tmp_path / "results")
+    (failed,) = (i for i, status in store.statuses().items() if status == "failed")
+    store.write_launch("0", LaunchState(started_at=now(), total=1, again=(failed,)))
+    for shown in (gridrun("status").stdout, gridrun("status", grid).stdout):
+        assert "1 done" in shown
+        assert "1 to be tried again" in shown
+        assert "failed" not in shown
+    store.write_launch("0", LaunchState(started_at=now(), total=1))
+    assert "1 done, 1 diverged, 1 failed (launches under way: 1)" in gridrun("status", grid).stdout
 
 
 def test_the_grid_says_when_to_give_up(grid: Path, breaking: Callable[[float], None]) -> None:

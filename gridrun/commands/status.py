@@ -62,7 +62,8 @@ def command(
     found = look(store, wanted)
     if as_json:
         running = {run.trial_id: dataclasses.asdict(run) for run in found.running}
-        echo_json({**found.counts, "running": running, "launches": len(found.launches)})
+        counts = {name.replace(" ", "_"): count for name, count in found.counts.items()}
+        echo_json({**counts, "running": running, "launches": len(found.launches)})
         return
     click.echo(headline(found))
     for run in found.running:
@@ -76,7 +77,7 @@ class Found(NamedTuple):
     """What is going on in a store."""
 
     counts: dict[str, int]
-    """Trials by status; running ones count as missing no more."""
+    """Trials by status; neither running ones nor those that a launch tries again have one."""
     running: list[Running]
     launches: list[LaunchState]
     unsuccessful: list[str]
@@ -85,7 +86,7 @@ class Found(NamedTuple):
 
 def look(store: Store, grids: Sequence[Grid] | None) -> Found:
     """See what is going on, of some grids or in the whole store."""
-    from gridrun.plan import make_plan
+    from gridrun.plan import AGAIN, make_plan
 
     statuses: Mapping[str, str] = store.statuses()
     launches = store.launches()
@@ -95,16 +96,18 @@ def look(store: Store, grids: Sequence[Grid] | None) -> Found:
         for run in state.running
         if statuses.get(run.trial_id) != "done"  # since the launch wrote that
     }
-    statuses = {i: status for i, status in statuses.items() if i not in running}  # tried again
+    statuses = {i: status for i, status in statuses.items() if i not in running}
+    again = frozenset(i for state in launches for i in state.again if statuses.get(i) == "failed")
     if grids is None:
-        counts = dict(Counter(statuses.values()))
+        counts = dict(Counter(AGAIN if i in again else status for i, status in statuses.items()))
     else:
         plan = make_plan(grids, statuses)
         wanted = [trial.trial_id for trial in plan.trials]
         running = {trial_id: running[trial_id] for trial_id in wanted if trial_id in running}
+        plan = dataclasses.replace(plan, again=again.intersection(plan.status))
         counts, statuses = plan.counts, plan.status
         counts["missing"] -= sum(trial.trial_id in running for trial in plan.missing)
-    unsuccessful = [trial_id for trial_id, status in statuses.items() if status != "done"]
+    unsuccessful = [i for i, status in statuses.items() if status != "done" and i not in again]
     return Found(counts, list(running.values()), launches, unsuccessful)
 
 
