@@ -189,8 +189,8 @@ class Store:
             return found[0]
         if not found:
             raise StoreError(
-                f"{self.root}: no ended trial has an id that begins with {start!r}; `gridrun status` says "
-                "what there is, --results names another store"
+                f"{self.root}: no ended trial has an id that begins with {start!r}; `gridrun why TABLE "
+                "ROW` names the trials of a row, --results another store"
             )
         shown = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
         raise StoreError(f"{start!r} is the beginning of several ids: {shown}")

@@ -38,8 +38,9 @@ def figures_of(
     pick = read_where(where) if where else None
     chosen = [(grid, spec) for grid in grids for spec in specs_of(grid, asked or {}, pick)]
     if not chosen:
-        picked = f" that match --where {' '.join(where)}" if where else ""
-        raise GridrunError(f"these grids have no rows{picked} that can be drawn")
+        if where:
+            raise GridrunError(f"no rows that can be drawn match --where {' '.join(where)}{_taken(grids, where)}")
+        raise GridrunError("these grids have no rows that can be drawn")
     refuse_twins(chosen)
     for _, spec in chosen:
         spec.check()
@@ -74,6 +75,22 @@ def _of_tables(grid: Grid, tables: Sequence[TableSpec]) -> Iterator[PlotSpec]:
             yield grid.plot_of(table)
         except GridError as error:
             click.echo(f"{grid.path}: {error}: not drawn", err=True)
+
+
+MAX_TAKEN = 8
+"""Values of an option that a message names."""
+
+
+def _taken(grids: Sequence[Grid], where: Sequence[str]) -> str:
+    """Say which values rows take, where one option is asked for and these are few."""
+    from gridrun.columns import format_option
+    from gridrun.grid.settings import Missing
+    from gridrun.grid.table_specs import value_of
+
+    key = where[0].partition("=")[0].strip()
+    taken = (value_of(row, key) for grid in grids for row in grid.rows)
+    values = dict.fromkeys(format_option(value) for value in taken if not isinstance(value, Missing))
+    return f"; {key} is {', '.join(values)}" if len(where) == 1 and 0 < len(values) <= MAX_TAKEN else ""
 
 
 def read_formats(text: str) -> list[str]:
