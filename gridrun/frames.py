@@ -20,7 +20,7 @@ from gridrun.grid import load_grid
 from gridrun.grid.overrides import parse_scale
 from gridrun.grid.sources import nearest_beside
 from gridrun.store import Store
-from gridrun.tables import RECORD_COLUMNS, Line, Table, build_table
+from gridrun.tables import Line, Table, tables_of
 
 _NULLABLE = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
 
@@ -78,8 +78,7 @@ def load_tables(
             raise GridrunError(f"load_tables takes grid files one by one, each a path, got {grid!r}")
     store, scales = _store(results), _scale(scale)
     loaded = [load_grid(path, profile=profile, scale=scales) for path in grids]
-    rows = store.rows([trial.trial_id for grid in loaded for trial in grid.trials], RECORD_COLUMNS)
-    return [build_table(spec, rows) for grid in loaded for spec in grid.tables]
+    return tables_of(loaded, store)
 
 
 def table_frame(table: Table) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from gridrun.figures import CROSS, Axis, Figure, Panel, Point, Series
 from gridrun.grid.plot_layout import is_number, plot_value
 from gridrun.grid.plot_specs import EPOCH_METRICS, PlotSpec
 from gridrun.grid.table_specs import TableSpec
-from gridrun.notes import provenance_notes
+from gridrun.notes import origins_of, provenance_notes
 from gridrun.plot_words import AXES, METRIC_WORDS, UNITS, header_of, titled, value_or_words, words
 from gridrun.tables import Line, build_table
 
@@ -61,7 +61,7 @@ def build_figure(spec: PlotSpec, records: Mapping[str, TrialRow], epochs: EpochR
         made = [(row, one) for row, line in pairs for one in _points(spec, row, line, places, scale)]
     zeros = [point.median == 0 for _, series in made for point in series.points if point.median is not None]
     log_y = spec.log_y and not all(zeros)
-    done = [records[line.trials[seed]] for _, line in pairs for seed in line.done]
+    done = (records[line.trials[seed]] for _, line in pairs for seed in line.done)
     return Figure(
         id=spec.id,
         title=spec.title,
@@ -80,7 +80,7 @@ def build_figure(spec: PlotSpec, records: Mapping[str, TrialRow], epochs: EpochR
             *_run_notes(spec, table.lines),
             *_zero_notes(sum(zeros) if log_y else 0),
             *_published_notes(spec, made),
-            *provenance_notes((*spec.keys, *spec.y), done),
+            *provenance_notes((*spec.keys, *spec.y), origins_of(done)),
         ),
     )
 

@@ -119,10 +119,11 @@ class Store:
         """
         pending = self._pending(trial_ids)  # before the Parquet file: records only move that way
         read = None if columns is None else _END_COLUMNS
-        optional = {*(columns or ()), *_LATER_END_COLUMNS} - {*_END_COLUMNS}
+        optional = {*(columns or ())} - {*_END_COLUMNS}
         stored = _listed(parquet.read(self.trials_path, read, trial_ids=trial_ids, optional=optional))
         rows = {row["trial_id"]: row for row in stored}
-        ends = {trial_id: End(row["status"], row["ended_at"]) for trial_id, row in rows.items()}
+        twice = [rows[record.trial_id] for record in pending if record.trial_id in rows]
+        ends = {row["trial_id"]: End(row["status"], row["ended_at"]) for row in twice}
         return rows | {record.trial_id: record.row() for record in pending if _counts(record, ends)}
 
     def trials_table(self) -> pa.Table:

@@ -9,18 +9,14 @@ from typing import TYPE_CHECKING, Any
 from gridrun.cells import Cell, TrialRow, make_cell
 from gridrun.columns import COMPUTED, METRICS
 from gridrun.grid.settings import Missing, config_option
-from gridrun.notes import OPTIONS_NOTED, hardware_mixture, notes_of
-from gridrun.records import TRIAL_TYPES
+from gridrun.notes import NOTED_COLUMNS, hardware_mixture, notes_of, origins_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from gridrun.grid import Published, Row, TableSpec
+    from gridrun.grid import Grid, Published, Row, TableSpec
     from gridrun.grid.table_specs import Reported, Spread
-
-
-RECORD_COLUMNS = ({*TRIAL_TYPES} - {"config_json", "traceback"}) | {*OPTIONS_NOTED}
-"""Of the store: what a table is made from."""
+    from gridrun.store import Store
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,6 +88,15 @@ class Table:
         return self.to_markdown()
 
 
+def tables_of(grids: Sequence[Grid], store: Store) -> list[Table]:
+    """Build every table of some grids from what is stored. Raises StoreError."""
+    specs = [spec for grid in grids for spec in grid.tables]
+    shown = {METRICS[column].record for spec in specs for column in spec.columns if column in METRICS}
+    trial_ids = [trial.trial_id for grid in grids for trial in grid.trials]
+    rows = store.rows(trial_ids, NOTED_COLUMNS | shown)
+    return [build_table(spec, rows) for spec in specs]
+
+
 def build_table(spec: TableSpec, records: Mapping[str, TrialRow]) -> Table:
     """Gather a table from the trials that have ended.
 
@@ -101,14 +106,14 @@ def build_table(spec: TableSpec, records: Mapping[str, TrialRow]) -> Table:
     """
     lines = tuple(_line(spec, row, records) for row in spec.rows)
     reported = tuple(_reported_line(spec.columns, row) for row in spec.reported)
-    done = [records[line.trials[seed]] for line in lines for seed in line.done]
+    origins = origins_of(records[line.trials[seed]] for line in lines for seed in line.done)
     return Table(
         id=spec.id,
         title=spec.title,
         columns=tuple(spec.columns),
         lines=(*lines, *reported),
-        mixed_hardware=hardware_mixture(done) is not None,
-        notes=tuple(notes_of(spec, lines, records)),
+        mixed_hardware=hardware_mixture(origins) is not None,
+        notes=tuple(notes_of(spec, lines, records, origins)),
         headers=spec.headers,
         spread=spec.spread,
     )
@@ -116,13 +121,11 @@ def build_table(spec: TableSpec, records: Mapping[str, TrialRow]) -> Table:
 
 def _line(spec: TableSpec, row: Row, records: Mapping[str, TrialRow]) -> Line:
     trials = {trial.seed: trial.trial_id for trial in row.trials}
-    status = {seed: records[trial]["status"] for seed, trial in trials.items() if trial in records}
-
-    def ended(how: str) -> tuple[int, ...]:
-        return tuple(seed for seed in trials if status.get(seed) == how)
-
-    done, diverged, failed = ended("done"), ended("diverged"), ended("failed")
-    found = {seed: records[trials[seed]] for seed in done}
+    seeds: dict[str, list[int]] = {"done": [], "diverged": [], "failed": [], "missing": []}
+    for seed, trial_id in trials.items():
+        status = records[trial_id]["status"] if trial_id in records else "missing"
+        seeds[status if status in seeds else "missing"].append(seed)
+    found = {seed: records[trials[seed]] for seed in seeds["done"]}
     published = spec.published.get(row.config_id)
     return Line(
         config_id=row.config_id,
@@ -130,10 +133,10 @@ def _line(spec: TableSpec, row: Row, records: Mapping[str, TrialRow]) -> Line:
         options={c: _option(row, c, published) for c in spec.columns if c not in METRICS},
         cells=_cells(spec.columns, found, len(trials), published),
         trials=trials,
-        done=done,
-        diverged=diverged,
-        failed=failed,
-        missing=tuple(seed for seed in trials if seed not in {*done, *diverged, *failed}),
+        done=tuple(seeds["done"]),
+        diverged=tuple(seeds["diverged"]),
+        failed=tuple(seeds["failed"]),
+        missing=tuple(seeds["missing"]),
     )
 
 

@@ -16,7 +16,7 @@ from gridrun.columns import METRICS, Metric
 from gridrun.errors import GridrunError
 from gridrun.grid.settings import dotted_settings
 from gridrun.hardware import hardware_of
-from gridrun.notes import labels_of
+from gridrun.notes import Labels
 from gridrun.tables import Line, Table, build_table
 from trainer.registry import did_you_mean
 
@@ -136,7 +136,7 @@ def explain(
 def _about(spec: TableSpec, table: Table, line: Line) -> str:
     if not line.config_id:
         return ", ".join(str(value) for value in line.options.values() if value)
-    return labels_of(spec.columns, table.lines[: len(spec.rows)])[line.config_id]
+    return Labels(spec.columns, table.lines[: len(spec.rows)]).of(line)
 
 
 def _runs(line: Line, config: TrainConfig, records: Mapping[str, TrialRow]) -> Iterable[Run]:

@@ -10,7 +10,6 @@ import click
 
 from gridrun.commands._figures import figures_of, read_formats, worth_drawing
 from gridrun.commands._options import read_grids
-from gridrun.commands._show import tables_of
 from gridrun.errors import GridrunError
 
 if TYPE_CHECKING:
@@ -59,6 +58,7 @@ def _rendered(home: Path, request: Request, figures: dict[Path, Figure]) -> str:
     """Return what stands below a marker; collect the figures that it shows, by file."""
     from gridrun import render
     from gridrun.store import Store
+    from gridrun.tables import tables_of
 
     grids = read_grids([home / grid for grid in request.grids], profile=request.profile)
     store = Store(home / request.results)

@@ -13,7 +13,6 @@ import click
 from gridrun.columns import number_of
 
 if TYPE_CHECKING:
-    from gridrun.grid import Grid
     from gridrun.launch import Summary
     from gridrun.plan import Plan
     from gridrun.store import Store
@@ -46,14 +45,6 @@ def say_if_missing(store: Store) -> None:
     """Say on stderr that a results directory is not there: it may be another that is meant."""
     if not store.root.is_dir():
         click.echo(f"{store.root}: no results there yet", err=True)
-
-
-def tables_of(grids: Sequence[Grid], store: Store) -> list[Table]:
-    """Build every table of some grids from what is stored."""
-    from gridrun.tables import RECORD_COLUMNS, build_table
-
-    rows = store.rows([trial.trial_id for grid in grids for trial in grid.trials], RECORD_COLUMNS)
-    return [build_table(spec, rows) for grid in grids for spec in grid.tables]
 
 
 def show_tables(tables: Sequence[Table], form: str | None) -> None:

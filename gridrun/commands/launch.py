@@ -22,7 +22,7 @@ from gridrun.commands._options import (
     set_option,
 )
 from gridrun.commands._plans import show_plan
-from gridrun.commands._show import exit_with, show_not_kept, show_summary, show_tables, tables_of
+from gridrun.commands._show import exit_with, show_not_kept, show_summary, show_tables
 from gridrun.commands._sweep import SweepOptions, capacity_of, kept_by, run_sweep, sweep_options
 from gridrun.errors import GridrunError
 
@@ -68,6 +68,7 @@ def command(
     """
     from gridrun.plan import forecast_from, make_plan
     from gridrun.store import Store
+    from gridrun.tables import tables_of
     from gridrun.tries import due_again
 
     wanted, store = read_grids(grids, settings, seeds, profile=profile, scale=scale), Store(results)

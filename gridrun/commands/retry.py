@@ -18,7 +18,7 @@ from gridrun.commands._options import (
     seeds_option,
     set_option,
 )
-from gridrun.commands._show import ending, exit_with, show_summary, show_tables, tables_of
+from gridrun.commands._show import ending, exit_with, show_summary, show_tables
 from gridrun.commands._sweep import SweepOptions, run_sweep, sweep_options
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def command(
     checkpoint, a diverged one starts anew. What has never run is `gridrun launch`'s.
     """
     from gridrun.store import Store
+    from gridrun.tables import tables_of
 
     store = Store(results)
     kinds = {"failed": failed, "diverged": diverged}

@@ -16,7 +16,7 @@ from gridrun.commands._options import (
     scale_option,
 )
 from gridrun.commands._readme import update_readme
-from gridrun.commands._show import say_if_missing, show_tables, tables_of
+from gridrun.commands._show import say_if_missing, show_tables
 
 if TYPE_CHECKING:
     from gridrun.grid.table_specs import Spread
@@ -58,6 +58,7 @@ def command(
 ) -> None:
     """Print the tables of some grids, or of every grids/*.yaml."""
     from gridrun.store import Store
+    from gridrun.tables import tables_of
 
     if readme:
         if grids or profile or scale:
