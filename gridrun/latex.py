@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 
-from gridrun.layout import Column, columns_of, plain
+from gridrun.layout import Column, columns_of, each, plain
 from gridrun.tables import Table
 
 _FLOAT = r"""\begin{table}
@@ -65,7 +65,7 @@ def _header(column: Column) -> str:
 
 def _cells(column: Column) -> list[str]:
     """Write a column's cells, a minus before a number as one."""
-    escaped = [escape(cell) for cell in column.cells]
+    escaped = each(escape, column.cells)
     return [re.sub(r"^-(?=\d)", "$-$", cell) for cell in escaped] if column.is_number else escaped
 
 

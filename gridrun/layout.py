@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 from gridrun.cells import Cell
 from gridrun.columns import (
@@ -37,8 +37,25 @@ def columns_of(table: Table) -> list[Column]:
             values = [line.options[name] for line in table.lines]
             is_number = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
             header = table.headers.get(name) or header_of(name)
-            shown.append(Column(header, [plain(format_column(name, value)) for value in values], is_number))
+            shown.append(Column(header, _options(name, values), is_number))
     return shown
+
+
+def _options(name: str, values: Sequence[Any]) -> list[str]:
+    """Write the values of an option; by their spelling, as 1, 1.0 and true are equal and lists unhashable."""
+    spelled = list(map(repr, values))
+    texts = {
+        key: plain(format_column(name, value))
+        for key, value in dict(zip(spelled, values, strict=True)).items()
+    }
+    return [texts[key] for key in spelled]
+
+
+def each(write: Callable[[str], str], texts: Iterable[str]) -> list[str]:
+    """Rewrite texts, equal ones once: a large table has many rows, but few values in a column."""
+    texts = list(texts)
+    written = {text: write(text) for text in set(texts)}
+    return [written[text] for text in texts]
 
 
 def _metric_columns(table: Table, name: str) -> list[Column]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import io
 import json
 import re
@@ -11,14 +12,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from gridrun.columns import METRICS, format_option
-from gridrun.layout import Column, columns_of, plain, text_width
+from gridrun.layout import Column, columns_of, each, plain, text_width
 from gridrun.tables import Table
 
 
 def to_markdown(table: Table) -> str:
     """Render a table for GitHub: heading, pipe table, notes. It reads as plain text too."""
     columns = [
-        Column(_escape(header), [_escape(cell) for cell in cells], is_number)
+        Column(_escape(header), each(_escape, cells), is_number)
         for header, cells, is_number in columns_of(table)
     ]
     widths = [max(3, _width(column)) for column in columns]
@@ -88,10 +89,14 @@ def _rows(columns: Sequence[Column], widths: Sequence[int]) -> list[list[str]]:
     """Return header and lines, each cell padded to its column's width."""
     padded = []
     for column, width in zip(columns, widths, strict=True):
-        texts = [column.header, *column.cells]
-        spaces = [" " * (width - text_width(text)) for text in texts]
-        padded.append([s + t if column.is_number else t + s for t, s in zip(texts, spaces, strict=True)])
+        pad = functools.partial(_padded, width=width, right=column.is_number)
+        padded.append(each(pad, (column.header, *column.cells)))
     return [list(row) for row in zip(*padded, strict=True)]
+
+
+def _padded(text: str, width: int, right: bool) -> str:
+    space = " " * (width - text_width(text))
+    return space + text if right else text + space
 
 
 _SPECIAL = r"[\\|<*`~$\[\]]|&(?=#?\w+;)|(?<!\w)_|_(?!\w)"
@@ -105,7 +110,7 @@ def _escape(text: str) -> str:
 
 
 def _width(column: Column) -> int:
-    return max(map(text_width, (column.header, *column.cells)))
+    return max(map(text_width, {column.header, *column.cells}))
 
 
 # --- CSV ---------------------------------------------------------------------------------------

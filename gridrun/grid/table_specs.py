@@ -251,6 +251,8 @@ def default_columns(rows: Sequence[Row]) -> tuple[str, ...]:
     configs = [row.config for row in reversed(rows)]
     values = zip(*map(operator.attrgetter(*field_types(TrainConfig)), configs), strict=True)
     for (field, hint), column in zip(field_types(TrainConfig).items(), values, strict=True):
+        if len(set(map(id, column))) < 2:  # equal options of two rows are mostly one object
+            continue
         # One config for each value of the field: flattening every row would take long in a large grid.
         objects = dict(zip(map(id, column), configs, strict=True))
         distinct = {getattr(config, field): config for config in objects.values()}
