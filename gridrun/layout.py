@@ -16,6 +16,7 @@ from gridrun.columns import (
     header_of,
     parse_runs,
 )
+from gridrun.garbage import without_garbage_collection
 from gridrun.tables import Table
 
 
@@ -27,6 +28,7 @@ class Column(NamedTuple):
     is_number: bool
 
 
+@without_garbage_collection()
 def columns_of(table: Table) -> list[Column]:
     """Return a table's columns; of a metric also what was published, how ours differs and the verdict."""
     shown = []

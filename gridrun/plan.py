@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from gridrun.garbage import without_garbage_collection
 from gridrun.schedule import Capacity, Job, makespan, ordered
 from gridrun.trial import Trial, digest
 
@@ -64,6 +65,7 @@ class Plan:
         }
 
 
+@without_garbage_collection()
 def make_plan(grids: Sequence[Grid], statuses: Mapping[str, str]) -> Plan:
     """Return the plan for `grids`, given the status of every ended trial by id."""
     by_turn: dict[int, dict[str, Trial]] = {}
@@ -157,6 +159,7 @@ class Forecast:
         return dict(Counter(self.costs[trial.trial_id].basis for trial in self.trials))
 
 
+@without_garbage_collection()
 def forecast(
     plan: Plan,
     trials: Sequence[Trial],

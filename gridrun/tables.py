@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gridrun.cells import Cell, TrialRow, make_cell
 from gridrun.columns import COMPUTED, METRICS
+from gridrun.garbage import without_garbage_collection
 from gridrun.grid.settings import Missing, config_option
 from gridrun.notes import NOTED_COLUMNS, hardware_mixture, notes_of, origins_of
 
@@ -88,6 +89,7 @@ class Table:
         return self.to_markdown()
 
 
+@without_garbage_collection()
 def tables_of(grids: Sequence[Grid], store: Store) -> list[Table]:
     """Build every table of some grids from what is stored. Raises StoreError."""
     specs = [spec for grid in grids for spec in grid.tables]

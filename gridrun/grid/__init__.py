@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from gridrun.errors import GridError
+from gridrun.garbage import without_garbage_collection
 from gridrun.grid.derive import read_derivation
 from gridrun.grid.layer_reader import LayerReader
 from gridrun.grid.located_yaml import Located, locate
@@ -109,6 +110,7 @@ class Grid:
         return PlotReader(self.name, self.title, self.rows, self.tables, known_keys())
 
 
+@without_garbage_collection()
 def load_grid(
     path: str | os.PathLike[str],
     overrides: Mapping[str, Any] | None = None,

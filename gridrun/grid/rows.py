@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import gc
 import itertools
 import json
 import math
@@ -92,28 +90,15 @@ def expand(recipe: Recipe) -> tuple[tuple[Row, Choices], ...]:
     _check_base(recipe)
     reader = ConfigReader()
     made: dict[str, tuple[Row, Choices]] = {}
-    with _without_garbage_collection():
-        for settings, choices in _drafts(recipe):
-            row = make_row(recipe, reader, settings, choices)
-            if row.config_id in made:
-                raise _twice(recipe, row, choices, *made[row.config_id])
-            made[row.config_id] = row, choices
+    for settings, choices in _drafts(recipe):
+        row = make_row(recipe, reader, settings, choices)
+        if row.config_id in made:
+            raise _twice(recipe, row, choices, *made[row.config_id])
+        made[row.config_id] = row, choices
     if not made:
         raise recipe.node.error("every row is excluded")
     _check_published(made.values())
     return tuple(made.values())
-
-
-@contextlib.contextmanager
-def _without_garbage_collection() -> Iterator[None]:
-    """Keep Python from looking for cycles among rows again and again: a fifth of a large grid's time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _check_base(recipe: Recipe) -> None:
