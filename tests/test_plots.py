@@ -706,7 +706,7 @@ def test_check_tells_whether_a_figure_is_up_to_date(store: Path) -> None:
         (["--format", "pgn"], "--format: unknown format 'pgn'. Did you mean 'png'?"),
         (["--by", "schedul"], "--by: unknown option 'schedul'. Did you mean 'schedule'?"),
         (["--log-x", "--x", "schedule", "--kind", "line"], "--x: schedule must be a number in every row"),
-        (["--where", "batch_size=77"], "no rows that can be drawn match --where batch_size=77; batch_size is 32, 64"),
+        (["--where", "batch_size=77"], "can be drawn match --where batch_size=77; batch_size is 32, 64"),
         (["--where", "batchsize=32"], "--where: batchsize: unknown option. Did you mean 'batch_size'?"),
         (["--where", "batch_size"], "--where: must be KEY=VALUE, such as epochs=200, got 'batch_size'"),
         (["--out", __file__], "is a file"),

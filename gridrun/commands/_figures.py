@@ -39,7 +39,8 @@ def figures_of(
     chosen = [(grid, spec) for grid in grids for spec in specs_of(grid, asked or {}, pick)]
     if not chosen:
         if where:
-            raise GridrunError(f"no rows that can be drawn match --where {' '.join(where)}{_taken(grids, where)}")
+            picked = f"--where {' '.join(where)}{_taken(grids, where)}"
+            raise GridrunError(f"no rows that can be drawn match {picked}")
         raise GridrunError("these grids have no rows that can be drawn")
     refuse_twins(chosen)
     for _, spec in chosen:
