@@ -9,7 +9,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from gridrun import provenance
+from gridrun import hardware, provenance
 from gridrun.columns import number_of
 from gridrun.errors import StoreError
 from gridrun.store import Store
@@ -76,6 +76,9 @@ def _gpus() -> Finding:
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     except Exception as error:  # a broken driver or build may raise anything; telling so is our job
         return Finding("gpus", f"torch cannot tell: {error}", ok=False)
+    if not names and (here := hardware.gpu_names()):
+        why = hardware.torch_gpus()[1] or "its CUDA finds none"
+        return Finding("gpus", f"{', '.join(here)}, which torch cannot use: {why}", ok=False)
     return Finding("gpus", ", ".join(names) or "none; trials run on CPUs")
 
 

@@ -9,10 +9,11 @@ import platform
 import re
 import shutil
 import subprocess
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gridrun.columns import number_of
 from gridrun.schedule import Capacity
@@ -112,32 +113,86 @@ def num_cpus() -> int:
     return os.cpu_count() or 1
 
 
+class _Gpu(NamedTuple):
+    name: str
+    uuid: str
+
+
 @functools.cache
 def gpu_names() -> list[str]:
     """Return the name of each GPU that torch would find, told by the driver; empty where there is none."""
+    gpus = _driver_gpus() or _tool_gpus()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = _driver_names() or _tool_names()
     if visible is None:
-        return names
-    return names[: len([device for device in visible.split(",") if device.strip() not in ("", "-1")])]
+        return [gpu.name for gpu in gpus]
+    if num_parts():
+        gpus = [*gpus, *_parts()]
+    names: list[str] = []
+    for chosen in map(str.strip, visible.split(",")):
+        if chosen.isdigit():
+            found = gpus[int(chosen) :][:1]
+        else:
+            found = [gpu for gpu in gpus if chosen and gpu.uuid.startswith(chosen)]
+        if not found:
+            break  # CUDA stops at the first that is none
+        names.append(found[0].name)
+    return names
 
 
-def _driver_names() -> list[str]:
+def num_parts() -> int:
+    """Return how many of the visible GPUs are parts of one (MIG). torch finds one in a process, at most."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return sum(chosen.strip().startswith("MIG-") for chosen in visible.split(","))
+
+
+def torch_gpus() -> tuple[int, str]:
+    """Return how many GPUs torch can use, and what it says where there is none. Imports torch."""
+    import torch
+
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if torch.version.cuda is None:
+        return found, "this torch is built for CPUs"
+    return max(found, num_parts()) if found else 0, " ".join(str(said[0].message).split()) if said else ""
+
+
+def _driver_gpus() -> list[_Gpu]:
     try:
         found = [(gpu / "information").read_text() for gpu in sorted(_NVIDIA.iterdir())]
     except OSError:
         return []
-    models = (re.search(r"^Model:\s*(.+?)\s*$", text, re.MULTILINE) for text in found)
-    return [model[1] for model in models if model]
+    gpus = (_Gpu(_entry("Model", text), _entry("GPU UUID", text)) for text in found)
+    return [gpu for gpu in gpus if gpu.name]
 
 
-def _tool_names() -> list[str]:
+def _entry(name: str, text: str) -> str:
+    found = re.search(rf"^{name}:\s*(.+?)\s*$", text, re.MULTILINE)
+    return found[1] if found else ""
+
+
+def _tool_gpus() -> list[_Gpu]:
     """Ask NVIDIA's tool, which is there where a container hides the driver's files."""
+    lines = _ask_tool("--query-gpu=uuid,name", "--format=csv,noheader")
+    return [_Gpu(name.strip(), uuid.strip()) for uuid, _, name in (line.partition(",") for line in lines)]
+
+
+def _parts() -> list[_Gpu]:
+    """Return the parts of GPUs (MIG), called as CUDA calls them."""
+    parts, whole = [], ""
+    for line in _ask_tool("-L"):
+        if gpu := re.match(r"GPU \d+: (.+?) \(UUID", line):
+            whole = gpu[1]
+        elif part := re.match(r"\s*(MIG \S+)\s.*\(UUID: (MIG-[^)]+)\)", line):
+            parts.append(_Gpu(f"{whole} {part[1]}", part[2]))
+    return parts
+
+
+def _ask_tool(*question: str) -> list[str]:
     if not (tool := shutil.which("nvidia-smi")):
         return []
-    command = [tool, "--query-gpu=name", "--format=csv,noheader"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        done = subprocess.run([tool, *question], capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return []
-    return [line.strip() for line in done.stdout.splitlines() if line.strip()]
+    return [line for line in done.stdout.splitlines() if line.strip()]

@@ -21,6 +21,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from gridrun import hardware
 from gridrun.errors import LaunchError
 
 _ENVIRONMENT = {
@@ -59,9 +60,11 @@ class RaySession:
         """Start Ray. Its ports listen on all interfaces, so a random token closes them.
 
         Raises:
-            LaunchError: there are fewer GPUs than `gpus`, or Ray does not start.
+            LaunchError: torch can use fewer GPUs than `gpus`, or Ray does not start.
         """
-        _check_gpus(gpus or 0)
+        _check_gpus(gpus)
+        if gpus is None:
+            gpus = hardware.num_parts() or None  # Ray itself counts whole ones
         self.directory, self._lock = _new_directory()
         self.environment.update(
             _ENVIRONMENT,
@@ -269,13 +272,17 @@ def _working_in(directory: Path) -> Iterator[None]:
         os.chdir(before)
 
 
-def _check_gpus(wanted: int) -> None:
-    """Refuse GPUs that are not there; Ray would believe in them."""
-    if wanted:
-        import torch
-
-        if (found := torch.cuda.device_count()) < wanted:
-            raise LaunchError(f"--gpus {wanted}: torch finds {found} on this machine")
+def _check_gpus(wanted: int | None) -> None:
+    """Refuse GPUs that torch cannot use; Ray would believe in them. None: all that there are."""
+    here = hardware.gpu_names() if wanted is None else []
+    if not (wanted or here):
+        return
+    found, why = hardware.torch_gpus()
+    why = f" ({why})" if why and not found else ""
+    if wanted and found < wanted:
+        raise LaunchError(f"--gpus {wanted}: torch finds {found} on this machine{why}")
+    if here and not found:
+        raise LaunchError(f"torch cannot use this machine's {here[0]}{why}; --gpus 0 trains on CPUs")
 
 
 def _new_directory() -> tuple[Path, FileLock]:

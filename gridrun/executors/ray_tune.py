@@ -335,7 +335,7 @@ def _trainable(
 
     told_at = time.monotonic()
     last: dict[str, Any] | None = None
-    gpus = [f"GPU {index}" for index in ray.get_gpu_ids()]
+    gpus = [_gpu(str(name)) for name in sorted(ray.get_gpu_ids())]
     place = ", ".join([platform.node(), *gpus] if home else gpus)
 
     def report(epoch: Epoch) -> None:
@@ -356,6 +356,11 @@ def _trainable(
     tune.report({"at": last, "outcome": outcome})  # returns when Tune has it
     if outcome == "failed" and not health.can_go_on(setup.runtime.device):
         os._exit(1)  # no trial after this one could use the GPU from here; Tune starts another process
+
+
+def _gpu(name: str) -> str:
+    """Return what a GPU is called that CUDA_VISIBLE_DEVICES knows by number or by UUID."""
+    return f"GPU {name}" if name.isdigit() else name[: len("GPU-01234567")]
 
 
 def _callback(by_id: Mapping[str, Trial], events: queue.SimpleQueue[Event | StoreError]) -> Any:
