@@ -13,10 +13,13 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gridrun.columns import number_of
 from gridrun.schedule import Capacity
+
+if TYPE_CHECKING:
+    from gridrun.packing import GpusPerTrial
 
 UNKNOWN = "unknown"
 """Stands for provenance that was not to be had."""
@@ -86,7 +89,7 @@ def cpu_name() -> str | None:
 def capacity(
     cpus: int | None = None,
     gpus: int | None = None,
-    gpus_per_trial: float | None = None,
+    gpus_per_trial: GpusPerTrial | None = None,
     cpus_per_trial: int = 1,
 ) -> Capacity:
     """Return what trials may take; None: what this machine has.
@@ -95,14 +98,16 @@ def capacity(
     """
     here = len(gpu_names())
     gpus = here if gpus is None else gpus
+    share = None if gpus_per_trial == "auto" else gpus_per_trial
     if cpus is None:
-        side_by_side = gpus / (gpus_per_trial or 1.0) if gpus > here else 0.0
+        side_by_side = gpus / (share or 1.0) if gpus > here else 0.0
         cpus = max(num_cpus(), math.ceil(side_by_side * cpus_per_trial))
     return Capacity(
         cpus=cpus,
         gpus=gpus,
-        gpus_per_trial=gpus_per_trial,
+        gpus_per_trial=share,
         cpus_per_trial=cpus_per_trial,
+        is_measured=gpus_per_trial == "auto" and gpus > 0,
     )
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-from trainer import TrainConfig
+from trainer import ConfigError, TrainConfig
 from trainer.schema import defaults
 
 GpusPerTrial: TypeAlias = float | Literal["auto"]
@@ -123,3 +125,25 @@ def footprint(config: TrainConfig) -> TrainConfig:
     """Return the config that stands for all which take as much of a GPU as this one."""
     usual = {name: defaults(TrainConfig)[name] for name in _FREE if name in defaults(TrainConfig)}
     return dataclasses.replace(config, **(usual | {"epochs": 1}))
+
+
+def past_shares(past: Iterable[Mapping[str, Any]], gpus: Collection[str]) -> dict[TrainConfig, float]:
+    """Return what part of a GPU trials had when they were done, the latest of each footprint.
+
+    Args:
+        past: rows of a store, of `costs.PAST_COLUMNS` or more.
+        gpus: names of those at hand, whose trials alone count; all do if there is none.
+    """
+    shared = {
+        row["config_id"]: row
+        for row in sorted(past, key=lambda row: str(row["ended_at"]))
+        if row["status"] == "done"
+        and isinstance(row["gpu_share"], float)
+        and 0 < row["gpu_share"] <= 1
+        and (not gpus or row["gpu"] in gpus)
+    }
+    found = {}
+    for row in shared.values():
+        with contextlib.suppress(ConfigError, ValueError, TypeError):  # of code that is no longer there
+            found[footprint(TrainConfig.from_dict(json.loads(row["config_json"])))] = row["gpu_share"]
+    return found

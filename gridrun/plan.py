@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gridrun.garbage import without_garbage_collection
+from gridrun.packing import footprint, past_shares
 from gridrun.schedule import Capacity, Job, makespan, ordered
 from gridrun.trial import Trial, digest
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from gridrun.costs import Cost, Costs
     from gridrun.grid import Grid
     from gridrun.store import Store
+    from trainer import TrainConfig
     from trainer.metrics import Epoch
 
 AGAIN = "to be tried again"
@@ -143,6 +145,8 @@ class Forecast:
     capacity: Capacity
     trust: str
     """What the estimates rest on, in words."""
+    num_unmeasured: int
+    """Trials that may turn out to share a GPU; one each is a guess."""
     is_relative: bool
     """Whether the costs are no seconds."""
     makespan_seconds: float | None
@@ -167,6 +171,7 @@ def forecast(
     capacity: Capacity,
     epochs: Mapping[str, int] | None = None,
     running: Collection[Trial] = (),
+    shares: Mapping[TrainConfig, float] | None = None,
 ) -> Forecast:
     """Put trials of a plan in order, and estimate how long they take.
 
@@ -177,6 +182,7 @@ def forecast(
         capacity: what they are run on.
         epochs: last finished epoch of trials that have been started, by trial id.
         running: trials that run already.
+        shares: of a GPU, by footprint, where a launch measures them; what is not known yet has one alone.
     """
     found = {trial.trial_id: costs.of(trial.config, trial.config_id) for trial in (*trials, *running)}
     left = {i: cost.amount for i, cost in found.items()}
@@ -184,15 +190,19 @@ def forecast(
         epoch = epochs.get(trial.trial_id, 0) if epochs else 0
         left[trial.trial_id] *= max(1 - epoch / trial.config.epochs, 0.0)
 
+    def num_gpus(trial: Trial) -> float:
+        share = shares.get(footprint(trial.config)) if shares and trial.config.num_gpus == 1 else None
+        return trial.config.num_gpus if share is None else share
+
     def job(trial: Trial) -> Job[Trial]:
         turn = plan.turns.get(trial.trial_id, 0) + (_TURN_AGAIN if trial.trial_id in plan.again else 0)
-        return Job(trial, left[trial.trial_id], turn, trial.config.num_gpus)
+        return Job(trial, left[trial.trial_id], turn, num_gpus(trial))
 
     under_way = [job(trial) for trial in running]
     jobs = ordered(map(job, trials), capacity, under_way)
 
     def hours(trial: Trial, seconds: float) -> float:
-        return seconds * capacity.taken(trial.config.num_gpus) / 3600
+        return seconds * capacity.taken(num_gpus(trial)) / 3600
 
     by_id = {trial.trial_id: trial for trial in plan.trials} if plan.shared else {}
     shared = {
@@ -207,6 +217,10 @@ def forecast(
         left=left,
         capacity=capacity,
         trust=costs.trust,
+        num_unmeasured=sum(
+            shares is not None and trial.config.num_gpus == 1 and footprint(trial.config) not in shares
+            for trial in trials
+        ),
         is_relative=costs.is_relative,
         makespan_seconds=makespan(jobs, capacity, under_way) if timed else None,
         hours=sum(hours(trial, left[trial.trial_id]) for trial in trials) if timed else None,
@@ -226,11 +240,15 @@ def forecast_from(
     `running` has the last epoch of each trial that runs, None before its first.
     """
     from gridrun.costs import PAST_COLUMNS, Costs
-    from gridrun.hardware import this_machine
+    from gridrun.hardware import gpu_names, this_machine
 
     hardware = this_machine(capacity.share()[1], capacity.cpus_per_trial)
-    past = store.rows(columns=PAST_COLUMNS).values() if trials or running or plan.shared else ()
+    past = list(store.rows(columns=PAST_COLUMNS).values()) if trials or running or plan.shared else []
+    shares = None
+    if capacity.is_measured:
+        shares = past_shares(past, gpu_names())
+        past = [{**row, "gpu_share": None} for row in past]  # each config has its own
     seen = {trial: epoch for trial, epoch in (running or {}).items() if epoch}
     pace = {trial: trial.config.epochs * epoch.train_seconds for trial, epoch in seen.items()}
     epochs = store.checkpointed() | {trial.trial_id: epoch.epoch for trial, epoch in seen.items()}
-    return forecast(plan, trials, Costs(past, hardware, pace), capacity, epochs, running or ())
+    return forecast(plan, trials, Costs(past, hardware, pace), capacity, epochs, running or (), shares)

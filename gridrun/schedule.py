@@ -33,7 +33,8 @@ class Job(Generic[T]):
     """How long it takes, in any unit that is the same for all."""
     turn: float = 0
     """Jobs of a lower turn are wanted earlier."""
-    num_gpus: int = 1
+    num_gpus: float = 1
+    """Below 1: the part of one that it shares with others."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,15 +46,17 @@ class Capacity:
     gpus_per_trial: float | None = None
     """Of a trial on one GPU; None: a whole one where there is any."""
     cpus_per_trial: int = 1
+    is_measured: bool = False
+    """Whether a launch measures how many trials share a GPU (`gpus_per_trial: auto`)."""
 
-    def share(self, num_gpus: int = 1) -> tuple[float, float]:
+    def share(self, num_gpus: float = 1) -> tuple[float, float]:
         """Return the CPUs and GPUs of a trial on `num_gpus`."""
-        cpus = self.cpus_per_trial * num_gpus
+        cpus = self.cpus_per_trial * max(int(num_gpus), 1)
         if num_gpus == 1 and self.gpus_per_trial is not None:
             return cpus, self.gpus_per_trial
         return cpus, num_gpus if self.gpus else 0
 
-    def slots(self, num_gpus: int = 1) -> int:
+    def slots(self, num_gpus: float = 1) -> int:
         """Return how many such trials run side by side; 0 where none fits."""
         cpus, gpus = self.share(num_gpus)
         room = self.cpus / cpus
@@ -67,7 +70,7 @@ class Capacity:
         """What is counted: the scarcer thing."""
         return "GPU" if self.share()[1] else "core"
 
-    def taken(self, num_gpus: int = 1) -> float:
+    def taken(self, num_gpus: float = 1) -> float:
         """Return how many GPUs, or cores on a machine without, a trial takes."""
         cpus, gpus = self.share(num_gpus)
         return gpus or cpus
@@ -127,14 +130,14 @@ def lower_bound(seconds: Sequence[float], slots: int) -> float:
     return max(sum(seconds) / slots, max(seconds, default=0.0))
 
 
-def _by_size(jobs: Iterable[Job[T]]) -> list[tuple[int, list[Job[T]]]]:
-    groups: dict[int, list[Job[T]]] = {}
+def _by_size(jobs: Iterable[Job[T]]) -> list[tuple[float, list[Job[T]]]]:
+    groups: dict[float, list[Job[T]]] = {}
     for job in jobs:
         groups.setdefault(job.num_gpus, []).append(job)
     return sorted(groups.items(), reverse=True)
 
 
-def _seconds(jobs: Iterable[Job[T]]) -> dict[int, list[float]]:
+def _seconds(jobs: Iterable[Job[T]]) -> dict[float, list[float]]:
     return {size: [job.seconds for job in group] for size, group in _by_size(jobs)}
 
 

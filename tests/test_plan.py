@@ -13,13 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cli
+from gridrun import hardware
 from gridrun.costs import Costs
 from gridrun.grid import Grid, load_grid
 from gridrun.hardware import Hardware
 from gridrun.plan import Plan, asked_name, changed, forecast, forecast_from, make_plan
+from gridrun.records import Provenance, Record
 from gridrun.schedule import Capacity
 from gridrun.store import Store
-from gridrun.worker import now
+from gridrun.worker import _identity, now
 from trainer.metrics import Epoch
 
 GRID = """
@@ -254,6 +256,30 @@ def test_the_whole_way(path: Path, tmp_path: Path) -> None:
     edited = ok("plan", path)
     assert "since the launches before: 2 added, 2 no longer asked for (their results stay" in edited
     assert "4 trials: 2 done, 2 missing" in edited
+
+
+def test_shares_that_are_measured_are_those_of_the_past_or_a_guess(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hardware, "gpu_names", list)
+    auto = (path, "--gpus", 2, "--cpus", 16, "--gpus-per-trial", "auto")
+    assert planned(*auto)["estimate"]["unmeasured"] == 4
+    assert "a GPU for each of 4 trials is a guess, to be measured)" in ok("plan", *auto)
+    short = load_grid(path).rows[0].trials[0]
+    store = Store(tmp_path / "results")
+    store.create()
+    gpu = Provenance(gpu="H200", gpu_share=0.25, device="cuda")
+    times = {"started_at": None, "ended_at": now(), "train_seconds": 100.0, "resumes": 0}
+    store.add(Record(**_identity(short), status="done", provenance=gpu, epochs=(), **times))
+    found = planned(*auto)["estimate"]
+    assert found["unmeasured"] == 0, "longer ones take no more of a GPU"
+    # 100, 400 and 400 s, four of them to a GPU.
+    assert found["makespan_seconds"] == pytest.approx(400.0)
+    assert found["hours"] == pytest.approx(900 / 4 / 3600)
+    assert "a guess" not in ok("plan", *auto)
+    wider = planned(*auto, "--set", "model.initial_channels=8")["estimate"]
+    assert wider["unmeasured"] == 4
+    assert wider["hours"] == pytest.approx(wider["makespan_seconds"] * 2 / 3600, rel=0.5), "one each"
 
 
 def test_what_fits_nowhere_is_said(path: Path) -> None:

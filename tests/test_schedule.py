@@ -89,6 +89,16 @@ def test_slots() -> None:
     assert cores(2).slots(num_gpus=4) == 0
 
 
+def test_trials_with_a_part_of_a_gpu_each_run_apart_from_others() -> None:
+    capacity = Capacity(cpus=16, gpus=1, is_measured=True)
+    assert (capacity.slots(0.25), capacity.slots(), capacity.taken(0.25)) == (4, 1, 0.25)
+    jobs = [Job("a", 1.0, num_gpus=0.25), Job("b", 1.0, num_gpus=0.25), Job("c", 3.0), Job("d", 1.0)]
+    order = ordered(jobs, capacity)
+    assert names(order) == "cdab"
+    assert makespan(order, capacity) == 3 + 1 + 1
+    assert Capacity(cpus=2, gpus=1, is_measured=True).slots(0.25) == 2, "for which there are CPUs"
+
+
 def test_what_fits_nowhere_never_ends() -> None:
     assert makespan([Job("a", 1.0, num_gpus=4)], TWO_CORES) == math.inf
 
@@ -146,3 +156,5 @@ def test_more_gpus_than_this_machine_has_come_with_their_cpus(monkeypatch: pytes
     assert hardware.capacity(gpus=8).slots(num_gpus=8) == 1
     assert hardware.capacity(gpus=2, gpus_per_trial=0.25, cpus_per_trial=2).slots() == 8
     assert hardware.capacity(cpus=3, gpus=8) == Capacity(cpus=3, gpus=8)
+    assert hardware.capacity(gpus=2, gpus_per_trial="auto") == Capacity(cpus=2, gpus=2, is_measured=True)
+    assert not hardware.capacity(gpus_per_trial="auto").is_measured, "without a GPU there is none to share"

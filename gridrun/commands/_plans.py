@@ -53,12 +53,16 @@ def estimated(forecast: Forecast) -> str:
     """Return in one line what trials are going to take."""
     capacity = forecast.capacity
     on = f"on {number_of(capacity.gpus if capacity.unit == 'GPU' else capacity.cpus, capacity.unit)}"
+    trust = forecast.trust
+    if forecast.num_unmeasured:
+        trials = number_of(forecast.num_unmeasured, "trial")
+        trust += f"; a GPU for each of {trials} is a guess, to be measured"
     if forecast.makespan_seconds is None:
-        return f"longest first {on} ({forecast.trust})"
+        return f"longest first {on} ({trust})"
     if math.isinf(forecast.makespan_seconds):
-        return f"some trials fit nowhere {on}; {_hours(forecast, forecast.hours)} in all ({forecast.trust})"
+        return f"some trials fit nowhere {on}; {_hours(forecast, forecast.hours)} in all ({trust})"
     time = format_time(forecast.makespan_seconds)
-    return f"about {time} {on}, {_hours(forecast, forecast.hours)} ({forecast.trust})"
+    return f"about {time} {on}, {_hours(forecast, forecast.hours)} ({trust})"
 
 
 def over_budget(forecast: Forecast, budget_hours: float) -> str | None:
@@ -97,6 +101,7 @@ def _to_json(plan: Plan, forecast: Forecast, change: Change | None) -> dict[str,
             "hours": forecast.hours,
             "hours_saved_by_sharing": forecast.shared_hours,
             "hours_of": capacity.unit,
+            "unmeasured": forecast.num_unmeasured,
             "is_relative": forecast.is_relative,
             "trust": forecast.trust,
             "bases": forecast.bases,

@@ -160,17 +160,11 @@ def capacity_of(grids: Sequence[Grid], options: SweepOptions) -> Capacity:
     """Return what trials may take: what the options say, else what this machine has."""
     from gridrun.hardware import capacity
 
-    share = known_share(grids, options.gpus_per_trial)
+    share = agreed(grids, "gpus_per_trial", options.gpus_per_trial)
     found = capacity(options.cpus, options.gpus, share, options.cpus_per_trial)
     if options.executor == "serial":
         return replace(found, cpus=options.cpus_per_trial, gpus=min(found.gpus, 1))
     return found
-
-
-def known_share(grids: Sequence[Grid], option: GpusPerTrial | None) -> float | None:
-    """Return what part of a GPU a trial takes, None where that is not known before it is measured."""
-    share: GpusPerTrial | None = agreed(grids, "gpus_per_trial", option)
-    return None if share == "auto" else share
 
 
 def agreed(grids: Sequence[Grid], key: str, option: Any = None) -> Any:

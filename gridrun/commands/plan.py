@@ -24,7 +24,7 @@ from gridrun.commands._options import (
     set_option,
 )
 from gridrun.commands._plans import over_budget, show_plan
-from gridrun.commands._sweep import known_share
+from gridrun.commands._sweep import agreed
 
 if TYPE_CHECKING:
     from gridrun.packing import GpusPerTrial
@@ -72,7 +72,7 @@ def command(
     wanted, store = read_grids(grids, settings, seeds, profile=profile, scale=scale), Store(results)
     statuses = store.statuses()
     plan = replace(make_plan(wanted, statuses), again=due_again(wanted, store))
-    share = known_share(wanted, gpus_per_trial)
+    share = agreed(wanted, "gpus_per_trial", gpus_per_trial)
     forecast = forecast_from(store, plan, plan.to_start, capacity(cpus, gpus, share, cpus_per_trial))
     before = [store.asked(asked_name(grid, store)) for grid in wanted]
     show_plan(plan, forecast, changed(wanted, plan, before, statuses), as_json)
