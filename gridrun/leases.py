@@ -41,8 +41,6 @@ class Claim:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._released = threading.Event()
-        self._heart = threading.Thread(target=self._beat, name="lease", daemon=True)
 
     def held(self) -> bool:
         """Return whether the lease is still ours, and renew it. Others may have taken it over."""
@@ -56,16 +54,39 @@ class Claim:
 
     def start(self) -> None:
         """Begin to renew the lease by itself."""
-        self._heart.start()
+        _heart.add(self)
 
     def release(self) -> None:
         """Let go."""
-        self._released.set()
+        _heart.discard(self)
         self._path.unlink(missing_ok=True)
 
+
+class _Heart:
+    """Renews all that this process holds, in one thread: to start one for each takes as long as a claim."""
+
+    def __init__(self) -> None:
+        self._claims: set[Claim] = set()
+        self._pid: int | None = None
+
+    def add(self, claim: Claim) -> None:
+        if self._pid != os.getpid():  # a forked process has neither its parent's threads nor what that holds
+            self._pid, self._claims = os.getpid(), set()
+            threading.Thread(target=self._beat, name="leases", daemon=True).start()
+        self._claims.add(claim)
+
+    def discard(self, claim: Claim) -> None:
+        self._claims.discard(claim)
+
     def _beat(self) -> None:
-        while not self._released.wait(_TOUCH_SECONDS) and self.held():
-            pass
+        while True:
+            time.sleep(_TOUCH_SECONDS)
+            for claim in tuple(self._claims):
+                if not claim.held():
+                    self._claims.discard(claim)
+
+
+_heart = _Heart()
 
 
 class Leases:

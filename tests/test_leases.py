@@ -126,7 +126,7 @@ class Machines(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         for claim in self.claims.values():
-            claim._released.set()
+            leases._heart.discard(claim)
         self.directory.cleanup()
 
     @rule(machine=st.integers(0, 3))
