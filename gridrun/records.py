@@ -118,7 +118,7 @@ class Record:
 
     def to_json(self) -> str:
         """Return the record as one line of strict JSON."""
-        return json.dumps(dataclasses.asdict(self), allow_nan=False)
+        return json.dumps(_fields(self), default=_fields, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> Record:
@@ -138,6 +138,11 @@ class Record:
             return record
         except (TypeError, KeyError, ValueError, AttributeError, RecursionError) as error:
             raise ValueError(f"not a trial record: {error}") from None
+
+
+def _fields(made: Any) -> dict[str, Any]:
+    """Return what `dataclasses.asdict` would, but for the copies that it makes of all that is inside."""
+    return {field.name: getattr(made, field.name) for field in dataclasses.fields(made)}
 
 
 def _made(cls: type[T], values: dict[str, Any]) -> T:

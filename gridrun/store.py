@@ -372,8 +372,7 @@ class Store:
 
     def drop_checkpoint(self, trial_id: str) -> None:
         """Remove a trial's checkpoint, and what a killed save left beside it."""
-        for path in self._checkpoints.glob(f"{_checked(trial_id)}.pt*"):
-            path.unlink(missing_ok=True)
+        _remove(self._checkpoints, f"{_checked(trial_id)}.pt")
 
     def note_epoch(self, trial_id: str, epoch: int) -> None:
         """Say which epoch a trial under way has finished, for estimates; soon goes with its checkpoint."""
@@ -415,8 +414,7 @@ class Store:
 
     def drop_kept(self, trial_id: str) -> None:
         """Remove a trial's weights, and what a killed save left beside them."""
-        for path in self._kept.glob(f"{_checked(trial_id)}.pt*"):
-            path.unlink(missing_ok=True)
+        _remove(self._kept, f"{_checked(trial_id)}.pt")
 
     def is_locked(self, name: str) -> bool:
         """Return whether some process holds the lock called `name`. Clears what a dead one left of it."""
@@ -511,6 +509,13 @@ def _checked(trial_id: str) -> str:
     if not _TRIAL_ID.fullmatch(trial_id):
         raise StoreError(f"{trial_id!r} is not a trial id (16 hex digits)")
     return trial_id
+
+
+def _remove(directory: Path, start: str) -> None:
+    """Remove the files whose names begin so."""
+    with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
+        for name in [entry.name for entry in entries if entry.name.startswith(start)]:
+            (directory / name).unlink(missing_ok=True)
 
 
 def _json_files(directory: Path) -> list[Path]:
