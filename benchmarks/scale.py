@@ -73,18 +73,15 @@ def record(trial: Trial, code: Provenance, epochs: int = 1) -> Record:
 
 
 def executor(counts: Sequence[int]) -> None:
-    # Workers get these two modules as they are here: without training.
-    worker._train = lambda trial, setup, *_: record(trial, setup.code)
     config = TrainConfig.from_dict({"model": {"name": "resnet_preact", "depth": 8}, "epochs": 1})
     with (
         tempfile.TemporaryDirectory() as directory,
         ray_tune.RayTuneExecutor(ray_tune.Resources(cpus=CPUS)) as runs,
     ):
         runs._session.start(cpus=CPUS, gpus=0)
-        import ray.cloudpickle
+        from benchmarks import idle  # imports ray, which is to find its settings then
 
-        for module in (worker, ray_tune):
-            ray.cloudpickle.register_pickle_by_value(module)
+        idle.install()
         _ours(runs, [Trial(config, seed) for seed in range(4)], Path(directory) / "warm")
         print(f"{CPUS} workers; ms a trial: raw Tune, gridrun; bytes a trial in the two Parquet files")
         for count in counts:

@@ -201,3 +201,8 @@ def _ask_tool(*question: str) -> list[str]:
     except (OSError, subprocess.SubprocessError):
         return []
     return [line for line in done.stdout.splitlines() if line.strip()]
+
+
+def gpu_label(name: str) -> str:
+    """Return what a GPU is called that CUDA_VISIBLE_DEVICES knows by number or by UUID."""
+    return f"GPU {name}" if name.isdigit() else name[: len("GPU-01234567")]

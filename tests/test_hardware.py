@@ -9,7 +9,7 @@ import pytest
 
 from gridrun import doctor, hardware
 from gridrun.errors import LaunchError
-from gridrun.executors import ray_session, ray_tune
+from gridrun.executors import ray_session
 
 H200, T4 = "NVIDIA H200", "Tesla T4"
 TOOL = """#!/bin/sh
@@ -85,7 +85,7 @@ def test_without_a_driver_there_is_no_gpu(
 
 def test_places_are_short() -> None:
     uuid = "MIG-7089d0f3-293f-58c9-8f8c-5ea666eedbde"
-    assert [ray_tune._gpu(name) for name in ("0", uuid)] == ["GPU 0", "MIG-7089d0f3"]
+    assert [hardware.gpu_label(name) for name in ("0", uuid)] == ["GPU 0", "MIG-7089d0f3"]
 
 
 def test_gpus_that_torch_cannot_use_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

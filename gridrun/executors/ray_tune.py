@@ -13,21 +13,18 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
-import platform
 import queue
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gridrun.errors import LaunchError, StoreError
 from gridrun.executors import ray_packing
 from gridrun.executors.base import Ended, Event, Executor, Fitted, Lost, Progress, Started, Warned
-from gridrun.executors.ray_away import Address, close_home, close_turn, open_home, run_anywhere
+from gridrun.executors.ray_away import Address, close_home, close_turn, open_home
 from gridrun.executors.ray_lineup import make_search
 from gridrun.executors.ray_session import RaySession
 from gridrun.executors.ray_trackers import Trackers
@@ -36,7 +33,7 @@ from gridrun.lineup import Lineup, Turn
 from gridrun.packing import GpusPerTrial, Load, Packer, Share, is_share
 from gridrun.schedule import Capacity
 from gridrun.trial import Trial
-from gridrun.worker import Retry, Setup, run_trial
+from gridrun.worker import Setup
 from trainer import Runtime, TrainConfig
 from trainer.metrics import Epoch
 
@@ -165,7 +162,7 @@ class RayTuneExecutor(Executor):
             try:
                 for share in shares:
                     if not setup.is_closed:
-                        self._tuner(lineup, trials, share, setup, events, stop).fit()
+                        self._fit(lineup, trials, share, setup, events, stop)
             except BaseException as error:  # handed to the caller's thread
                 failure.append(error)
 
@@ -219,7 +216,7 @@ class RayTuneExecutor(Executor):
                 f"and Ray has {cpus:g} and {gpus:g}"
             )
 
-    def _tuner(
+    def _fit(
         self,
         lineup: Lineup,
         trials: Mapping[str, Trial],
@@ -227,11 +224,13 @@ class RayTuneExecutor(Executor):
         setup: Setup,
         events: queue.SimpleQueue[Event | StoreError],
         stop: threading.Event,
-    ) -> Any:
-        """Return the Tuner of trials that all take the same, as workers that are used again must."""
+    ) -> None:
+        """Have Tune run trials that all take the same, as workers that are used again must."""
         _make_deaths_alike()
-        import ray
         from ray import tune
+
+        from gridrun.executors.ray_shortcuts import InOrder, at_hand
+        from gridrun.executors.ray_worker import TrialWorker
 
         assert self._session.directory
         tracking = self.trackers.start(
@@ -245,11 +244,10 @@ class RayTuneExecutor(Executor):
             gpu_share=share.gpu or 1.0,
             threads=self.resources.cpus_per_trial,
         )
-        trainable = tune.with_resources(
-            # Boxed, so that a worker that is used again need not unpack all trials for each of them.
+        worker: Any = tune.with_resources(
             tune.with_parameters(
-                _trainable,
-                box=[ray.put(dict(trials))],
+                TrialWorker,
+                trials=dict(trials),
                 setup=replace(setup, runtime=runtime),
                 progress_seconds=0.0 if self.trackers else _PROGRESS_SECONDS,
                 home=self._home,
@@ -260,10 +258,11 @@ class RayTuneExecutor(Executor):
         def fits(turn: Turn) -> bool:
             return self._share(turn, runtime) == share
 
-        return tune.Tuner(
-            trainable,
+        tuner = tune.Tuner(
+            worker,
             tune_config=tune.TuneConfig(
                 search_alg=make_search(lineup, fits, slots, ahead),
+                scheduler=InOrder(),
                 reuse_actors=True,
                 trial_dirname_creator=lambda trial: trial.trial_id,
             ),
@@ -277,6 +276,8 @@ class RayTuneExecutor(Executor):
                 stop=_stopper(stop),
             ),
         )
+        with at_hand(worker):
+            tuner.fit()
 
 
 def _make_deaths_alike() -> None:
@@ -309,58 +310,6 @@ def _is_turned_away(event: Event, told: Collection[str]) -> bool:
             return trial.trial_id not in told
         case _:
             return False
-
-
-_unboxed: tuple[str, Mapping[str, Trial]] = ("", {})
-"""In a worker: the trials of its launch, and of which box they are."""
-
-
-def _unbox(box: list[Any]) -> Mapping[str, Trial]:
-    global _unboxed
-    import ray
-
-    if _unboxed[0] != box[0].hex():
-        _unboxed = (box[0].hex(), ray.get(box[0]))
-    return _unboxed[1]
-
-
-def _trainable(
-    config: dict[str, Any], box: list[Any], setup: Setup, progress_seconds: float, home: Address | None
-) -> None:
-    """Run one trial in a worker."""
-    import ray
-    from ray import tune
-
-    from trainer import health
-
-    told_at = time.monotonic()
-    last: dict[str, Any] | None = None
-    gpus = [_gpu(str(name)) for name in sorted(ray.get_gpu_ids())]
-    place = ", ".join([platform.node(), *gpus] if home else gpus)
-
-    def report(epoch: Epoch) -> None:
-        nonlocal told_at, last
-        last = asdict(epoch)
-        if time.monotonic() - told_at >= progress_seconds:
-            told_at = time.monotonic()
-            tune.report({"at": last, "place": place})
-
-    run = partial(run_anywhere, home) if home else run_trial
-    retry = Retry(**config["retry"]) if config["retry"] else None
-    try:
-        outcome = run(_unbox(box)[config["trial_id"]], setup, report, retry=retry)
-    except StoreError as error:  # no fault of the trial, and no other's record could be kept either
-        problem = getattr(error, "cause", error)  # of one that comes from `Home`
-        tune.report({"at": last, "problem": f"on {platform.node()}: {problem}" if home else str(problem)})
-        return
-    tune.report({"at": last, "outcome": outcome})  # returns when Tune has it
-    if outcome == "failed" and not health.can_go_on(setup.runtime.device):
-        os._exit(1)  # no trial after this one could use the GPU from here; Tune starts another process
-
-
-def _gpu(name: str) -> str:
-    """Return what a GPU is called that CUDA_VISIBLE_DEVICES knows by number or by UUID."""
-    return f"GPU {name}" if name.isdigit() else name[: len("GPU-01234567")]
 
 
 def _callback(by_id: Mapping[str, Trial], events: queue.SimpleQueue[Event | StoreError]) -> Any:

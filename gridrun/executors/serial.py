@@ -8,6 +8,7 @@ from dataclasses import replace
 from gridrun.errors import LaunchError
 from gridrun.executors.base import Ended, Event, Executor, Progress, Started
 from gridrun.lineup import Lineup
+from gridrun.store import Store
 from gridrun.trial import Trial
 from gridrun.worker import Setup, run_trial
 from trainer.metrics import Epoch
@@ -30,6 +31,7 @@ class SerialExecutor(Executor):
 
         device = "cuda" if self.gpus != 0 and torch.cuda.is_available() else "cpu"
         setup = replace(setup, runtime=replace(setup.runtime, device=device))
+        store = Store(setup.results)
         while not setup.is_closed and (turn := lineup.take()):
             trial = turn.trial
             on_event(Started(trial))
@@ -39,7 +41,7 @@ class SerialExecutor(Executor):
                 last[:] = [epoch]
                 on_event(Progress(trial, epoch))
 
-            outcome = run_trial(trial, setup, report, retry=turn.retry)
+            outcome = run_trial(trial, setup, report, store, turn.retry)
             on_event(Ended(trial, outcome, *last))
             lineup.settle(trial)
             if outcome == "failed" and not health.can_go_on(device):

@@ -1,0 +1,103 @@
+"""What runs in a worker of Ray's: one trial after another in a process that stays warm."""
+
+from __future__ import annotations
+
+import os
+import platform
+import queue
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import ray
+from ray import tune
+
+from gridrun import hardware
+from gridrun.errors import StoreError
+from gridrun.executors.ray_away import Address, run_anywhere
+from gridrun.store import Store
+from gridrun.trial import Trial
+from gridrun.worker import Retry, Setup, run_trial
+from trainer.metrics import Epoch
+
+
+class TrialWorker(tune.Trainable):
+    """Tells Tune of the present trial at each `step`: of an epoch now and then, at last of its outcome.
+
+    A class, not a function: Tune then asks a used worker twice a trial, not three times, and what all
+    trials have in common is unpacked once.
+    """
+
+    def setup(  # type: ignore[override]  # Tune's with_parameters adds the rest
+        self,
+        config: dict[str, Any],
+        *,
+        trials: Mapping[str, Trial],
+        setup: Setup,
+        progress_seconds: float,
+        home: Address | None,
+    ) -> None:
+        self._trials, self._setup = trials, setup
+        self._progress_seconds = progress_seconds
+        self._is_away = home is not None
+        gpus = [hardware.gpu_label(str(name)) for name in sorted(ray.get_gpu_ids())]
+        self._place = ", ".join([platform.node(), *gpus] if home else gpus)
+        self._run = partial(run_anywhere, home) if home else partial(run_trial, store=Store(setup.results))
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._reports: queue.SimpleQueue[dict[str, Any] | BaseException] | None = None
+        self._turn = new_config
+        return True
+
+    def step(self) -> dict[str, Any]:
+        if self._reports is None:
+            self._reports = queue.SimpleQueue()
+            threading.Thread(
+                target=self._take, args=(self._turn, self._reports), name="trial", daemon=True
+            ).start()
+        report = self._reports.get()
+        if isinstance(report, _Useless):
+            os._exit(1)  # no trial after this one could use the GPU from here; Tune starts another process
+        if isinstance(report, BaseException):
+            raise report
+        return report
+
+    def _take(
+        self, turn: Mapping[str, Any], reports: queue.SimpleQueue[dict[str, Any] | BaseException]
+    ) -> None:
+        """Run the trial, leaving word of it until it is done."""
+        from trainer import health
+
+        told_at = time.monotonic()
+        last: dict[str, Any] | None = None
+
+        def report(epoch: Epoch) -> None:
+            nonlocal told_at, last
+            last = asdict(epoch)
+            if time.monotonic() - told_at >= self._progress_seconds:
+                told_at = time.monotonic()
+                reports.put({"at": last, "place": self._place})
+
+        trial, retry = self._trials[turn["trial_id"]], turn["retry"]
+        try:
+            outcome = self._run(trial, self._setup, report, retry=Retry(**retry) if retry else None)
+        except StoreError as error:  # no fault of the trial, and no other's record could be kept either
+            problem = getattr(error, "cause", error)  # of one that comes from `Home`
+            text = f"on {platform.node()}: {problem}" if self._is_away else str(problem)
+            reports.put({"at": last, "problem": text, "done": True})
+        except BaseException as error:  # Tune takes the trial for lost
+            reports.put(error)
+        else:
+            if outcome == "failed" and not health.can_go_on(self._setup.runtime.device):
+                reports.put({"at": last, "outcome": outcome})  # Tune asks once more when it has that
+                reports.put(_Useless())
+            else:
+                reports.put({"at": last, "outcome": outcome, "done": True})
+
+
+class _Useless(Exception):
+    """This process can run no further trial."""
