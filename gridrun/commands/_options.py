@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from gridrun.errors import GridrunError, LaunchError
+from gridrun.errors import LaunchError
 
 if TYPE_CHECKING:
     from gridrun.executors.base import Executor
-    from gridrun.grid import Grid
     from gridrun.packing import GpusPerTrial
 
-FunctionT = TypeVar("FunctionT", bound="Callable[..., Any]")
 
+def gathered(
+    made: Callable[..., Any], argument: str, options: Sequence[Callable[[Any], Any]]
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that gives a command some options as one argument.
 
-def grids_argument(*, required: bool) -> Callable[[FunctionT], FunctionT]:
-    return click.argument(
-        "grids", metavar="GRID...", nargs=-1, required=required, type=click.Path(path_type=Path)
-    )
+    Args:
+        made: a dataclass; its fields have the names of the options, those without an option a default.
+        argument: what the command calls it.
+        options: click's own decorators.
+    """
+    names = [field.name for field in dataclasses.fields(made)]  # type: ignore[arg-type]
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def collected(*arguments: Any, **given: Any) -> None:
+            own = made(**{name: given.pop(name) for name in names if name in given})
+            command(*arguments, **{argument: own}, **given)
+
+        for option in reversed(options):
+            collected = option(collected)
+        return collected
+
+    return decorate
 
 
 results_option = click.option(
@@ -33,24 +51,6 @@ results_option = click.option(
     show_default=True,
     type=click.Path(path_type=Path, file_okay=False),
     help="The store: where results are kept. [env: GRIDRUN_RESULTS]",
-)
-set_option = click.option(
-    "--set",
-    "settings",
-    metavar="KEY=VALUE",
-    multiple=True,
-    help="Set a trainer option in every trial, such as model.depth=56.",
-)
-seeds_option = click.option(
-    "--seeds", type=click.IntRange(min=1), help="Run seeds 0..N-1 instead of the grid's."
-)
-profile_option = click.option(
-    "--profile", metavar="NAME", help="A reduced form of the study, as the grid's `profiles` have it."
-)
-scale_option = click.option(
-    "--scale",
-    metavar="epochs=F,train=N",
-    help="Run a reduced form: a share or a number of epochs, so many training images.",
 )
 
 
@@ -136,43 +136,6 @@ budget_option = click.option(
     help="Refuse to start what is estimated at more GPU-hours (core-hours without a GPU).",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-
-
-def read_grids(
-    paths: Sequence[Path],
-    settings: Sequence[str] = (),
-    seeds: int | None = None,
-    *,
-    profile: str | None = None,
-    scale: str | None = None,
-) -> list[Grid]:
-    """Load grid files; if none is named every `grids/*.yaml`, or those that have the profile."""
-    from gridrun.grid import load_grid
-    from gridrun.grid.overrides import parse_overrides, parse_scale
-
-    overrides, scales = parse_overrides(settings), None if scale is None else parse_scale(scale)
-    if not paths:
-        paths = grids_here() if profile is None else _with_profile(grids_here(), profile)
-    grids = [load_grid(path, overrides, profile=profile, scale=scales) for path in paths]
-    return [grid.with_seeds(seeds) for grid in grids] if seeds else grids
-
-
-def grids_here() -> list[Path]:
-    """Return every grid of this directory. Raises GridrunError: there is none."""
-    if paths := sorted(Path("grids").glob("*.yaml")):
-        return paths
-    raise GridrunError("no grid file is named, and there is no grids/*.yaml here")
-
-
-def _with_profile(paths: Sequence[Path], profile: str) -> list[Path]:
-    from gridrun.grid import load_grid
-    from trainer.registry import did_you_mean
-
-    profiles = {path: load_grid(path).profiles for path in paths}
-    if found := [path for path in paths if profile in profiles[path]]:
-        return found
-    known = {name for names in profiles.values() for name in names}
-    raise GridrunError(f"no grids/*.yaml has a profile {profile!r}.{did_you_mean(profile, known)}")
 
 
 def make_executor(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gridrun.commands._figures import figures_of, read_formats, worth_drawing
-from gridrun.commands._options import read_grids
+from gridrun.commands._grids import GridOptions
 from gridrun.errors import GridrunError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _rendered(home: Path, request: Request, figures: dict[Path, Figure]) -> str:
     from gridrun.store import Store
     from gridrun.tables import tables_of
 
-    grids = read_grids([home / grid for grid in request.grids], profile=request.profile)
+    grids = GridOptions(paths=[home / grid for grid in request.grids], profile=request.profile).read()
     store = Store(home / request.results)
     if not store.root.is_dir():  # else a typing error would empty the tables
         raise GridrunError(f"{request.results}: no such results directory, seen from {home}/")

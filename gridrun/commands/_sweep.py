@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +16,7 @@ from gridrun.commands._options import (
     cpus_option,
     cpus_per_trial_option,
     data_option,
+    gathered,
     gpus_option,
     gpus_per_trial_option,
     keep_option,
@@ -91,18 +90,8 @@ _OPTIONS = (
 )
 
 
-def sweep_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of `SweepOptions`, as its argument `options`."""
-    names = [field.name for field in dataclasses.fields(SweepOptions)]
-
-    @functools.wraps(command)
-    def collected(*arguments: Any, **given: Any) -> None:
-        options = SweepOptions(**{name: given.pop(name) for name in names})
-        command(*arguments, options=options, **given)
-
-    for option in reversed(_OPTIONS):
-        collected = option(collected)
-    return collected
+sweep_options = gathered(SweepOptions, "options", _OPTIONS)
+"""Give a command the options of `SweepOptions`, as its argument `options`."""
 
 
 def run_sweep(

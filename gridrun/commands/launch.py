@@ -12,14 +12,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gridrun.commands._grids import GridOptions, grid_options, seeds_option, set_option
 from gridrun.commands._options import (
-    grids_argument,
-    profile_option,
-    read_grids,
     results_option,
-    scale_option,
-    seeds_option,
-    set_option,
 )
 from gridrun.commands._plans import show_plan
 from gridrun.commands._show import exit_with, show_not_kept, show_summary, show_tables
@@ -32,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @click.command("launch")
-@grids_argument(required=True)
+@grid_options(set_option, seeds_option, required=True)
 @results_option
 @sweep_options
 @click.option(
@@ -44,22 +39,14 @@ if TYPE_CHECKING:
 @click.option("--only", metavar="ID", multiple=True, help="Run only these trials (or the start of an id).")
 @click.option("--retry", is_flag=True, help="Also run again what has failed or diverged.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
-@set_option
-@profile_option
-@scale_option
-@seeds_option
 def command(
-    grids: tuple[Path, ...],
+    grids: GridOptions,
     results: Path,
     options: SweepOptions,
     tensorboard: Path | None,
     only: tuple[str, ...],
     retry: bool,
     dry_run: bool,
-    settings: tuple[str, ...],
-    profile: str | None,
-    scale: str | None,
-    seeds: int | None,
 ) -> None:
     """Train what the grids ask for and the store does not have.
 
@@ -71,7 +58,7 @@ def command(
     from gridrun.tables import tables_of
     from gridrun.tries import due_again
 
-    wanted, store = read_grids(grids, settings, seeds, profile=profile, scale=scale), Store(results)
+    wanted, store = grids.read(), Store(results)
     if dry_run:
         plan, again = make_plan(wanted, store.statuses()), due_again(wanted, store, options.retries)
         plan = narrowed(replace(plan, again=again), only, retry)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gridrun.columns import number_of
-from gridrun.commands._options import grids_here
+from gridrun.commands._grids import grids_here
 from gridrun.commands._show import printable
 from gridrun.errors import GridError
 

@@ -8,20 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gridrun.commands._grids import GridOptions, grid_options, seeds_option, set_option
 from gridrun.commands._options import (
     budget_option,
     cpus_option,
     cpus_per_trial_option,
     gpus_option,
     gpus_per_trial_option,
-    grids_argument,
     json_option,
-    profile_option,
-    read_grids,
     results_option,
-    scale_option,
-    seeds_option,
-    set_option,
 )
 from gridrun.commands._plans import over_budget, show_plan
 from gridrun.commands._sweep import agreed
@@ -31,12 +26,8 @@ if TYPE_CHECKING:
 
 
 @click.command("plan")
-@grids_argument(required=False)
+@grid_options(set_option, seeds_option)
 @results_option
-@set_option
-@profile_option
-@scale_option
-@seeds_option
 @cpus_option
 @gpus_option
 @gpus_per_trial_option
@@ -44,12 +35,8 @@ if TYPE_CHECKING:
 @budget_option
 @json_option
 def command(
-    grids: tuple[Path, ...],
+    grids: GridOptions,
     results: Path,
-    settings: tuple[str, ...],
-    profile: str | None,
-    scale: str | None,
-    seeds: int | None,
     cpus: int | None,
     gpus: int | None,
     gpus_per_trial: GpusPerTrial | None,
@@ -69,7 +56,7 @@ def command(
     from gridrun.store import Store
     from gridrun.tries import due_again
 
-    wanted, store = read_grids(grids, settings, seeds, profile=profile, scale=scale), Store(results)
+    wanted, store = grids.read(), Store(results)
     statuses = store.statuses()
     plan = replace(make_plan(wanted, statuses), again=due_again(wanted, store))
     share = agreed(wanted, "gpus_per_trial", gpus_per_trial)

@@ -8,13 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gridrun.commands._figures import figures_of, read_formats, worth_drawing
+from gridrun.commands._grids import GridOptions, grid_options, seeds_option
 from gridrun.commands._options import (
-    grids_argument,
-    profile_option,
-    read_grids,
     results_option,
-    scale_option,
-    seeds_option,
 )
 
 if TYPE_CHECKING:
@@ -22,11 +18,8 @@ if TYPE_CHECKING:
 
 
 @click.command("plot")
-@grids_argument(required=False)
+@grid_options(seeds_option)
 @results_option
-@profile_option
-@scale_option
-@seeds_option
 @click.option(
     "--out",
     metavar="DIR",
@@ -59,11 +52,8 @@ if TYPE_CHECKING:
 )
 @click.option("--check", is_flag=True, help="Write nothing, exit 1 where a file shows other data.")
 def command(
-    grids: tuple[Path, ...],
+    grids: GridOptions,
     results: Path,
-    profile: str | None,
-    scale: str | None,
-    seeds: int | None,
     out: Path,
     formats: str,
     where: tuple[str, ...],
@@ -78,7 +68,7 @@ def command(
 
     forms = read_formats(formats)
     asked = {key: listed(value) for key, value in options.items() if value is not None}
-    wanted = read_grids(grids, seeds=seeds, profile=profile, scale=scale)
+    wanted = grids.read()
     figures = worth_drawing(figures_of(wanted, Store(results), asked, where), results)
     paths = {out / f"{figure.id}.{form}": figure for figure in figures for form in forms}
     (compare if check else draw)(paths)

@@ -9,14 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from gridrun.columns import format_percent
+from gridrun.commands._grids import GridOptions, grid_options, seeds_option, set_option
 from gridrun.commands._options import (
-    grids_argument,
-    profile_option,
-    read_grids,
     results_option,
-    scale_option,
-    seeds_option,
-    set_option,
 )
 from gridrun.commands._show import ending, exit_with, show_summary, show_tables
 from gridrun.commands._sweep import SweepOptions, run_sweep, sweep_options
@@ -27,25 +22,17 @@ if TYPE_CHECKING:
 
 
 @click.command("retry")
-@grids_argument(required=False)
+@grid_options(set_option, seeds_option)
 @results_option
 @click.option("--failed", is_flag=True, help="Only what has failed.")
 @click.option("--diverged", is_flag=True, help="Only what has diverged.")
 @sweep_options
-@set_option
-@profile_option
-@scale_option
-@seeds_option
 def command(
-    grids: tuple[Path, ...],
+    grids: GridOptions,
     results: Path,
     failed: bool,
     diverged: bool,
     options: SweepOptions,
-    settings: tuple[str, ...],
-    profile: str | None,
-    scale: str | None,
-    seeds: int | None,
 ) -> None:
     """Run failed and diverged trials again.
 
@@ -58,8 +45,7 @@ def command(
     store = Store(results)
     kinds = {"failed": failed, "diverged": diverged}
     wanted = {kind for kind, named in kinds.items() if named or not any(kinds.values())}
-    named = grids or settings or profile or scale or seeds
-    chosen = read_grids(grids, settings, seeds, profile=profile, scale=scale) if named else None
+    chosen = grids.read() if grids else None
     sweep = stored_grids(store, wanted) if chosen is None else chosen
     statuses = store.statuses()
     ids = [t.trial_id for grid in sweep for t in grid.trials if statuses.get(t.trial_id) in wanted]

@@ -14,13 +14,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from gridrun.columns import format_percent
+from gridrun.commands._grids import GridOptions, grid_options
 from gridrun.commands._options import (
-    grids_argument,
     json_option,
-    profile_option,
-    read_grids,
     results_option,
-    scale_option,
 )
 from gridrun.commands._show import counted, echo_json, ending, printable, say_if_missing
 
@@ -34,15 +31,11 @@ MAX_FAILURES = 20
 
 
 @click.command("status")
-@grids_argument(required=False)
+@grid_options()
 @results_option
-@profile_option
-@scale_option
 @click.option("--watch", is_flag=True, help="Go on showing it, on one screen, until Ctrl-C.")
 @json_option
-def command(
-    grids: tuple[Path, ...], results: Path, profile: str | None, scale: str | None, watch: bool, as_json: bool
-) -> None:
+def command(grids: GridOptions, results: Path, watch: bool, as_json: bool) -> None:
     """Show what is running, done, failed and left.
 
     Of some grids, or of the whole store if none is named.
@@ -52,8 +45,7 @@ def command(
     if watch and as_json:
         raise click.UsageError("--watch and --json do not go together")
     store = Store(results)
-    named = grids or profile or scale
-    wanted = read_grids(grids, profile=profile, scale=scale) if named else None
+    wanted = grids.read() if grids else None
     if watch:
         with contextlib.suppress(KeyboardInterrupt):
             watch_store(store, wanted)

@@ -8,12 +8,9 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from gridrun.commands._grids import GridOptions, grid_options
 from gridrun.commands._options import (
-    grids_argument,
-    profile_option,
-    read_grids,
     results_option,
-    scale_option,
 )
 from gridrun.commands._readme import update_readme
 from gridrun.commands._show import say_if_missing, show_tables
@@ -23,10 +20,8 @@ if TYPE_CHECKING:
 
 
 @click.command("table")
-@grids_argument(required=False)
+@grid_options()
 @results_option
-@profile_option
-@scale_option
 @click.option(
     "--format",
     "form",
@@ -47,10 +42,8 @@ if TYPE_CHECKING:
 )
 @click.option("--check", is_flag=True, help="With --readme: change nothing, exit 1 where the file differs.")
 def command(
-    grids: tuple[Path, ...],
+    grids: GridOptions,
     results: Path,
-    profile: str | None,
-    scale: str | None,
     form: str | None,
     spread: Spread | Literal["none"] | None,
     readme: Path | None,
@@ -61,7 +54,7 @@ def command(
     from gridrun.tables import tables_of
 
     if readme:
-        if grids or profile or scale:
+        if grids:
             raise click.UsageError("with --readme, the file's markers name the grids and their profile")
         if spread:
             raise click.UsageError("with --readme, `spread` of a table in its grid says it")
@@ -69,7 +62,7 @@ def command(
         return
     if check:
         raise click.UsageError("--check goes with --readme")
-    wanted, store = read_grids(grids, profile=profile, scale=scale), Store(results)
+    wanted, store = grids.read(), Store(results)
     say_if_missing(store)
     tables = tables_of(wanted, store)
     if spread:

@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gridrun.commands._grids import GridOptions, grid_options
 from gridrun.commands._options import (
-    grids_argument,
     json_option,
-    profile_option,
-    read_grids,
     results_option,
-    scale_option,
 )
 from gridrun.commands._show import echo_json, printable
 
@@ -24,18 +21,14 @@ if TYPE_CHECKING:
 @click.command("why")
 @click.argument("table", metavar="TABLE")
 @click.argument("row", metavar="ROW")
-@grids_argument(required=False)
+@grid_options()
 @results_option
-@profile_option
-@scale_option
 @json_option
 def command(
     table: str,
     row: str,
-    grids: tuple[Path, ...],
+    grids: GridOptions,
     results: Path,
-    profile: str | None,
-    scale: str | None,
     as_json: bool,
 ) -> None:
     """Trace a row of a table to its trials.
@@ -47,8 +40,10 @@ def command(
     from gridrun import why
     from gridrun.store import Store
 
-    form = [f"--{name}={value}" for name, value in (("profile", profile), ("scale", scale)) if value]
-    wanted = read_grids(grids, profile=profile, scale=scale)
+    form = [
+        f"--{name}={value}" for name, value in (("profile", grids.profile), ("scale", grids.scale)) if value
+    ]
+    wanted = grids.read()
     _, spec = why.find_table(wanted, table)
     records = Store(results).rows([trial.trial_id for row in spec.rows for trial in row.trials])
     found = why.explain(wanted, table, row, records, results=results, form=form)
