@@ -203,7 +203,7 @@ def test_launch_commands_train_these_trials(grid: Path) -> None:
     whole, part = why("warmup", 1, grid), why("warmup", 2, grid)
     assert planned(whole["again"]) == {one["trial_id"] for one in whole["runs"]}
     assert planned(part["rest"]) == {part["runs"][seed]["trial_id"] for seed in (1, 2, 3)}
-    assert "3 trials: 1 failed, 2 missing" in ok(*shlex.split(part["rest"])[1:], "--dry-run")
+    assert "3 trials: 1 to be tried again, 2 missing" in ok(*shlex.split(part["rest"])[1:], "--dry-run")
     assert whole["rest"] is None
 
 
