@@ -16,7 +16,6 @@ from gridrun.columns import (
     header_of,
     parse_runs,
 )
-from gridrun.garbage import without_garbage_collection
 from gridrun.tables import Table
 
 
@@ -28,7 +27,6 @@ class Column(NamedTuple):
     is_number: bool
 
 
-@without_garbage_collection()
 def columns_of(table: Table) -> list[Column]:
     """Return a table's columns; of a metric also what was published, how ours differs and the verdict."""
     shown = []

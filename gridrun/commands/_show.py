@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gridrun.columns import number_of
+from gridrun.garbage import without_garbage_collection
 
 if TYPE_CHECKING:
     from gridrun.launch import Summary
@@ -47,6 +48,7 @@ def say_if_missing(store: Store) -> None:
         click.echo(f"{store.root}: no results there yet", err=True)
 
 
+@without_garbage_collection()
 def show_tables(tables: Sequence[Table], form: str | None) -> None:
     """Print tables in one of the forms."""
     from gridrun import latex, render
