@@ -507,6 +507,10 @@ TABLES = AXES + "tables:\n- "
             BASE + "extra:\n- {lr: 0.2}\n- {batch_size: 128, lr: 0.1}\n",
             "g.yaml:4: extra[1]: the row (batch_size: 128, lr: 0.1) is made twice: line 1 (base)",
         ),
+        (
+            BASE + "extra:\n- {lr: 1, warmup: null}\n- {lr: 1}\n",
+            "g.yaml:4: extra[1]: the row (lr: 1) is made twice: line 3 (lr: 1, warmup: null)",
+        ),
         # exclude
         (BASE + AXES + "exclude:\n- {lr: 0.3}\n", "g.yaml:6: exclude[0]: matches no row"),
         (
