@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
 import signal
@@ -134,7 +135,7 @@ def launch(
     _prepare_data(wanted, runtime, on_event)
     lineup = Lineup(
         (Turn(trial, tries.retries.get(trial.trial_id)) for trial in wanted),
-        is_free=lambda trial: not store.is_locked(trial.trial_id),
+        is_free=functools.partial(_is_free, store),
     )
     with (
         _stop_file(store) as stop_file,
@@ -150,15 +151,19 @@ def launch(
             no_more_file=sweep.no_more_file,
             checkpoints=checkpoints,
         )
-        waiting_for: tuple[Turn, ...] = ()
+        waiting_for: set[Trial] = set()
         while (left := lineup.left) and not setup.is_closed:
             if not lineup.is_held_up():
                 executor.run(lineup, setup, sweep.handle)
-            else:
-                if left != waiting_for:
-                    sweep.handle(Waiting(tuple(turn.trial for turn in left)))
-                    waiting_for = left
-                time.sleep(_BUSY_SECONDS)
+                continue
+            held = {turn.trial for turn in left}
+            if held != waiting_for:
+                sweep.handle(Waiting(tuple(held)))
+                waiting_for = held
+            time.sleep(_BUSY_SECONDS)
+            for trial in held:
+                if not tries.is_left(trial):
+                    lineup.drop(trial)
         interrupted = stop_file.exists() and any(tries.is_left(turn.trial) for turn in lineup.left)
     store.compact(now=True)
     store.clear_locks()
@@ -170,6 +175,13 @@ def launch(
         interrupted=interrupted,
         gave_up=sweep.gave_up,
     )
+
+
+def _is_free(store: Store, trial: Trial) -> bool:
+    """Return whether no other launch has a trial, as far as can be told; a worker is told for sure."""
+    with contextlib.suppress(OSError):
+        return not store.is_locked(trial.trial_id)
+    return True
 
 
 def _note_asked(store: Store, grids: Sequence[Grid]) -> None:

@@ -121,6 +121,12 @@ class Lineup:
         with self._changed:
             self._held.append(self._out[trial.trial_id])
 
+    def drop(self, trial: Trial) -> None:
+        """Have a trial wait no longer, because another launch is through with it."""
+        with self._changed:
+            self._waiting = [turn for turn in self._waiting if turn.trial != trial]
+            self._held = [turn for turn in self._held if turn.trial != trial]
+
     def order(self, trials: Iterable[Trial]) -> None:
         """Put what waits into the order of `trials`; what is not among them comes last."""
         places = {trial.trial_id: place for place, trial in enumerate(trials)}

@@ -92,6 +92,13 @@ def test_what_another_launch_lets_go_of_comes_before_what_stood_behind_it(lookin
     assert taken(lineup) == [2, 0, 3, 4]
 
 
+def test_what_another_launch_has_ended_is_dropped() -> None:
+    lineup = Lineup(map(Turn, TRIALS[:2]), is_free=lambda trial: trial != FIRST)
+    assert taken(lineup) == [1]
+    lineup.drop(FIRST)
+    assert [turn.trial for turn in lineup.left] == [SECOND]
+
+
 def test_a_closed_line_hands_out_nothing_and_keeps_no_one_waiting() -> None:
     lineup = Lineup(map(Turn, TRIALS))
     lineup.take()

@@ -4,9 +4,9 @@ Trials on several GPUs go first, those on most before all, and no others meanwhi
 trials a large one might wait for ever for its GPUs to be free at once.
 
 Nothing of Tune's own is kept or read back: no logging, no checkpoints, no restoring. What it
-does is place trials on CPUs and GPUs, reuse warm workers, and start a trial again whose worker
-died. `ray_session` starts, or joins, and ends the Ray that it runs on; on a cluster `ray_away` runs the
-trials whose machine does not see the results. Only files called so import ray.
+does is place trials on CPUs and GPUs and reuse warm workers. `ray_session` starts, or joins, and ends
+the Ray that it runs on, `ray_lineup` gives it the trials; on a cluster `ray_away` runs those whose
+machine does not see the results. Only files called so import ray.
 """
 
 from __future__ import annotations
