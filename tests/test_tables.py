@@ -19,6 +19,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from gridrun import parquet
 from gridrun.cells import Cell
 from gridrun.columns import (
     COMPUTED,
@@ -31,13 +32,14 @@ from gridrun.columns import (
     parse_time,
 )
 from gridrun.errors import GridError
-from gridrun.grid import Published, Row, load_grid
+from gridrun.grid import Grid, Published, Row, load_grid
 from gridrun.grid.settings import known_keys
-from gridrun.grid.table_specs import Reported, default_columns
+from gridrun.grid.table_specs import Reported, TableSpec, default_columns
 from gridrun.layout import plain
-from gridrun.records import Provenance, Record
+from gridrun.records import TRIAL_TYPES, Provenance, Record
 from gridrun.render import to_csv, to_json, to_markdown, to_text
-from gridrun.tables import Table, build_table
+from gridrun.store import Store
+from gridrun.tables import Table, build_table, tables_of
 from gridrun.trial import Trial
 from trainer import TrainConfig
 from trainer.augmentations.random_crop import RandomCrop
@@ -547,6 +549,14 @@ def test_a_table_of_nothing_but_published_values_shows_them_alone() -> None:
     ]
 
 
+def test_equal_values_that_are_written_differently_stay_so() -> None:
+    values: list[Any] = [1, True, 1.0, 0.5, [1, 2], [True, 2], "yes", 0, False, None]
+    reported = tuple(Reported({"batch_size": value}, Published({"test_error": 5.0})) for value in values)
+    cells = markdown_cells(build(Spec((), reported=reported), [0]))
+    written = ["1", "yes", "1", "0.5", "1, 2", "yes, 2", "yes", "0", "no", "none"]
+    assert [text for text, _ in cells[1:]] == written
+
+
 # --- notes -------------------------------------------------------------------------------------
 
 
@@ -688,6 +698,33 @@ def test_hardware_of_a_trial_on_the_cpu_is_the_cpu_and_its_threads() -> None:
     assert not two_rows(("train_time",), CPU, beside_a_gpu).mixed_hardware
     assert two_rows(("train_time",), CPU, changed(CPU, threads=2)).mixed_hardware
     assert two_rows(("train_time",), beside_a_gpu, H200).mixed_hardware
+
+
+def test_a_table_of_a_store_reads_all_that_it_shows_and_notes(tmp_path: Path) -> None:
+    """Its records have few columns; a note that needs another would be silent."""
+    one, other = row(batch_size=8), row(batch_size=16, precision="mixed_bf16", epochs=100, num_gpus=2)
+    provenances = [
+        H200,
+        CPU,
+        replace(CPU, threads=4),
+        replace(H200, commit="b" * 40, dirty=True, gpu_share=0.5),
+        replace(H200, torch_version="2.14.0", trainer_version=2),
+    ]
+    found = [
+        record(one, seed, provenance=provenance, notes="moved", **{METRICS[m].record: 1 for m in METRICS})
+        for seed, provenance in enumerate(provenances)
+    ]
+    found += [record(other, 0, test_error=0.1), record(other, 1, "failed", error="disk full")]
+    found += [record(other, 2, "diverged", error="not finite")]
+    store = Store(tmp_path)
+    store.create()
+    parquet.append(store.trials_path, found, TRIAL_TYPES, ())
+    rows = tuple(replace(one, seeds=tuple(range(6))) for one in (one, other))
+    spec = TableSpec("g", "A grid", rows, ("batch_size", *METRICS), {}, (), {})
+    grid = Grid(path=tmp_path, name="g", title="", description="", rows=rows, seeds=(), tables=(spec,))
+    (table,) = tables_of([grid], store)
+    assert table == build_table(spec, records(*found))
+    assert len(table.notes) == 12, table.notes
 
 
 # --- what others report ------------------------------------------------------------------------
