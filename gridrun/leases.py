@@ -220,4 +220,17 @@ def _is_gone(text: str) -> bool:
         return False
     if where != kernel() or not isinstance(pid, int):
         return False
-    return bool(_started(pid) != started)
+    return bool(_started(pid) != started) and not _is_hidden(pid)
+
+
+def _is_hidden(pid: int) -> bool:
+    """Return whether a process lives that may not be looked at: another user's, under `hidepid`."""
+    if Path(f"/proc/{pid}/stat").is_file() and os.access(f"/proc/{pid}/stat", os.R_OK):
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return False

@@ -25,10 +25,11 @@ import contextlib
 import errno
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -37,11 +38,14 @@ import pyarrow.parquet as pq
 from gridrun import files
 from gridrun.errors import StoreError
 
+T = TypeVar("T")
+
 MAX_ROW_GROUPS = 256
 TIDY_ROW_GROUPS = 8
 """So many, or fewer, are not worth a rewrite when a launch ends; each costs some 7 KiB."""
 SETTLED_SECONDS = 1.0
 """A version so old has no reader any more that looked at the one before it."""
+_SIZES_KEPT_SECONDS = 1.1
 _FORMAT = {b"gridrun.format": b"1"}
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 _MAGIC = b"PAR1"
@@ -64,22 +68,30 @@ def read(
     Raises:
         StoreError: the file is damaged or not ours.
     """
-    with _reading(path):
-        try:
-            handle = path.open("rb")  # once: see above
-        except FileNotFoundError:
-            return None
-        with handle:
-            file = _ours(path, handle)
-            if columns is not None and (lacking := set(columns) - set(file.schema_arrow.names)):
-                raise _foreign(path, f"has no column {min(lacking)!r}")
-            if columns is not None:
-                columns = [*columns, *(name for name in optional if name in file.schema_arrow.names)]
-            if trial_ids is None:
-                return file.read(columns=columns, use_threads=False)
-            wanted = columns if columns is None else list({"trial_id", *columns})
-            table = file.read(columns=wanted, use_threads=False)
-            return table.filter(_named(table, trial_ids))
+    return _looked(path, lambda: _read(path, columns, trial_ids, optional))
+
+
+def _read(
+    path: Path,
+    columns: Collection[str] | None,
+    trial_ids: Collection[str] | None,
+    optional: Collection[str],
+) -> pa.Table | None:
+    try:
+        handle = path.open("rb")  # once: see above
+    except FileNotFoundError:
+        return None
+    with handle:
+        file = _ours(path, handle)
+        if columns is not None and (lacking := set(columns) - set(file.schema_arrow.names)):
+            raise _foreign(path, f"has no column {min(lacking)!r}")
+        if columns is not None:
+            columns = [*columns, *(name for name in optional if name in file.schema_arrow.names)]
+        if trial_ids is None:
+            return file.read(columns=columns, use_threads=False)
+        wanted = columns if columns is None else list({"trial_id", *columns})
+        table = file.read(columns=wanted, use_threads=False)
+        return table.filter(_named(table, trial_ids))
 
 
 def check(path: Path) -> None:
@@ -130,8 +142,8 @@ def append(
     new = _table(rows, types)
     with _partial(path, partial) as partial:
         now = partial.stat().st_mtime  # by the clock that wrote the file too; a file server has its own
+        old = _looked(path, lambda: _Version.of(path, now))
         with _reading(path):
-            old = _Version.of(path, now)
             if old:
                 schema = _common(old.schema, new.schema)
                 new = _conformed(new, schema)
@@ -156,10 +168,10 @@ def tidy(path: Path, partial: Path | None = None) -> bool:
     """
     with _partial(path, partial) as partial:
         now = partial.stat().st_mtime  # by the clock that wrote the file too; a file server has its own
+        old = _looked(path, lambda: _Version.of(path, now))
+        if old is None:
+            return False
         with _reading(path):
-            old = _Version.of(path, now)
-            if old is None:
-                return False
             scattered = old.moved or old.num_groups > TIDY_ROW_GROUPS
             whole = old.read() if scattered and (old.settled or not old.moved) else None
         dead = old.end < old.footer
@@ -324,7 +336,29 @@ def _reading(path: Path) -> Iterator[None]:
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno not in (None, errno.EISDIR):
             raise StoreError(f"{path}: cannot be read ({error.strerror})") from None
-        raise StoreError(f"{path}: is damaged ({error}). Move it away to go on without it.") from None
+        raise _Damaged(f"{path}: is damaged ({error}). Move it away to go on without it.") from None
+
+
+class _Damaged(StoreError):
+    """A file that is not whole, as far as can be seen from here."""
+
+
+def _looked(path: Path, look: Callable[[], T]) -> T:
+    """Look at a file, and once more at one that seems cut short.
+
+    Where a file system keeps sizes for a second, as those in user space do, a new version may be seen
+    with the length of the one before.
+    """
+    try:
+        with _reading(path):
+            return look()
+    except _Damaged:
+        with contextlib.suppress(OSError):
+            if path.read_bytes().endswith(_MAGIC):
+                raise
+        time.sleep(_SIZES_KEPT_SECONDS)
+    with _reading(path):
+        return look()
 
 
 def _ours(path: Path, source: Any) -> pq.ParquetFile:

@@ -56,6 +56,8 @@ _TIDY_STEPS = 5
 _WAIT_SECONDS = 0.5
 _LAUNCH_SILENT_SECONDS = 15.0
 """A launch that has not written for so long is taken for dead."""
+_WORD_KEPT_SECONDS = 2 * 24 * 3600.0
+"""What a dead launch left of its word to stop is removed after so long."""
 _END_COLUMNS = ["trial_id", "status", "ended_at"]
 _EPOCH_KEY = {"trial_id", "epoch"}
 _LATER_END_COLUMNS = [name for name in End._fields if name not in _END_COLUMNS]
@@ -202,8 +204,10 @@ class Store:
             with self.trials_path.open("rb") as file:  # a network file system asks its server only then
                 stat = os.fstat(file.fileno())
             changed = stat.st_ino, stat.st_mtime_ns, stat.st_size
-        except OSError:  # no such file, or no such place; reading it says more
+        except FileNotFoundError:
             changed = None
+        except OSError:  # reading it says more
+            changed = -1, -1, -1
         if changed != self._stored_at:
             table = parquet.read(self.trials_path, _END_COLUMNS, optional=_LATER_END_COLUMNS)
             self._stored = {} if table is None else _ends(table)
@@ -467,10 +471,13 @@ class Store:
 
     def end_launch(self, launch_id: str) -> None:
         """Take back what `write_launch` said, and what dead launches left."""
-        (self._launches / f"{launch_id}.json").unlink(missing_ok=True)
+        for suffix in (".json", ".partial"):  # of a full disk
+            (self._launches / launch_id).with_suffix(suffix).unlink(missing_ok=True)
         for path in self._launches.glob("*"):
+            # Nobody renews word to stop, and no clock's jump may take it back.
+            kept = _WORD_KEPT_SECONDS if path.suffix in (".stop", ".no_more") else 10 * _LAUNCH_SILENT_SECONDS
             with contextlib.suppress(FileNotFoundError):
-                if time.time() - path.stat().st_mtime > 10 * _LAUNCH_SILENT_SECONDS:
+                if time.time() - path.stat().st_mtime > kept:
                     path.unlink()
 
     def launches(self) -> list[LaunchState]:
@@ -478,7 +485,8 @@ class Store:
         alive = []
         for path in _json_files(self._launches):
             with contextlib.suppress(OSError, ValueError):  # no launch of ours, or just over
-                if time.time() - path.stat().st_mtime < _LAUNCH_SILENT_SECONDS:
+                # Of a dead one, where a clock was set back since, the age is negative.
+                if abs(time.time() - path.stat().st_mtime) < _LAUNCH_SILENT_SECONDS:
                     alive.append(LaunchState.from_json(path.read_text(encoding="utf-8")))
         return alive
 
@@ -493,9 +501,10 @@ def _kernel_lock(path: Path, wait: bool) -> Iterator[bool]:
         yield False
         return
     except OSError as error:
-        if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+        of_another = error.errno == errno.EACCES and path.exists()  # a user whose umask keeps it to them
+        if not of_another and error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
             raise
-        yield True  # a file system without such locks: leases alone, then
+        yield True  # or a file system without such locks: leases alone, then
         return
     try:
         yield True

@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -239,6 +240,38 @@ def test_a_killed_process_of_this_machine_is_taken_over_at_once(tmp_path: Path) 
     os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)
     assert Leases(tmp_path).claim("x"), "though its parent has not asked yet how it ended"
     holder.communicate()
+
+
+def test_a_lock_file_of_another_user_leaves_it_to_the_leases(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(lock: FileLock, *_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", lock.lock_file)
+
+    store = Store(tmp_path)
+    store.create()
+    with store.lock("x"):
+        monkeypatch.setattr(FileLock, "acquire", denied)
+        assert Store(tmp_path).is_locked("x")
+    (tmp_path / ".work/locks/x.lock").touch()
+    assert not Store(tmp_path).is_locked("x")
+    with pytest.raises(StoreError, match="Permission denied"), store.lock("y"):
+        pass
+
+
+def test_a_process_that_may_not_be_looked_at_is_alive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As other users' are where /proc is mounted with `hidepid`."""
+
+    def denied(pid: int, number: int) -> None:
+        raise PermissionError
+
+    (tmp_path / "x.0").write_text(json.dumps({**leases._this_process(), "pid": 2**22 + 1}))
+    with monkeypatch.context() as hidden:
+        hidden.setattr(os, "kill", denied)
+        assert Leases(tmp_path).claim("x") is None
+    assert Leases(tmp_path).claim("x")
 
 
 HOLD_IN_STORE = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -130,3 +131,17 @@ def test_only_the_rows_and_columns_asked_for_are_returned(tmp_path: Path) -> Non
     with pytest.raises(StoreError, match="has no column 'width'"):
         parquet.read(path, ["width"])
     assert parquet.read(tmp_path / "none.parquet") is None
+
+
+def test_a_version_that_is_seen_with_the_length_of_the_one_before_is_looked_at_again(tmp_path: Path) -> None:
+    """As through sshfs, for the second that the kernel keeps a file's size."""
+    path = tmp_path / "trials.parquet"
+    append(path, [row(0)])
+    short = path.stat().st_size
+    append(path, [row(1)])
+    whole = path.read_bytes()
+    assert len(whole) > short
+    path.write_bytes(whole[:short])
+    threading.Timer(0.3, path.write_bytes, [whole]).start()
+    append(path, [row(2)])
+    assert content(path) == {row(number)["trial_id"]: number for number in range(3)}

@@ -248,6 +248,25 @@ def test_launches_are_listed_while_they_give_signs_of_life(store: Store) -> None
     assert not path.exists()
 
 
+def test_a_clock_that_is_set_back_shows_no_dead_launch_and_one_set_forward_takes_no_word_back(
+    store: Store,
+) -> None:
+    dead = store.root / ".work/launches" / ("a" * 16 + ".json")
+    store.write_launch(dead.stem, LaunchState(started_at="2026-01-01T00:00:00+00:00", total=2))
+    os.utime(dead, (time.time() + 3600,) * 2)
+    assert store.launches() == []
+    word = [store.stop_path("b" * 16), store.stop_path("b" * 16).with_suffix(".no_more")]
+    for path in word:
+        path.touch()
+        os.utime(path, (time.time() - 7200,) * 2)
+    store.end_launch("c" * 16)
+    assert all(path.exists() for path in word)
+    for path in word:
+        os.utime(path, (time.time() - 3 * 24 * 3600,) * 2)
+    store.end_launch("c" * 16)
+    assert not any(path.exists() for path in word)
+
+
 def test_done_wins_whatever_the_clocks_say(store: Store) -> None:
     store.add(record(1, "failed", at=50))
     store.compact(now=True)

@@ -21,7 +21,10 @@ def default_cache_dir() -> Path:
     """Where decoded data sets are kept: `GRIDRUN_CACHE`, else the user's cache directory."""
     if chosen := os.environ.get("GRIDRUN_CACHE"):
         return Path(chosen).absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gridrun"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gridrun"
+    except RuntimeError:  # a user without a home, as in many containers
+        return Path(".cache").absolute() / "gridrun"
 
 
 def never() -> bool:
