@@ -25,7 +25,14 @@ from trainer.metrics import Epoch, Result, best_of
 from trainer.models._layers import initialise
 from trainer.optimizers._groups import parameter_groups
 from trainer.pipeline import AnySplit, Pipeline, open_splits
-from trainer.precision import autocast, grad_scaler, like_weights, set_matmul_precision, weight_dtype
+from trainer.precision import (
+    autocast,
+    check_supported,
+    grad_scaler,
+    like_weights,
+    set_matmul_precision,
+    weight_dtype,
+)
 from trainer.runtime import Runtime, never, nothing
 
 EVAL_BATCH_SIZE = 1000
@@ -418,5 +425,6 @@ def _reset_process(config: TrainConfig, runtime: Runtime, device: torch.device) 
     torch.backends.cudnn.benchmark = device.type == "cuda"
     if device.type == "cuda" and device.index is not None:  # without one, the current device
         torch.cuda.set_device(device)
+    check_supported(config.precision, device)
     memory.limit(device, runtime.gpu_share)
     memory.reset_peak(device)

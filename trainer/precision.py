@@ -19,6 +19,17 @@ def autocast(precision: Precision, device: torch.device) -> contextlib.AbstractC
     return torch.autocast(device.type, dtype=_AUTOCAST[precision])
 
 
+def check_supported(precision: Precision, device: torch.device) -> None:
+    """Refuse bfloat16 on a GPU that only emulates it: cuDNN has no convolutions for that, and says so darkly.
+
+    Raises:
+        RuntimeError: it is older than Ampere.
+    """
+    if device.type == "cuda" and precision == "mixed_bf16" and not torch.cuda.is_bf16_supported(False):
+        name = torch.cuda.get_device_name(device)
+        raise RuntimeError(f"precision: mixed_bf16 needs a GPU that computes in bfloat16, {name} does not")
+
+
 def weight_dtype(precision: Precision) -> torch.dtype:
     """Return the dtype of a network's weights and running statistics."""
     return torch.float16 if precision == "pure_fp16" else torch.float32
