@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -109,6 +111,33 @@ def test_a_lease_that_a_full_disk_has_no_room_for_leaves_no_name(
     monkeypatch.undo()
     with store.lock("x") as claim:
         assert claim, "and nobody has to wait for it"
+
+
+def test_one_thread_renews_all_that_a_process_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "_TOUCH_SECONDS", 0.01)
+    monkeypatch.setattr(leases, "_heart", leases._Heart())
+    before = threading.active_count()
+    claims = [Leases(tmp_path).claim(name) for name in "abc"]
+    assert all(claims)
+    assert threading.active_count() == before + 1
+    for path in tmp_path.iterdir():
+        os.utime(path, (0, 0))
+    while not all(path.stat().st_mtime for path in tmp_path.iterdir()):
+        time.sleep(0.01)  # one that is never renewed makes this test hang
+    for claim in claims:
+        assert claim
+        claim.release()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # of Python 3.12
+def test_a_forked_process_renews_what_it_holds_itself_and_nothing_of_its_parents(tmp_path: Path) -> None:
+    assert Leases(tmp_path).claim("parent")
+    child = os.fork()
+    if not child:
+        own = Leases(tmp_path).claim("child")
+        os._exit(0 if leases._heart._claims == {own} else 1)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 class Machines(RuleBasedStateMachine):
