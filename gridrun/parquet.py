@@ -45,7 +45,8 @@ TIDY_ROW_GROUPS = 8
 """So many, or fewer, are not worth a rewrite when a launch ends; each costs some 7 KiB."""
 SETTLED_SECONDS = 1.0
 """A version so old has no reader any more that looked at the one before it."""
-_SIZES_KEPT_SECONDS = 1.1
+_LOOKS = 20
+_LOOK_SECONDS = 0.05
 _FORMAT = {b"gridrun.format": b"1"}
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 _MAGIC = b"PAR1"
@@ -344,19 +345,20 @@ class _Damaged(StoreError):
 
 
 def _looked(path: Path, look: Callable[[], T]) -> T:
-    """Look at a file, and once more at one that seems cut short.
+    """Look at a file, and for a second again at one that seems cut short.
 
-    Where a file system keeps sizes for a second, as those in user space do, a new version may be seen
-    with the length of the one before.
+    A file system in user space, such as sshfs, shows a new version with the length of the one before to
+    whoever looks first.
     """
-    try:
-        with _reading(path):
-            return look()
-    except _Damaged:
-        with contextlib.suppress(OSError):
-            if path.read_bytes().endswith(_MAGIC):
-                raise
-        time.sleep(_SIZES_KEPT_SECONDS)
+    for _ in range(_LOOKS - 1):
+        try:
+            with _reading(path):
+                return look()
+        except _Damaged:
+            with contextlib.suppress(OSError):
+                if path.read_bytes().endswith(_MAGIC):
+                    break
+            time.sleep(_LOOK_SECONDS)
     with _reading(path):
         return look()
 
