@@ -249,8 +249,8 @@ def test_a_place_that_stays_away_fails_the_trial_for_now_and_trains_nothing_anew
     )
     assert RetryPolicy().allows(row["failure"], attempts=2)
     away.times = 0
-    retry = {trial.trial_id: Retry(row["ended_at"], 1)}
-    assert run_trial(trial, replace(setup, retries=retry), lambda epoch: None) == "done"
+    retry = Retry(row["ended_at"], 1)
+    assert run_trial(trial, setup, lambda epoch: None, retry=retry) == "done"
     assert Store(setup.results).rows()[trial.trial_id]["resumes"] == 1
 
 
