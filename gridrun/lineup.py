@@ -59,10 +59,11 @@ class Lineup:
             self._look()
             place = 0
             while place < len(self._waiting):
-                if not fits(self._waiting[place]):
+                turn = self._waiting[place]
+                if turn.trial.trial_id in self._out or not fits(turn):  # its last turn is not settled yet
                     place += 1
                     continue
-                turn = self._waiting.pop(place)
+                del self._waiting[place]
                 if self._is_free(turn.trial):
                     self._out[turn.trial.trial_id] = turn
                     return turn

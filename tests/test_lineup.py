@@ -47,6 +47,19 @@ def test_it_is_over_when_all_turns_are_settled() -> None:
     assert not lineup.left
 
 
+def test_what_comes_back_has_no_turn_before_its_last_is_settled() -> None:
+    lineup = Lineup([Turn(FIRST)])
+    lineup.take()
+    lineup.put_back(FIRST)
+    assert lineup.take() is None, "the launch has yet to do with what was"
+    lineup.settle(FIRST)
+    assert lineup.take() == Turn(FIRST)
+    assert not lineup.is_over(), "it runs"
+    lineup.put_off(FIRST)
+    lineup.settle(FIRST)
+    assert lineup.left == (Turn(FIRST),)
+
+
 def test_only_what_fits_is_taken_and_waited_for() -> None:
     lineup = Lineup(map(Turn, TRIALS[:2]))
 
@@ -116,22 +129,28 @@ def test_a_closed_line_hands_out_nothing_and_keeps_no_one_waiting() -> None:
 def test_nobody_is_lost_and_nobody_has_two_turns_at_once(data: st.DataObject) -> None:
     lineup = Lineup(map(Turn, TRIALS))
     out: list[Trial] = []
+    back: list[Trial] = []  # and still out
     done: set[Trial] = set()
     for _ in range(data.draw(st.integers(0, 40))):
-        match data.draw(st.sampled_from(["take", "end", "again", "order"])):
+        match data.draw(st.sampled_from(["take", "end", "again", "settle", "order"])):
             case "take":
                 if turn := lineup.take():
-                    assert turn.trial not in out
+                    assert turn.trial not in out + back
                     out.append(turn.trial)
             case "order":
                 lineup.order(data.draw(st.permutations(TRIALS)))
-            case what if out:
+            case "settle" if back:
+                lineup.settle(back.pop())
+            case "end" | "again" as what if out:
                 trial = out.pop(data.draw(st.integers(0, len(out) - 1)))
                 if what == "again":
                     lineup.put_back(trial)
+                    back.append(trial)
                 else:
                     done.add(trial)
-                lineup.settle(trial)
+                    lineup.settle(trial)
+    while back:
+        lineup.settle(back.pop())
     assert {turn.trial for turn in lineup.left} == set(TRIALS) - done
     assert len(lineup.left) == len(TRIALS) - len(done)
     assert lineup.is_over() == (len(done) == len(TRIALS))
