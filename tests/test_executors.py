@@ -10,9 +10,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -299,6 +300,63 @@ def _killed(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
             yield process
         finally:
             process.kill()
+
+
+class _Played(RayTuneExecutor):
+    """Has `play` in place of Tune: it takes turns and tells of events."""
+
+    def __init__(self, play: Callable[..., None]) -> None:
+        super().__init__(Resources())
+        self.play = play
+
+    def _begin(self, setup: Setup) -> None:
+        pass
+
+    def _found(self) -> tuple[float, float]:
+        return 2.0, 0.0
+
+    def _fit(self, lineup: Lineup, *about: Any) -> None:
+        _, _, setup, events, _ = about
+        self.play(lineup, setup, events)
+
+
+def test_a_trial_that_is_turned_away_is_left_to_do(setup: Setup) -> None:
+    last, late = Trial(tiny.config(), 0), Trial(tiny.config(), 1)
+
+    def play(lineup: Lineup, setup: Setup, events: SimpleQueue[Event]) -> None:
+        while turn := lineup.take():
+            if turn.trial == last:
+                events.put(Started(last))
+        setup.stop_file.touch()
+        while not lineup.is_over():
+            lineup.wait(0.01)
+        for event in (Started(late), Ended(late, "interrupted"), Ended(last, "done")):
+            events.put(event)
+
+    lineup, told = Lineup(map(Turn, (last, late))), list[Event]()
+    _Played(play).run(lineup, setup, told.append)
+    assert told == [Started(last), Ended(last, "done")]
+    assert lineup.left == (Turn(late),)
+
+
+def test_tune_waits_for_nothing_once_a_listener_has_raised(setup: Setup) -> None:
+    tunes: list[threading.Thread] = []
+
+    def play(lineup: Lineup, setup: Setup, events: SimpleQueue[Event]) -> None:
+        tunes.append(threading.current_thread())
+        lineup.take()
+        events.put(Started(trial))
+        while not lineup.is_over():
+            lineup.wait(60.0)
+
+    def listen(event: Event) -> None:
+        raise OSError("the terminal is gone")
+
+    trial = Trial(tiny.config(), 0)
+
+    with pytest.raises(OSError, match="terminal"):
+        _Played(play).run(Lineup([Turn(trial)]), setup, listen)
+    tunes[0].join()
 
 
 @on_ray

@@ -144,6 +144,9 @@ class RayTuneExecutor(Executor):
             self._begin(setup)
         try:
             self._run(lineup, setup, on_event)
+        except BaseException:
+            lineup.close()  # what is out is never settled: Tune's thread would wait for it for ever
+            raise
         finally:
             if self._home:
                 close_turn(self._home)
@@ -187,9 +190,9 @@ class RayTuneExecutor(Executor):
                     if isinstance(event, Started):
                         told.add(event.trial.trial_id)
                     on_event(event)
-                if isinstance(event, (Ended, Lost)):
-                    told.discard(event.trial.trial_id)
-                    lineup.settle(event.trial)
+                    if isinstance(event, (Ended, Lost)):
+                        told.discard(event.trial.trial_id)
+                        lineup.settle(event.trial)  # who is turned away stays out: it is left to do
             if died := self._session.dead():
                 raise LaunchError(
                     f"Ray's {died} has died, nothing is lost; give the same command again to go on"
