@@ -196,8 +196,10 @@ def cluster() -> Iterator[Any]:
         environment.setenv("RAY_AUTH_TOKEN", TOKEN)
         environment.setenv("PYTHONPATH", str(Path(__file__).parent))
         environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        from ray._raylet import AuthenticationTokenLoader
         from ray.cluster_utils import Cluster
 
+        AuthenticationTokenLoader.instance().reset_cache()  # of another test's Ray
         node = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 80 * 2**20}
         cluster = Cluster(initialize_head=True, head_node_args=node)
         cluster.spec = node

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import os
 import re
@@ -40,12 +39,6 @@ _ANSWER_SECONDS = 10.0
 """How long a Ray that is to be joined may take to answer."""
 
 
-@functools.cache
-def _token() -> str:
-    """Return this process's token. Ray reads it once a process, so that a second session has to keep it."""
-    return secrets.token_hex(32)
-
-
 class RaySession:
     """Ray, from start or joining to the end: closed to everyone without its token."""
 
@@ -54,7 +47,6 @@ class RaySession:
         """The session's own; None before the start and after the end."""
         self.environment = _Environment()
         self._lock: FileLock | None = None
-        self._joined = False
 
     def start(self, *, cpus: int | None, gpus: int | None) -> None:
         """Start Ray. Its ports listen on all interfaces, so a random token closes them.
@@ -69,11 +61,12 @@ class RaySession:
         self.environment.update(
             _ENVIRONMENT,
             RAY_AUTH_MODE="token",
-            RAY_AUTH_TOKEN=_token(),
+            RAY_AUTH_TOKEN=secrets.token_hex(32),
             PYTHONPATH=os.pathsep.join(path for path in sys.path if path),  # workers import what we can
         )
         import ray
 
+        _forget_token()
         try:
             with _own_signals(), _deaf_children(), _working_in(self.directory.parent):
                 ray.init(
@@ -103,7 +96,6 @@ class RaySession:
         self.environment.update(_ENVIRONMENT, RAY_AUTH_MODE=os.environ.get("RAY_AUTH_MODE", "token"))
         import ray
 
-        self._joined = True
         _forget_token()
         try:
             _check_token(address)
@@ -148,9 +140,7 @@ class RaySession:
             Path(self._lock.lock_file).unlink(missing_ok=True)
         self.directory = self._lock = None
         self.environment.restore()
-        if self._joined:
-            _forget_token()
-            self._joined = False
+        _forget_token()
 
 
 def _silence() -> None:
