@@ -90,6 +90,16 @@ def test_what_a_killed_upload_left_goes_with_the_trial(depot: Depot) -> None:
     depot.drop("fedcba9876543210")
 
 
+def interrupt(trial: Trial, setup: Setup) -> None:
+    """Have a trial leave its checkpoint after the first epoch."""
+
+    def stop(epoch: object) -> None:
+        setup.stop_file.touch()
+        time.sleep(0.3)  # a trial looks for the file four times a second
+
+    assert run_trial(trial, setup, stop) == "interrupted"
+
+
 def interrupted_then_done(
     uri: str, tmp_path: Path, cache_dir: Path, between: str
 ) -> tuple[dict[str, object], dict[str, object]]:
@@ -107,12 +117,7 @@ def interrupted_then_done(
             checkpoints=uri if name == "moved" else None,
         )
         if name == "moved":
-
-            def stop(epoch: object, file: Path = setup.stop_file) -> None:
-                file.touch()
-                time.sleep(0.3)  # a trial looks for the file four times a second
-
-            assert run_trial(trial, setup, stop) == "interrupted"
+            interrupt(trial, setup)
             if between == "cut short":
                 depot = depot_at(uri)
                 file = results / "copy"
@@ -215,12 +220,7 @@ def sweep_with_copies(tmp_path: Path, cache_dir: Path) -> tuple[Trial, Setup]:
         stop_file=results / "stop",
         checkpoints=place,
     )
-
-    def stop(epoch: object) -> None:
-        setup.stop_file.touch()
-        time.sleep(0.3)
-
-    assert run_trial(trial, setup, stop) == "interrupted"
+    interrupt(trial, setup)
     setup.stop_file.unlink()
     Store(results).drop_checkpoint(trial.trial_id)
     return trial, setup
