@@ -214,16 +214,44 @@ def test_list_names_what_there_is(what: str, expected: str) -> None:
     assert any(line.startswith(f"{expected} ") for line in ok("list", what).splitlines())
 
 
-def test_a_broken_grid_hides_no_other(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        (
+            "list grids",
+            "grids/a.yaml  4 trials  A small grid\ngrids/c.yaml, --profile short  4 trials  Second\n",
+        ),
+        ("plan", "8 trials: 8 missing\n"),
+        ("plan --seeds 3", "12 trials: 12 missing\n"),
+        ("plan --profile short", "4 trials: 4 missing\n"),
+        ("table", "### A small grid\n"),
+        ("why c 1", "Second: row 1 of 2 of c, grids/c.yaml\n"),
+        ("status --profile short", "4 missing (launches under way: 0)\n"),
+    ],
+)
+def test_a_broken_grid_hides_no_other(command: str, shown: str, tmp_path: Path) -> None:
     (tmp_path / "grids").mkdir()
-    for name, text in (("a", GRID), ("b", GRID.replace("epochs", "epoch")), ("c", GRID)):
+    second = GRID.replace("A small grid", "Second").replace("epochs: 1", "epochs: 2")
+    second += "    id: c\nprofiles: {short: {set: {epochs: 1}}}\n"
+    for name, text in (("a", GRID), ("b", GRID.replace("epochs", "epoch")), ("c", second)):
         (tmp_path / "grids" / f"{name}.yaml").write_text(text)
-    listed = run("list", "grids")
-    assert listed.exit_code == 2
-    assert listed.stdout == "".join(f"grids/{name}.yaml  4 trials  A small grid\n" for name in "ac")
-    assert listed.stderr.startswith(
-        "Error: grids/b.yaml:5: base.epoch: unknown option. Did you mean 'epochs'?"
-    )
+    result = run(*command.split())
+    assert result.exit_code == 2
+    assert result.stdout.startswith(shown)
+    problem = "Error: grids/b.yaml:5: base.epoch: unknown option. Did you mean 'epochs'?"
+    assert result.stderr.count(problem) == 1
+    assert problem in refused("plan", "grids/a.yaml", "grids/b.yaml"), "who is named is not passed over"
+
+
+def test_where_all_grids_are_broken_each_is_told_of(tmp_path: Path) -> None:
+    (tmp_path / "grids").mkdir()
+    for name in "ab":
+        (tmp_path / "grids" / f"{name}.yaml").write_text("axes: [")
+    problems = refused("table").splitlines()
+    assert [problem.partition(":")[2].partition(":")[0] for problem in problems] == [
+        " grids/a.yaml",
+        " grids/b.yaml",
+    ]
 
 
 def test_doctor_reports_on_this_machine(tmp_path: Path) -> None:

@@ -27,6 +27,15 @@ class Problem(click.ClickException):
     exit_code = 2
 
 
+_TOLD = f"{__name__}.told"
+
+
+def tell_of(error: GridrunError) -> None:
+    """Print a mistake that the command can go on with; it exits with 2 in the end."""
+    click.echo(f"Error: {error}", err=True)
+    click.get_current_context().meta[_TOLD] = True
+
+
 class Commands(click.Group):
     """Every command of this package, imported when it is called.
 
@@ -55,7 +64,7 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            returned = super().invoke(ctx)
         except GridrunError as error:
             if ctx.params.get("debug"):
                 raise
@@ -63,6 +72,9 @@ class Commands(click.Group):
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)
             raise SystemExit(130) from None
+        if ctx.meta.get(_TOLD):
+            raise SystemExit(Problem.exit_code)
+        return returned
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         try:

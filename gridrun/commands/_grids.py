@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gridrun.commands import tell_of
 from gridrun.commands._options import gathered
-from gridrun.errors import GridrunError
+from gridrun.errors import GridError, GridrunError
 
 if TYPE_CHECKING:
     from gridrun.grid import Grid
@@ -52,40 +53,60 @@ class GridOptions:
     def read(self) -> list[Grid]:
         """Load the files; if none is named every `grids/*.yaml`, or those that have the profile.
 
+        Of files that nobody named, a broken one is told of and left out.
+
         Raises:
-            GridrunError: there is none, or one does not say what to train.
+            GridrunError: there is none, or one that is named does not say what to train.
         """
         from gridrun.grid import load_grid
         from gridrun.grid.overrides import parse_overrides, parse_scale
 
         overrides = parse_overrides(self.settings)
         scale = None if self.scale is None else parse_scale(self.scale)
-        grids = [
-            load_grid(path, overrides, profile=self.profile, scale=scale)
-            for path in self.paths or self._here()
-        ]
+        here = {} if self.paths else self._here()
+        if here and not (overrides or scale or self.profile):
+            grids = list(here.values())
+        else:
+            paths = self.paths or here
+            grids = [load_grid(path, overrides, profile=self.profile, scale=scale) for path in paths]
         return [grid.with_seeds(self.seeds) for grid in grids] if self.seeds else grids
 
-    def _here(self) -> list[Path]:
+    def _here(self) -> dict[Path, Grid]:
+        here = grids_here()
         if self.profile is None:
-            return grids_here()
-        from gridrun.grid import load_grid
+            return here
         from trainer.registry import did_you_mean
 
-        profiles = {path: load_grid(path).profiles for path in grids_here()}
-        if found := [path for path in profiles if self.profile in profiles[path]]:
+        if found := {path: grid for path, grid in here.items() if self.profile in grid.profiles}:
             return found
-        known = {name for names in profiles.values() for name in names}
+        known = {name for grid in here.values() for name in grid.profiles}
         raise GridrunError(
             f"no grids/*.yaml has a profile {self.profile!r}.{did_you_mean(self.profile, known)}"
         )
 
 
-def grids_here() -> list[Path]:
-    """Return every grid of this directory. Raises GridrunError: there is none."""
-    if paths := sorted(Path("grids").glob("*.yaml")):
-        return paths
-    raise GridrunError("no grid file is named, and there is no grids/*.yaml here")
+def grids_here() -> dict[Path, Grid]:
+    """Return every grid of this directory by its file, and tell of those that are broken.
+
+    With one of those the command goes on, and exits with 2 in the end.
+
+    Raises:
+        GridrunError: there is none.
+    """
+    from gridrun.grid import load_grid
+
+    paths = sorted(Path("grids").glob("*.yaml"))
+    if not paths:
+        raise GridrunError("no grid file is named, and there is no grids/*.yaml here")
+    found = {}
+    for path in paths:
+        try:
+            found[path] = load_grid(path)
+        except GridError as error:
+            tell_of(error)
+    if not found:
+        raise SystemExit(2)
+    return found
 
 
 def grid_options(

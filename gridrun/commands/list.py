@@ -9,7 +9,6 @@ import click
 from gridrun.columns import number_of
 from gridrun.commands._grids import grids_here
 from gridrun.commands._show import printable
-from gridrun.errors import GridError
 
 if TYPE_CHECKING:
     from trainer.models import ModelOptions
@@ -47,21 +46,10 @@ def command(what: str, counts: bool) -> None:
 
 
 def list_grids() -> None:
-    """Print every grid of this directory; exit 2 if one is broken, after the others."""
-    from gridrun.grid import load_grid
-
-    broken = False
-    for path in grids_here():
-        try:
-            grid = load_grid(path)
-        except GridError as error:
-            click.echo(f"Error: {error}", err=True)
-            broken = True
-        else:
-            forms = "".join(f", --profile {name}" for name in grid.profiles)
-            click.echo(f"{path}{forms}  {number_of(len(grid.trials), 'trial')}  {printable(grid.title)}")
-    if broken:
-        raise SystemExit(2)
+    """Print every grid of this directory."""
+    for path, grid in grids_here().items():
+        forms = "".join(f", --profile {name}" for name in grid.profiles)
+        click.echo(f"{path}{forms}  {number_of(len(grid.trials), 'trial')}  {printable(grid.title)}")
 
 
 def list_models(counts: bool) -> None:
