@@ -20,10 +20,10 @@ quickstart: $(VENV)/.installed
 test: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
-test-all: check
+test-all: check $(VENV)/.atheris
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-bench: $(VENV)/.installed
+bench: $(VENV)/.installed $(VENV)/.atheris
 	@set -e; for one in benchmarks/[a-z]*.py; do echo "# $$one"; $(BIN)/python $$one; done
 
 check: $(VENV)/.installed-dev
@@ -50,4 +50,9 @@ $(VENV)/.installed: requirements.txt pyproject.toml | $(BIN)/python
 
 $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+# Fuzzing along coverage needs it, and is left out where it does not install.
+$(VENV)/.atheris: $(VENV)/.installed
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: atheris
 	@touch $@

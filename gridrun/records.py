@@ -129,7 +129,8 @@ class Record:
         """
         try:
             values = json.loads(text)
-            json.dumps(values, ensure_ascii=False).encode()  # half a character is none
+            # Half a character is none, and a number that is not finite is no JSON.
+            json.dumps(values, ensure_ascii=False, allow_nan=False).encode()
             values["provenance"] = _made(Provenance, values["provenance"])
             values["epochs"] = tuple(_made(Epoch, epoch) for epoch in values["epochs"])
             record = _made(cls, values)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmarks import fuzz
+from benchmarks import fuzz, guided_fuzz
 
 PATIENT = settings(
     derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -43,3 +43,10 @@ def test_a_damaged_checkpoint_starts_its_trial_again(seed: int) -> None:
 def test_many(kind: str) -> None:
     for seed in range(100):
         fuzz.try_one(kind, seed)
+
+
+@pytest.mark.parametrize("kind", guided_fuzz.KINDS)
+@pytest.mark.slow
+def test_where_coverage_leads(kind: str) -> None:
+    pytest.importorskip("atheris")
+    assert guided_fuzz.run(kind, seconds=20, seed=1)

@@ -159,8 +159,9 @@ def test_a_foreign_or_damaged_file_is_named_and_left_alone(store: Store, content
     assert list(store.root.glob(".work/ended/*.json"))  # nothing lost
 
 
-def test_a_damaged_record_is_named(store: Store) -> None:
-    (store.root / ".work/ended/00000000000000aa.json").write_text('{"half": ')
+@pytest.mark.parametrize("text", ['{"half": ', record(1).to_json().replace("0.001", "Infinity")])
+def test_a_damaged_record_is_named(store: Store, text: str) -> None:
+    (store.root / ".work/ended/00000000000000aa.json").write_text(text)
     with pytest.raises(StoreError, match=r"00000000000000aa\.json: not a trial record"):
         store.rows()
 
