@@ -229,7 +229,9 @@ class Store:
                     records.append(record)
                 except FileNotFoundError:
                     raise
-                except (ValueError, OSError) as error:
+                except OSError as error:
+                    raise StoreError(f"{path}: cannot be read ({error.strerror})") from None
+                except ValueError as error:
                     raise StoreError(f"{path}: {error}. Move it away to go on.") from None
         return records
 
@@ -269,10 +271,14 @@ class Store:
         self._next_compaction = ended + max(_COMPACT_EVERY_SECONDS, (ended - started) / _COMPACT_SHARE)
 
     def compact_leftovers(self) -> None:
-        """Compact what a launch left behind that was killed before it could."""
+        """Compact what a launch left behind that was killed before it could.
+
+        Where nothing can be written it stays, and counts as it is.
+        """
         if self._pending():
-            self.create()
-            self.compact(now=True)
+            with contextlib.suppress(StoreError):
+                self.create()
+                self.compact(now=True)
 
     def tidy(self) -> None:
         """Give the Parquet files their least size; takes some seconds, and leaves it where others write.
@@ -528,8 +534,11 @@ def _remove(directory: Path, start: str) -> None:
 
 
 def _json_files(directory: Path) -> list[Path]:
-    try:
-        return sorted(directory.glob("*.json")) if directory.is_dir() else []
+    try:  # glob would find nothing in what may not be read
+        with os.scandir(directory) as entries:
+            return sorted(Path(entry) for entry in entries if entry.name.endswith(".json"))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
     except OSError as error:
         raise StoreError(f"{directory}: cannot be read ({error.strerror})") from None
 
