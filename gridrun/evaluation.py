@@ -55,8 +55,11 @@ def checkpoint_path(store: Store, named: str) -> Path:
         StoreError: there is none, or several begin so.
     """
     path = Path(named)
-    if path.is_file():
-        return path
+    try:
+        if path.is_file():
+            return path
+    except OSError as error:
+        raise StoreError(f"{named[:100]}: cannot be read ({error.strerror})") from None
     if path.suffix or len(path.parts) > 1:
         raise StoreError(f"{named}: no such file")
     trial_id = store.find(named)

@@ -43,13 +43,41 @@ def gathered(
     return decorate
 
 
+def no_empty(_: click.Context, __: click.Parameter, place: str | None) -> str | None:
+    """Refuse a place without a name, such as a variable that is not set: it would be none."""
+    if place is not None and not place.strip():
+        raise click.BadParameter(_NO_PLACE)
+    return place
+
+
+_NO_PLACE = "names no place; leave the option out instead"
+
+
+class Directory(click.Path):
+    """A directory that is there, or can be made; without a name it would be the current one."""
+
+    def __init__(self) -> None:
+        super().__init__(file_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not str(value).strip():
+            self.fail(_NO_PLACE, param, ctx)
+        try:
+            Path(value).stat()
+        except FileNotFoundError:
+            pass
+        except OSError as error:  # a name too long, a file among its parents, or one that is closed
+            self.fail(f"{click.format_filename(value)}: {error.strerror}", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 results_option = click.option(
     "--results",
     metavar="DIR",
     envvar="GRIDRUN_RESULTS",
     default="results",
     show_default=True,
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Directory(),
     help="The store: where results are kept. [env: GRIDRUN_RESULTS]",
 )
 
@@ -67,7 +95,7 @@ data_option = click.option(
     envvar="GRIDRUN_DATA",
     default="data",
     show_default=True,
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Directory(),
     help="Where data-set archives are; what is not there is downloaded. [env: GRIDRUN_DATA]",
 )
 checkpoint_seconds_option = click.option(
@@ -80,17 +108,10 @@ checkpoint_seconds_option = click.option(
 )
 
 
-def _no_empty(_: click.Context, __: click.Parameter, place: str | None) -> str | None:
-    """Refuse a place without a name, such as a variable that is not set: it would be none."""
-    if place is not None and not place.strip():
-        raise click.BadParameter("names no place; leave it out to copy none")
-    return place
-
-
 checkpoints_option = click.option(
     "--checkpoints",
     metavar="PLACE",
-    callback=_no_empty,
+    callback=no_empty,
     help="Copy checkpoints there too, and go on from there on another machine: a directory, or a URI such as "
     "s3://bucket/path.",
 )

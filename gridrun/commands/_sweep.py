@@ -21,6 +21,7 @@ from gridrun.commands._options import (
     gpus_per_trial_option,
     keep_option,
     make_executor,
+    no_empty,
 )
 from gridrun.commands._views import make_view
 from gridrun.errors import GridrunError
@@ -65,12 +66,18 @@ _OPTIONS = (
     click.option(
         "--address",
         metavar="HOST:PORT",
+        callback=no_empty,
         help="Join the Ray cluster there, instead of starting Ray on this machine.",
     ),
     checkpoint_seconds_option,
     checkpoints_option,
     keep_option,
-    click.option("--mlflow", metavar="URI", help="Tell an MLflow server of every epoch. Needs mlflow."),
+    click.option(
+        "--mlflow",
+        metavar="URI",
+        callback=no_empty,
+        help="Tell an MLflow server of every epoch. Needs mlflow.",
+    ),
     click.option("--wandb", is_flag=True, help="Tell Weights & Biases of every epoch. Needs wandb."),
     click.option("--executor", type=click.Choice(["ray", "serial"]), default="ray", show_default=True),
     click.option(

@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gridrun.commands._grids import GridOptions, grid_options, seeds_option, set_option
-from gridrun.commands._options import (
-    results_option,
-)
+from gridrun.commands._options import Directory, results_option
 from gridrun.commands._plans import show_plan
 from gridrun.commands._show import exit_with, show_not_kept, show_summary, show_tables
 from gridrun.commands._sweep import SweepOptions, capacity_of, kept_by, run_sweep, sweep_options
@@ -33,7 +31,7 @@ if TYPE_CHECKING:
 @click.option(
     "--tensorboard",
     metavar="DIR",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Directory(),
     help="Write the epochs of the ended trials there, as TensorBoard's event files.",
 )
 @click.option("--only", metavar="ID", multiple=True, help="Run only these trials (or the start of an id).")

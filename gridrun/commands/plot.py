@@ -9,9 +9,7 @@ import click
 
 from gridrun.commands._figures import figures_of, read_formats, worth_drawing
 from gridrun.commands._grids import GridOptions, grid_options, seeds_option
-from gridrun.commands._options import (
-    results_option,
-)
+from gridrun.commands._options import Directory, results_option
 
 if TYPE_CHECKING:
     from gridrun.figures import Figure
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
     metavar="DIR",
     default="figures",
     show_default=True,
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Directory(),
     help="Where the files go.",
 )
 @click.option(
