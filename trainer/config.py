@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from trainer import splits
-from trainer.augmentations import AugmentationOptions, check_all
+from trainer.augmentations import AugmentationOptions
+from trainer.checks import check_config
 from trainer.datasets import DatasetOptions, datasets
-from trainer.models import ModelOptions, check_size
+from trainer.models import ModelOptions
 from trainer.optimizers import OptimizerOptions, optimizers
 from trainer.schedules import ScheduleOptions, schedules
-from trainer.schema import ConfigError, canonical, check, flatten, read
+from trainer.schema import canonical, flatten, read
 from trainer.warmups import WarmupOptions
 
 Precision = Literal["fp32", "tf32", "mixed_bf16", "mixed_fp16", "pure_fp16"]
-MAX_FP16 = 65504
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,61 +71,7 @@ class TrainConfig:
     an epoch does, as on a reduced training set, a larger number halves the time."""
 
     def __post_init__(self) -> None:
-        check(self.epochs > 0, "epochs", "must be > 0, got {}", self.epochs)
-        check(self.lr > 0, "lr", "must be > 0, got {}", self.lr)
-        check(
-            self.precision != "pure_fp16" or self.lr <= MAX_FP16,
-            "lr",
-            "must be at most {} (the largest fp16 number) with pure_fp16, got {:g}",
-            MAX_FP16,
-            self.lr,
-        )
-        check(self.weight_decay >= 0, "weight_decay", "must be >= 0, got {}", self.weight_decay)
-        check(
-            0 <= self.label_smoothing < 1, "label_smoothing", "must be in 0..1, got {}", self.label_smoothing
-        )
-        check(self.batch_size > 0, "batch_size", "must be > 0, got {}", self.batch_size)
-        check(
-            self.gradient_clip is None or self.gradient_clip > 0,
-            "gradient_clip",
-            "must be > 0, got {}",
-            self.gradient_clip,
-        )
-        check(
-            self.ema_decay is None or 0 <= self.ema_decay < 1,
-            "ema_decay",
-            "must be >= 0 and < 1, got {}",
-            self.ema_decay,
-        )
-        check(self.eval_every > 0, "eval_every", f"must be > 0, got {self.eval_every}")
-        _check_subdivision(self.subdivision, self.batch_size)
-        spec = self.dataset.spec
-        splits.check_split(spec.num_train, self.train_size, self.val_ratio, self.split_seed)
-        check(self.num_gpus > 0, "num_gpus", "must be > 0, got {}", self.num_gpus)
-        check(self.num_gpus > 1 or not self.sync_bn, "sync_bn", "has no effect without num_gpus > 1")
-        each = f" on each of {self.num_gpus} GPUs" if self.num_gpus > 1 else ""
-        num_train = self.num_train
-        check(
-            self.global_batch_size <= num_train,
-            "batch_size",
-            "{}{} is larger than the training set of {} ({} images)",
-            self.batch_size,
-            each,
-            self.dataset.name,
-            num_train,
-        )
-        if self.warmup:
-            check(
-                self.warmup.epochs < self.epochs,
-                "warmup.epochs",
-                "must be below epochs ({}), got {:g}",
-                self.epochs,
-                self.warmup.epochs,
-            )
-        _under("model", check_size, self.model, spec)
-        _under("model", self.model.check, spec)
-        _under("augmentation", check_all, self.augmentation, spec)
-        _under("schedule", self.schedule.check, self.epochs)
+        check_config(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
@@ -135,6 +81,18 @@ class TrainConfig:
             ConfigError: naming the option at fault and the nearest right name.
         """
         return read(cls, values)
+
+    @classmethod
+    def assembled(cls, names: Iterable[str], values: Iterable[Any]) -> TrainConfig:
+        """Return a config of options that have been checked in other configs: no check runs again.
+
+        For the rows of large grids. Options that some check reads together (`checks.read_together`)
+        must come from one config, and every option must be given.
+        """
+        config = object.__new__(cls)
+        for name, value in zip(names, values, strict=True):
+            object.__setattr__(config, name, value)
+        return config
 
     def canonical(self) -> dict[str, Any]:
         """Return the shortest nested mapping that means this config: defaults left out."""
@@ -171,20 +129,3 @@ class TrainConfig:
         if self.warmup and epoch < start:
             return self.lr * self.warmup.factor(epoch)
         return self.lr * self.schedule.factor(epoch, start, self.epochs)
-
-
-def _check_subdivision(subdivision: int, batch_size: int) -> None:
-    check(subdivision > 0, "subdivision", f"must be > 0, got {subdivision}")
-    if batch_size % subdivision:
-        divisors = (n for n in range(1, batch_size + 1) if batch_size % n == 0)
-        nearest = min(divisors, key=lambda n: abs(n - subdivision))
-        problem = f"must divide batch_size ({batch_size}), got {subdivision}; nearest: {nearest}"
-        raise ConfigError("subdivision", problem)
-
-
-def _under(key: str, check_options: Any, *facts: Any) -> None:
-    """Run the options' own check; name an error after the field that holds them."""
-    try:
-        check_options(*facts)
-    except ConfigError as error:
-        raise ConfigError(f"{key}.{error.key}".rstrip("."), error.problem) from None
