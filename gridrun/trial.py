@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import operator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,12 +44,21 @@ def _plain(value: Any) -> Any:
 
 def config_id(config: TrainConfig) -> str:
     """Return the id of a config: one cell of a table, whatever its seeds."""
-    parts = [
-        _field_text(field, value)
+    return config_id_of(option_texts(config).values())
+
+
+def option_texts(config: TrainConfig) -> dict[str, str]:
+    """Return how ids write the options of a config that have not their defaults, by field."""
+    return {
+        field: _field_text(field, value)
         for field, value, default in zip(_FIELDS, _values_of(config), _DEFAULTS, strict=True)
         if value is not default and value != default
-    ]
-    return _hashed(f'{{"config":{{{",".join(parts)}}},"version":{trainer.VERSION}}}')
+    }
+
+
+def config_id_of(texts: Iterable[str]) -> str:
+    """Return the id of the config whose `option_texts` these are, in any order."""
+    return _hashed(f'{{"config":{{{",".join(sorted(texts))}}},"version":{trainer.VERSION}}}')
 
 
 _FIELDS = sorted(field_types(TrainConfig))

@@ -24,6 +24,11 @@ class Derivation:
     items: tuple[Node, ...]
     """Of a list, or the node itself."""
 
+    @property
+    def names(self) -> set[str]:
+        """What it is computed from."""
+        return {name for item in self.items if isinstance(item.value, str) for name in names_in(item.value)}
+
     def applies_to(self, settings: Settings) -> bool:
         """Tell whether these settings have the option: cosine has no milestones."""
         return option(settings, self.key) is not Missing.ABSENT

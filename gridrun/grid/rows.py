@@ -1,12 +1,10 @@
-"""Rows: the distinct configs that a grid file asks for."""
+"""Rows: the distinct configs that a grid file asks for, and how one is made."""
 
 from __future__ import annotations
 
 import functools
-import itertools
 import json
-import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from gridrun.errors import GridError
@@ -19,8 +17,6 @@ from gridrun.grid.published import Published
 from gridrun.grid.settings import ConfigReader, Settings, option
 from gridrun.trial import Trial, config_id
 from trainer import ConfigError, TrainConfig
-
-MAX_ROWS = 1_000_000
 
 Choices = tuple[Layer, ...]
 """What makes one row: a choice of each axis, or one `extra`."""
@@ -76,67 +72,10 @@ class Recipe:
         layers = (*choices, *self.profile.layers) if self.profile else choices
         return (*layers, self.overrides) if self.overrides else layers
 
-
-def expand(recipe: Recipe) -> tuple[tuple[Row, Choices], ...]:
-    """Make every row, with what makes it: the product of the axes, first axis slowest, then the extras.
-
-    Raises:
-        GridError: a row cannot be trained or is made twice, a part of `base`, `exclude` or `derive`
-            has no effect, or there are no rows or more than MAX_ROWS.
-    """
-    count = math.prod(len(layers) for layers in recipe.axes) + len(recipe.extra)
-    if count > MAX_ROWS:
-        raise recipe.node.error(f"asks for {count:,} rows; the most is {MAX_ROWS:,}")
-    _check_base(recipe)
-    reader = ConfigReader()
-    made: dict[str, tuple[Row, Choices]] = {}
-    for settings, choices in _drafts(recipe):
-        row = make_row(recipe, reader, settings, choices)
-        if row.config_id in made:
-            raise _twice(recipe, row, choices, *made[row.config_id])
-        made[row.config_id] = row, choices
-    if not made:
-        raise recipe.node.error("every row is excluded")
-    _check_published(made.values())
-    return tuple(made.values())
-
-
-def _check_base(recipe: Recipe) -> None:
-    """Refuse an option of the grid's own base that no row keeps: a lost one is a silent mistake."""
-    replaced = {
-        key for axis in recipe.axes for key in axis[0].values if all(key in one.values for one in axis)
-    }
-    for layer in recipe.base:
-        for key, node in layer.entries.items():
-            whole = key.split(".")[0]
-            if node.file == recipe.node.file and whole != key and whole in replaced and not recipe.extra:
-                raise node.error(f"has no effect: an axis replaces the whole of `{whole}`; set it there")
-
-
-def _drafts(recipe: Recipe) -> Iterator[tuple[Settings, Choices]]:
-    """Yield the settings of every row that is not excluded."""
-    base = base_settings(recipe)
-    idle = {derivation.key: derivation for derivation in recipe.derive}
-    unmatched = dict(enumerate(recipe.exclude))
-    product = ((choices, True) for choices in itertools.product(*recipe.axes))
-    extras = (((layer,), False) for layer in recipe.extra)
-    for choices, excludable in itertools.chain(product, extras):
-        settings = settle(recipe, base, choices)
-        for key in [key for key, derivation in idle.items() if derivation.applies_to(settings)]:
-            idle.pop(key)
-        hits = [
-            i
-            for i, (_, pick) in enumerate(recipe.exclude)
-            if excludable and _matches(pick, settings, choices)
-        ]
-        for index in hits:
-            unmatched.pop(index, None)
-        if not hits:
-            yield settings, choices
-    for node, _ in unmatched.values():
-        raise node.error(f"matches no row{_overridden(recipe)}")
-    for derivation in idle.values():
-        raise derivation.node.error("no row has this option")
+    @property
+    def overridden(self) -> str:
+        """What an error message says of the overrides."""
+        return f", with --set {', '.join(self.overrides.entries)}" if self.overrides else ""
 
 
 def base_settings(recipe: Recipe) -> Settings:
@@ -168,14 +107,6 @@ def settle(recipe: Recipe, base: Settings, choices: Choices) -> Settings:
     return settings
 
 
-def _matches(pick: Pick, settings: Settings, choices: Choices) -> bool:
-    return pick.matches(lambda key: _name(choices) if key == "name" else option(settings, key))
-
-
-def _name(choices: Choices) -> str | None:
-    return ", ".join(layer.name for layer in choices if layer.name) or None
-
-
 def make_row(recipe: Recipe, reader: ConfigReader, settings: Settings, choices: Choices) -> Row:
     """Read the settings of a row. Raises GridError: it cannot be trained."""
     line = choices[-1].node.line if choices else recipe.node.line
@@ -185,7 +116,47 @@ def make_row(recipe: Recipe, reader: ConfigReader, settings: Settings, choices: 
         raise _located(recipe, choices, line, error) from None
     published = next((layer.published for layer in choices if layer.published), None)
     seeds = next((layer.seeds for layer in reversed(choices) if layer.seeds), recipe.seeds)
-    return Row(config, _name(choices), published, line, seeds)
+    return Row(config, name_of(choices), published, line, seeds)
+
+
+class RowMaker:
+    """Makes the rows of a recipe one by one, and notes which of its parts have had an effect."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self._base = base_settings(recipe)
+        self._reader = ConfigReader()
+        self._idle = {derivation.key: derivation for derivation in recipe.derive}
+        self._unmatched = {id(pick): node for node, pick in recipe.exclude}
+
+    def settle(self, choices: Choices) -> Settings:
+        """Do what `settle` does."""
+        settings = settle(self.recipe, self._base, choices)
+        for key in [key for key, derivation in self._idle.items() if derivation.applies_to(settings)]:
+            self._idle.pop(key)
+        return settings
+
+    def excludes(self, picks: Iterable[Pick], settings: Settings, choices: Choices) -> bool:
+        """Tell whether some of the recipe's exclusions are of a row with these settings."""
+        hits = [pick for pick in picks if _matches(pick, settings, choices)]
+        for pick in hits:
+            self._unmatched.pop(id(pick), None)
+        return bool(hits)
+
+    def row(self, settings: Settings, choices: Choices) -> Row:
+        """Do what `make_row` does."""
+        return make_row(self.recipe, self._reader, settings, choices)
+
+    def check_effects(self) -> None:
+        """Raise GridError if an exclusion or a derivation has had no effect on any row."""
+        for node in self._unmatched.values():
+            raise node.error(f"matches no row{self.recipe.overridden}")
+        for derivation in self._idle.values():
+            raise derivation.node.error("no row has this option")
+
+
+def _matches(pick: Pick, settings: Settings, choices: Choices) -> bool:
+    return pick.matches(lambda key: name_of(choices) if key == "name" else option(settings, key))
 
 
 def _located(recipe: Recipe, choices: Choices, line: int, error: ConfigError) -> GridError:
@@ -200,11 +171,9 @@ def _located(recipe: Recipe, choices: Choices, line: int, error: ConfigError) ->
     return GridError(recipe.node.file, line, error.key, error.problem)
 
 
-def _twice(recipe: Recipe, row: Row, choices: Choices, twin: Row, twin_choices: Choices) -> GridError:
-    here, there = described(choices), described(twin_choices)
-    problem = f"the row ({here}) is made twice: line {twin.line} ({there}) gives the same config"
-    node = choices[-1].node if choices else recipe.node
-    return node.error(problem + _overridden(recipe))
+def name_of(choices: Choices) -> str | None:
+    """Return the names of the cases that make a row."""
+    return ", ".join(layer.name for layer in choices if layer.name) or None
 
 
 def described(choices: Choices) -> str:
@@ -215,22 +184,3 @@ def described(choices: Choices) -> str:
         for key, value in layer.values.items()
     ]
     return ", ".join(said) or "base"
-
-
-def _overridden(recipe: Recipe) -> str:
-    return f", with --set {', '.join(recipe.overrides.entries)}" if recipe.overrides else ""
-
-
-def _check_published(made: Iterable[tuple[Row, Choices]]) -> None:
-    """Refuse a published value that several rows would claim."""
-    claimed: set[int] = set()
-    for row, choices in made:
-        for layer in choices:
-            if layer.published is None:
-                continue
-            if id(layer) in claimed:
-                raise layer.node.error(
-                    f"published values are of one row, but an axis makes several of it (line {row.line});"
-                    " put them under `published` of a table"
-                )
-            claimed.add(id(layer))
