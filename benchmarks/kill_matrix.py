@@ -19,6 +19,7 @@ import argparse
 import contextlib
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -117,7 +118,8 @@ def family(pid: int) -> dict[int, str]:
             status = (entry / "stat").read_text().rpartition(")")[2].split()
             if status[0] != "Z":
                 parents[int(entry.name)] = int(status[1])
-                names[int(entry.name)] = (entry / "cmdline").read_text().replace("\0", " ")
+                command = (entry / "cmdline").read_text(errors="replace")  # of any process at all
+                names[int(entry.name)] = command.replace("\0", " ")
     found = {pid}
     while more := {child for child, parent in parents.items() if parent in found} - found:
         found |= more
@@ -129,10 +131,10 @@ def targets(pid: int, victim: str) -> list[int]:
     processes = family(pid)
     if victim == "all":
         return list(processes)
-    marks = {"worker": "ray::ImplicitFunc.train", "raylet": "/raylet/raylet ", "GCS": "/gcs_server "}
     if victim in ("driver", ALONE):
         return [pid]
-    return sorted(one for one, name in processes.items() if marks[victim] in name)[:1]  # the oldest
+    marks = {"worker": r"ray::\w+\.train\b", "raylet": "/raylet/raylet ", "GCS": "/gcs_server "}
+    return sorted(one for one, name in processes.items() if re.search(marks[victim], name))[:1]  # the oldest
 
 
 def strike(pids: list[int]) -> None:
