@@ -89,6 +89,7 @@ def launch(
     checkpoints: str | None = None,
     capacity: Capacity | None = None,
     budget_hours: float | None = None,
+    close: bool = False,
     on_event: Callable[[LaunchEvent], None],
     on_state: Callable[[LaunchState], None] = lambda state: None,
 ) -> Summary:
@@ -105,6 +106,7 @@ def launch(
         checkpoints: a directory or URI that every machine reaches, to copy checkpoints to (`Depot`).
         capacity: what the executor runs trials on, for their order and the estimate; None: this machine.
         budget_hours: GPU-hours, or core-hours without a GPU, that the estimate may not exceed.
+        close: whether to close the executor; a stop that comes while that lasts interrupts nothing.
         on_event: told of everything as it happens, in this thread.
         on_state: told after each event how far the launch is.
 
@@ -137,44 +139,47 @@ def launch(
         (Turn(trial, tries.retries.get(trial.trial_id)) for trial in wanted),
         is_free=functools.partial(_is_free, store),
     )
-    with (
-        _stop_file(store) as stop_file,
-        _Sweep(
-            store, plan, expected, tries, lineup, stop_file.with_suffix(".no_more"), on_event, on_state
-        ) as sweep,
-    ):
-        setup = Setup(
-            results=store.root,
-            runtime=runtime,
-            code=provenance.of_code(),
-            stop_file=stop_file,
-            no_more_file=sweep.no_more_file,
-            checkpoints=checkpoints,
-        )
-        waiting_for: set[Trial] = set()
-        while (left := lineup.left) and not setup.is_closed:
-            if not lineup.is_held_up():
-                executor.run(lineup, setup, sweep.handle)
-                continue
-            held = {turn.trial for turn in left}
-            if held != waiting_for:
-                sweep.handle(Waiting(tuple(held)))
-                waiting_for = held
-            time.sleep(_BUSY_SECONDS)
-            for trial in held:
-                if not tries.is_left(trial):
-                    lineup.drop(trial)
-        interrupted = stop_file.exists() and any(tries.is_left(turn.trial) for turn in lineup.left)
-    store.compact(now=True)
-    store.clear_locks()
-    if not interrupted:
-        store.tidy()
+    with _stop_file(store) as stop_file:
+        no_more_file = stop_file.with_suffix(".no_more")
+        with _Sweep(store, plan, expected, tries, lineup, no_more_file, on_event, on_state) as sweep:
+            setup = Setup(
+                results=store.root,
+                runtime=runtime,
+                code=provenance.of_code(),
+                stop_file=stop_file,
+                no_more_file=no_more_file,
+                checkpoints=checkpoints,
+            )
+            _run(lineup, executor, setup, sweep)
+            interrupted = stop_file.exists() and any(tries.is_left(turn.trial) for turn in lineup.left)
+        store.compact(now=True)
+        store.clear_locks()
+        if close:
+            executor.close()
+        store.tidy(until=stop_file.exists)
     return Summary(
         make_plan(grids, store.statuses()),
         started=len(sweep.started),
         interrupted=interrupted,
         gave_up=sweep.gave_up,
     )
+
+
+def _run(lineup: Lineup, executor: Executor, setup: Setup, sweep: _Sweep) -> None:
+    """Have the executor take all turns, and come back for trials that other launches have."""
+    waiting_for: set[Trial] = set()
+    while (left := lineup.left) and not setup.is_closed:
+        if not lineup.is_held_up():
+            executor.run(lineup, setup, sweep.handle)
+            continue
+        held = {turn.trial for turn in left}
+        if held != waiting_for:
+            sweep.handle(Waiting(tuple(held)))
+            waiting_for = held
+        time.sleep(_BUSY_SECONDS)
+        for trial in held:
+            if not sweep.tries.is_left(trial):
+                lineup.drop(trial)
 
 
 def _is_free(store: Store, trial: Trial) -> bool:

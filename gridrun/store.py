@@ -22,7 +22,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -280,12 +280,12 @@ class Store:
                 self.create()
                 self.compact(now=True)
 
-    def tidy(self) -> None:
+    def tidy(self, until: Callable[[], bool] = lambda: False) -> None:
         """Give the Parquet files their least size; takes some seconds, and leaves it where others write.
 
-        Reading goes on meanwhile (`parquet.py` says how).
+        Reading goes on meanwhile (`parquet.py` says how). It may end after each step, once `until` says so.
         """
-        if self.launches():
+        if until() or self.launches():
             return  # the last one to end does it
         # No room for a second version, or somebody else at work: they stay as they are.
         with contextlib.suppress(OSError, StoreError, parquet.Overtaken):
@@ -295,7 +295,7 @@ class Store:
                         return
                     with self._partials(claim) as partials:
                         steps = [parquet.tidy(*each) for each in zip(self._tables, partials, strict=True)]
-                if not any(steps):
+                if not any(steps) or until():
                     return
                 time.sleep(parquet.SETTLED_SECONDS)
 

@@ -280,6 +280,27 @@ def test_a_stop_interrupts_nothing_once_the_last_trial_has_ended(
     assert (summary.interrupted, summary.plan.counts["done"]) == (interrupted, number)
 
 
+class _Told(SerialExecutor):
+    """Is told to stop while it closes, as often as `times` says."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__(gpus=0)
+        self.times = times
+
+    def close(self) -> None:
+        for _ in range(self.times):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_stop_while_all_is_being_closed_cuts_nothing_short_and_a_second_one_does(sweeper: Sweeper) -> None:
+    summary = sweeper.launch(tiny.config(), executor=_Told(1), close=True)
+    assert (summary.interrupted, summary.plan.counts["done"]) == (False, 1)
+    with pytest.raises(KeyboardInterrupt):
+        sweeper.launch(tiny.config(lr=0.2), executor=_Told(2), close=True)
+    assert sweeper.row(tiny.config(lr=0.2))["status"] == "done"
+    assert not list(sweeper.store.root.glob(".work/launches/*"))
+
+
 def test_a_success_sets_the_count_of_failures_back(sweeper: Sweeper) -> None:
     bad = [tiny.config(model=RaisingNet(), lr=lr) for lr in (0.1, 0.2, 0.3, 0.4)]
     good = tiny.config()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,30 @@ def test_watching_into_a_pipe_tells_what_there_is(tmp_path: Path) -> None:
         assert process.stdout
         assert process.stdout.readline() == "48 missing (launches under way: 0)\n"
         process.terminate()
+
+
+LEAVING = """
+import atexit, sys, cli
+atexit.register(lambda: (print("leaving", flush=True), sys.stdin.read()))
+cli.main(["status"])
+"""
+
+
+def test_who_interrupts_what_is_over_changes_neither_exit_code_nor_output(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", LEAVING],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    ) as process:
+        assert process.stdout
+        assert "leaving\n" in iter(process.stdout.readline, "")
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate()
+    assert (process.returncode, err) == (0, f"{tmp_path}/results: no results there yet\n")
 
 
 @pytest.mark.parametrize("broken", ["closed", "full"])

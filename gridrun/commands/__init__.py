@@ -7,10 +7,12 @@ and `table` answer at once.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib
 import os
 import pkgutil
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -61,6 +63,8 @@ class Commands(click.Group):
                 click.echo(f"Error: the output cannot be written: {error.strerror}", err=True)
             _drop_output()
             raise SystemExit(1) from None
+        finally:  # once Python leaves, there is nothing to interrupt, only exit code and quiet to lose
+            atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

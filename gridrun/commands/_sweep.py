@@ -147,6 +147,7 @@ def run_sweep(
             checkpoints=options.checkpoints,
             capacity=capacity_of(grids, options),
             budget_hours=options.budget_hours,
+            close=True,
             on_event=view.show,
             on_state=view.update,
         )

@@ -66,6 +66,7 @@ def command(
                 keep_checkpoint=keep or "none",
             ),
             retry=True,
+            close=True,
             on_event=EpochView().show,
         )
     (trial,) = grid.trials
