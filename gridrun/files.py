@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -53,6 +54,27 @@ def write(path: Path, text: str) -> None:
     """Write a text file durably, in one step."""
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def ask(directory: Path) -> None:
+    """Have a network file system ask its server which files a directory has.
+
+    NFS answers that from memory for up to a minute: a new file is not there, and a replaced one is still
+    the old one, even when opened, while anybody reads that. Whoever opens the directory makes it ask.
+    """
+    with contextlib.suppress(OSError):
+        os.close(os.open(directory, os.O_RDONLY))
+
+
+def is_there(path: Path) -> bool:
+    """Return whether there is such a file, whoever made or removed it on whichever machine."""
+    ask(path.parent)
+    return path.exists()
+
+
+def is_gone(error: OSError) -> bool:
+    """Return whether a file was not there, or on NFS: was removed while it was open."""
+    return error.errno in (errno.ENOENT, errno.ESTALE)
 
 
 def sync(path: Path) -> None:

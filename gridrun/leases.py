@@ -27,6 +27,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from gridrun import files
+
 DURATION_SECONDS = 60.0
 """A lease that nobody has touched for so long is taken over."""
 _TOUCH_SECONDS = DURATION_SECONDS / 4
@@ -46,10 +48,8 @@ class Claim:
         """Return whether the lease is still ours, and renew it. Others may have taken it over."""
         try:
             os.utime(self._path)
-        except FileNotFoundError:
-            return False
-        except OSError:  # a file server that is away for a moment is so for the others too
-            return True
+        except OSError as error:  # a file server that is away for a moment is so for the others too
+            return not files.is_gone(error)
         return True
 
     def start(self) -> None:
@@ -159,7 +159,9 @@ class Leases:
             # By opening it: a network file system asks its server only then.
             with path.open(encoding="utf-8") as file:
                 changed_ns, text = os.fstat(file.fileno()).st_mtime_ns, file.read()
-        except FileNotFoundError:
+        except OSError as error:
+            if not files.is_gone(error):
+                raise
             self._watched.pop(path, None)
             return True
         watch = self._watched.setdefault(path, _Watch())

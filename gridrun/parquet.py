@@ -78,6 +78,7 @@ def _read(
     trial_ids: Collection[str] | None,
     optional: Collection[str],
 ) -> pa.Table | None:
+    files.ask(path.parent)
     try:
         handle = path.open("rb")  # once: see above
     except FileNotFoundError:
@@ -193,7 +194,7 @@ def _partial(path: Path, given: Path | None) -> Iterator[Path]:
         try:
             yield partial
         except OSError as error:
-            if partial.exists():
+            if files.is_there(partial):
                 raise
             raise Overtaken(f"{path}: {error}") from error
 
@@ -216,6 +217,7 @@ class _Version:
 
     @classmethod
     def of(cls, path: Path, now: float) -> _Version | None:
+        files.ask(path.parent)
         try:
             with path.open("rb") as handle:
                 written_at, content = os.fstat(handle.fileno()).st_mtime, handle.read()
@@ -335,6 +337,8 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ESTALE:
+            raise _Replaced(f"{path}: cannot be read ({error.strerror})") from None
         if isinstance(error, OSError) and error.errno not in (None, errno.EISDIR):
             raise StoreError(f"{path}: cannot be read ({error.strerror})") from None
         raise _Damaged(f"{path}: is damaged ({error}). Move it away to go on without it.") from None
@@ -342,6 +346,10 @@ def _reading(path: Path) -> Iterator[None]:
 
 class _Damaged(StoreError):
     """A file that is not whole, as far as can be seen from here."""
+
+
+class _Replaced(StoreError):
+    """A version that NFS had no more when it was read: another machine has put the next in its place."""
 
 
 def _looked(path: Path, look: Callable[[], T]) -> T:
@@ -354,6 +362,8 @@ def _looked(path: Path, look: Callable[[], T]) -> T:
         try:
             with _reading(path):
                 return look()
+        except _Replaced:
+            continue
         except _Damaged:
             with contextlib.suppress(OSError):
                 if path.read_bytes().endswith(_MAGIC):

@@ -5,7 +5,7 @@
     results/checkpoints/ID.pt         weights of trials that are done, where they were asked for
     results/.work/ended/ID.json       ended trials not yet in the Parquet files
     results/.work/checkpoints/ID.pt   trials under way, and ID.pt.epoch: how far they are
-    results/.work/asked/NAME          ids of all trials that launches of a grid have asked for
+    results/.work/asked/NAME.*        ids of trials that launches of a grid have asked for
     results/.work/locks/, leases/     held while a trial trains, or the Parquet files are rewritten
     results/.work/launches/ID.json    what a running launch is doing
 
@@ -54,6 +54,8 @@ _COMPACT_SHARE = 0.05
 _COMPACT_EVERY_SECONDS = 2.0
 _TIDY_STEPS = 5
 _WAIT_SECONDS = 0.5
+_ATTEMPTS = 5
+"""How often to try a lock again that others took and let go meanwhile."""
 _LAUNCH_SILENT_SECONDS = 15.0
 """A launch that has not written for so long is taken for dead."""
 _WORD_KEPT_SECONDS = 2 * 24 * 3600.0
@@ -200,6 +202,7 @@ class Store:
 
     def _stored_ends(self) -> dict[str, End]:
         """Return the end of every trial in the Parquet file, read anew only when that has changed."""
+        files.ask(self.root)
         try:
             with self.trials_path.open("rb") as file:  # a network file system asks its server only then
                 stat = os.fstat(file.fileno())
@@ -219,20 +222,19 @@ class Store:
             paths = _json_files(self._ended)
         else:
             paths = [self._ended / f"{_checked(trial_id)}.json" for trial_id in trial_ids]
+            files.ask(self._ended)
         records = []
         for path in paths:
-            with contextlib.suppress(FileNotFoundError):  # compacted meanwhile
-                try:
-                    record = Record.from_json(path.read_text(encoding="utf-8"))
-                    if record.trial_id != path.stem or not _TRIAL_ID.fullmatch(path.stem):
-                        raise ValueError(f"the record of another trial, {record.trial_id!r}")
-                    records.append(record)
-                except FileNotFoundError:
-                    raise
-                except OSError as error:
+            try:
+                record = Record.from_json(path.read_text(encoding="utf-8"))
+                if record.trial_id != path.stem or not _TRIAL_ID.fullmatch(path.stem):
+                    raise ValueError(f"the record of another trial, {record.trial_id!r}")
+                records.append(record)
+            except OSError as error:
+                if not files.is_gone(error):  # else compacted meanwhile
                     raise StoreError(f"{path}: cannot be read ({error.strerror})") from None
-                except ValueError as error:
-                    raise StoreError(f"{path}: {error}. Move it away to go on.") from None
+            except ValueError as error:
+                raise StoreError(f"{path}: {error}. Move it away to go on.") from None
         return records
 
     # --- writing -------------------------------------------------------------------------------
@@ -356,6 +358,7 @@ class Store:
         """Remove a record unless that of another try is in its place by now; done ones stay what they are."""
         path = self._ended / f"{record.trial_id}.json"
         taken = path.with_suffix(f".{secrets.token_hex(8)}.taken")
+        files.ask(self._ended)  # what is renamed and what is read then are to be the same
         with contextlib.suppress(FileNotFoundError):
             path.rename(taken)
             if Record.from_json(taken.read_text(encoding="utf-8")) == record:
@@ -365,7 +368,7 @@ class Store:
 
     def _give_back(self, taken: Path) -> None:
         path = self._ended / f"{taken.name.partition('.')[0]}.json"
-        if path.exists():
+        if files.is_there(path):
             taken.unlink(missing_ok=True)
         else:
             taken.rename(path)
@@ -402,19 +405,19 @@ class Store:
 
     def asked(self, name: str) -> frozenset[str]:
         """Return the ids of all trials that launches have asked for under this name (`plan.asked_name`)."""
-        try:
-            text = (self._asked / name).read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return frozenset()
-        return frozenset(line for line in text.splitlines() if _TRIAL_ID.fullmatch(line))
+        found: set[str] = set()
+        with contextlib.suppress(OSError), os.scandir(self._asked) as entries:
+            for path in [Path(entry) for entry in entries if entry.name.startswith(name)]:
+                lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+                found.update(line for line in lines if _TRIAL_ID.fullmatch(line))
+        return frozenset(found)
 
     def note_asked(self, name: str, trial_ids: Collection[str]) -> None:
-        """Add to what `asked` returns. Lines are only ever added, so that no two launches need to wait."""
+        """Add to what `asked` returns: as a file, for of lines that two machines append NFS loses some."""
         if new := sorted(set(trial_ids) - self.asked(name)):
             with contextlib.suppress(OSError):  # a store that can only be read, or a full disk
                 self._asked.mkdir(parents=True, exist_ok=True)
-                with (self._asked / name).open("a", encoding="utf-8") as file:
-                    file.write("\n" + "\n".join(new) + "\n")  # whatever a killed launch left half written
+                files.write(self._asked / f"{name}.{secrets.token_hex(4)}", "\n".join(new) + "\n")
 
     # --- weights ---------------------------------------------------------------------------------
 
@@ -502,21 +505,38 @@ def _kernel_lock(path: Path, wait: bool) -> Iterator[bool]:
     """Hold a lock that ends with its process; False if another on this machine holds it."""
     lock = FileLock(path, fallback_to_soft=False)
     try:
-        lock.acquire(timeout=-1 if wait else 0)
-    except Timeout:
-        yield False
-        return
+        taken = _taken(lock, wait)
     except OSError as error:
         of_another = error.errno == errno.EACCES and path.exists()  # a user whose umask keeps it to them
         if not of_another and error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
             raise
         yield True  # or a file system without such locks: leases alone, then
         return
+    if not taken:
+        yield False
+        return
     try:
         yield True
     finally:
         path.unlink(missing_ok=True)  # while held: who waits for it tries again
         lock.release()
+
+
+def _taken(lock: FileLock, wait: bool) -> bool:
+    """Take a kernel's lock; return False if another holds it."""
+    attempts = 0
+    while True:
+        try:
+            lock.acquire(timeout=-1 if wait else 0)
+            return True
+        except Timeout:
+            return False
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            attempts += 1  # on NFS: who held it elsewhere removed the file after it was opened here
+            if not wait and attempts == _ATTEMPTS:
+                return False
 
 
 def _checked(trial_id: str) -> str:

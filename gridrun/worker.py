@@ -68,7 +68,7 @@ class Setup:
     @property
     def is_closed(self) -> bool:
         """Whether no trial may start."""
-        return self.stop_file.exists() or (self.no_more_file is not None and self.no_more_file.exists())
+        return any(files.is_there(word) for word in (self.stop_file, self.no_more_file) if word)
 
 
 def now() -> str:
@@ -158,9 +158,11 @@ def _train(
 ) -> Record:
     from trainer.loop import Interrupted, train
 
+    checkpoint = store.checkpoint(trial.trial_id)
+    files.ask(checkpoint.parent)  # of a machine that this trial is taken over from
     runtime = replace(
         setup.runtime,
-        checkpoint=store.checkpoint(trial.trial_id),
+        checkpoint=checkpoint,
         kept=store.kept(trial.trial_id),
         trial_id=trial.trial_id,
         should_stop=_poll(setup.stop_file, claim),
@@ -275,12 +277,12 @@ def trial_of(config_json: str, seed: int) -> Trial:
 def _poll(stop_file: Path, claim: Claim) -> Callable[[], bool]:
     """Return a question cheap enough to ask at every step; it raises Superseded where that is the answer."""
     asked_at = held_at = time.monotonic()
-    answer = stop_file.exists()
+    answer = files.is_there(stop_file)
 
     def should_stop() -> bool:
         nonlocal asked_at, held_at, answer
         if not answer and (now := time.monotonic()) - asked_at >= _STOP_POLL_SECONDS:
-            asked_at, answer = now, stop_file.exists()
+            asked_at, answer = now, files.is_there(stop_file)
             if now - held_at >= _HELD_POLL_SECONDS:
                 held_at = now
                 _check_held(claim)
