@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import multiprocessing
@@ -204,6 +205,29 @@ def test_resumed_in_an_epoch_a_trial_ends_bit_identical(step, workers, then, dat
     resumed = train(one, seed=0, runtime=with_workers(runtime, then))
     assert resumed.resumes == 1
     assert figures(resumed) == whole
+
+
+def test_workers_stay_from_epoch_to_epoch(data_dir, runtime):
+    seen = set()
+
+    def look() -> bool:
+        seen.update(child.pid for child in multiprocessing.active_children())
+        return False
+
+    train(config(data_dir), seed=0, runtime=with_workers(runtime, 2, should_stop=look))
+    assert len(seen) == 3  # two that train, and one for the only batch of test images
+    assert nobody_is_left()
+
+
+def test_a_pass_that_was_left_leaves_nothing_to_the_next(data_dir, runtime):
+    one, order = config(data_dir), torch.arange(NUM_TRAIN)
+    split, _ = splits(one, with_workers(runtime, 2))
+    with contextlib.closing(split.taken(order, range(0, 20, 2), 2, epoch=0)) as batches:
+        next(batches)
+    found = [x[0].numpy().tobytes() for x, _ in split.taken(order, range(3, 6), 1, epoch=1)]
+    assert found == drawn(one, runtime, [3, 4, 5], epoch=1)
+    split.close()
+    assert nobody_is_left()
 
 
 @pytest.mark.slow

@@ -65,8 +65,10 @@ def train(
     """
     runtime = runtime or Runtime()
     followers = dataclasses.replace(runtime, should_stop=never, on_saved=nothing, keep_checkpoint="none")
-    with parallel.start(config.num_gpus, runtime.device, _follow, config, seed, followers) as group:
-        run = _begin(config, seed, runtime, group)
+    with (
+        parallel.start(config.num_gpus, runtime.device, _follow, config, seed, followers) as group,
+        contextlib.closing(_begin(config, seed, runtime, group)) as run,
+    ):
         while not run.ended:
             report(run.epoch())
         run.keep_weights()
@@ -75,8 +77,10 @@ def train(
 
 def _follow(group: parallel.Group, config: TrainConfig, seed: int, runtime: Runtime) -> None:
     """Train as a rank after the first."""
-    run = _begin(config, seed, runtime, group)
-    with contextlib.suppress(Interrupted):
+    with (
+        contextlib.closing(_begin(config, seed, runtime, group)) as run,
+        contextlib.suppress(Interrupted),
+    ):
         while not run.ended:
             run.epoch()
 
@@ -140,6 +144,11 @@ class _Run:
         self.resumes = 0
         self.notes: list[str] = []
         self.saved_at = time.monotonic()
+
+    def close(self) -> None:
+        """End what works for the trial beside this process."""
+        self.train_split.close()
+        self.test_split.close()
 
     @property
     def ended(self) -> bool:

@@ -42,6 +42,9 @@ class Split:
             batch = order[start : start + size]
             yield self.x[batch], self.y[batch]
 
+    def close(self) -> None:
+        """Do nothing: only a streamed split holds processes."""
+
 
 AnySplit = Split | StreamedSplit
 

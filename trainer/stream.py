@@ -36,7 +36,9 @@ MAX_PIXELS = 2**24
 
 
 class StreamedSplit:
-    """One split of a data set whose images stay files.
+    """One split of a data set whose images stay files, gone through by one reader at a time.
+
+    Its workers start with the first pass, wait between passes, and end with `close`.
 
     Args:
         source: of the data set.
@@ -61,8 +63,11 @@ class StreamedSplit:
         workers: int = 0,
     ) -> None:
         self.y = torch.from_numpy(y).to(device)
-        self._decoder = _Decoder(source, x, crop, seed)
+        self._x = x
+        self._decoder = _Decoder(source, crop, seed)
         self._device, self._workers = device, workers
+        self._queue = _Queue()
+        self._loader: DataLoader[Any] | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -70,24 +75,39 @@ class StreamedSplit:
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (images, labels) in stored order, `size` at once or as many as take little memory."""
         size = max(1, min(size, MAX_PIXELS // self._decoder.source.image_size**2))
-        places = np.arange(len(self))
-        keys = [_Key(places[start : start + size]) for start in range(0, len(self), size)]
-        yield from zip(self._decoded(keys), self.y.split(size), strict=True)
+        places, labels = np.arange(len(self)), self.y.split(size)
+        keys = (self._key(places[start : start + size]) for start in range(0, len(self), size))
+        yield from zip(self._decoded(keys, len(labels)), labels, strict=True)
 
     def taken(
         self, order: Tensor, starts: Iterable[int], size: int, epoch: int
     ) -> Generator[tuple[Tensor, Tensor], None, None]:
         """Yield (images, labels) of `size` places of `order`, (N,) int64, from each of `starts` on."""
         places, labels, starts = order.numpy(), self.y[order.to(self._device)], list(starts)
-        keys = [_Key(places[start : start + size], epoch) for start in starts]
-        for start, pixels in zip(starts, self._decoded(keys), strict=True):
+        keys = (self._key(places[start : start + size], epoch) for start in starts)
+        for start, pixels in zip(starts, self._decoded(keys, len(order) // size), strict=True):
             yield pixels, labels[start : start + size]
 
-    def _decoded(self, keys: list[_Key]) -> Iterator[Tensor]:
-        """Yield uint8 pixels (N, C, H, W), on the device, for each key in turn."""
+    def close(self) -> None:
+        """End the workers."""
+        self._loader = None
+
+    def _key(self, places: np.ndarray, epoch: int | None = None) -> _Key:
+        return _Key(self._x[places], places, epoch)
+
+    def _decoded(self, keys: Iterable[_Key], whole_pass: int) -> Iterator[Tensor]:
+        """Yield uint8 pixels (N, C, H, W), on the device, for each key in turn.
+
+        Args:
+            keys: of this pass, which an interrupted trial begins in the middle.
+            whole_pass: how many keys a pass has at most; more workers would have nothing to do.
+        """
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "This DataLoader will create")  # more than CPUs may well pay
-            batches = iter(self._loader(keys))
+            if self._loader is None:
+                self._loader = self._start(min(self._workers, whole_pass))
+            self._queue.keys = keys
+            batches = iter(self._loader)
         try:
             for pixels, problems in batches:
                 if problems:
@@ -96,13 +116,13 @@ class StreamedSplit:
         except (EOFError, ConnectionError) as error:  # it died while it handed over a batch
             raise RuntimeError("DataLoader worker exited unexpectedly") from error
 
-    def _loader(self, keys: list[_Key]) -> DataLoader[Any]:
-        workers = min(self._workers, len(keys))
+    def _start(self, workers: int) -> DataLoader[Any]:
         return DataLoader(
             self._decoder,
             batch_size=None,
-            sampler=keys,
+            sampler=self._queue,
             num_workers=workers,
+            persistent_workers=workers > 0,
             prefetch_factor=PREFETCHED if workers else None,
             collate_fn=_as_it_is,
             pin_memory=self._device.type == "cuda",
@@ -115,16 +135,28 @@ class StreamedSplit:
 class _Key(NamedTuple):
     """A batch to decode."""
 
+    x: np.ndarray
+    """Paths, (N,) bytes: sent with each batch, as no worker needs those of a whole data set."""
     places: np.ndarray
-    epoch: int | None = None
+    epoch: int | None
     """None: as for testing."""
+
+
+class _Queue:
+    """What a loader is to have decoded in its next pass."""
+
+    def __init__(self) -> None:
+        self.keys: Iterable[_Key] = ()
+
+    def __iter__(self) -> Iterator[_Key]:
+        return iter(self.keys)
 
 
 class _Decoder(Dataset[tuple[Tensor, list[str]]]):
     """Decodes batches; each worker has a copy."""
 
-    def __init__(self, source: Source, x: np.ndarray, crop: Transform | None, seed: int) -> None:
-        self.source, self.x, self.crop, self.seed = source, x, crop, seed
+    def __init__(self, source: Source, crop: Transform | None, seed: int) -> None:
+        self.source, self.crop, self.seed = source, crop, seed
 
     def __getitem__(self, key: _Key) -> tuple[Tensor, list[str]]:
         """Return the pixels of images that can be decoded, and what is wrong with the others."""
@@ -133,8 +165,8 @@ class _Decoder(Dataset[tuple[Tensor, list[str]]]):
         size = self.source.image_size
         pixels = torch.empty((len(key.places), self.source.channels, size, size), dtype=torch.uint8)
         problems = []
-        for row, place in enumerate(key.places.tolist()):
-            path = self.source.root / os.fsdecode(self.x[place])
+        for row, (x, place) in enumerate(zip(key.x, key.places.tolist(), strict=True)):
+            path = self.source.root / os.fsdecode(x)
             try:
                 image = opened(path, self.source.channels)
                 pixels[row] = functional.pil_to_tensor(self._cut(image, key.epoch, place))
