@@ -8,9 +8,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from by_hand import Spec, build, errors, record, row
 from hypothesis import given
 from hypothesis import strategies as st
-from test_tables import Spec, build, errors, record, row
 
 from gridrun.grid import Published
 from gridrun.latex import _ESCAPES, escape, to_latex
