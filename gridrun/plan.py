@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -70,25 +70,27 @@ class Plan:
 @without_garbage_collection()
 def make_plan(grids: Sequence[Grid], statuses: Mapping[str, str]) -> Plan:
     """Return the plan for `grids`, given the status of every ended trial by id."""
-    by_turn: dict[int, dict[str, Trial]] = {}
+    by_turn: dict[int, dict[str, Trial]] = defaultdict(dict)
     asked: Counter[str] = Counter()
     for grid in grids:
         for row in grid.rows:
             for turn, trial in enumerate(row.trials):
-                by_turn.setdefault(turn, {}).setdefault(trial.trial_id, trial)
-        asked.update(trial.trial_id for trial in grid.trials)
+                by_turn[turn].setdefault(trial.trial_id, trial)
+        asked.update([trial_id for row in grid.rows for trial_id in row.trial_ids])
     turns: dict[str, int] = {}
     trials: dict[str, Trial] = {}
     for turn, found in sorted(by_turn.items()):
-        for trial_id, trial in found.items():
-            if trial_id not in trials:
-                trials[trial_id], turns[trial_id] = trial, turn
+        new = {i: trial for i, trial in found.items() if i not in trials} if trials else found
+        trials.update(new)
+        turns.update(dict.fromkeys(new, turn))
     return Plan(
         trials=tuple(trials.values()),
         asked_for=asked.total(),
         status={trial_id: statuses[trial_id] for trial_id in trials if trial_id in statuses},
         turns=turns,
-        shared={trial_id: count - 1 for trial_id, count in asked.items() if count > 1},
+        shared={trial_id: count - 1 for trial_id, count in asked.items() if count > 1}
+        if asked.total() > len(trials)
+        else {},
     )
 
 

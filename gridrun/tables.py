@@ -94,7 +94,7 @@ def tables_of(grids: Sequence[Grid], store: Store) -> list[Table]:
     """Build every table of some grids from what is stored. Raises StoreError."""
     specs = [spec for grid in grids for spec in grid.tables]
     shown = {METRICS[column].record for spec in specs for column in spec.columns if column in METRICS}
-    trial_ids = [trial.trial_id for grid in grids for trial in grid.trials]
+    trial_ids = [trial_id for grid in grids for row in grid.rows for trial_id in row.trial_ids]
     rows = store.rows(trial_ids, NOTED_COLUMNS | shown)
     return [build_table(spec, rows) for spec in specs]
 
@@ -122,7 +122,7 @@ def build_table(spec: TableSpec, records: Mapping[str, TrialRow]) -> Table:
 
 
 def _line(spec: TableSpec, row: Row, records: Mapping[str, TrialRow]) -> Line:
-    trials = {trial.seed: trial.trial_id for trial in row.trials}
+    trials = dict(zip(row.seeds, row.trial_ids, strict=True))
     seeds: dict[str, list[int]] = {"done": [], "diverged": [], "failed": [], "missing": []}
     for seed, trial_id in trials.items():
         status = records[trial_id]["status"] if trial_id in records else "missing"

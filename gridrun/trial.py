@@ -72,6 +72,11 @@ def _field_text(field: str, value: Any) -> str:
     return f"{_text(field)}:{_text(canonical_value(field_types(TrainConfig)[field], value))}"
 
 
+def trial_id_of(config_id: str, seed: int) -> str:
+    """Return the id of the run of a config with a seed."""
+    return _hashed(f'{{"config":"{config_id}","seed":{seed}}}')
+
+
 @dataclass(frozen=True)
 class Trial:
     """One training run: a config and a seed."""
@@ -87,4 +92,4 @@ class Trial:
     @functools.cached_property
     def trial_id(self) -> str:
         """Id of this run."""
-        return _hashed(f'{{"config":"{self.config_id}","seed":{self.seed}}}')
+        return trial_id_of(self.config_id, self.seed)

@@ -7,8 +7,9 @@ no account to a check that has passed, and a large grid checks what is new alone
 from __future__ import annotations
 
 import inspect
+import operator
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trainer import splits
 from trainer.augmentations import check_all
@@ -24,23 +25,36 @@ if TYPE_CHECKING:
     from trainer.warmups import WarmupOptions
 
 MAX_FP16 = 65504
-_CHECKS: list[tuple[tuple[str, ...], Callable[..., None]]] = []
+
+
+class _Check(NamedTuple):
+    names: tuple[str, ...]
+    values: Callable[[TrainConfig], Any]
+    """Returns those of a config: one value, or a tuple."""
+    run: Callable[..., None]
+
+
+_CHECKS: list[_Check] = []
 
 
 def check_config(config: TrainConfig) -> None:
     """Raise ConfigError, naming the option at fault, if a config cannot be trained."""
-    for names, run in _CHECKS:
-        run(*[getattr(config, name) for name in names])
+    for names, values, run in _CHECKS:
+        if len(names) == 1:
+            run(values(config))
+        else:
+            run(*values(config))
 
 
 def read_together() -> tuple[tuple[str, ...], ...]:
     """Return the options that each check reads."""
-    return tuple(names for names, _ in _CHECKS)
+    return tuple(one.names for one in _CHECKS)
 
 
 def _checks(function: Callable[..., None]) -> Callable[..., None]:
     """Have a function check every config, after those above it."""
-    _CHECKS.append((tuple(inspect.signature(function).parameters), function))
+    names = tuple(inspect.signature(function).parameters)
+    _CHECKS.append(_Check(names, operator.attrgetter(*names), function))
     return function
 
 

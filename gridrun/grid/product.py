@@ -181,7 +181,7 @@ def _assembled(
     recipe: Recipe, groups: Sequence[_Group], parts: Sequence[_Parts]
 ) -> Iterator[tuple[Row, Choices]]:
     """Yield the rows of the product, of whose parts none is excluded."""
-    fields = [field for group in groups for field in group.fields]
+    assemble = TrainConfig.assembler(field for group in groups for field in group.fields)
     name_at, published_at, seeds_at = (
         next(i for i, group in enumerate(groups) if about in group.about) for about in _ABOUT
     )
@@ -193,7 +193,7 @@ def _assembled(
         except KeyError:  # excluded
             continue
         row = Row(
-            config=TrainConfig.assembled(fields, [option for part in of_row for option in part.options]),
+            config=assemble([option for part in of_row for option in part.options]),
             name=of_row[name_at].row.name,
             published=of_row[published_at].row.published,
             line=choices[-1].node.line,

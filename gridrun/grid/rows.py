@@ -15,7 +15,7 @@ from gridrun.grid.pick import Pick
 from gridrun.grid.profiles import Profile
 from gridrun.grid.published import Published
 from gridrun.grid.settings import ConfigReader, Settings, option
-from gridrun.trial import Trial, config_id
+from gridrun.trial import Trial, config_id, trial_id_of
 from trainer import ConfigError, TrainConfig
 
 Choices = tuple[Layer, ...]
@@ -40,11 +40,17 @@ class Row:
         return config_id(self.config)
 
     @functools.cached_property
+    def trial_ids(self) -> tuple[str, ...]:
+        """One a seed."""
+        return tuple([trial_id_of(self.config_id, seed) for seed in self.seeds])
+
+    @functools.cached_property
     def trials(self) -> tuple[Trial, ...]:
         """One a seed."""
-        trials = tuple(Trial(self.config, seed) for seed in self.seeds)
-        for trial in trials:  # a cached property there too: hashing is what large grids wait for
-            vars(trial)["config_id"] = self.config_id
+        trials = tuple([Trial(self.config, seed) for seed in self.seeds])
+        for trial, trial_id in zip(trials, self.trial_ids, strict=True):
+            # Cached properties there too: hashing is what large grids wait for.
+            vars(trial).update(config_id=self.config_id, trial_id=trial_id)
         return trials
 
 

@@ -249,12 +249,12 @@ def default_columns(rows: Sequence[Row]) -> tuple[str, ...]:
     """
     columns = ["name"] if any(row.name for row in rows) else []
     configs = [row.config for row in reversed(rows)]
-    values = zip(*map(operator.attrgetter(*field_types(TrainConfig)), configs), strict=True)
-    for (field, hint), column in zip(field_types(TrainConfig).items(), values, strict=True):
-        if len(set(map(id, column))) < 2:  # equal options of two rows are mostly one object
+    for field, hint in field_types(TrainConfig).items():
+        # One config for each object, as equal options of two rows are mostly one object: comparing or
+        # flattening every row would take long in a large grid.
+        objects = dict(zip(map(id, map(operator.attrgetter(field), configs)), configs, strict=True))
+        if len(objects) < 2:
             continue
-        # One config for each value of the field: flattening every row would take long in a large grid.
-        objects = dict(zip(map(id, column), configs, strict=True))
         distinct = {getattr(config, field): config for config in objects.values()}
         if len(distinct) < 2:
             continue
