@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import TYPE_CHECKING, Any
@@ -28,24 +29,14 @@ CONFIG_HEADERS = {
 }
 """Options as the field's tables call them; any other stands under its dotted name."""
 
-SPELLINGS = {
-    "optimizer": {
-        "sgd": "SGD",
-        "lars": "LARS",
-        "adam": "Adam",
-        "amsgrad": "AMSGrad",
-        "adabound": "AdaBound",
-        "adaboundw": "AdaBoundW",
-    },
-    "precision": {
-        "fp32": "FP32",
-        "tf32": "TF32",
-        "mixed_fp16": "mixed",
-        "mixed_bf16": "mixed (bf16)",
-        "pure_fp16": "FP16",
-    },
+PRECISIONS = {
+    "fp32": "FP32",
+    "tf32": "TF32",
+    "mixed_fp16": "mixed",
+    "mixed_bf16": "mixed (bf16)",
+    "pure_fp16": "FP16",
 }
-"""Values of options as the field's tables write them."""
+"""As the field's tables write them."""
 
 
 def _ghost_batch_size(config: TrainConfig) -> int | str:
@@ -247,8 +238,18 @@ def header_of(option: str) -> str:
 
 def format_column(column: str, value: Any) -> str:
     """Write the value of a config column as the field's tables do: `LARS`, `FP16`, `0.1`."""
-    spelled = SPELLINGS.get(column, {}).get(value) if isinstance(value, str) else None
+    spelled = _spellings(column).get(value) if isinstance(value, str) else None
     return spelled or format_option(value)
+
+
+@functools.cache
+def _spellings(column: str) -> Mapping[str, str]:
+    """Return how the field's tables write the values of a config column, where not as a config does."""
+    if column == "optimizer":
+        from trainer.optimizers import optimizers
+
+        return {name: optimizers.get(name).label for name in optimizers.names()}
+    return PRECISIONS if column == "precision" else {}
 
 
 def format_option(value: Any) -> str:

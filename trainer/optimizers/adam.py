@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 class Adam(OptimizerOptions):
     """Adam; weight decay is the L2 term added to the gradient."""
 
+    label: ClassVar[str] = "Adam"
     amsgrad: ClassVar[bool] = False
     betas: tuple[float, float] = (0.9, 0.999)
     """Decay of the averages of the gradient and of its square."""
@@ -37,4 +38,5 @@ class Adam(OptimizerOptions):
 class AMSGrad(Adam):
     """Adam that divides by the largest average square so far."""
 
+    label: ClassVar[str] = "AMSGrad"
     amsgrad: ClassVar[bool] = True

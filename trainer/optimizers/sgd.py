@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from trainer.optimizers import OptimizerOptions, optimizers
 from trainer.schema import check
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 class SGD(OptimizerOptions):
     """SGD; weight decay is the L2 term added to the gradient."""
 
+    label: ClassVar[str] = "SGD"
     momentum: float = 0.9
     nesterov: bool = True
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 class AdaBoundOptions(OptimizerOptions):
     """Adam with rates bounded ever closer to `final_lr`; weight decay is the L2 term."""
 
+    label: ClassVar[str] = "AdaBound"
     decoupled: ClassVar[bool] = False
     betas: tuple[float, float] = (0.9, 0.999)
     """Decay of the averages of the gradient and of its square."""
@@ -51,4 +52,5 @@ class AdaBoundOptions(OptimizerOptions):
 class AdaBoundWOptions(AdaBoundOptions):
     """AdaBound with weights that decay apart from the gradient (arXiv:1711.05101)."""
 
+    label: ClassVar[str] = "AdaBoundW"
     decoupled: ClassVar[bool] = True

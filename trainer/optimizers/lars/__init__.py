@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from trainer.optimizers import OptimizerOptions, optimizers
 from trainer.optimizers._checks import check_above_0, check_share
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 class LARSOptions(OptimizerOptions):
     """SGD with momentum, and a rate for each parameter tensor by its norm and its gradient's."""
 
+    label: ClassVar[str] = "LARS"
     momentum: float = 0.9
     eps: float = 1e-9
     """Added to the norm of the gradient."""
