@@ -13,7 +13,7 @@ import cli
 from gridrun.grid import load_grid
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 GRIDS = sorted((ROOT / "grids").glob("*.yaml"))
 
 
