@@ -520,9 +520,11 @@ def test_a_dry_run_heeds_only_and_retry(grid: Path) -> None:
     assert "an id that begins with ''" in refused("launch", grid, "--dry-run", "--only", "")
 
 
-@pytest.mark.parametrize("share", ["nan", "1.5", "inf"])
-def test_a_share_of_a_gpu_that_cannot_be_is_refused(grid: Path, share: str) -> None:
-    assert "--gpus-per-trial" in refused("launch", grid, "--gpus-per-trial", share)
+@pytest.mark.parametrize("command", ["launch", "plan"])
+@pytest.mark.parametrize("share", ["nan", "1.5", "inf", "-1", "half"])
+def test_a_share_of_a_gpu_that_cannot_be_is_refused(grid: Path, command: str, share: str) -> None:
+    problem = f"a part of a GPU or a whole number, got {share!r}"
+    assert problem in refused(command, grid, "--gpus-per-trial", share)
 
 
 def test_derived_numbers_are_those_a_person_would_write(grid: Path) -> None:

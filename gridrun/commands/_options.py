@@ -130,12 +130,14 @@ def _read_gpus_per_trial(_: click.Context, __: click.Parameter, text: str | None
     """Read a number, or `auto`."""
     if text is None or text == "auto":
         return text  # type: ignore[return-value]
+    from gridrun.packing import is_share
+
     try:
         number = float(text)
     except ValueError:
         number = math.nan
-    if not number >= 0:
-        raise click.BadParameter(f"must be auto or a number >= 0, got {text!r}")
+    if not is_share(number):
+        raise click.BadParameter(f"must be auto, a part of a GPU or a whole number, got {text!r}")
     return number
 
 
