@@ -73,14 +73,15 @@ class Tracker:
                 self._end(trial, "failed", reason=reason)
 
     def snapshot(self) -> LaunchState:
-        """Return the state now."""
+        """Return the state now. Any thread may ask."""
+        state, over_at = self.state, self._over_at  # another thread may change both meanwhile
         done = self._done + sum(
-            self._costs.get(run.trial_id, 0.0) * run.epoch / run.epochs for run in self.state.running
+            self._costs.get(run.trial_id, 0.0) * run.epoch / run.epochs for run in state.running
         )
         return dataclasses.replace(
-            self.state,
+            state,
             share=done / self._total if self._total else 1.0,
-            seconds_left=None if self._over_at is None else max(self._over_at - self._clock(), 0.0),
+            seconds_left=None if over_at is None else max(over_at - self._clock(), 0.0),
         )
 
     def _run(self, trial: Trial, epoch: Epoch | None, place: str = "") -> None:
