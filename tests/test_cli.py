@@ -250,6 +250,13 @@ def test_a_broken_grid_hides_no_other(command: str, shown: str, tmp_path: Path) 
     assert problem in refused("plan", "grids/a.yaml", "grids/b.yaml"), "who is named is not passed over"
 
 
+def test_what_an_editor_leaves_beside_a_grid_is_none(tmp_path: Path) -> None:
+    (tmp_path / "grids").mkdir()
+    (tmp_path / "grids" / "a.yaml").write_text(GRID)
+    (tmp_path / "grids" / ".#a.yaml").symlink_to("somebody@host.123:456")  # Emacs, while it is edited
+    assert ok("list", "grids") == "grids/a.yaml  4 trials  A small grid\n"
+
+
 def test_where_all_grids_are_broken_each_is_told_of(tmp_path: Path) -> None:
     (tmp_path / "grids").mkdir()
     for name in "ab":

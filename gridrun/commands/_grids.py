@@ -95,7 +95,7 @@ def grids_here() -> dict[Path, Grid]:
     """
     from gridrun.grid import load_grid
 
-    paths = sorted(Path("grids").glob("*.yaml"))
+    paths = sorted(Path("grids").glob("[!.]*.yaml"))  # editors and file servers leave hidden ones
     if not paths:
         raise GridrunError("no grid file is named, and there is no grids/*.yaml here")
     found = {}
