@@ -153,9 +153,9 @@ def launch(
             _run(lineup, executor, setup, sweep)
             interrupted = stop_file.exists() and any(tries.is_left(turn.trial) for turn in lineup.left)
         store.compact(now=True)
-        store.clear_locks()
         if close:
             executor.close()
+        store.clear_locks()  # also those of workers that were killed just now
         store.tidy(until=stop_file.exists)
     return Summary(
         make_plan(grids, store.statuses()),

@@ -301,6 +301,23 @@ def test_a_stop_while_all_is_being_closed_cuts_nothing_short_and_a_second_one_do
     assert not list(sweeper.store.root.glob(".work/launches/*"))
 
 
+class _Killing(SerialExecutor):
+    """Ends a worker that still holds a trial when it is closed itself."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(gpus=0)
+        self.locks = store.root / ".work" / "locks"
+
+    def close(self) -> None:
+        (self.locks / f"{'0' * 16}.lock").touch()
+
+
+def test_nothing_is_left_of_workers_that_closing_has_killed(sweeper: Sweeper) -> None:
+    executor = _Killing(sweeper.store)
+    sweeper.launch(tiny.config(), executor=executor, close=True)
+    assert not list(executor.locks.iterdir())
+
+
 def test_a_success_sets_the_count_of_failures_back(sweeper: Sweeper) -> None:
     bad = [tiny.config(model=RaisingNet(), lr=lr) for lr in (0.1, 0.2, 0.3, 0.4)]
     good = tiny.config()
