@@ -44,8 +44,8 @@ def beside(path: Path) -> Iterator[Path]:
 
 def settle(partial: Path, path: Path) -> None:
     """Have a partial file take `path`'s place in one step, on disk."""
-    sync(partial)
     partial.chmod(_MODE)  # mkstemp's files are closed to others
+    sync(partial)
     partial.replace(path)
     sync(path.parent)
 

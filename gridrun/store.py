@@ -336,7 +336,7 @@ class Store:
                     partial.unlink(missing_ok=True)
             yield own
 
-    def _compact(self, epochs_partial: Path, trials_partial: Path) -> None:
+    def _compact(self, trials_partial: Path, epochs_partial: Path) -> None:
         pending, ends = self._pending(), self._stored_ends()
         if winners := [record for record in pending if _counts(record, ends)]:
             replaced = [record.trial_id for record in winners]
