@@ -17,7 +17,6 @@ in between leaves a record in both places, which reading and compacting again bo
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
 import secrets
@@ -28,12 +27,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-from filelock import FileLock, Timeout
 
 from gridrun import files, parquet
 from gridrun.errors import StoreError
 from gridrun.launch_state import LaunchState
-from gridrun.leases import Claim, Leases
+from gridrun.leases import Claim
+from gridrun.locks import Locks
 from gridrun.records import EPOCH_TYPES, TRIAL_TYPES, Failure, Record, Status
 
 Row = dict[str, Any]
@@ -53,9 +52,6 @@ _COMPACT_SHARE = 0.05
 """Part of a sweep's time that compaction may take."""
 _COMPACT_EVERY_SECONDS = 2.0
 _TIDY_STEPS = 5
-_WAIT_SECONDS = 0.5
-_ATTEMPTS = 5
-"""How often to try a lock again that others took and let go meanwhile."""
 _LAUNCH_SILENT_SECONDS = 15.0
 """A launch that has not written for so long is taken for dead."""
 _WORD_KEPT_SECONDS = 2 * 24 * 3600.0
@@ -78,8 +74,7 @@ class Store:
         self._work = self.root / ".work"
         self._ended = self._work / "ended"
         self._launches = self._work / "launches"
-        self._locks = self._work / "locks"
-        self._leases = Leases(self._work / "leases")
+        self._locks = Locks(self._work / "locks", self._work / "leases")
         self._checkpoints = self._work / "checkpoints"
         self._asked = self._work / "asked"
         self._kept = self.root / "checkpoints"
@@ -99,7 +94,7 @@ class Store:
                     raise StoreError(
                         f"{path}: is a link; what belongs to a store lies in it. Link it whole instead."
                     )
-            for directory in (self._ended, self._launches, self._locks, self._checkpoints):
+            for directory in (self._ended, self._launches, self._locks.directory, self._checkpoints):
                 directory.mkdir(parents=True, exist_ok=True)
             files.write(self._work / "README", "Working files of gridrun. Leave them while a launch runs.\n")
         except OSError as error:
@@ -379,10 +374,6 @@ class Store:
         """Where a trial under way keeps its checkpoint."""
         return self._checkpoints / f"{_checked(trial_id)}.pt"
 
-    def stop_path(self, launch_id: str) -> Path:
-        """Where a launch leaves word that it is to stop."""
-        return self._launches / f"{launch_id}.stop"
-
     def drop_checkpoint(self, trial_id: str) -> None:
         """Remove a trial's checkpoint, and what a killed save left beside it."""
         _remove(self._checkpoints, f"{_checked(trial_id)}.pt")
@@ -429,9 +420,11 @@ class Store:
         """Remove a trial's weights, and what a killed save left beside them."""
         _remove(self._kept, f"{_checked(trial_id)}.pt")
 
+    # --- locks -----------------------------------------------------------------------------------
+
     def is_locked(self, name: str) -> bool:
         """Return whether some process holds the lock called `name`. Clears what a dead one left of it."""
-        if not (self._locks / f"{name}.lock").exists() and not self.has_lock(name):
+        if not self._locks.has_traces(name):
             return False
         with self.lock(name) as claim:
             return claim is None
@@ -439,37 +432,33 @@ class Store:
     def clear_locks(self, start: str = "") -> None:
         """Remove what holders left that are known to be dead, of the locks whose names begin so."""
         with contextlib.suppress(StoreError):  # a full disk: whoever wants them next sees to it
-            for name in {path.stem for path in self._locks.glob("*.lock")} | self._leases.names():
+            for name in self._locks.names():
                 if name.startswith(start):
                     self.is_locked(name)
 
     def has_lock(self, name: str) -> bool:
         """Return whether there is a lock called `name`, be its holder alive or dead, here or elsewhere."""
-        return self._leases.exists(name)
+        return self._locks.exists(name)
 
     @contextlib.contextmanager
     def lock(self, name: str, *, wait: bool = False) -> Iterator[Claim | None]:
         """Hold the lock called `name`, whatever becomes of the process; None if another holds it.
-
-        Between processes of one machine the kernel decides, between machines a lease.
 
         Raises:
             StoreError: the directory cannot be written.
         """
         with contextlib.ExitStack() as stack:
             try:
-                free = stack.enter_context(_kernel_lock(self._locks / f"{name}.lock", wait))
-                claim = self._leases.claim(name) if free else None
-                while wait and claim is None:
-                    time.sleep(_WAIT_SECONDS)
-                    claim = self._leases.claim(name)
+                claim = stack.enter_context(self._locks.hold(name, wait=wait))
             except OSError as error:
                 raise unwritable(self.root, error) from error
-            try:
-                yield claim
-            finally:
-                if claim:
-                    claim.release()
+            yield claim
+
+    # --- launches under way ----------------------------------------------------------------------
+
+    def stop_path(self, launch_id: str) -> Path:
+        """Where a launch leaves word that it is to stop."""
+        return self._launches / f"{launch_id}.stop"
 
     def write_launch(self, launch_id: str, state: LaunchState) -> None:
         """Say what a running launch is doing, for `launches`."""
@@ -498,45 +487,6 @@ class Store:
                 if abs(time.time() - path.stat().st_mtime) < _LAUNCH_SILENT_SECONDS:
                     alive.append(LaunchState.from_json(path.read_text(encoding="utf-8")))
         return alive
-
-
-@contextlib.contextmanager
-def _kernel_lock(path: Path, wait: bool) -> Iterator[bool]:
-    """Hold a lock that ends with its process; False if another on this machine holds it."""
-    lock = FileLock(path, fallback_to_soft=False)
-    try:
-        taken = _taken(lock, wait)
-    except OSError as error:
-        of_another = error.errno == errno.EACCES and path.exists()  # a user whose umask keeps it to them
-        if not of_another and error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
-            raise
-        yield True  # or a file system without such locks: leases alone, then
-        return
-    if not taken:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        path.unlink(missing_ok=True)  # while held: who waits for it tries again
-        lock.release()
-
-
-def _taken(lock: FileLock, wait: bool) -> bool:
-    """Take a kernel's lock; return False if another holds it."""
-    attempts = 0
-    while True:
-        try:
-            lock.acquire(timeout=-1 if wait else 0)
-            return True
-        except Timeout:
-            return False
-        except OSError as error:
-            if error.errno != errno.ESTALE:
-                raise
-            attempts += 1  # on NFS: who held it elsewhere removed the file after it was opened here
-            if not wait and attempts == _ATTEMPTS:
-                return False
 
 
 def _checked(trial_id: str) -> str:

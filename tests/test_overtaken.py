@@ -12,20 +12,21 @@ import pandas as pd
 import pytest
 from test_store import record
 
-from gridrun import files, parquet, store
+from gridrun import files, locks, parquet, store
 from gridrun.leases import Leases
+from gridrun.locks import Locks
 from gridrun.store import Store
 
-CODE = {module.__file__ for module in (store, parquet, files)}
+CODE = {module.__file__ for module in (store, locks, parquet, files)}
 ELSEWHERE = {"host": "elsewhere", "kernel": "another", "pid": 1, "started": 1}
 
 
 def elsewhere(root: Path) -> Store:
     """Return a store as a machine sees it that no kernel lock of this one reaches."""
     there = Store(root)
-    there._locks = root / ".work" / "locks-elsewhere"
-    there._locks.mkdir(exist_ok=True)
-    there._leases = Leases(root / ".work" / "leases", owner=ELSEWHERE)
+    there._locks = Locks(root / ".work" / "locks-elsewhere", root / ".work" / "leases")
+    there._locks.directory.mkdir(exist_ok=True)
+    there._locks._leases = Leases(root / ".work" / "leases", owner=ELSEWHERE)
     return there
 
 
