@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gridrun.cells import number
+from gridrun.cells import TrialRow, number
 from gridrun.columns import METRICS, number_of
 from gridrun.figures import CROSS, Axis, Figure, Panel, Point, Series
 from gridrun.grid.plot_layout import is_number, plot_value
@@ -19,8 +19,6 @@ from gridrun.tables import Line, build_table
 if TYPE_CHECKING:
     from gridrun.grid import Row
 
-TrialRow = Mapping[str, Any]
-"""A trial as the store's row (`Record.row`)."""
 EpochRows = Mapping[str, Sequence[Mapping[str, Any]]]
 """Epochs of each trial, in order, by trial id (`Store.epochs`)."""
 

@@ -10,9 +10,7 @@ import click
 
 from gridrun.columns import format_percent
 from gridrun.commands._grids import GridOptions, grid_options, seeds_option, set_option
-from gridrun.commands._options import (
-    results_option,
-)
+from gridrun.commands._options import results_option
 from gridrun.commands._show import ending, exit_with, show_summary, show_tables
 from gridrun.commands._sweep import SweepOptions, run_sweep, sweep_options
 

@@ -15,10 +15,7 @@ import click
 
 from gridrun.columns import format_percent
 from gridrun.commands._grids import GridOptions, grid_options
-from gridrun.commands._options import (
-    json_option,
-    results_option,
-)
+from gridrun.commands._options import json_option, results_option
 from gridrun.commands._show import counted, echo_json, ending, printable, say_if_missing
 
 if TYPE_CHECKING:

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from gridrun.commands._grids import GridOptions, grid_options
-from gridrun.commands._options import (
-    results_option,
-)
+from gridrun.commands._options import results_option
 from gridrun.commands._readme import update_readme
 from gridrun.commands._show import say_if_missing, show_tables
 

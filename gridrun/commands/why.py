@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gridrun.commands._grids import GridOptions, grid_options
-from gridrun.commands._options import (
-    json_option,
-    results_option,
-)
+from gridrun.commands._options import json_option, results_option
 from gridrun.commands._show import echo_json, printable
 
 if TYPE_CHECKING:

@@ -160,9 +160,8 @@ class PyramidNetImageNetOptions(PyramidOptions):
     alpha: int = 300
 
     def __post_init__(self) -> None:
-        super(
-            PyramidNetImageNetOptions, self
-        ).__post_init__()  # slots=True makes a new class, unknown to super()
+        # slots=True makes a new class, unknown to super()
+        super(PyramidNetImageNetOptions, self).__post_init__()
         check_imagenet_depth(self.depth)
 
     @property

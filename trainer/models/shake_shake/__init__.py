@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 STEM_CHANNELS = 16
-_STAGES = ((1, 1), (2, 2), (4, 2))
+STAGES = ((1, 1), (2, 2), (4, 2))
 """Width over that of the first stage, and stride."""
 
 
@@ -74,9 +74,7 @@ class ShakeShakeOptions(ModelOptions):
 
     def macs(self, data: DataSpec) -> int | None:
         side, width = data.image_size, self.initial_channels
-        stages = [
-            (width * wider, stride, self.blocks_per_stage) for wider, stride in ((1, 1), (2, 2), (4, 2))
-        ]
+        stages = [(width * wider, stride, self.blocks_per_stage) for wider, stride in STAGES]
         stem = _macs.conv(side, data.channels, STEM_CHANNELS)
         return stem + _macs.staged(side, STEM_CHANNELS, stages, _block_macs, data.num_classes)
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainer.models._layers import conv1x1, conv3x3, rescale
-from trainer.models.shake_shake import STEM_CHANNELS
+from trainer.models.shake_shake import STAGES, STEM_CHANNELS
 
 if TYPE_CHECKING:
     from trainer.datasets import DataSpec
@@ -102,7 +102,7 @@ class ShakeShake(nn.Module):
         c_in = STEM_CHANNELS
         self.stem = nn.Sequential(conv3x3(data.channels, c_in), nn.BatchNorm2d(c_in))
         self.stages = nn.Sequential()
-        for widening, stride in ((1, 1), (2, 2), (4, 2)):
+        for widening, stride in STAGES:
             c_out = options.initial_channels * widening
             blocks = [ShakeBlock(c_in, c_out, stride, options)]
             blocks += [ShakeBlock(c_out, c_out, 1, options) for _ in range(options.blocks_per_stage - 1)]

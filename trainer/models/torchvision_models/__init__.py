@@ -76,9 +76,8 @@ class TorchvisionOptions(ModelOptions):
         )
 
     def macs(self, data: DataSpec) -> int | None:
-        return round(
-            1e6 * MEGA_MACS[self.arch] * (data.image_size / 224) ** 2
-        )  # away from 224 px an estimate
+        # away from 224 px an estimate
+        return round(1e6 * MEGA_MACS[self.arch] * (data.image_size / 224) ** 2)
 
     def build(self, data: DataSpec) -> nn.Module:
         import torchvision

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 STEM_CHANNELS = 16
-_STAGES = ((1, 1), (2, 2), (4, 2))
+STAGES = ((1, 1), (2, 2), (4, 2))
 """Width over that of the first stage, and stride."""
 
 
@@ -51,7 +51,7 @@ class WRNOptions(ModelOptions):
 
     def macs(self, data: DataSpec) -> int | None:
         side, width = data.image_size, STEM_CHANNELS * self.widening_factor
-        stages = [(width * wider, stride, self.blocks_per_stage) for wider, stride in _STAGES]
+        stages = [(width * wider, stride, self.blocks_per_stage) for wider, stride in STAGES]
         stem = _macs.conv(side, data.channels, STEM_CHANNELS)
         free = self.shortcuts == "parameter_free"
         block = _macs.two_convs if free else functools.partial(block_macs, "basic")

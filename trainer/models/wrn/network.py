@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainer.models._layers import conv1x1, conv3x3, dropout_layer
-from trainer.models.wrn import STEM_CHANNELS
+from trainer.models.wrn import STAGES, STEM_CHANNELS
 
 if TYPE_CHECKING:
     from trainer.datasets import DataSpec
@@ -97,7 +97,7 @@ class WRN(nn.Module):
         self.stem = conv3x3(data.channels, c_in)
         free = options.shortcuts == "parameter_free"
         self.stages: nn.Module = nn.Sequential()
-        for stage, (widening, stride) in enumerate(((1, 1), (2, 2), (4, 2))):
+        for stage, (widening, stride) in enumerate(STAGES):
             c_out = STEM_CHANNELS * options.widening_factor * widening
             first = WideBlock(c_in, c_out, stride, options.dropout, free, preact_shortcut=stage == 0)
             blocks = nn.Sequential(first)
