@@ -41,7 +41,7 @@ _HEARTBEAT_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """All that is left is being trained by other processes."""
+    """All that is left is held by other processes: of other launches, or our own that were just killed."""
 
     trials: tuple[Trial, ...]
 

@@ -63,7 +63,7 @@ def worded(event: LaunchEvent) -> str | None:
             what_next = "; will be tried again" if again else ""
             return f"failed {trial.trial_id}{kind}: {printable(reason)}{what_next}"
         case Waiting(trials):
-            return f"waiting for {number_of(len(trials), 'trial')} that other launches are training"
+            return f"waiting for {number_of(len(trials), 'trial')} held by other processes"
         case _:
             return None
 
