@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gridrun import files
+from gridrun import files, hardware
 from gridrun.errors import GridrunError, StoreError
 from gridrun.store import Store
 from trainer import Runtime
@@ -72,9 +72,15 @@ def checkpoint_path(store: Store, named: str) -> Path:
 
 
 def choose_device(gpus: int | None) -> str:
-    """Return the GPU if there is one and `gpus` is not 0, else the CPU. Imports torch."""
+    """Return the GPU if there is one and `gpus` is not 0, else the CPU. Imports torch.
+
+    Raises:
+        LaunchError: there are fewer than `gpus`.
+    """
     import torch
 
+    if gpus:
+        hardware.check_gpus(gpus)
     return "cuda" if gpus != 0 and torch.cuda.is_available() else "cpu"
 
 

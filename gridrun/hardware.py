@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gridrun.columns import number_of
+from gridrun.errors import LaunchError
 from gridrun.schedule import Capacity
 
 if TYPE_CHECKING:
@@ -160,6 +161,18 @@ def torch_gpus() -> tuple[int, str]:
     if torch.version.cuda is None:
         return found, "this torch is built for CPUs"
     return max(found, num_parts()) if found else 0, " ".join(str(said[0].message).split()) if said else ""
+
+
+def check_gpus(wanted: int) -> None:
+    """Refuse more GPUs than torch can use. Imports torch.
+
+    Raises:
+        LaunchError: there are fewer.
+    """
+    found, why = torch_gpus()
+    if wanted > found:
+        why = f" ({why})" if why and not found else ""
+        raise LaunchError(f"--gpus {wanted}: torch finds {found} on this machine{why}")
 
 
 def _driver_gpus() -> list[_Gpu]:

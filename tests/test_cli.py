@@ -544,8 +544,17 @@ def test_derived_numbers_are_those_a_person_would_write(grid: Path) -> None:
     assert table["lines"]
 
 
-def test_gpus_that_are_not_there_are_refused(grid: Path) -> None:
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["launch", "small.yaml"],
+        ["launch", "small.yaml", "--executor", "serial"],
+        ["train", "model=resnet_preact", "model.depth=8", "epochs=1"],
+        ["evaluate", "small.yaml"],
+    ],
+)
+def test_gpus_that_are_not_there_are_refused(grid: Path, command: list[str]) -> None:
     import torch
 
     wanted = torch.cuda.device_count() + 1
-    assert f"--gpus {wanted}: torch finds {wanted - 1}" in refused("launch", grid, "--gpus", wanted)
+    assert f"--gpus {wanted}: torch finds {wanted - 1}" in refused(*command, "--gpus", wanted)

@@ -264,14 +264,14 @@ def _working_in(directory: Path) -> Iterator[None]:
 
 def _check_gpus(wanted: int | None) -> None:
     """Refuse GPUs that torch cannot use; Ray would believe in them. None: all that there are."""
+    if wanted:
+        hardware.check_gpus(wanted)
     here = hardware.gpu_names() if wanted is None else []
-    if not (wanted or here):
+    if not here:
         return
     found, why = hardware.torch_gpus()
-    why = f" ({why})" if why and not found else ""
-    if wanted and found < wanted:
-        raise LaunchError(f"--gpus {wanted}: torch finds {found} on this machine{why}")
-    if here and not found:
+    if not found:
+        why = f" ({why})" if why else ""
         raise LaunchError(f"torch cannot use this machine's {here[0]}{why}; --gpus 0 trains on CPUs")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from gridrun import hardware
 from gridrun.errors import LaunchError
 from gridrun.executors.base import Ended, Event, Executor, Progress, Started
 from gridrun.lineup import Lineup
@@ -29,6 +30,8 @@ class SerialExecutor(Executor):
 
         from trainer import health
 
+        if self.gpus:
+            hardware.check_gpus(self.gpus)
         device = "cuda" if self.gpus != 0 and torch.cuda.is_available() else "cpu"
         setup = replace(setup, runtime=replace(setup.runtime, device=device))
         store = Store(setup.results)
