@@ -59,9 +59,9 @@ def make_cell(column: str, found: Mapping[int, TrialRow], wanted: int, published
         published: what is reported elsewhere for the line.
     """
     metric = METRICS[column]
-    measured = {seed: number(record.get(metric.record)) for seed, record in found.items()}
-    values = {seed: value for seed, value in measured.items() if value is not None}
-    ours = list(values.values())
+    measured = [(seed, number(record.get(metric.record))) for seed, record in found.items()]
+    values = {seed: value for seed, value in measured if value is not None}
+    ours = sorted(values.values())
     median = statistics.median(ours) if ours else None
     given = published.values.get(column) if published else None
     theirs = None if given is None else metric.parse(given)
@@ -72,8 +72,8 @@ def make_cell(column: str, found: Mapping[int, TrialRow], wanted: int, published
         n=len(ours),
         wanted=wanted,
         median=median,
-        low=min(ours, default=None),
-        high=max(ours, default=None),
+        low=ours[0] if ours else None,
+        high=ours[-1] if ours else None,
         std=_deviation(ours) if len(ours) > 1 else None,
         published=theirs,
         published_text=text,

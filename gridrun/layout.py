@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -29,10 +31,10 @@ class Column(NamedTuple):
 
 def columns_of(table: Table) -> list[Column]:
     """Return a table's columns; of a metric also what was published, how ours differs and the verdict."""
-    shown = []
+    shown, published = [], table.published  # looks through all lines
     for name in table.columns:
         if name in METRICS:
-            shown += _metric_columns(table, name)
+            shown += _metric_columns(table, name, name in published)
         else:
             values = [line.options[name] for line in table.lines]
             is_number = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
@@ -58,15 +60,15 @@ def each(write: Callable[[str], str], texts: Iterable[str]) -> list[str]:
     return [written[text] for text in texts]
 
 
-def _metric_columns(table: Table, name: str) -> list[Column]:
+def _metric_columns(table: Table, name: str, is_published: bool) -> list[Column]:
     metric = METRICS[name]
     cells = [line.cells[name] for line in table.lines]
     if not any(line.trials for line in table.lines):  # all of it is published: nothing to set beside
         return [_published_column(metric.header, cells)]
-    runs = table.runs
-    ours = [_ours(table, metric, cell, runs) for cell in cells]
+    runs, written = table.runs, dataclasses.replace(metric, format=functools.cache(metric.format))
+    ours = [_ours(table, written, cell, runs) for cell in cells]
     shown = [Column(_header(table, metric, cells), ours, True)]
-    if name in table.published:
+    if is_published:
         shown.append(_published_column("Published", cells))
         if metric.is_error:
             shown.append(Column("Difference", [difference(cell) for cell in cells], True))

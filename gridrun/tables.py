@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from gridrun.cells import Cell, TrialRow, make_cell
@@ -11,6 +12,8 @@ from gridrun.columns import COMPUTED, METRICS
 from gridrun.garbage import without_garbage_collection
 from gridrun.grid.settings import Missing, config_option
 from gridrun.notes import NOTED_COLUMNS, hardware_mixture, notes_of, origins_of
+from trainer import TrainConfig
+from trainer.schema import field_types
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -106,7 +109,15 @@ def build_table(spec: TableSpec, records: Mapping[str, TrialRow]) -> Table:
         spec: rows with their seeds, columns and published values, as a grid file gives them.
         records: rows of the store by trial id; those of other tables are ignored.
     """
-    lines = tuple(_line(spec, row, records) for row in spec.rows)
+    shown = [column for column in spec.columns if column not in METRICS]
+    metrics = [column for column in spec.columns if column in METRICS]
+    options = zip(*(_options(spec, column) for column in shown), strict=True) if shown else repeat(())
+    lines = tuple(
+        [
+            _line(spec, row, metrics, dict(zip(shown, values, strict=True)), records)
+            for row, values in zip(spec.rows, options, strict=False)
+        ]
+    )
     reported = tuple(_reported_line(spec.columns, row) for row in spec.reported)
     origins = origins_of(records[line.trials[seed]] for line in lines for seed in line.done)
     return Table(
@@ -121,19 +132,28 @@ def build_table(spec: TableSpec, records: Mapping[str, TrialRow]) -> Table:
     )
 
 
-def _line(spec: TableSpec, row: Row, records: Mapping[str, TrialRow]) -> Line:
+def _line(
+    spec: TableSpec,
+    row: Row,
+    metrics: Sequence[str],
+    options: Mapping[str, Any],
+    records: Mapping[str, TrialRow],
+) -> Line:
     trials = dict(zip(row.seeds, row.trial_ids, strict=True))
     seeds: dict[str, list[int]] = {"done": [], "diverged": [], "failed": [], "missing": []}
+    found = {}
     for seed, trial_id in trials.items():
-        status = records[trial_id]["status"] if trial_id in records else "missing"
+        record = records.get(trial_id)
+        status = record["status"] if record else "missing"
         seeds[status if status in seeds else "missing"].append(seed)
-    found = {seed: records[trials[seed]] for seed in seeds["done"]}
+        if record and status == "done":
+            found[seed] = record
     published = spec.published.get(row.config_id)
     return Line(
         config_id=row.config_id,
         name=row.name,
-        options={c: _option(row, c, published) for c in spec.columns if c not in METRICS},
-        cells=_cells(spec.columns, found, len(trials), published),
+        options=options,
+        cells={column: make_cell(column, found, len(trials), published) for column in metrics},
         trials=trials,
         done=tuple(seeds["done"]),
         diverged=tuple(seeds["diverged"]),
@@ -147,7 +167,7 @@ def _reported_line(columns: Sequence[str], row: Reported) -> Line:
         config_id="",
         name=None,
         options={column: row.options.get(column, "") for column in columns if column not in METRICS},
-        cells=_cells(columns, {}, 0, row.published),
+        cells={column: make_cell(column, {}, 0, row.published) for column in columns if column in METRICS},
         trials={},
         done=(),
         diverged=(),
@@ -156,10 +176,16 @@ def _reported_line(columns: Sequence[str], row: Reported) -> Line:
     )
 
 
-def _cells(
-    columns: Sequence[str], found: Mapping[int, TrialRow], wanted: int, published: Published | None
-) -> dict[str, Cell]:
-    return {c: make_cell(c, found, wanted, published) for c in columns if c in METRICS}
+def _options(spec: TableSpec, column: str) -> list[Any]:
+    """Return what a config column shows of each row."""
+    field = column.partition(".")[0]
+    if field not in field_types(TrainConfig):
+        return [_option(row, column, spec.published.get(row.config_id)) for row in spec.rows]
+    objects = [getattr(row.config, field) for row in spec.rows]
+    # One row for each object: equal options of two rows are mostly one.
+    rows = dict(zip(map(id, objects), spec.rows, strict=True))
+    values = {key: _option(row, column, None) for key, row in rows.items()}
+    return [values[id(option)] for option in objects]
 
 
 def _option(row: Row, column: str, published: Published | None) -> Any:
