@@ -147,13 +147,13 @@ def strike(pids: list[int]) -> None:
 
 
 @contextlib.contextmanager
-def reader(results: Path, tally: Tally) -> Iterator[None]:
+def reader(results: Path, tally: Tally, pause_seconds: float = 0.05) -> Iterator[None]:
     """Read both files over and over; what was there once must stay as it was."""
     closed = threading.Event()
     seen: dict[str, str] = {}
 
     def poll() -> None:
-        while not closed.wait(0.05):
+        while not closed.wait(pause_seconds):
             for name in ("trials", "epochs"):
                 path = results / f"{name}.parquet"
                 if not path.exists():
