@@ -54,7 +54,9 @@ VICTIMS = ("driver", "worker", "raylet", "GCS", "all")
 ALONE = "serial"
 """The victim where there is but one process."""
 MOST_WORKERS = 4
-"""Killed in one launch; a trial that loses three is given up, and should be."""
+"""Killed in one launch."""
+RETRIES = "1000"
+"""By default a trial that has lost three workers, in however many launches, is given up, and should be."""
 HANGS_AFTER_SECONDS = 300.0
 
 
@@ -192,7 +194,16 @@ def sweep(work: Path, grid: Path, kills: Kills, tally: Tally) -> Path:
             log = work / f"{results.name}.{number}.log"
             executor = kills.rng.choice(("ray", "serial", "serial"))
             victims = VICTIMS if executor == "ray" else (ALONE,)
-            options = ("--executor", executor, "--cpus", "2", "--checkpoint-seconds", "0.2")
+            options = (
+                "--executor",
+                executor,
+                "--cpus",
+                "2",
+                "--checkpoint-seconds",
+                "0.2",
+                "--retries",
+                RETRIES,
+            )
             process = launch(grid, results, log, *options)
             tally.launches += 1
             started = since = time.monotonic()
