@@ -61,7 +61,7 @@ def record(trial: Trial, provenance: Provenance) -> Record:
         started_at="2026-01-01T00:00:00+00:00",
         ended_at="2026-01-01T00:00:01+00:00",
         test_error=error,
-        train_seconds=0.8,
+        train_seconds=0.8 + int(trial.trial_id[:8], 16) / 2**32,  # no two alike, as in earnest
         images_per_second=3500.0,
         epochs_trained=2,
         provenance=provenance,
