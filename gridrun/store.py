@@ -552,5 +552,20 @@ def _counts(record: Record, ends: Mapping[str, End]) -> bool:
 def _listed(table: pa.Table | None) -> list[Row]:
     if table is None:
         return []
-    names, columns = table.column_names, [column.to_pylist() for column in table.columns]
-    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+    # Most columns of a store have one value: the commit, the machine, a note that no trial has made.
+    columns = dict(zip(table.column_names, table.columns, strict=True))
+    own = {name: column for name, column in columns.items() if name == "trial_id" or _varies(column)}
+    alike = {
+        name: None if name in own else table[name][0].as_py() for name in table.column_names if len(table)
+    }
+    return [
+        alike | dict(zip(own, values, strict=True))
+        for values in zip(*(column.to_pylist() for column in own.values()), strict=True)
+    ]
+
+
+def _varies(column: pa.ChunkedArray) -> bool:
+    """Return whether a column may have several values, as one of lists may."""
+    if pa.types.is_nested(column.type):
+        return True
+    return column.null_count < len(column) and len(column.unique()) > 1
