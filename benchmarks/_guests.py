@@ -107,7 +107,14 @@ class Guest:
             self.process = subprocess.Popen(
                 [
                     *("linux.uml", f"mem={MEMORY}", "rootfstype=hostfs", "rootflags=/", "ro", f"init={init}"),
-                    *("con=null", "con0=null,fd:1", "ssl=null", "panic=-1", "loglevel=4"),
+                    *(
+                        "con=null",
+                        "con0=null,fd:1",
+                        "ssl=null",
+                        "panic=-1",
+                        "loglevel=4",
+                        f"uml_dir={self.work}",
+                    ),
                     f"eth0=mcast,52:54:00:00:00:{self.number:02x},{network}",
                     *([f"ubd0={self.disk}"] if self.disk else []),
                 ],
