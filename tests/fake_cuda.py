@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from trainer import loop
+from trainer import run as one_run
+from trainer.run import Run
 
 DEVICE = torch.device("cuda", 0)
 
@@ -76,7 +77,7 @@ def _value(tensor: Tensor) -> float:
     return 1.0
 
 
-def _backward(run: loop._Run) -> None:
+def _backward(run: Run) -> None:
     for parameter in run.model.parameters():
         grad = torch.zeros_like(parameter)
         parameter.grad = grad if parameter.grad is None else parameter.grad + grad
@@ -97,9 +98,9 @@ def _apply(self: nn.Module, convert: Any, recurse: bool = True) -> nn.Module:
 @contextlib.contextmanager
 def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let the trainer run with device `cuda`. No value is true: what is asked for is 1."""
-    train_step = loop._Run._train_step
+    train_step = Run.train_step
 
-    def watched(run: loop._Run, *batch: Tensor) -> None:
+    def watched(run: Run, *batch: Tensor) -> None:
         monkeypatch.setattr(Tensor, "backward", lambda loss: _backward(run))
         with NoWaiting():
             train_step(run, *batch)
@@ -115,8 +116,8 @@ def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         patch.setattr(torch.cuda, "get_rng_state", lambda device: torch.get_rng_state())
         patch.setattr(torch.cuda, "set_rng_state", lambda state, device: torch.set_rng_state(state))
         patch.setattr(torch.cuda, "max_memory_allocated", lambda device: 2**20)
-        patch.setattr(loop, "_reset_process", lambda *arguments: None)
-        patch.setattr(loop._Run, "_train_step", watched)
+        patch.setattr(one_run, "_reset_process", lambda *arguments: None)
+        patch.setattr(Run, "train_step", watched)
         patch.setattr(nn.Module, "_apply", _apply)
         patch.setattr(FakeTensor, "item", _value, raising=False)
         patch.setattr(FakeTensor, "tolist", lambda self: [_value(self)] * len(self))

@@ -13,11 +13,12 @@ from fake_cuda import DEVICE, NoWaiting, fake_cuda
 from test_families_learn import CASES, smallest_images
 from torch.utils import _pytree
 
-from trainer import Runtime, TrainConfig, data, evaluation, loop, parallel
+from trainer import Runtime, TrainConfig, data, evaluation, parallel
 from trainer.augmentations import FileAugmentation, augmentations
 from trainer.config import Precision
 from trainer.models import models
 from trainer.optimizers import optimizers
+from trainer.run import Run
 from trainer.schema import read_options
 
 ON_DEVICE = [
@@ -44,15 +45,15 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-def begun(config: TrainConfig, runtime: Runtime) -> loop._Run:
-    return loop._Run(config, 0, runtime, parallel.Group())
+def begun(config: TrainConfig, runtime: Runtime) -> Run:
+    return Run(config, 0, runtime, parallel.Group())
 
 
 def devices(state: Any) -> set[torch.device]:
     return {leaf.device for leaf in _pytree.tree_leaves(state) if isinstance(leaf, torch.Tensor)}
 
 
-def check_an_epoch(config: TrainConfig, runtime: Runtime) -> loop._Run:
+def check_an_epoch(config: TrainConfig, runtime: Runtime) -> Run:
     run = begun(config, runtime)
     assert devices(run.model.state_dict()) == {DEVICE}
     run.epoch()

@@ -18,10 +18,10 @@ from trainer import checkpoint, data, splits
 from trainer.checkpoint import CheckpointError
 from trainer.config import TrainConfig
 from trainer.datasets import DatasetOptions, DataSpec
-from trainer.loop import EVAL_BATCH_SIZE
 from trainer.models import ModelOptions
 from trainer.pipeline import Pipeline, open_splits
 from trainer.precision import autocast, like_weights, set_matmul_precision
+from trainer.run import EVAL_BATCH_SIZE
 from trainer.runtime import Runtime
 from trainer.schema import ConfigError
 

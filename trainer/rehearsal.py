@@ -12,8 +12,8 @@ import torch
 
 from trainer import memory, parallel
 from trainer.config import TrainConfig
-from trainer.loop import EVAL_BATCH_SIZE, _Run
 from trainer.precision import autocast, like_weights
+from trainer.run import EVAL_BATCH_SIZE, Run
 from trainer.runtime import Runtime
 
 FIRST_STEPS = 5
@@ -33,7 +33,7 @@ class Rehearsal:
 
     def __init__(self, config: TrainConfig, runtime: Runtime) -> None:
         alone = dataclasses.replace(runtime, checkpoint=None, keep_checkpoint="none")
-        self._run = _Run(config, 0, alone, parallel.Group())
+        self._run = Run(config, 0, alone, parallel.Group())
         self._batch_size = config.batch_size
         self._batches = self._endless()
         self._steps(FIRST_STEPS)
@@ -52,7 +52,7 @@ class Rehearsal:
     def _steps(self, number: int) -> None:
         self._run.model.train()
         for pixels, targets in itertools.islice(self._batches, number):
-            self._run._train_step(pixels, targets)
+            self._run.train_step(pixels, targets)
         if self._run.device.type == "cuda":
             torch.cuda.synchronize(self._run.device)
 
@@ -61,13 +61,13 @@ class Rehearsal:
         run, size = self._run, self._batch_size
         starts = [place * size for place in range(run.config.steps_per_epoch)]
         while True:
-            with contextlib.closing(run.train_split.taken(run._order(0), starts, size, 0)) as batches:
+            with contextlib.closing(run.train_split.taken(run.order(0), starts, size, 0)) as batches:
                 yield from batches
 
     @torch.no_grad()
     def _test(self) -> None:
         run = self._run
         pixels, _ = next(iter(run.test_split.batches(EVAL_BATCH_SIZE)))
-        run._evaluated.eval()
+        run.evaluated.eval()
         with autocast(run.config.precision, run.device):
-            run._evaluated(like_weights(run.pipeline.normalise(pixels), run.model))
+            run.evaluated(like_weights(run.pipeline.normalise(pixels), run.model))
