@@ -320,6 +320,7 @@ def test_ctrl_c_is_for_the_trial_alone(data_dir, tmp_path):
     code = f"""
 import os, signal, sys
 sys.path.insert(0, {str(ROOT / "tests")!r})
+from multiprocessing import forkserver
 from pathlib import Path
 import test_stream
 from trainer import Runtime, stream, train
@@ -332,10 +333,12 @@ if __name__ == "__main__":
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
     stream._context()
+    first = forkserver._forkserver._forkserver_pid
     press()
     data_dir = Path({str(data_dir)!r})
     runtime = Runtime(data_dir=data_dir, workers=2, should_stop=press)
     print(train(test_stream.config(data_dir), seed=0, runtime=runtime).status)
+    assert forkserver._forkserver._forkserver_pid == first
 """
     script = tmp_path / "script.py"
     script.write_text(code)

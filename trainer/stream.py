@@ -12,7 +12,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -102,18 +102,19 @@ class StreamedSplit:
             keys: of this pass, which an interrupted trial begins in the middle.
             whole_pass: how many keys a pass has at most; more workers would have nothing to do.
         """
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "This DataLoader will create")  # more than CPUs may well pay
-            if self._loader is None:
-                self._loader = self._start(min(self._workers, whole_pass))
-            self._queue.keys = keys
-            batches = iter(self._loader)
         try:
+            with warnings.catch_warnings():
+                # More than there are CPUs may well pay.
+                warnings.filterwarnings("ignore", "This DataLoader will create")
+                if self._loader is None:
+                    self._loader = self._start(min(self._workers, whole_pass))
+                self._queue.keys = keys
+                batches = iter(self._loader)
             for pixels, problems in batches:
                 if problems:
                     raise DataError(f"cannot decode {listed(problems)}")
                 yield pixels.to(self._device, non_blocking=True)
-        except (EOFError, ConnectionError) as error:  # it died while it handed over a batch
+        except (EOFError, ConnectionError) as error:  # it died as it started, or handed over a batch
             raise RuntimeError("DataLoader worker exited unexpectedly") from error
 
     def _start(self, workers: int) -> DataLoader[Any]:
@@ -196,6 +197,7 @@ def _context() -> Any:
     """Return how workers start: forked from a small process that has this module and no threads, no GPU."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__, "torchvision.transforms.v2"])
+    resource_tracker.ensure_running()  # else it starts below, and that unblocks these signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # which that process inherits
     try:
         forkserver.ensure_running()
