@@ -21,6 +21,8 @@ _HOST_MEMORY = re.compile(
     r"\bMemoryError\b|DefaultCPUAllocator|[Cc]annot allocate memory"
     r"|HOST_ALLOCATION_FAILED|CUDNN_STATUS_ALLOC_FAILED"  # of cuDNN 9
 )
+_PROCESS_KILLED = re.compile(r"was killed by SIG|DataLoader worker .*exited unexpectedly")
+"""A process beside the trial's own: another rank, or one that decodes images."""
 
 
 def kind_of(error: BaseException) -> Failure:
@@ -39,7 +41,7 @@ def kind_of(error: BaseException) -> Failure:
         return "gpu_memory"
     if _HOST_MEMORY.search(text):
         return "host_memory"
-    return "worker_killed" if "was killed by SIG" in text else "exception"
+    return "worker_killed" if _PROCESS_KILLED.search(text) else "exception"
 
 
 def kind_of_death(text: str) -> Failure:

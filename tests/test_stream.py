@@ -23,6 +23,7 @@ from PIL import Image
 from tiny import TinyNet, figures
 from torchvision.transforms import v2
 
+from gridrun.failures import kind_of
 from trainer import ConfigError, Runtime, TrainConfig, data, seeds, train
 from trainer.augmentations.random_resized_crop import RandomResizedCrop
 from trainer.datasets import DataError, DataSpec, ImageFiles, datasets
@@ -281,8 +282,9 @@ def test_a_worker_that_dies_ends_the_trial_with_an_error(data_dir, runtime):
             os.kill(child.pid or 0, signal.SIGKILL)
         return False
 
-    with pytest.raises(RuntimeError, match="DataLoader worker"):
+    with pytest.raises(RuntimeError, match="DataLoader worker") as raised:
         train(one, seed=0, runtime=with_workers(runtime, 1, should_stop=kill))
+    assert kind_of(raised.value) == "worker_killed"
 
 
 def test_workers_end_with_their_trial_however_it_ends(data_dir, tmp_path):
