@@ -19,8 +19,8 @@ from broken import RaisingNet
 
 from gridrun.errors import LaunchError
 from gridrun.executors import ray_away
-from gridrun.executors.base import Ended, Event, Started
-from gridrun.executors.ray_away import Address, Home, run_anywhere
+from gridrun.executors.base import Ended, Event, Started, Warned
+from gridrun.executors.ray_away import Address, Home, lacks, run_anywhere
 from gridrun.executors.ray_tune import RayTuneExecutor, Resources
 from gridrun.grid import load_grid
 from gridrun.launch import LaunchEvent, launch
@@ -186,16 +186,25 @@ def test_word_to_stop_reaches_a_trial_away_and_it_goes_on_later(setup: Setup, ho
     assert first[0] > 1
 
 
+def test_a_machine_says_what_it_lacks(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = Trial(tiny.config(dataset=tiny.ElsewhereImages()), 0)
+    monkeypatch.setenv("WITHOUT_IMAGES", "1")
+    assert "is not here" in str(lacks(trial, setup))
+    monkeypatch.delenv("WITHOUT_IMAGES")
+    assert lacks(trial, setup) is None
+
+
 # --- a cluster of three nodes on this machine -----------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("RAY_AUTH_MODE", "token")
         environment.setenv("RAY_AUTH_TOKEN", TOKEN)
         environment.setenv("PYTHONPATH", str(Path(__file__).parent))
         environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        environment.setenv("GRIDRUN_CACHE", str(tmp_path_factory.mktemp("cache")))
         from ray._raylet import AuthenticationTokenLoader
         from ray.cluster_utils import Cluster
 
@@ -316,6 +325,34 @@ def test_a_sweep_outlives_a_node_that_goes_and_takes_one_that_comes(
     rows = Store(setup.results).rows()
     assert sorted(row["seed"] for row in rows.values()) == list(range(8))
     assert "aylet" not in capfd.readouterr().out, "Ray says nothing on stdout"
+
+
+@pytest.mark.slow
+def test_a_machine_without_the_data_fails_no_trial(cluster: Any, setup: Setup, tmp_path: Path) -> None:
+    nowhere = replace(setup.runtime, data_dir=tmp_path / "none", cache_dir=tmp_path / "none")
+    without = {"WITHOUT_IMAGES": "1", "GRIDRUN_CACHE": str(tmp_path / "empty")}
+    node = cluster.add_node(**cluster.spec, env_vars=without)
+    trials = [Trial(tiny.config(dataset=tiny.ElsewhereImages(), epochs=300), seed) for seed in range(12)]
+    events: list[Event] = []
+    try:
+        with RayTuneExecutor(Resources(), address=cluster.address) as executor:
+            lineup = Lineup(map(Turn, trials))
+
+            def note(event: Event) -> None:
+                events.append(event)
+                if isinstance(event, Ended) and event.outcome == "busy":
+                    lineup.put_off(event.trial)
+
+            executor.run(lineup, replace(setup, runtime=nowhere), note)
+    finally:
+        cluster.remove_node(node)
+    assert sum(isinstance(event, Ended) and event.outcome == "busy" for event in events) >= 1
+    (warning,) = [event.text for event in events if isinstance(event, Warned)]
+    assert "'elsewhere_images' is not here. Its trials go to other machines" in warning
+    rows = Store(setup.results).rows()
+    assert {row["status"] for row in rows.values()} == {"done"}
+    assert {row["attempts"] for row in rows.values()} == {1}
+    assert len(rows) == 12
 
 
 @pytest.mark.slow

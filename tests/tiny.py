@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from trainer import TrainConfig
-from trainer.datasets import DatasetOptions, DataSpec, Images
+from trainer.datasets import DataError, DatasetOptions, DataSpec, Images
 from trainer.models import ModelOptions
 
 if TYPE_CHECKING:
@@ -41,6 +42,18 @@ class TinyImages(DatasetOptions):
         x = rng.integers(0, 256, (36, 2, 6, 6), dtype=np.uint8)
         y = rng.integers(0, 3, 36)
         return Images(x[:26], y[:26], x[26:], y[26:])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ElsewhereImages(TinyImages):
+    """The same, but not on machines whose environment says so."""
+
+    name: ClassVar[str] = "elsewhere_images"
+
+    def decode(self, data_dir: Path, work_dir: Path) -> Images:
+        if "WITHOUT_IMAGES" in os.environ:
+            raise DataError("data set 'elsewhere_images' is not here.")
+        return TinyImages.decode(self, data_dir, work_dir)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

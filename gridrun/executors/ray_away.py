@@ -13,6 +13,7 @@ import functools
 import hashlib
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -87,6 +88,27 @@ def run_anywhere(
     with _stop_file(store, address.home) as stop_file:
         there = replace(setup, results=store.root, stop_file=stop_file, no_more_file=None)
         return run_trial(trial, there, on_epoch, store, retry)
+
+
+def lacks(trial: Trial, setup: Setup) -> str | None:
+    """Prepare a trial's data set on this machine; return why that cannot be done, None if it can."""
+    from trainer import data
+    from trainer.datasets import DataError
+
+    runtime = _local(setup.runtime)
+    try:
+        data.load(trial.config.dataset, runtime.data_dir, runtime.cache_dir)
+    except DataError as error:
+        return str(error)
+    return None
+
+
+def hold_back(address: Address, seconds: float) -> None:
+    """Wait so long, or until no trial may start."""
+    end = time.monotonic() + seconds
+    with contextlib.suppress(Exception):  # home is gone
+        while time.monotonic() < end and not _ask(address.home.is_closed):
+            time.sleep(_STOP_POLL_SECONDS)
 
 
 def _local(runtime: Runtime) -> Runtime:

@@ -323,6 +323,7 @@ def _callback(by_id: Mapping[str, Trial], events: queue.SimpleQueue[Event | Stor
         def __init__(self, emit: Callable[[Any, Callable[[Trial], Event | StoreError]], None]) -> None:
             self.emit = emit
             self.ended: set[str] = set()
+            self.lacking: set[str] = set()
 
         def __getstate__(self) -> dict[str, Any]:
             return {}  # Tune pickles its callbacks to restore them one day; we never do
@@ -338,6 +339,10 @@ def _callback(by_id: Mapping[str, Trial], events: queue.SimpleQueue[Event | Stor
                 self.emit(trial, lambda _: StoreError(result["problem"]))
             elif "outcome" in result:
                 self.ended.add(trial.trial_id)  # of this turn alone
+                if (lack := result.get("lack")) and lack not in self.lacking:
+                    self.lacking.add(lack)
+                    text = f"{lack} Its trials go to other machines; it is asked again every minute."
+                    self.emit(trial, lambda _: Warned(text))
                 self.emit(trial, lambda own: Ended(own, result["outcome"], epoch))
             elif epoch:
                 self.emit(trial, lambda own: Progress(own, epoch, result["place"]))

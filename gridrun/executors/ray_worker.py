@@ -17,11 +17,14 @@ from ray import tune
 
 from gridrun import hardware
 from gridrun.errors import StoreError
-from gridrun.executors.ray_away import Address, run_anywhere
+from gridrun.executors.ray_away import Address, hold_back, lacks, run_anywhere
 from gridrun.store import Store
 from gridrun.trial import Trial
 from gridrun.worker import Retry, Setup, run_trial
 from trainer.metrics import Epoch
+
+_LACKING_SECONDS = 60.0
+"""How long a machine that cannot get a trial's data takes no other."""
 
 
 class TrialWorker(tune.Trainable):
@@ -42,7 +45,7 @@ class TrialWorker(tune.Trainable):
     ) -> None:
         self._trials, self._setup = trials, setup
         self._progress_seconds = progress_seconds
-        self._is_away = home is not None
+        self._home = home
         gpus = [hardware.gpu_label(str(name)) for name in sorted(ray.get_gpu_ids())]
         self._place = ", ".join([platform.node(), *gpus] if home else gpus)
         self._run = partial(run_anywhere, home) if home else partial(run_trial, store=Store(setup.results))
@@ -83,11 +86,18 @@ class TrialWorker(tune.Trainable):
                 reports.put({"at": last, "place": self._place})
 
         trial, retry = self._trials[turn["trial_id"]], turn["retry"]
+        if self._home and (lack := lacks(trial, self._setup)):
+            # The launch's machine has it, so another may as well. Were this a failure of the trial, a
+            # machine without data, which is always free, would have them all fail.
+            reports.put({"at": None, "outcome": "busy", "lack": f"on {platform.node()}: {lack}"})
+            hold_back(self._home, _LACKING_SECONDS)
+            reports.put({"at": None, "done": True})  # Tune asks for it when it has the other
+            return
         try:
             outcome = self._run(trial, self._setup, report, retry=Retry(**retry) if retry else None)
         except StoreError as error:  # no fault of the trial, and no other's record could be kept either
             problem = getattr(error, "cause", error)  # of one that comes from `Home`
-            text = f"on {platform.node()}: {problem}" if self._is_away else str(problem)
+            text = f"on {platform.node()}: {problem}" if self._home else str(problem)
             reports.put({"at": last, "problem": text, "done": True})
         except BaseException as error:  # Tune takes the trial for lost
             reports.put(error)
