@@ -17,6 +17,8 @@ def _usual_mode() -> int:
 
 
 _MODE = _usual_mode()
+_ATTEMPTS = 5
+"""How often to open a file that others replace."""
 
 
 @contextlib.contextmanager
@@ -70,6 +72,21 @@ def is_there(path: Path) -> bool:
     """Return whether there is such a file, whoever made or removed it on whichever machine."""
     ask(path.parent)
     return path.exists()
+
+
+def read_text(path: Path) -> str:
+    """Return what a text file says; where NFS had it replaced while it was open, what the new one says.
+
+    Raises:
+        OSError: it cannot be read; `is_gone` if it was not there, or removed meanwhile.
+    """
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return path.read_text(encoding="utf-8")
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+    return path.read_text(encoding="utf-8")
 
 
 def is_gone(error: OSError) -> bool:

@@ -221,7 +221,7 @@ class Store:
         records = []
         for path in paths:
             try:
-                record = Record.from_json(path.read_text(encoding="utf-8"))
+                record = Record.from_json(files.read_text(path))
                 if record.trial_id != path.stem or not _TRIAL_ID.fullmatch(path.stem):
                     raise ValueError(f"the record of another trial, {record.trial_id!r}")
                 records.append(record)
@@ -485,7 +485,7 @@ class Store:
             with contextlib.suppress(OSError, ValueError):  # no launch of ours, or just over
                 # Of a dead one, where a clock was set back since, the age is negative.
                 if abs(time.time() - path.stat().st_mtime) < _LAUNCH_SILENT_SECONDS:
-                    alive.append(LaunchState.from_json(path.read_text(encoding="utf-8")))
+                    alive.append(LaunchState.from_json(files.read_text(path)))
         return alive
 
 

@@ -18,6 +18,7 @@ import pytest
 from filelock import FileLock
 
 from gridrun.errors import StoreError
+from gridrun.launch_state import LaunchState
 from gridrun.leases import Claim, Leases
 from gridrun.records import Provenance, Record
 from gridrun.store import Store
@@ -155,6 +156,23 @@ def test_a_record_that_is_compacted_while_it_is_read_is_no_mistake(
 ) -> None:
     monkeypatch.setattr(Path, "read_text", stale)
     assert store.statuses() == {record(1).trial_id: "done"}
+
+
+def test_what_is_replaced_while_it_is_read_is_read_anew(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.write_launch("launch", LaunchState(started_at="2026-01-01", total=1))
+    read, left = Path.read_text, [0]
+
+    def replaced(path: Path, **named: Any) -> str:
+        left[0] -= 1
+        return str(stale() if left[0] >= 0 else read(path, **named))
+
+    monkeypatch.setattr(Path, "read_text", replaced)
+    left[0] = 2
+    assert store.statuses().keys() == {record(1).trial_id, record(2).trial_id}
+    left[0] = 2
+    assert [launch.total for launch in store.launches()] == [1]
 
 
 def test_a_version_that_is_replaced_while_it_is_read_is_read_anew(
