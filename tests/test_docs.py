@@ -51,6 +51,14 @@ def test_tables_are_those_of_the_stored_results(document: Path) -> None:
     assert result.exit_code == 0, result.output
 
 
+def test_the_tests_that_are_named_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    named = re.findall(r"^ {4}pytest (\S+\.py)(?: -k (\w+))?", text, re.MULTILINE)
+    assert len(named) == 2
+    for path, word in named:
+        assert re.search(rf"^def test_\w*{word}", (ROOT / path).read_text(), re.MULTILINE), (path, word)
+
+
 def test_the_readme_s_commands_exist() -> None:
     text = (ROOT / "README.md").read_text()
     commands = cli.main.list_commands(click.Context(cli.main))
