@@ -133,7 +133,8 @@ class Leases:
     def names(self) -> set[str]:
         """Return the names of which anybody, dead or alive, has left a lease."""
         with contextlib.suppress(FileNotFoundError), os.scandir(self._directory) as entries:
-            return {entry.name.rpartition(".")[0] for entry in entries}
+            # `.nfs...` is what NFS keeps of a removed file that is still open.
+            return {entry.name.rpartition(".")[0] for entry in entries if not entry.name.startswith(".")}
         return set()
 
     def _of(self, name: str) -> Iterator[Path]:

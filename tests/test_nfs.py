@@ -201,3 +201,10 @@ def test_what_two_machines_ask_for_at_once_goes_to_two_files(store: Store) -> No
     assert store.asked("grid") == {record(1).trial_id, record(2).trial_id}
     assert store.asked("another") == {record(3).trial_id}
     assert store.asked("none") == set()
+
+
+def test_what_nfs_keeps_of_a_removed_lease_is_none(tmp_path: Path) -> None:
+    claim = Leases(tmp_path).claim("x")
+    assert claim
+    (tmp_path / ".nfs000000000004a2c500000001").touch()
+    assert Leases(tmp_path).names() == {"x"}

@@ -18,8 +18,8 @@ class OptimizerOptions(Options, abc.ABC):
 
     registry: ClassVar[Registry[OptimizerOptions]] = optimizers
     __slots__ = ()
-    label: ClassVar[str]
-    """The optimiser's name as tables print it, such as `SGD`."""
+    label: ClassVar[str] = ""
+    """The optimiser's name as tables print it, such as `SGD`; empty: as it is in a config."""
 
     @abc.abstractmethod
     def build(self, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
