@@ -494,7 +494,7 @@ def test_where_event_files_cannot_be_written_is_said_before_any_trial(grid: Path
     pytest.importorskip("tensorboardX", reason="it comes with Ray Tune")
     (tmp_path / "file").touch()
     problem = refused("launch", grid, "--executor", "serial", "--tensorboard", "file/events")
-    assert "--tensorboard file/events: cannot be written to (Not a directory)" in problem
+    assert "'--tensorboard': file/events: Not a directory" in problem
     assert not (tmp_path / "results").exists()
 
 

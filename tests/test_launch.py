@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +140,15 @@ def test_a_finished_grid_starts_nothing_and_more_seeds_train_only_those(
     assert trained == ["2"] * 8
 
 
+@pytest.fixture
+def hears_hangups() -> Iterator[None]:
+    """Tests may run under nohup, whose word to ignore SIGHUP is inherited and rightly kept."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hears_hangups")
 @pytest.mark.parametrize(
     ("executor", "number", "tell"),
     [
@@ -163,11 +172,10 @@ def test_an_interruption_saves_what_runs_and_exits_130(
     results = tmp_path / "results"
     process = start("launch", grid, "--results", results, "--executor", executor, cache_dir=cache_dir)
     deadline = time.monotonic() + 90
-    while not list(results.glob(".work/locks/*.lock")):
+    while not list(results.glob(".work/checkpoints/*.epoch")):  # it is past its first
         assert time.monotonic() < deadline
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
-    time.sleep(2)
     tell(process.pid, number)
     stopped = time.monotonic()
     _, err = process.communicate(timeout=60)

@@ -756,7 +756,8 @@ def test_where_nothing_can_be_written_it_says_so(store: Path) -> None:
     (store.parent / "file").write_text("")
     result = plot(store, "--out", store.parent / "file" / "below")
     assert result.exit_code == 2
-    assert "cannot be written (Not a directory)" in result.stderr
+    assert "--out': " in result.stderr
+    assert "below: Not a directory" in result.stderr
 
 
 def test_figures_need_neither_torch_nor_ray_and_descriptions_no_matplotlib(store: Path) -> None:
