@@ -73,15 +73,17 @@ def record(trial: Trial, code: Provenance, epochs: int = 1) -> Record:
 
 
 def executor(counts: Sequence[int]) -> None:
+    sys.path.insert(0, str(ROOT))  # `_idle` is imported by its whole name, also in Ray's workers
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     config = TrainConfig.from_dict({"model": {"name": "resnet_preact", "depth": 8}, "epochs": 1})
     with (
         tempfile.TemporaryDirectory() as directory,
         ray_tune.RayTuneExecutor(ray_tune.Resources(cpus=CPUS)) as runs,
     ):
         runs._session.start(cpus=CPUS, gpus=0)
-        from benchmarks import idle  # imports ray, which is to find its settings then
+        from benchmarks import _idle  # imports ray, which is to find its settings then
 
-        idle.install()
+        _idle.install()
         _ours(runs, [Trial(config, seed) for seed in range(4)], Path(directory) / "warm")
         print(f"{CPUS} workers; ms a trial: raw Tune, gridrun; bytes a trial in the two Parquet files")
         for count in counts:
