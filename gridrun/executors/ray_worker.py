@@ -21,6 +21,7 @@ from gridrun.executors.ray_away import Address, hold_back, lacks, run_anywhere
 from gridrun.store import Store
 from gridrun.trial import Trial
 from gridrun.worker import Retry, Setup, run_trial
+from trainer.datasets import DatasetOptions
 from trainer.metrics import Epoch
 
 _LACKING_SECONDS = 60.0
@@ -46,6 +47,7 @@ class TrialWorker(tune.Trainable):
         self._trials, self._setup = trials, setup
         self._progress_seconds = progress_seconds
         self._home = home
+        self._data_sets: set[DatasetOptions] = set()  # that this machine was seen to have
         gpus = [hardware.gpu_label(str(name)) for name in sorted(ray.get_gpu_ids())]
         self._place = ", ".join([platform.node(), *gpus] if home else gpus)
         self._run = partial(run_anywhere, home) if home else partial(run_trial, store=Store(setup.results))
@@ -86,13 +88,15 @@ class TrialWorker(tune.Trainable):
                 reports.put({"at": last, "place": self._place})
 
         trial, retry = self._trials[turn["trial_id"]], turn["retry"]
-        if self._home and (lack := lacks(trial, self._setup)):
+        dataset = trial.config.dataset
+        if self._home and dataset not in self._data_sets and (lack := lacks(trial, self._setup)):
             # The launch's machine has it, so another may as well. Were this a failure of the trial, a
             # machine without data, which is always free, would have them all fail.
             reports.put({"at": None, "outcome": "busy", "lack": f"on {platform.node()}: {lack}"})
             hold_back(self._home, _LACKING_SECONDS)
             reports.put({"at": None, "done": True})  # Tune asks for it when it has the other
             return
+        self._data_sets.add(dataset)
         try:
             outcome = self._run(trial, self._setup, report, retry=Retry(**retry) if retry else None)
         except StoreError as error:  # no fault of the trial, and no other's record could be kept either
@@ -102,6 +106,8 @@ class TrialWorker(tune.Trainable):
         except BaseException as error:  # Tune takes the trial for lost
             reports.put(error)
         else:
+            if outcome == "failed":
+                self._data_sets.clear()  # that may have been why: its directory may be gone since
             if outcome == "failed" and not health.can_go_on(self._setup.runtime.device):
                 reports.put({"at": last, "outcome": outcome})  # Tune asks once more when it has that
                 reports.put(_Useless())
