@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks import scale
-from gridrun import worker
-from gridrun.executors import ray_worker
+from gridrun.executors.ray import worker as ray_worker
+from gridrun.sweep import worker
 
 worker._train = lambda trial, setup, *_: scale.record(trial, setup.code)
 

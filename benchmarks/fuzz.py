@@ -33,10 +33,10 @@ import yaml
 from click.testing import CliRunner
 
 import cli
-from gridrun import worker
 from gridrun.grid import load_grid
-from gridrun.records import Provenance, Record
 from gridrun.store import Store
+from gridrun.store.records import Provenance, Record
+from gridrun.sweep import worker
 from trainer import Runtime
 from trainer.metrics import Epoch
 

@@ -60,10 +60,10 @@ def grids(work: Path) -> Target:
     """Read a grid file, and make its tables of an empty store in every form."""
     from gridrun.errors import GridError
     from gridrun.grid import load_grid
-    from gridrun.latex import to_latex
-    from gridrun.render import to_csv, to_json, to_markdown, to_text
     from gridrun.store import Store
-    from gridrun.tables import tables_of
+    from gridrun.tables.build import tables_of
+    from gridrun.tables.latex import to_latex
+    from gridrun.tables.render import to_csv, to_json, to_markdown, to_text
 
     path, store = work / "fuzzed.yaml", Store(work / "results")
 
@@ -91,7 +91,7 @@ def grids(work: Path) -> Target:
 
 def arithmetic(work: Path) -> Target:
     """Evaluate an expression."""
-    from gridrun.grid.arithmetic import evaluate
+    from gridrun.grid.derive import evaluate
 
     names = {"batch_size": 128, "lr": 0.1, "model.depth": 20}
 
@@ -109,14 +109,14 @@ def arithmetic(work: Path) -> Target:
 
 def records(work: Path) -> Target:
     """Read a trial's record, as a launch does of what it finds under `ended/`."""
-    from gridrun.records import Record
+    from gridrun.store.records import Record
 
     return _parser(Record.from_json)
 
 
 def states(work: Path) -> Target:
     """Read how far a launch is, as `gridrun status` does."""
-    from gridrun.launch_state import LaunchState
+    from gridrun.store.launch_state import LaunchState
 
     return _parser(LaunchState.from_json)
 
@@ -146,7 +146,7 @@ def examples(kind: str) -> list[bytes]:
     """Return what coverage starts from."""
     from benchmarks import fuzz
     from gridrun.grid import load_grid
-    from gridrun.launch_state import LaunchState, Over, Running
+    from gridrun.store.launch_state import EndedTrial, LaunchState, Running
 
     if kind == "grids":
         return [path.read_bytes() for path in sorted((ROOT / "grids").glob("*.yaml"))]
@@ -156,7 +156,7 @@ def examples(kind: str) -> list[bytes]:
         trial = load_grid(ROOT / "grids/quickstart.yaml").trials[0]
         return [fuzz.record(trial, status).to_json().encode() for status in ("done", "failed")]
     running = Running(trial_id="0" * 16, about="lr=0.1", epochs=3, test_error=0.5)
-    over = Over(trial_id="1" * 16, about="lr=0.2", outcome="failed", reason="a reason")
+    over = EndedTrial(trial_id="1" * 16, about="lr=0.2", outcome="failed", reason="a reason")
     state = LaunchState(
         started_at="2026-01-01T00:00:00+00:00", total=3, running=(running,), last=(over,), failures=(over,)
     )

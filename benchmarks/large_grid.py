@@ -17,10 +17,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from gridrun import parquet
 from gridrun.grid import Grid, load_grid
-from gridrun.records import EPOCH_TYPES, TRIAL_TYPES, Provenance, Record
-from gridrun.store import Store
+from gridrun.store import Store, parquet
+from gridrun.store.records import EPOCH_TYPES, TRIAL_TYPES, Provenance, Record
 from gridrun.trial import Trial
 from trainer.metrics import Epoch
 

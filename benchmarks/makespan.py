@@ -20,12 +20,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gridrun.columns import parse_time
-from gridrun.costs import Costs
 from gridrun.grid import load_grid
-from gridrun.hardware import Hardware
+from gridrun.metrics import parse_time
 from gridrun.plan import Plan, forecast
-from gridrun.schedule import Capacity, Job, lower_bound, makespan_of, ordered
+from gridrun.plan.costs import Costs
+from gridrun.plan.schedule import Job, lower_bound, makespan_of, ordered
+from gridrun.resources import Capacity, Hardware
 from gridrun.trial import Trial, config_id
 from trainer import TrainConfig
 

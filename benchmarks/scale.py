@@ -23,13 +23,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gridrun import parquet, provenance, worker
-from gridrun.executors import ray_tune
-from gridrun.executors.base import Ended
+from gridrun.executors.ray import tune
 from gridrun.grid import load_grid
-from gridrun.lineup import Lineup, Turn
-from gridrun.records import EPOCH_TYPES, TRIAL_TYPES, Provenance, Record
-from gridrun.store import Store
+from gridrun.store import Store, parquet
+from gridrun.store.records import EPOCH_TYPES, TRIAL_TYPES, Provenance, Record
+from gridrun.sweep import provenance, worker
+from gridrun.sweep.events import Ended
+from gridrun.sweep.queue import QueuedTrial, TrialQueue
 from gridrun.trial import Trial
 from trainer import Runtime, TrainConfig
 from trainer.metrics import Epoch
@@ -78,7 +78,7 @@ def executor(counts: Sequence[int]) -> None:
     config = TrainConfig.from_dict({"model": {"name": "resnet_preact", "depth": 8}, "epochs": 1})
     with (
         tempfile.TemporaryDirectory() as directory,
-        ray_tune.RayTuneExecutor(ray_tune.Resources(cpus=CPUS)) as runs,
+        tune.RayTuneExecutor(tune.Resources(cpus=CPUS)) as runs,
     ):
         runs._session.start(cpus=CPUS, gpus=0)
         from benchmarks import _idle  # imports ray, which is to find its settings then
@@ -95,7 +95,7 @@ def executor(counts: Sequence[int]) -> None:
             print(f"  {count:7,} trials {figures}", flush=True)
 
 
-def _ours(runs: ray_tune.RayTuneExecutor, trials: list[Trial], results: Path) -> float:
+def _ours(runs: tune.RayTuneExecutor, trials: list[Trial], results: Path) -> float:
     """Return the seconds from the first trial's start to the last one's end, all compacted."""
     store = Store(results)
     store.create()
@@ -111,7 +111,7 @@ def _ours(runs: ray_tune.RayTuneExecutor, trials: list[Trial], results: Path) ->
         ended += isinstance(event, Ended)
         store.compact()
 
-    runs.run(Lineup(map(Turn, trials)), setup, handle)
+    runs.run(TrialQueue(map(QueuedTrial, trials)), setup, handle)
     store.compact(now=True)
     seconds = time.perf_counter() - started[0]
     assert ended == len(store.statuses()) == len(trials)

@@ -19,16 +19,16 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gridrun.failures import DEFAULT_RETRIES
+from gridrun.sweep.retries import DEFAULT_RETRIES
 
 if TYPE_CHECKING:
-    from gridrun.records import Record
+    from gridrun.store.records import Record
     from gridrun.trial import Trial
     from trainer import TrainConfig
     from trainer.metrics import Result
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["trainer.loop", "gridrun.launch"])  # torch takes longer than the trials
+PROCESSES.set_forkserver_preload(["trainer.loop", "gridrun.sweep"])  # torch takes longer than the trials
 
 GRID = """
 base:
@@ -47,7 +47,7 @@ TRIES = 1 + DEFAULT_RETRIES
 
 def launch(grid: Path, results: Path, log: Path, said: Path) -> None:
     """Run a launch that writes down what it trains, and leave with its exit code."""
-    from gridrun import worker
+    from gridrun.sweep import worker
     from trainer import loop
 
     train = worker._train

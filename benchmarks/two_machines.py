@@ -42,7 +42,7 @@ from _guests import Guest, file_server, missing, mounting, running
 from kill_matrix import GRID as LARGER
 from kill_matrix import NOT_COMPARED, ROOT, Tally, differences, launch, reader
 
-from gridrun.leases import DURATION_SECONDS
+from gridrun.store.leases import DURATION_SECONDS
 
 GRID = LARGER.replace("seeds: 2", "seeds: 1")
 NOT_COMPARED |= {"host", "commit", "dirty"}  # what the machines are, and what is edited meanwhile

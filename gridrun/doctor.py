@@ -9,10 +9,11 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from gridrun import hardware, provenance
-from gridrun.columns import number_of
+from gridrun import resources
 from gridrun.errors import StoreError
 from gridrun.store import Store
+from gridrun.sweep import provenance
+from gridrun.text import number_of
 from trainer.datasets import datasets, published
 from trainer.runtime import default_cache_dir, default_data_dir
 
@@ -76,8 +77,8 @@ def _gpus() -> Finding:
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     except Exception as error:  # a broken driver or build may raise anything; telling so is our job
         return Finding("gpus", f"torch cannot tell: {error}", ok=False)
-    if not names and (here := hardware.gpu_names()):
-        why = hardware.torch_gpus()[1] or "its CUDA finds none"
+    if not names and (here := resources.gpu_names()):
+        why = resources.torch_gpus()[1] or "its CUDA finds none"
         return Finding("gpus", f"{', '.join(here)}, which torch cannot use: {why}", ok=False)
     return Finding("gpus", ", ".join(names) or "none; trials run on CPUs")
 

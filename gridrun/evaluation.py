@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gridrun import files, hardware
+from gridrun import resources
 from gridrun.errors import GridrunError, StoreError
 from gridrun.store import Store
-from trainer import Runtime
+from trainer import Runtime, files
 
 if TYPE_CHECKING:
     from trainer.datasets import DatasetOptions
@@ -63,12 +63,12 @@ def checkpoint_path(store: Store, named: str) -> Path:
     if path.suffix or len(path.parts) > 1:
         raise StoreError(f"{named}: no such file")
     trial_id = store.find(named)
-    if not store.kept(trial_id).is_file():
+    if not store.weights_path(trial_id).is_file():
         raise StoreError(
             f"trial {trial_id} has kept no checkpoint; `keep_checkpoint: last` (or best) in its grid file, "
             "or --keep-checkpoint, asks for one before it is trained"
         )
-    return store.kept(trial_id)
+    return store.weights_path(trial_id)
 
 
 def choose_device(gpus: int | None) -> str:
@@ -80,7 +80,7 @@ def choose_device(gpus: int | None) -> str:
     import torch
 
     if gpus:
-        hardware.check_gpus(gpus)
+        resources.check_gpus(gpus)
     return "cuda" if gpus != 0 and torch.cuda.is_available() else "cpu"
 
 
@@ -118,7 +118,7 @@ def read_dataset(text: str) -> DatasetOptions:
     Raises:
         GridrunError: there is no such data set, or its options are not right.
     """
-    from gridrun.grid.located_yaml import parse_yaml
+    from gridrun.grid.yaml import parse_yaml
     from trainer.datasets import DatasetOptions, datasets
     from trainer.schema import ConfigError, read_options
 

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gridrun.cells import Cell
 from gridrun.grid import Published, Row
 from gridrun.grid.table_specs import Reported
-from gridrun.records import Provenance, Record
-from gridrun.render import to_markdown
-from gridrun.tables import Table, build_table
+from gridrun.store.records import Provenance, Record
+from gridrun.tables.build import build_table
+from gridrun.tables.model import Cell, Table
+from gridrun.tables.render import to_markdown
 from gridrun.trial import Trial
 from trainer import TrainConfig
 from trainer.datasets.cifar import Cifar10

@@ -14,14 +14,15 @@ import pytest
 import tiny
 import torch
 from click.testing import CliRunner, Result
-from test_checkpoint import Trap, assert_same
+from test_trainer_checkpoint import Trap, assert_same
 from torch import nn
 
 import cli
-from gridrun.records import Provenance
 from gridrun.store import Store
+from gridrun.store.records import Provenance
+from gridrun.sweep.events import Setup
+from gridrun.sweep.worker import run_trial
 from gridrun.trial import Trial
-from gridrun.worker import Setup, run_trial
 from trainer import Runtime, TrainConfig, checkpoint, train
 from trainer.datasets import DatasetOptions, DataSpec, Images, datasets
 from trainer.evaluation import Evaluation, evaluate, load_checkpoint
@@ -44,15 +45,17 @@ def restless() -> TrainConfig:
 
 @pytest.fixture
 def runtime(tmp_path: Path, cache_dir: Path) -> Runtime:
-    return Runtime(data_dir=tmp_path, cache_dir=cache_dir, kept=tmp_path / "kept.pt", keep_checkpoint="last")
+    return Runtime(
+        data_dir=tmp_path, cache_dir=cache_dir, weights_path=tmp_path / "kept.pt", keep_checkpoint="last"
+    )
 
 
 @pytest.fixture
 def kept(runtime: Runtime) -> Path:
     """Return the checkpoint of a trial of two epochs."""
     train(config(), seed=0, runtime=runtime)
-    assert runtime.kept
-    return runtime.kept
+    assert runtime.weights_path
+    return runtime.weights_path
 
 
 # --- whose weights are kept --------------------------------------------------------------------------
@@ -72,8 +75,8 @@ def kept(runtime: Runtime) -> Path:
 )
 def test_the_last_weights_repeat_the_trial_s_own_figures(options: dict[str, Any], runtime: Runtime) -> None:
     result = train(config(**options), seed=1, runtime=runtime)
-    assert runtime.kept
-    found = load_checkpoint(runtime.kept)
+    assert runtime.weights_path
+    found = load_checkpoint(runtime.weights_path)
     assert (found.config, found.seed, found.epoch, found.kept) == (config(**options), 1, 2, "last")
     own = evaluate(found, runtime=runtime)
     assert own.error == pytest.approx(result.epochs[-1].test_error, abs=1e-12)
@@ -85,8 +88,8 @@ def test_the_best_weights_are_those_of_the_lowest_test_error(runtime: Runtime) -
     result = train(restless(), seed=0, runtime=runtime)
     assert result.best
     assert result.best.epoch < 6, "this test is of a trial whose best epoch is not its last"
-    assert runtime.kept
-    found = load_checkpoint(runtime.kept)
+    assert runtime.weights_path
+    found = load_checkpoint(runtime.weights_path)
     assert (found.kept, found.epoch) == ("best", result.best.epoch)
     assert evaluate(found, runtime=runtime).error == pytest.approx(result.best.test_error, abs=1e-12)
 
@@ -103,7 +106,7 @@ def test_the_best_weights_outlive_a_crash(runtime: Runtime, tmp_path: Path) -> N
     runtime = replace(runtime, keep_checkpoint="best")
     result = train(restless(), seed=0, runtime=runtime)
     crashing = replace(
-        runtime, kept=tmp_path / "again.pt", checkpoint=tmp_path / "work.pt", checkpoint_seconds=0
+        runtime, weights_path=tmp_path / "again.pt", checkpoint=tmp_path / "work.pt", checkpoint_seconds=0
     )
     assert result.best
     assert result.best.epoch < 6
@@ -112,9 +115,9 @@ def test_the_best_weights_outlive_a_crash(runtime: Runtime, tmp_path: Path) -> N
             train(restless(), seed=0, report=crash_after(epoch), runtime=crashing)
     again = train(restless(), seed=0, runtime=crashing)
     assert again.resumes == 2
-    assert runtime.kept
-    assert crashing.kept
-    assert_same(checkpoint.load(crashing.kept), checkpoint.load(runtime.kept))
+    assert runtime.weights_path
+    assert crashing.weights_path
+    assert_same(checkpoint.load(crashing.weights_path), checkpoint.load(runtime.weights_path))
 
 
 def test_best_weights_that_nobody_took_are_not_made_up(runtime: Runtime, tmp_path: Path) -> None:
@@ -123,8 +126,8 @@ def test_best_weights_that_nobody_took_are_not_made_up(runtime: Runtime, tmp_pat
         train(restless(), seed=0, report=crash_after(6), runtime=replace(runtime, keep_checkpoint="none"))
     result = train(restless(), seed=0, runtime=replace(runtime, keep_checkpoint="best"))
     assert result.notes == ("the best epoch's weights are lost: its run was not asked to keep them",)
-    assert runtime.kept
-    assert not runtime.kept.exists()
+    assert runtime.weights_path
+    assert not runtime.weights_path.exists()
 
 
 @pytest.mark.parametrize("keep", ["last", "best"])
@@ -133,8 +136,8 @@ def test_a_trial_that_diverges_or_stops_keeps_nothing(keep: Any, runtime: Runtim
     assert train(config(lr=1e30), seed=0, runtime=runtime).status == "diverged"
     with pytest.raises(Interrupted):
         train(config(), seed=0, runtime=replace(runtime, should_stop=lambda: True))
-    assert runtime.kept
-    assert not runtime.kept.exists()
+    assert runtime.weights_path
+    assert not runtime.weights_path.exists()
 
 
 def test_keeping_changes_no_figure(runtime: Runtime) -> None:
@@ -168,9 +171,9 @@ def test_a_kill_between_the_weights_and_the_record_loses_neither(
         patch.setattr(Store, "add", killed)
         with pytest.raises(KeyboardInterrupt):
             run_trial(trial, setup, lambda epoch: None)
-    assert store.kept(trial.trial_id).exists()
+    assert store.weights_path(trial.trial_id).exists()
     assert run_trial(trial, setup, lambda epoch: None) == "done"
-    assert load_checkpoint(store.kept(trial.trial_id)).trial_id == trial.trial_id
+    assert load_checkpoint(store.weights_path(trial.trial_id)).trial_id == trial.trial_id
     (row,) = store.rows().values()
     assert row["checkpoint"] == "last"
 
@@ -183,7 +186,7 @@ def test_a_record_says_what_its_network_computes_and_keeps(setup: Setup) -> None
     assert row["macs"] == 36 * 8 * (2 * 9) + 8 * 36 * 3
     assert row["num_params"] == 8 * 2 * 9 + 2 * 8 + 8 * 36 * 3 + 3
     assert row["checkpoint"] is None
-    assert not Store(setup.results).kept(trial.trial_id).exists()
+    assert not Store(setup.results).weights_path(trial.trial_id).exists()
 
 
 class Choosy(nn.Module):

@@ -21,14 +21,15 @@ import tiny
 from broken import DyingNet, RaisingNet
 
 from gridrun.errors import StoreError
-from gridrun.executors.base import Ended, Event, Executor, Lost, Progress, Started
-from gridrun.executors.ray_tune import RayTuneExecutor, Resources
+from gridrun.executors.ray.tune import RayTuneExecutor, Resources
 from gridrun.executors.serial import SerialExecutor
-from gridrun.lineup import Lineup, Turn
-from gridrun.records import Provenance
 from gridrun.store import Store
+from gridrun.store.records import Provenance
+from gridrun.sweep.events import Ended, Event, Lost, Progress, Retry, Setup, Started
+from gridrun.sweep.executor import Executor
+from gridrun.sweep.queue import QueuedTrial, TrialQueue
+from gridrun.sweep.worker import run_trial
 from gridrun.trial import Trial
-from gridrun.worker import Retry, Setup, run_trial
 from trainer import Runtime
 
 TIMES = {"train_seconds", "images_per_second", "peak_memory_mib", "started_at", "ended_at", "resumes"}
@@ -54,7 +55,7 @@ def setup(tmp_path: Path, cache_dir: Path) -> Setup:
 
 def run(executor: Executor, trials: list[Trial], setup: Setup) -> list[Event]:
     events: list[Event] = []
-    executor.run(Lineup(map(Turn, trials)), setup, events.append)
+    executor.run(TrialQueue(map(QueuedTrial, trials)), setup, events.append)
     return events
 
 
@@ -118,7 +119,7 @@ def test_what_a_listener_raises_is_no_failure_of_the_trial(setup: Setup) -> None
             raise StoreError("no space")
 
     with pytest.raises(StoreError, match="no space"):
-        SerialExecutor().run(Lineup(map(Turn, [trial])), setup, full)
+        SerialExecutor().run(TrialQueue(map(QueuedTrial, [trial])), setup, full)
     assert Store(setup.results).statuses() == {}
     assert outcomes(run(SerialExecutor(), [trial], setup)) == {trial.trial_id: "done"}
 
@@ -156,8 +157,8 @@ def test_what_failed_before_is_run_again(executor: Executor, setup: Setup) -> No
     before = Store(setup.results).rows()[trial.trial_id]
     assert outcomes(run(executor, [trial], setup)) == {trial.trial_id: "failed"}
     assert Store(setup.results).rows()[trial.trial_id] == before, "not unasked"
-    again = Turn(trial, Retry(before["ended_at"], attempts=1))
-    executor.run(Lineup([again]), setup, lambda event: None)
+    again = QueuedTrial(trial, Retry(before["ended_at"], attempts=1))
+    executor.run(TrialQueue([again]), setup, lambda event: None)
     after = Store(setup.results).rows()[trial.trial_id]
     assert after["ended_at"] > before["ended_at"]
     assert (before["attempts"], after["attempts"]) == (1, 2)
@@ -166,7 +167,7 @@ def test_what_failed_before_is_run_again(executor: Executor, setup: Setup) -> No
 def test_a_trial_that_is_put_back_runs_again_while_others_still_do(executor: Executor, setup: Setup) -> None:
     bad = Trial(tiny.config(model=RaisingNet()), 0)
     others = [Trial(tiny.config(epochs=epochs), 0) for epochs in (3, 60)]
-    lineup = Lineup(map(Turn, [bad, *others]))
+    trial_queue = TrialQueue(map(QueuedTrial, [bad, *others]))
     events: list[Event] = []
 
     def try_again(event: Event) -> None:
@@ -176,27 +177,27 @@ def test_a_trial_that_is_put_back_runs_again_while_others_still_do(executor: Exe
             assert end
             assert end.attempts
             if end.attempts < 3:
-                lineup.put_back(bad, Retry(end.ended_at, end.attempts))
+                trial_queue.put_back(bad, Retry(end.ended_at, end.attempts))
 
-    executor.run(lineup, setup, try_again)
+    executor.run(trial_queue, setup, try_again)
     ended = [event.trial for event in events if isinstance(event, Ended)]
     assert sorted(map([bad, *others].index, ended)) == [0, 0, 0, 1, 2]
     assert Store(setup.results).rows()[bad.trial_id]["attempts"] == 3
-    assert not lineup.left
+    assert not trial_queue.left
 
 
 def test_what_waits_may_be_reordered_until_it_is_taken(executor: Executor, setup: Setup) -> None:
     first = [Trial(tiny.config(epochs=100), seed) for seed in range(2)]
     others = [Trial(tiny.config(), seed) for seed in range(6)]
-    lineup = Lineup(map(Turn, [*first, *others]))
+    trial_queue = TrialQueue(map(QueuedTrial, [*first, *others]))
     started: list[Trial] = []
 
     def turn_round(event: Event) -> None:
         if isinstance(event, Started):
             started.append(event.trial)
-            lineup.order(reversed(others))
+            trial_queue.order(reversed(others))
 
-    executor.run(lineup, setup, turn_round)
+    executor.run(trial_queue, setup, turn_round)
     after = [others.index(trial) for trial in started if trial in others]
     assert all(abs(5 - seed - place) <= 1 for place, seed in enumerate(after)), "the last ones first"
 
@@ -217,7 +218,7 @@ def test_a_stop_saves_checkpoints_and_the_next_run_goes_on(
 
     stopper = threading.Thread(target=stop_when_running)
     stopper.start()
-    executor.run(Lineup(map(Turn, [trial])), setup, events.append)
+    executor.run(TrialQueue(map(QueuedTrial, [trial])), setup, events.append)
     stopper.join()
     assert outcomes(events) == {trial.trial_id: "interrupted"}
     assert Store(setup.results).statuses() == {}
@@ -251,7 +252,7 @@ def test_a_trial_whose_worker_dies_is_told_of_and_the_others_go_on(
 
 
 def test_no_trial_starts_once_there_are_to_be_no_more(executor: Executor, setup: Setup) -> None:
-    closed = replace(setup, no_more_file=setup.results / "no_more")
+    closed = replace(setup, drain_file=setup.results / "no_more")
     trials = [Trial(tiny.config(), seed) for seed in range(20)]
     events: list[Event] = []
 
@@ -260,7 +261,7 @@ def test_no_trial_starts_once_there_are_to_be_no_more(executor: Executor, setup:
         if isinstance(event, Ended):
             (setup.results / "no_more").touch()
 
-    executor.run(Lineup(map(Turn, trials)), closed, close_after_the_first)
+    executor.run(TrialQueue(map(QueuedTrial, trials)), closed, close_after_the_first)
     ended = outcomes(events)
     assert 1 <= len(ended) <= 2 * executor.slots + 2
     assert {i for i, outcome in ended.items() if outcome == "done"} == set(Store(setup.results).statuses())
@@ -315,39 +316,39 @@ class _Played(RayTuneExecutor):
     def _found(self) -> tuple[float, float]:
         return 2.0, 0.0
 
-    def _fit(self, lineup: Lineup, *about: Any) -> None:
+    def _fit(self, trial_queue: TrialQueue, *about: Any) -> None:
         _, _, setup, events, _ = about
-        self.play(lineup, setup, events)
+        self.play(trial_queue, setup, events)
 
 
 def test_a_trial_that_is_turned_away_is_left_to_do(setup: Setup) -> None:
     last, late = Trial(tiny.config(), 0), Trial(tiny.config(), 1)
 
-    def play(lineup: Lineup, setup: Setup, events: SimpleQueue[Event]) -> None:
-        while turn := lineup.take():
+    def play(trial_queue: TrialQueue, setup: Setup, events: SimpleQueue[Event]) -> None:
+        while turn := trial_queue.take():
             if turn.trial == last:
                 events.put(Started(last))
         setup.stop_file.touch()
-        while not lineup.is_over():
-            lineup.wait(0.01)
+        while not trial_queue.is_over():
+            trial_queue.wait(0.01)
         for event in (Started(late), Ended(late, "interrupted"), Ended(last, "done")):
             events.put(event)
 
-    lineup, told = Lineup(map(Turn, (last, late))), list[Event]()
-    _Played(play).run(lineup, setup, told.append)
+    trial_queue, told = TrialQueue(map(QueuedTrial, (last, late))), list[Event]()
+    _Played(play).run(trial_queue, setup, told.append)
     assert told == [Started(last), Ended(last, "done")]
-    assert lineup.left == (Turn(late),)
+    assert trial_queue.left == (QueuedTrial(late),)
 
 
 def test_tune_waits_for_nothing_once_a_listener_has_raised(setup: Setup) -> None:
     tunes: list[threading.Thread] = []
 
-    def play(lineup: Lineup, setup: Setup, events: SimpleQueue[Event]) -> None:
+    def play(trial_queue: TrialQueue, setup: Setup, events: SimpleQueue[Event]) -> None:
         tunes.append(threading.current_thread())
-        lineup.take()
+        trial_queue.take()
         events.put(Started(trial))
-        while not lineup.is_over():
-            lineup.wait(60.0)
+        while not trial_queue.is_over():
+            trial_queue.wait(60.0)
 
     def listen(event: Event) -> None:
         raise OSError("the terminal is gone")
@@ -355,7 +356,7 @@ def test_tune_waits_for_nothing_once_a_listener_has_raised(setup: Setup) -> None
     trial = Trial(tiny.config(), 0)
 
     with pytest.raises(OSError, match="terminal"):
-        _Played(play).run(Lineup([Turn(trial)]), setup, listen)
+        _Played(play).run(TrialQueue([QueuedTrial(trial)]), setup, listen)
     tunes[0].join()
 
 

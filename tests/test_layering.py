@@ -67,20 +67,88 @@ def test_the_trainer_knows_nothing_above_it() -> None:
     assert not found & {"gridrun", "ray", "click", "rich", "cli"}
 
 
-def imports(path: Path) -> set[str]:
+ROOMS = (
+    ("cli", "gridrun", "gridrun.commands"),
+    ("gridrun.executors", "gridrun.doctor"),
+    ("gridrun.sweep",),
+    ("gridrun.notebook", "gridrun.figures"),
+    ("gridrun.plan", "gridrun.tables", "gridrun.evaluation"),
+    ("gridrun.grid",),
+    ("gridrun.store", "gridrun.trial", "gridrun.resources", "gridrun.metrics"),
+    ("trainer", "gridrun.errors", "gridrun.text"),
+)
+"""The floors of the house, the top one first. A module imports from its own floor and those below."""
+
+
+def modules() -> dict[str, Path]:
+    """Return every module of the program by its dotted name."""
+    found = [ROOT / "cli.py", *(ROOT / "gridrun").rglob("*.py"), *(ROOT / "trainer").rglob("*.py")]
+    names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in found]
+    return {name.removesuffix(".__init__"): path for name, path in zip(names, found, strict=True)}
+
+
+def imports(name: str, path: Path) -> set[str]:
+    """Return what a module imports anywhere, for types or inside functions too."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            names |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module.partition(".")[0])
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: a relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
     return names
 
 
+def own_imports() -> dict[str, set[str]]:
+    """Return the modules of the program that each of them imports."""
+    known = modules()
+    found: dict[str, set[str]] = {}
+    for name, path in known.items():
+        targets = (t if t in known else t.rpartition(".")[0] for t in imports(name, path))
+        found[name] = {target for target in targets if target in known and target != name}
+    return found
+
+
+def floor(name: str) -> int:
+    """Return the floor of a module, counted from the top."""
+    for number, rooms in enumerate(ROOMS):
+        for room in rooms:
+            if name == room or (room != "gridrun" and name.startswith(f"{room}.")):
+                return number
+    raise AssertionError(f"{name} is in no room")
+
+
+def test_no_module_imports_upward() -> None:
+    upward = [
+        f"{name} -> {target}"
+        for name, targets in own_imports().items()
+        for target in targets
+        if target != "gridrun" and name != "gridrun" and floor(target) < floor(name)
+    ]
+    assert not upward
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """But for a family's options and its network, which lie in one folder."""
+    edges = own_imports()
+    left = set(edges)
+    while ends := {name for name in left if not edges[name] & left}:
+        left -= ends  # what imports nothing that is left is in no circle
+    while starts := left - {target for name in left for target in edges[name]}:
+        left -= starts
+    folders = {name.rpartition(".network")[0] or name for name in left}
+    families = {
+        name for name in left if f"{name}.network" in left or name.endswith((".network", ".optimizer"))
+    }
+    assert left <= families, sorted(folders)
+
+
 def test_ray_matplotlib_and_the_terminal_have_one_place_each() -> None:
-    for path in sorted((ROOT / "gridrun").rglob("*.py")):
-        of_ray = path.parent.name == "executors" and path.name.startswith("ray_")
-        assert ("ray" in imports(path)) == of_ray, path
-        assert path.parent.name == "draw" or "matplotlib" not in imports(path), path
-        assert path.parent.name == "commands" or not imports(path) & {"click", "rich", "cli"}, path
-        assert path.parent.name == "commands" or "gridrun.commands" not in path.read_text(), path
+    for name, path in modules().items():
+        packages = {target.partition(".")[0] for target in imports(name, path)}
+        assert name.startswith("gridrun.executors.ray.") or "ray" not in packages, path
+        assert name.startswith("gridrun.figures.draw") or "matplotlib" not in packages, path
+        assert name.startswith(("gridrun.commands", "cli")) or not packages & {"click", "rich", "cli"}, path
+        assert name.startswith(("gridrun.commands", "cli")) or "gridrun.commands" not in path.read_text(), (
+            path
+        )

@@ -13,15 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cli
-from gridrun import hardware
-from gridrun.costs import Costs
+from gridrun import resources
 from gridrun.grid import Grid, load_grid
-from gridrun.hardware import Hardware
 from gridrun.plan import Plan, asked_name, changed, forecast, forecast_from, make_plan
-from gridrun.records import Provenance, Record
-from gridrun.schedule import Capacity
+from gridrun.plan.costs import Costs
+from gridrun.resources import Capacity, Hardware
 from gridrun.store import Store
-from gridrun.worker import _identity, now
+from gridrun.store.records import Provenance, Record
+from gridrun.sweep.events import now
+from gridrun.sweep.worker import _identity
 from trainer.metrics import Epoch
 
 GRID = """
@@ -261,7 +261,7 @@ def test_the_whole_way(path: Path, tmp_path: Path) -> None:
 def test_shares_that_are_measured_are_those_of_the_past_or_a_guess(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hardware, "gpu_names", list)
+    monkeypatch.setattr(resources, "gpu_names", list)
     auto = (path, "--gpus", 2, "--cpus", 16, "--gpus-per-trial", "auto")
     assert planned(*auto)["estimate"]["unmeasured"] == 4
     assert "a GPU for each of 4 trials is a guess, to be measured)" in ok("plan", *auto)

@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 
-from gridrun.cells import Cell
-from gridrun.columns import METRICS, format_column, header_of
 from gridrun.grid import Grid, TableSpec, load_grid
-from gridrun.layout import columns_of
-from gridrun.render import to_csv, to_json, to_markdown, to_text
-from gridrun.tables import Line, Table, build_table
+from gridrun.metrics import METRICS, format_column, header_of
+from gridrun.tables.build import build_table
+from gridrun.tables.model import Cell, Line, Table
+from gridrun.tables.render import columns_of, to_csv, to_json, to_markdown, to_text
 from trainer import TrainConfig
 from trainer.models._residual import NARROW_FIRST_STAGE
 

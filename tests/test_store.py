@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gridrun.errors import StoreError
-from gridrun.launch_state import LaunchState, Over, Running
-from gridrun.records import Record
 from gridrun.store import Store
+from gridrun.store.launch_state import EndedTrial, LaunchState, Running
+from gridrun.store.records import Record
 from trainer.metrics import Epoch
 
 STATUSES = ("done", "diverged", "failed")
@@ -238,7 +238,7 @@ def test_launches_are_listed_while_they_give_signs_of_life(store: Store) -> None
         started_at="2026-01-01T00:00:00+00:00",
         total=2,
         running=(Running(trial_id="b" * 16, about="a trial", epochs=3),),
-        last=(Over(trial_id="c" * 16, about="another", outcome="done", test_error=0.1),),
+        last=(EndedTrial(trial_id="c" * 16, about="another", outcome="done", test_error=0.1),),
     )
     store.write_launch("a" * 16, state)
     assert store.launches() == [state]
@@ -256,7 +256,7 @@ def test_a_clock_that_is_set_back_shows_no_dead_launch_and_one_set_forward_takes
     store.write_launch(dead.stem, LaunchState(started_at="2026-01-01T00:00:00+00:00", total=2))
     os.utime(dead, (time.time() + 3600,) * 2)
     assert store.launches() == []
-    word = [store.stop_path("b" * 16), store.stop_path("b" * 16).with_suffix(".no_more")]
+    word = [store.stop_path("b" * 16), store.stop_path("b" * 16).with_suffix(".drain")]
     for path in word:
         path.touch()
         os.utime(path, (time.time() - 7200,) * 2)

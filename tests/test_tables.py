@@ -11,15 +11,12 @@ from pathlib import Path
 import pytest
 from by_hand import CPU, H200, Spec, build, errors, markdown_cells, only_cell, record, records, row
 
-from gridrun import parquet
-from gridrun.columns import (
-    METRICS,
-)
 from gridrun.grid import Grid
 from gridrun.grid.table_specs import TableSpec
-from gridrun.records import TRIAL_TYPES
-from gridrun.store import Store
-from gridrun.tables import build_table, tables_of
+from gridrun.metrics import METRICS
+from gridrun.store import Store, parquet
+from gridrun.store.records import TRIAL_TYPES
+from gridrun.tables.build import build_table, tables_of
 from gridrun.trial import Trial
 
 
@@ -115,7 +112,7 @@ def test_a_table_may_call_a_column_otherwise() -> None:
 
 def test_tables_need_no_heavy_package() -> None:
     code = (
-        "import sys, gridrun.render, gridrun.tables, gridrun.columns;"
+        "import sys, gridrun.tables.render, gridrun.tables.build, gridrun.metrics;"
         "print({'torch', 'ray', 'pandas', 'pyarrow', 'numpy'} & set(sys.modules))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -204,7 +204,7 @@ class Run:
 
         Where that cannot be done a note says so: what was measured is worth more than they are.
         """
-        keep, path = self.runtime.keep_checkpoint, self.runtime.kept
+        keep, path = self.runtime.keep_checkpoint, self.runtime.weights_path
         if keep == "none" or path is None or self.diverged:
             return
         weights = self._weights() if keep == "last" else self.best

@@ -60,10 +60,10 @@ class Runtime:
     should_stop: Callable[[], bool] = never
     """Asked between steps; True makes the trial save its checkpoint and raise Interrupted."""
     keep_checkpoint: KeepCheckpoint = "none"
-    """Whose weights to write to `kept` when the trial is done; one that diverges keeps none."""
-    kept: Path | None = None
+    """Whose weights to write to `weights_path` when the trial is done; one that diverges keeps none."""
+    weights_path: Path | None = None
     trial_id: str | None = None
-    """Written into `kept`, for whoever finds the file."""
+    """Written into `weights_path`, for whoever finds the file."""
 
     @property
     def num_workers(self) -> int:

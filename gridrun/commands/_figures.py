@@ -12,7 +12,7 @@ import click
 from gridrun.errors import GridError, GridrunError
 
 if TYPE_CHECKING:
-    from gridrun.figures import Figure
+    from gridrun.figures.model import Figure
     from gridrun.grid import Grid
     from gridrun.grid.pick import Pick
     from gridrun.grid.plot_specs import PlotSpec
@@ -32,7 +32,7 @@ def figures_of(
     Raises:
         GridrunError: there are no such rows, or two figures have one id.
     """
-    from gridrun.plots import build_figure
+    from gridrun.figures.build import build_figure
     from gridrun.trial import Trial
 
     pick = read_where(where) if where else None
@@ -84,9 +84,9 @@ MAX_TAKEN = 8
 
 def _taken(grids: Sequence[Grid], where: Sequence[str]) -> str:
     """Say which values rows take, where one option is asked for and these are few."""
-    from gridrun.columns import format_option
     from gridrun.grid.settings import Missing
     from gridrun.grid.table_specs import value_of
+    from gridrun.text import format_option
 
     key = where[0].partition("=")[0].strip()
     taken = (value_of(row, key) for grid in grids for row in grid.rows)
@@ -96,7 +96,7 @@ def _taken(grids: Sequence[Grid], where: Sequence[str]) -> str:
 
 def read_formats(text: str) -> list[str]:
     """Return the formats named. Raises GridrunError: there is no such format."""
-    from gridrun.figures import FORMATS
+    from gridrun.figures.model import FORMATS
     from trainer.registry import did_you_mean
 
     forms = list(dict.fromkeys(form.strip() for form in text.split(",")))
@@ -108,11 +108,10 @@ def read_formats(text: str) -> list[str]:
 
 def read_where(texts: Sequence[str]) -> Pick:
     """Return which rows `--where` picks. Raises GridError: an option is unknown."""
-    from gridrun.grid.located_yaml import locate
-    from gridrun.grid.node import Node
-    from gridrun.grid.overrides import parse_overrides
     from gridrun.grid.pick import read_pick
     from gridrun.grid.settings import known_keys
+    from gridrun.grid.sources import parse_overrides
+    from gridrun.grid.yaml import Node, locate
 
     wanted = parse_overrides(texts, "--where", "epochs=200")
     return read_pick(Node("--where", "", locate(wanted)), known_keys())

@@ -59,7 +59,7 @@ class GridOptions:
             GridrunError: there is none, or one that is named does not say what to train.
         """
         from gridrun.grid import load_grid
-        from gridrun.grid.overrides import parse_overrides, parse_scale
+        from gridrun.grid.sources import parse_overrides, parse_scale
 
         overrides = parse_overrides(self.settings)
         scale = None if self.scale is None else parse_scale(self.scale)

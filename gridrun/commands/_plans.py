@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gridrun.columns import format_time, number_of
 from gridrun.commands._show import counted, echo_json
+from gridrun.text import format_time, number_of
 
 if TYPE_CHECKING:
     from gridrun.plan import Change, Forecast, Plan
@@ -39,7 +39,7 @@ def show_plan(plan: Plan, forecast: Forecast, change: Change | None = None, as_j
         click.echo(f"since the launches before: {counted(counts)}{_kept(change)}")
     if not forecast.trials:
         return
-    from gridrun.describe import describe
+    from gridrun.grid.describe import describe
 
     click.echo(estimated(forecast))
     for trial in forecast.trials[:NUM_SHOWN]:

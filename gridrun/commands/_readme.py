@@ -13,14 +13,14 @@ from gridrun.commands._grids import GridOptions
 from gridrun.errors import GridrunError
 
 if TYPE_CHECKING:
-    from gridrun.figures import Figure
-    from gridrun.readme import Request
+    from gridrun.figures.model import Figure
+    from gridrun.tables.readme import Request
 
 
 def update_readme(path: Path, check: bool) -> None:
     """Bring what stands between a file's markers up to date, or only say whether it is."""
-    from gridrun import files
-    from gridrun.readme import rewrite
+    from gridrun.tables.readme import rewrite
+    from trainer import files
 
     figures: dict[Path, Figure] = {}
     old, line_end = _read(path)
@@ -56,9 +56,9 @@ def _read(path: Path) -> tuple[str, str]:
 
 def _rendered(home: Path, request: Request, figures: dict[Path, Figure]) -> str:
     """Return what stands below a marker; collect the figures that it shows, by file."""
-    from gridrun import render
     from gridrun.store import Store
-    from gridrun.tables import tables_of
+    from gridrun.tables import render
+    from gridrun.tables.build import tables_of
 
     grids = GridOptions(paths=[home / grid for grid in request.grids], profile=request.profile).read()
     store = Store(home / request.results)
@@ -85,14 +85,14 @@ def _stale(figures: dict[Path, Figure]) -> dict[Path, Figure]:
     """Return the figures that their files do not show."""
     if not figures:
         return {}
-    from gridrun.draw import digest_in
+    from gridrun.figures.draw import digest_in
 
     return {path: figure for path, figure in figures.items() if digest_in(path) != figure.digest}
 
 
 def _draw(figures: dict[Path, Figure]) -> None:
     if figures:
-        from gridrun.draw import save
+        from gridrun.figures.draw import save
 
         for path, figure in figures.items():
             save(figure, path)

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gridrun.columns import number_of
 from gridrun.garbage import without_garbage_collection
+from gridrun.text import number_of
 
 if TYPE_CHECKING:
-    from gridrun.launch import Summary
     from gridrun.plan import Plan
     from gridrun.store import Store
-    from gridrun.tables import Table
+    from gridrun.sweep import Summary
+    from gridrun.tables.model import Table
 
 
 def echo_json(value: Any) -> None:
@@ -51,7 +51,7 @@ def say_if_missing(store: Store) -> None:
 @without_garbage_collection()
 def show_tables(tables: Sequence[Table], form: str | None) -> None:
     """Print tables in one of the forms."""
-    from gridrun import latex, render
+    from gridrun.tables import latex, render
 
     form = form or ("text" if sys.stdout and sys.stdout.isatty() else "md")
     if form == "json":
@@ -93,6 +93,6 @@ def exit_with(summary: Summary) -> None:
 
 def show_not_kept(plan: Plan, store: Store) -> None:
     """Say on stderr which trials cannot keep weights any more."""
-    missing = sum(not store.kept(trial.trial_id).exists() for trial in plan.ended("done"))
+    missing = sum(not store.weights_path(trial.trial_id).exists() for trial in plan.ended("done"))
     if missing:
         click.echo(f"{missing} done without a kept checkpoint; no trial is trained again for one.", err=True)

@@ -13,10 +13,17 @@ from typing import TYPE_CHECKING
 import click
 
 from gridrun.commands._grids import GridOptions, grid_options, seeds_option, set_option
-from gridrun.commands._options import Directory, results_option
+from gridrun.commands._options import (
+    Directory,
+    SweepOptions,
+    capacity_of,
+    kept_by,
+    results_option,
+    run_sweep,
+    sweep_options,
+)
 from gridrun.commands._plans import show_plan
 from gridrun.commands._show import exit_with, show_not_kept, show_summary, show_tables
-from gridrun.commands._sweep import SweepOptions, capacity_of, kept_by, run_sweep, sweep_options
 from gridrun.errors import GridrunError
 
 if TYPE_CHECKING:
@@ -53,8 +60,8 @@ def command(
     """
     from gridrun.plan import forecast_from, make_plan
     from gridrun.store import Store
-    from gridrun.tables import tables_of
-    from gridrun.tries import due_again
+    from gridrun.sweep.retries import due_again
+    from gridrun.tables.build import tables_of
 
     wanted, store = grids.read(), Store(results)
     if dry_run:
@@ -116,7 +123,7 @@ def _writing(directory: Path) -> Iterator[None]:
 
 def narrowed(plan: Plan, only: Sequence[str], retry: bool) -> Plan:
     """Return a plan of what `--only` and `--retry` leave to do, or all of it without them."""
-    from gridrun.launch import chosen
+    from gridrun.sweep import chosen
 
     if not only and not retry:
         return plan

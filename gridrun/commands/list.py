@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gridrun.columns import number_of
 from gridrun.commands._grids import grids_here
 from gridrun.commands._show import printable
+from gridrun.text import number_of
 
 if TYPE_CHECKING:
     from trainer.models import ModelOptions

@@ -10,6 +10,7 @@ import click
 
 from gridrun.commands._grids import GridOptions, grid_options, seeds_option, set_option
 from gridrun.commands._options import (
+    agreed,
     budget_option,
     cpus_option,
     cpus_per_trial_option,
@@ -19,10 +20,9 @@ from gridrun.commands._options import (
     results_option,
 )
 from gridrun.commands._plans import over_budget, show_plan
-from gridrun.commands._sweep import agreed
 
 if TYPE_CHECKING:
-    from gridrun.packing import GpusPerTrial
+    from gridrun.resources import GpusPerTrial
 
 
 @click.command("plan")
@@ -51,10 +51,10 @@ def command(
     fit to all of them. A store without trials tells long from short alone. --cpus and --gpus ask
     what another machine would take. Exit 1: over the budget.
     """
-    from gridrun.hardware import capacity
     from gridrun.plan import asked_name, changed, forecast_from, make_plan
+    from gridrun.resources import capacity
     from gridrun.store import Store
-    from gridrun.tries import due_again
+    from gridrun.sweep.retries import due_again
 
     wanted, store = grids.read(), Store(results)
     statuses = store.statuses()

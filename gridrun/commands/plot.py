@@ -12,7 +12,7 @@ from gridrun.commands._grids import GridOptions, grid_options, seeds_option
 from gridrun.commands._options import Directory, results_option
 
 if TYPE_CHECKING:
-    from gridrun.figures import Figure
+    from gridrun.figures.model import Figure
 
 
 @click.command("plot")
@@ -79,7 +79,7 @@ def listed(value: Any) -> Any:
 
 def draw(paths: dict[Path, Figure]) -> None:
     """Write figures, and say where."""
-    from gridrun.draw import save
+    from gridrun.figures.draw import save
 
     for path, figure in paths.items():
         save(figure, path)
@@ -88,7 +88,7 @@ def draw(paths: dict[Path, Figure]) -> None:
 
 def compare(paths: dict[Path, Figure]) -> None:
     """Say which files do not show what is stored, and exit 1 if any."""
-    from gridrun.draw import digest_in
+    from gridrun.figures.draw import digest_in
 
     stale = [path for path, figure in paths.items() if digest_in(path) != figure.digest]
     for path in paths:

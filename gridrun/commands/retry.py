@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gridrun.columns import format_percent
 from gridrun.commands._grids import GridOptions, grid_options, seeds_option, set_option
-from gridrun.commands._options import results_option
+from gridrun.commands._options import SweepOptions, results_option, run_sweep, sweep_options
 from gridrun.commands._show import ending, exit_with, show_summary, show_tables
-from gridrun.commands._sweep import SweepOptions, run_sweep, sweep_options
+from gridrun.text import format_percent
 
 if TYPE_CHECKING:
     from gridrun.grid import Grid
@@ -38,7 +37,7 @@ def command(
     checkpoint, a diverged one starts anew. What has never run is `gridrun launch`'s.
     """
     from gridrun.store import Store
-    from gridrun.tables import tables_of
+    from gridrun.tables.build import tables_of
 
     store = Store(results)
     kinds = {"failed": failed, "diverged": diverged}
@@ -71,7 +70,7 @@ def outcome(row: Row) -> str:
 def stored_grids(store: Store, statuses: Collection[str]) -> list[Grid]:
     """Return the stored trials of some statuses as one grid, or none of none."""
     from gridrun.grid import grid_of
-    from gridrun.worker import trial_of
+    from gridrun.sweep.worker import trial_of
     from trainer import ConfigError
 
     trials = []

@@ -16,8 +16,8 @@ from gridrun.commands._show import echo_json, printable
 @json_option
 def command(trial: str, results: Path, as_json: bool) -> None:
     """Show one ended trial whole, by its id or the beginning of it."""
-    from gridrun.records import about
     from gridrun.store import Store
+    from gridrun.store.records import about
 
     store = Store(results)
     trial_id = store.find(trial)

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from gridrun.columns import format_percent
 from gridrun.commands._grids import GridOptions, grid_options
 from gridrun.commands._options import json_option, results_option
 from gridrun.commands._show import counted, echo_json, ending, printable, say_if_missing
+from gridrun.text import format_percent
 
 if TYPE_CHECKING:
     from gridrun.grid import Grid
-    from gridrun.launch_state import LaunchState, Running
     from gridrun.store import Store
+    from gridrun.store.launch_state import LaunchState, Running
 
 WATCH_SECONDS = 2.0
 MAX_FAILURES = 20
@@ -125,7 +125,7 @@ def watch_store(store: Store, grids: Sequence[Grid] | None) -> None:
     from rich.live import Live
     from rich.text import Text
 
-    from gridrun.commands._screen import screen
+    from gridrun.commands._views import screen
 
     with Live(auto_refresh=False) as live:
         while True:

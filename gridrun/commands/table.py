@@ -49,7 +49,7 @@ def command(
 ) -> None:
     """Print the tables of some grids, or of every grids/*.yaml."""
     from gridrun.store import Store
-    from gridrun.tables import tables_of
+    from gridrun.tables.build import tables_of
 
     if readme:
         if grids:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gridrun.columns import format_percent, number_of
 from gridrun.commands._options import (
     checkpoint_seconds_option,
     data_option,
@@ -17,6 +16,7 @@ from gridrun.commands._options import (
 )
 from gridrun.commands._show import ending, exit_with, printable, show_not_kept
 from gridrun.commands._views import EpochView
+from gridrun.text import format_percent, number_of
 
 if TYPE_CHECKING:
     from gridrun.store import Row
@@ -48,7 +48,7 @@ def command(
     the store, that a grid would give it. A trial that is done is not trained again; one that failed or
     diverged is.
     """
-    from gridrun import launch as sweep
+    from gridrun import sweep as sweep
     from gridrun.grid import lone_trial
     from gridrun.store import Store
     from trainer import Runtime

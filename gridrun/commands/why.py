@@ -12,7 +12,7 @@ from gridrun.commands._options import json_option, results_option
 from gridrun.commands._show import echo_json, printable
 
 if TYPE_CHECKING:
-    from gridrun.why import Run, Why
+    from gridrun.tables.why import Run, Why
 
 
 @click.command("why")
@@ -34,8 +34,8 @@ def command(
     grids/*.yaml if none is named. ROW is its number as shown, counted from 1, the beginning of its
     config id, or its model or setting.
     """
-    from gridrun import why
     from gridrun.store import Store
+    from gridrun.tables import why
 
     form = [
         f"--{name}={value}" for name, value in (("profile", grids.profile), ("scale", grids.scale)) if value
@@ -76,7 +76,8 @@ def show(found: Why) -> None:
 
 def show_run(run: Run) -> None:
     """Print one trial."""
-    from gridrun.columns import METRICS, format_column, number_of
+    from gridrun.metrics import METRICS, format_column
+    from gridrun.text import number_of
 
     values = [
         f"{METRICS[column].header} {METRICS[column].format(value)}"
@@ -97,9 +98,9 @@ def show_run(run: Run) -> None:
 
 def show_cells(found: Why) -> None:
     """Print how each number of the row comes about, and what is published beside it."""
-    from gridrun.columns import METRICS
-    from gridrun.layout import difference, published_text
-    from gridrun.why import computation
+    from gridrun.metrics import METRICS
+    from gridrun.tables.render import difference, published_text
+    from gridrun.tables.why import computation
 
     for column, cell in found.cells.items():
         metric = METRICS[column]

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from gridrun import hardware
+from gridrun import resources
 from gridrun.errors import LaunchError
-from gridrun.executors.base import Ended, Event, Executor, Progress, Started
-from gridrun.lineup import Lineup
 from gridrun.store import Store
+from gridrun.sweep.events import Ended, Event, Progress, Setup, Started
+from gridrun.sweep.executor import Executor
+from gridrun.sweep.queue import TrialQueue
+from gridrun.sweep.worker import run_trial
 from gridrun.trial import Trial
-from gridrun.worker import Setup, run_trial
 from trainer.metrics import Epoch
 
 
@@ -25,17 +26,17 @@ class SerialExecutor(Executor):
     def slots(self) -> int:
         return 1
 
-    def run(self, lineup: Lineup, setup: Setup, on_event: Callable[[Event], None]) -> None:
+    def run(self, trial_queue: TrialQueue, setup: Setup, on_event: Callable[[Event], None]) -> None:
         import torch
 
         from trainer import health
 
         if self.gpus:
-            hardware.check_gpus(self.gpus)
+            resources.check_gpus(self.gpus)
         device = "cuda" if self.gpus != 0 and torch.cuda.is_available() else "cpu"
         setup = replace(setup, runtime=replace(setup.runtime, device=device))
         store = Store(setup.results)
-        while not setup.is_closed and (turn := lineup.take()):
+        while not setup.is_closed and (turn := trial_queue.take()):
             trial = turn.trial
             on_event(Started(trial))
             last: list[Epoch] = []
@@ -46,7 +47,7 @@ class SerialExecutor(Executor):
 
             outcome = run_trial(trial, setup, report, store, turn.retry)
             on_event(Ended(trial, outcome, *last))
-            lineup.settle(trial)
+            trial_queue.task_done(trial)
             if outcome == "failed" and not health.can_go_on(device):
                 raise LaunchError(
                     f"what trial {trial.trial_id} failed of has left CUDA unusable in this process; nothing "

@@ -16,22 +16,18 @@ from typing import TYPE_CHECKING, Any, get_args
 from gridrun.errors import GridError
 from gridrun.garbage import without_garbage_collection
 from gridrun.grid.derive import read_derivation
-from gridrun.grid.expand import expand
-from gridrun.grid.layer_reader import LayerReader
-from gridrun.grid.located_yaml import Located, locate
-from gridrun.grid.node import Node, read_name
-from gridrun.grid.overrides import parse_overrides
+from gridrun.grid.layers import MAX_TRIALS, LayerReader, read_seed, read_seeds
 from gridrun.grid.pick import read_pick
 from gridrun.grid.plot_specs import PlotReader, PlotSpec
 from gridrun.grid.profiles import ProfileReader, choose
 from gridrun.grid.published import Published
-from gridrun.grid.reduced import reduce, reduced_plots, reduced_tables, reduced_title
-from gridrun.grid.rows import Recipe, Row
+from gridrun.grid.reduce import reduce, reduced_plots, reduced_tables, reduced_title
+from gridrun.grid.rows import Recipe, Row, expand
 from gridrun.grid.running import Running, read_running
-from gridrun.grid.seeds import MAX_TRIALS, read_seed, read_seeds
 from gridrun.grid.settings import known_keys, settable_keys
-from gridrun.grid.sources import GridFiles
+from gridrun.grid.sources import GridFiles, parse_overrides
 from gridrun.grid.table_specs import TableReader, TableSpec
+from gridrun.grid.yaml import Located, Node, locate, read_name
 from gridrun.trial import Trial
 from trainer.registry import did_you_mean
 from trainer.runtime import KeepCheckpoint

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import functools
-from collections.abc import Collection
+import math
+import operator
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gridrun.grid.arithmetic import Number, evaluate, names_in
-from gridrun.grid.node import Node, shown
 from gridrun.grid.pick import nearest
 from gridrun.grid.settings import Missing, Settings, option, set_option
+from gridrun.grid.yaml import Node, shown
+from trainer.registry import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,3 +98,135 @@ def _not_a_number(name: str, value: Any, settings: Settings, known: Collection[s
         except ValueError:
             pass
     return f"`{name}` is not a number: {value!r}"
+
+
+Number = int | float
+
+MAX_LENGTH = 500
+"""Characters of an expression."""
+MAX_MAGNITUDE = 1e300
+"""Of every intermediate result, so that `9**9**9` ends at once."""
+
+_BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
+}
+_UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {ast.USub: operator.neg, ast.UAdd: operator.pos}
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "min": min,
+    "max": max,
+    "round": round,
+    "floor": math.floor,
+    "ceil": math.ceil,
+    "sqrt": math.sqrt,
+}
+_MANY = ("min", "max")
+"""Functions of two or more numbers; the others take one."""
+
+
+def evaluate(expression: str, names: Mapping[str, Number]) -> Number:
+    """Return what an expression is worth, such as `0.1 * batch_size / 128`.
+
+    Args:
+        expression: numbers, names (dotted ones too), + - * / // % **, parentheses, and min, max,
+            round, floor, ceil, sqrt.
+        names: what each name stands for.
+
+    Raises:
+        ValueError: it is no such expression, a name is unknown, or the result is not a finite number.
+    """
+    try:
+        return _walk(_parse(expression), names)
+    except ZeroDivisionError:
+        raise ValueError(f"{expression!r} divides by zero") from None
+    except OverflowError:
+        raise ValueError(f"{expression!r} is too large") from None
+    except RecursionError:
+        raise ValueError(f"{expression!r} is nested too deeply") from None
+
+
+@functools.lru_cache(maxsize=1024)
+def names_in(expression: str) -> frozenset[str]:
+    """Return the names an expression uses.
+
+    Raises:
+        ValueError: it is no expression.
+    """
+    try:
+        return frozenset(_names(_parse(expression)))
+    except RecursionError:
+        raise ValueError(f"{expression!r} is nested too deeply") from None
+
+
+@functools.lru_cache(maxsize=1024)
+def _parse(expression: str) -> ast.expr:
+    if len(expression) > MAX_LENGTH:
+        raise ValueError(f"an expression may have {MAX_LENGTH} characters, this one has {len(expression)}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python's advice on its own grammar is not for users
+            return ast.parse(expression.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise ValueError(f"{expression!r} is not arithmetic") from None
+
+
+def _names(node: ast.AST) -> Iterator[str]:
+    if name := _dotted(node):
+        yield name
+    else:
+        for part in node.args if isinstance(node, ast.Call) else ast.iter_child_nodes(node):
+            yield from _names(part)
+
+
+def _dotted(node: ast.AST) -> str | None:
+    """Return `a.b.c` for a name or a chain of attributes, else None."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute) and (owner := _dotted(node.value)):
+        return f"{owner}.{node.attr}"
+    return None
+
+
+def _walk(node: ast.AST, names: Mapping[str, Number]) -> Number:
+    result: Number = _result(node, names)
+    if type(result) not in (int, float) or not abs(result) <= MAX_MAGNITUDE:
+        raise ValueError(f"{ast.unparse(node)!r} is not a number of moderate size")
+    return result
+
+
+def _result(node: ast.AST, names: Mapping[str, Number]) -> Any:
+    if isinstance(node, ast.Constant):
+        return node.value
+    if name := _dotted(node):
+        if name not in names:
+            raise ValueError(f"unknown name {name!r}.{did_you_mean(name, names)}")
+        return names[name]
+    if isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
+        left, right = _walk(node.left, names), _walk(node.right, names)
+        if isinstance(node.op, ast.Pow):
+            left = float(left) if abs(right) > 64 else left  # floats overflow where integers grow on
+        return _BINARY[type(node.op)](left, right)
+    if isinstance(node, ast.UnaryOp) and type(node.op) in _UNARY:
+        return _UNARY[type(node.op)](_walk(node.operand, names))
+    if isinstance(node, ast.Call):
+        return _call(node, names)
+    raise ValueError(f"{ast.unparse(node)!r} is not arithmetic")
+
+
+def _call(node: ast.Call, names: Mapping[str, Number]) -> Any:
+    name = _dotted(node.func) or ast.unparse(node.func)
+    if name not in _FUNCTIONS:
+        raise ValueError(f"unknown function {name!r}.{did_you_mean(name, _FUNCTIONS)}")
+    wanted = "two or more numbers" if name in _MANY else "one number"
+    if node.keywords or (len(node.args) < 2 if name in _MANY else len(node.args) != 1):
+        raise ValueError(f"{name} takes {wanted}: {ast.unparse(node)!r}")
+    arguments = [_walk(argument, names) for argument in node.args]
+    try:
+        return _FUNCTIONS[name](*arguments)
+    except ValueError:
+        raise ValueError(f"{ast.unparse(node)!r} is not a number") from None

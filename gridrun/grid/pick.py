@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gridrun.grid.node import Node
 from gridrun.grid.settings import freeze
+from gridrun.grid.yaml import Node
 from trainer.registry import did_you_mean
 
 

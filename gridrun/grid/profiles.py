@@ -8,13 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from gridrun.errors import GridError
-from gridrun.grid.layer_reader import LayerReader
-from gridrun.grid.layers import Layer, read_layer
-from gridrun.grid.located_yaml import locate
-from gridrun.grid.node import Node, read_name, shown
+from gridrun.grid.layers import Layer, LayerReader, read_layer, read_seeds
 from gridrun.grid.pick import Pick, read_pick
-from gridrun.grid.seeds import read_seeds
 from gridrun.grid.settings import Missing, Settings, epoch_keys, option, set_option
+from gridrun.grid.yaml import Node, locate, read_name, shown
 from trainer.registry import did_you_mean
 
 PROFILE_KEYS = ("set", "scale", "exclude", "seeds")

@@ -8,10 +8,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gridrun.columns import METRICS
 from gridrun.errors import GridError
-from gridrun.grid.located_yaml import Located, read_text
-from gridrun.grid.node import Node, shown
+from gridrun.grid.yaml import Located, Node, read_text, shown
+from gridrun.metrics import METRICS
 from trainer.registry import did_you_mean
 
 VALUE_KEYS = (*METRICS, "paper", "runs", "note")

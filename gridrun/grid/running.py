@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gridrun.grid.node import Node, shown
-from gridrun.packing import GpusPerTrial, is_share
+from gridrun.grid.yaml import Node, shown
+from gridrun.resources import GpusPerTrial, is_share
 
 RUNNING_KEYS = ("gpus_per_trial", "retries", "stop_after_failures")
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from gridrun.errors import GridError
-from gridrun.grid.located_yaml import load_yaml
-from gridrun.grid.node import Node
 from gridrun.grid.running import RUNNING_KEYS
+from gridrun.grid.yaml import Node, load_yaml, parse_yaml
 from trainer.registry import did_you_mean
 
 INCLUDED_KEYS = ("base", "derive", "include", "profiles", "seeds")
@@ -109,3 +110,33 @@ def _paths(include: Node | None) -> list[Node]:
     if include is None:
         return []
     return include.items() if isinstance(include.value, list) else [include]
+
+
+_EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
+"""1e-3: text to YAML 1.1, but on a command line nothing but a number."""
+
+
+def parse_scale(text: str) -> dict[str, Any]:
+    """Return the values of a text such as `epochs=0.05,train=4000`. Raises GridError."""
+    return parse_overrides(text.split(","), "--scale", "epochs=0.05")
+
+
+def parse_overrides(
+    settings: Sequence[str], given_by: str = "--set", example: str = "model.depth=56"
+) -> dict[str, Any]:
+    """Return the values of `KEY=VALUE` texts, VALUE as a grid file would have it.
+
+    Raises:
+        GridError: a text is not of that form, or sets a key again.
+    """
+    values: dict[str, Any] = {}
+    for text in settings:
+        key, equals, value = text.partition("=")
+        key = key.strip()
+        if not equals or not key or not value.strip():
+            raise GridError(given_by, 0, "", f"must be KEY=VALUE, such as {example}, got {text!r}")
+        if key in values:
+            raise GridError(given_by, 0, key, "is set twice")
+        number = _EXPONENT.fullmatch(value.strip())
+        values[key] = float(value) if number else parse_yaml(value, given_by).plain()
+    return values

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from gridrun.columns import LABELS, METRICS
-from gridrun.grid.node import Node, read_name
 from gridrun.grid.pick import nearest, read_pick
 from gridrun.grid.published import VALUE_KEYS, Published, read_csv, read_published
 from gridrun.grid.rows import Row
 from gridrun.grid.settings import Missing, config_option, freeze
+from gridrun.grid.yaml import Node, read_name
+from gridrun.metrics import LABELS, METRICS
 from trainer import TrainConfig
 from trainer.registry import Options, did_you_mean
 from trainer.schema import field_types, mapped_registry
@@ -215,7 +215,7 @@ def _spread(node: Node) -> Spread:
     value, choices = node.text(), get_args(Spread)
     if value not in choices:
         raise node.error(f"unknown choice {value!r}.{did_you_mean(value, choices)}")
-    return cast(Spread, value)
+    return cast("Spread", value)
 
 
 def read_columns(node: Node, rows: Sequence[Row], more: Collection[str] = ()) -> tuple[str, ...]:

@@ -12,15 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.datasets import DataError, DataSpec, ImageFiles, Images, Source, datasets
-from trainer.datasets._folders import (
-    centre,
-    class_names,
-    image_names,
-    labelled,
-    listed,
-    opened,
-    shown_names,
-)
+from trainer.datasets._folders import centre, class_names, image_names, labelled, listed, opened, shown_names
 from trainer.datasets._own import DIGEST_SHOWN, OwnData, check_hex, find
 from trainer.schema import check
 

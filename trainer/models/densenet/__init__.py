@@ -6,13 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trainer.models import ModelOptions, _macs, models
-from trainer.models._residual import (
-    BlockType,
-    check_depth,
-    check_image_size,
-    check_positive,
-    dropout_suffix,
-)
+from trainer.models._residual import BlockType, check_depth, check_image_size, check_positive, dropout_suffix
 from trainer.schema import check
 
 if TYPE_CHECKING:

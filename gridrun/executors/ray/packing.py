@@ -1,0 +1,61 @@
+"""Measuring on Ray what trials take of a GPU."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from gridrun.plan.packing import Load
+from trainer import Runtime, TrainConfig
+
+
+def measure(config: TrainConfig, runtime: Runtime, number: int) -> Load | None:
+    """Run the first steps of `number` trials at once on one GPU.
+
+    None if they fail, out of memory as a rule; whatever it is, trials will say so in their records. None
+    too if no machine has the CPUs beside a GPU.
+    """
+    import ray
+    from ray.util.placement_group import placement_group, remove_placement_group
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    needed = {"GPU": 1, "CPU": runtime.threads * number}
+    if not any(_has(node, needed) for node in ray.nodes()):
+        return None  # Ray would wait for such a machine
+    one_gpu = placement_group([needed])
+    prober: Any = ray.remote(_ResourceProber)
+    share = prober.options(
+        num_gpus=1 / number,
+        num_cpus=runtime.threads,
+        scheduling_strategy=PlacementGroupSchedulingStrategy(placement_group=one_gpu),
+    )
+    try:
+        trials = [share.remote(config, runtime) for _ in range(number)]
+        taken = ray.get([trial.taken.remote() for trial in trials])  # when all are ready
+        rates = ray.get([trial.images_per_second.remote() for trial in trials])
+    except ray.exceptions.RayError:
+        return None
+    finally:
+        with contextlib.suppress(Exception):
+            remove_placement_group(one_gpu)  # ends the processes in it
+    return Load(max(memory for memory, _ in taken), taken[0][1], sum(rates))
+
+
+def _has(node: dict[str, Any], needed: dict[str, int]) -> bool:
+    """Return whether a machine of Ray's is large enough."""
+    return node["Alive"] and all(node["Resources"].get(name, 0) >= least for name, least in needed.items())
+
+
+class _ResourceProber:
+    """A `ResourceProbe` in a process of its own, so that its memory is free again afterwards."""
+
+    def __init__(self, config: TrainConfig, runtime: Runtime) -> None:
+        from trainer.resource_probe import ResourceProbe
+
+        self._probe = ResourceProbe(config, runtime)
+
+    def taken(self) -> tuple[int, int]:
+        return self._probe.memory_bytes, self._probe.total_bytes
+
+    def images_per_second(self) -> float:
+        return self._probe.images_per_second()

@@ -1,0 +1,82 @@
+"""Figures to PNG, SVG and PDF by matplotlib: the only package that imports it.
+
+Drawn without a screen and without the user's own settings, and with nothing of time or place in the
+files: the same figure gives the same bytes. Each file names the digest of its figure.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import matplotlib.style
+
+from gridrun.errors import StoreError
+from gridrun.figures.draw.canvas import draw
+from gridrun.figures.model import Figure
+from trainer import files
+
+DIGEST = re.compile(rb"gridrun figure ([0-9a-f]{16})")
+STYLE = {
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 9,
+    "figure.constrained_layout.use": True,
+    "figure.titlesize": 11,
+    "font.size": 9,
+    "grid.color": "#E3E3E3",
+    "grid.linewidth": 0.6,
+    "hatch.linewidth": 0.6,
+    "legend.fontsize": 8,
+    "legend.title_fontsize": 8,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 5,
+    "savefig.dpi": 200,
+    "svg.hashsalt": "gridrun",
+    "text.parse_math": False,  # titles are no formulas
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+}
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Draw a figure into a file of one of FORMATS, by its suffix, in one step.
+
+    Raises:
+        StoreError: the file cannot be written.
+    """
+    form = path.suffix.lstrip(".")
+    with matplotlib.rc_context(), matplotlib.style.context(["default", STYLE]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box stands for it
+        canvas = draw(figure)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with files.replacing(path) as partial:
+                canvas.savefig(partial, format=form, metadata=_metadata(figure, form))
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+
+def digest_in(path: Path) -> str | None:
+    """Return the digest of the figure that a file shows, None where there is no such file."""
+    try:
+        found = DIGEST.search(path.read_bytes())
+    except OSError:
+        return None
+    return found.group(1).decode() if found else None
+
+
+def _metadata(figure: Figure, form: str) -> dict[str, Any]:
+    named = f"gridrun figure {figure.digest}"
+    match form:
+        case "png":
+            return {"Title": figure.title, "Description": named, "Software": None}
+        case "svg":
+            return {"Title": figure.title, "Description": named, "Date": None, "Creator": None}
+        case _:
+            return {"Title": figure.title, "Keywords": named, "CreationDate": None, "Creator": None}

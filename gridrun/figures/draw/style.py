@@ -1,0 +1,80 @@
+"""How series look: told apart by the colour-blind, and in grey print."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+
+from gridrun.figures.model import Figure, Point
+
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
+"""Okabe and Ito's, told apart by the colour-blind; their yellow is too pale on white."""
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 2, 1, 2)))
+HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++", "oooo", "----")
+GREY = "#595959"
+"""Of what is said beside the data."""
+PUBLISHED: dict[str, Any] = {
+    "markerfacecolor": "white",
+    "markersize": 6,
+    "linestyle": (0, (1, 2)),
+    "linewidth": 1.0,
+    "alpha": 0.85,
+}
+HOLLOW: dict[str, Any] = {
+    "marker": "D",
+    "markerfacecolor": "white",
+    "markeredgecolor": "black",
+    "markersize": 4.5,
+    "linestyle": "",
+}
+DIVERGED: dict[str, Any] = {
+    "marker": "x",
+    "linestyle": "",
+    "markersize": 6,
+    "markeredgewidth": 1.6,
+    "clip_on": False,
+}
+
+
+def color(figure: Figure, index: int) -> Any:
+    """Return a series' colour: a shade where the labels are numbers in order."""
+    if figure.ordered:
+        return matplotlib.colormaps["viridis"](0.85 * index / (len(figure.labels) - 1))
+    return COLORS[index % len(COLORS)]
+
+
+def look(figure: Figure, index: int, metric: str = "") -> dict[str, Any]:
+    """Return what tells a series apart in print without colours too."""
+    metrics = list(figure.metrics)
+    dash = metrics.index(metric) if metric in metrics else index
+    return {
+        "color": color(figure, index),
+        "marker": MARKERS[index % len(MARKERS)],
+        "linestyle": DASHES[dash % len(DASHES)],
+    }
+
+
+def values(points: Sequence[Point]) -> list[float]:
+    """Return the medians, a gap where there is none."""
+    return [math.nan if point.median is None else point.median for point in points]
+
+
+def whiskers(points: Sequence[Point]) -> list[list[float]]:
+    """Return how far lowest and highest are from the medians."""
+    spans = [
+        (0.0, 0.0)
+        if point.median is None or point.low is None or point.high is None
+        else (point.median - point.low, point.high - point.median)
+        for point in points
+    ]
+    return [[below for below, _ in spans], [above for _, above in spans]]
+
+
+def wrapped(text: str, width: float) -> str:
+    """Break a text into lines of so many characters."""
+    return textwrap.fill(text, max(20, int(width)))

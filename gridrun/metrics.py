@@ -1,0 +1,210 @@
+"""What a table's columns are called, and how their values are written and read."""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gridrun.text import format_count, format_loss, format_option, format_percent, format_time, format_whole
+
+if TYPE_CHECKING:
+    from trainer import TrainConfig
+
+CONFIG_HEADERS = {
+    "name": "Setting",
+    "paper": "Test Error (in paper)",
+    "model": "Model",
+    "dataset": "data set",
+    "batch_size": "batch size",
+    "lr": "initial lr",
+    "schedule": "lr schedule",
+    "epochs": "# of Epochs",
+    "weight_decay": "weight decay",
+    "weight_decay_on_bn": "weight decay on BN",
+    "ghost_batch_size": "ghost batch size",
+    "num_gpus": "#GPUs",
+}
+"""Options as the field's tables call them; any other stands under its dotted name."""
+
+PRECISIONS = {
+    "fp32": "FP32",
+    "tf32": "TF32",
+    "mixed_fp16": "mixed",
+    "mixed_bf16": "mixed (bf16)",
+    "pure_fp16": "FP16",
+}
+"""As the field's tables write them."""
+
+
+def _ghost_batch_size(config: TrainConfig) -> int | str:
+    return config.batch_size // config.subdivision if config.subdivision > 1 else "N/A"
+
+
+COMPUTED: dict[str, Callable[[TrainConfig], Any]] = {
+    "model": lambda config: config.model.label,
+    "dataset": lambda config: config.dataset.label,
+    "ghost_batch_size": _ghost_batch_size,
+    "weight_decay_on_bn": lambda config: not config.no_weight_decay_on_bn,
+}
+"""Columns that say something of a config in other words than its options: those of tables elsewhere."""
+
+LABELS = ("name", "paper", *COMPUTED)
+"""Columns that are neither a metric nor an option."""
+
+
+_NUMBER = r"\d+(?:\.\d+)?"
+_QUALIFIER = re.compile(
+    rf"\s*(?:\*|(?:\+/-|±)\s*{_NUMBER}|\(best {_NUMBER}\)|\((?:(?:median|mean|average) of )?\d+ runs?\))\s*$"
+)
+_TIME = re.compile(
+    rf"(?:(?P<h>{_NUMBER})\s*h)?\s*(?:(?P<m>{_NUMBER})\s*m(?:in)?)?\s*(?:(?P<s>{_NUMBER})\s*s(?:ec)?)?"
+)
+
+
+def parse_runs(text: str) -> int | None:
+    """Read how many runs a published text says it stands for: 5 of `6.37 (median of 5 runs)`."""
+    found = re.search(r"(\d+) runs?\b", text)
+    return int(found.group(1)) if found else None
+
+
+def _unqualified(text: str) -> str:
+    """Drop what may follow a published value and not change it: `*`, `+/- 0.16`, `(1 run)`, `(best 0.67)`."""
+    text = text.strip()
+    while shorter := _QUALIFIER.search(text):
+        text = text[: shorter.start()]
+    return text
+
+
+def parse_number(text: str) -> float | None:
+    """Read a published number, thousands separators allowed.
+
+    A value that is not quite one, such as `~3.75` or `6.43 (best)`, is not read.
+    """
+    text = _unqualified(text).removesuffix("%").replace(",", "").strip()
+    return float(text) if re.fullmatch(_NUMBER, text, re.ASCII) else None
+
+
+def parse_percent(text: str) -> float | None:
+    """Read a published percentage as a fraction."""
+    percent = parse_number(text)
+    return None if percent is None else percent / 100
+
+
+def parse_time(text: str) -> float | None:
+    """Read a published time, in seconds: `22m`, `1h26m`, `95 min`, `24h12m*`."""
+    found = _TIME.fullmatch(_unqualified(text))
+    if not found or not any(found.groups()):
+        return None
+    hours, minutes, seconds = (float(part or 0) for part in found.group("h", "m", "s"))
+    return 3600 * hours + 60 * minutes + seconds
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Metric:
+    """A column that is measured. Values are in the unit of the store."""
+
+    header: str
+    record: str
+    """The store's column."""
+    csv: str
+    """The column in CSV, its unit a suffix."""
+    format: Callable[[float], str]
+    parse_text: Callable[[str], float | None] = parse_number
+    scale: float = 1.0
+    """Published numbers and CSV / the store: 100 for percent of a fraction."""
+    is_error: bool = False
+    """The difference to a published value is worth showing."""
+    varies: bool = True
+    """From seed to seed."""
+    portable: bool = True
+    """Comparable between machines."""
+
+    def parse(self, published: float | str) -> float | None:
+        """Read a published value, in the unit of the store; None where the text is not one number.
+
+        Args:
+            published: percent for errors, seconds for times, or text as printed (`4.91`, `1h26m`).
+        """
+        if isinstance(published, str):
+            return self.parse_text(published)
+        return published / self.scale if math.isfinite(published) else None
+
+
+def _error(header: str, name: str) -> Metric:
+    return Metric(
+        header=header,
+        record=name,
+        csv=f"{name}_pct",
+        format=format_percent,
+        parse_text=parse_percent,
+        scale=100.0,
+        is_error=True,
+    )
+
+
+METRICS: dict[str, Metric] = {
+    "test_error": _error("Test Error", "test_error"),
+    "best_test_error": _error("Best Test Error", "best_test_error"),
+    "train_error": _error("Training Error", "train_error"),
+    "test_loss": Metric(header="Test Loss", record="test_loss", csv="test_loss", format=format_loss),
+    "train_loss": Metric(header="Training Loss", record="train_loss", csv="train_loss", format=format_loss),
+    "train_time": Metric(
+        header="Training Time",
+        record="train_seconds",
+        csv="train_time_s",
+        format=format_time,
+        parse_text=parse_time,
+        portable=False,
+    ),
+    "images_per_second": Metric(
+        header="Images/s",
+        record="images_per_second",
+        csv="images_per_second",
+        format=format_count,
+        portable=False,
+    ),
+    "peak_memory_mib": Metric(
+        header="Peak Memory (MiB)",
+        record="peak_memory_mib",
+        csv="peak_memory_mib",
+        format=format_count,
+        portable=False,
+    ),
+    "num_params": Metric(
+        header="# of Params", record="num_params", csv="num_params", format=format_count, varies=False
+    ),
+    "macs": Metric(header="# of MACs", record="macs", csv="macs", format=format_count, varies=False),
+    "epochs_trained": Metric(
+        header="Epochs Trained",
+        record="epochs_trained",
+        csv="epochs_trained",
+        format=format_whole,
+        varies=False,
+    ),
+}
+"""What a table may show of a trial, by the name a grid file uses."""
+
+
+def header_of(option: str) -> str:
+    """Return the header of a config column."""
+    return CONFIG_HEADERS.get(option, option)
+
+
+def format_column(column: str, value: Any) -> str:
+    """Write the value of a config column as the field's tables do: `LARS`, `FP16`, `0.1`."""
+    spelled = _spellings(column).get(value) if isinstance(value, str) else None
+    return spelled or format_option(value)
+
+
+@functools.cache
+def _spellings(column: str) -> Mapping[str, str]:
+    """Return how the field's tables write the values of a config column, where not as a config does."""
+    if column == "optimizer":
+        from trainer.optimizers import optimizers
+
+        return {name: optimizers.get(name).label for name in optimizers.names()}
+    return PRECISIONS if column == "precision" else {}

@@ -1,0 +1,158 @@
+"""Checkpoints of trials under way in a place that every machine reaches: a bucket or a directory."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import secrets
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from gridrun.errors import LaunchError
+from trainer import files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_PAUSES_SECONDS = (1.0, 2.0, 4.0, 8.0)
+"""Between the attempts to read a copy, when a trial starts."""
+
+
+class UnreadableError(Exception):
+    """Whether there is a copy of a trial's checkpoint cannot be told now."""
+
+
+class CheckpointCopies:
+    """Checkpoints at one URI. A file is uploaded beside its place, then moved there in one step.
+
+    Args:
+        uri: a directory, or what `pyarrow.fs.FileSystem.from_uri` takes, such as `s3://bucket/path`.
+
+    Raises:
+        LaunchError: there is no such kind of place, or the URI holds a password.
+    """
+
+    def __init__(self, uri: str) -> None:
+        from pyarrow import ArrowException
+        from pyarrow.fs import FileSystem, LocalFileSystem
+
+        self.uri = uri
+        if not uri.strip():
+            raise LaunchError("--checkpoints: names no place; leave it out to copy none")
+        try:
+            if "://" not in uri:
+                self._system, self._root = LocalFileSystem(), str(Path(uri).absolute())
+            elif urlsplit(uri).password:
+                raise LaunchError("--checkpoints: credentials belong in the environment, not in the URI")
+            else:
+                self._system, self._root = FileSystem.from_uri(uri)
+        except (ArrowException, ValueError, OSError, NotImplementedError) as error:
+            raise LaunchError(f"--checkpoints {uri}: {_first_line(error)}") from None
+
+    def check(self) -> None:
+        """Write something and remove it again: better now than after hours of training.
+
+        Raises:
+            LaunchError: it cannot be done.
+        """
+        probe = f"{self._root}/.{secrets.token_hex(8)}"
+        with self._errors():
+            self._system.create_dir(self._root)
+            with self._system.open_output_stream(probe) as file:
+                file.write(b"gridrun")
+            self._system.delete_file(probe)
+
+    def fetch(self, trial_id: str, path: Path) -> None:
+        """Put a trial's checkpoint at `path`, if there is one here; not over one that is as far.
+
+        A copy falls behind where it could not be written for a while.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        from pyarrow.fs import FileType, LocalFileSystem
+
+        from trainer.checkpoint import steps_in
+
+        source = self._file(trial_id)
+        if self._system.get_file_info(source).type != FileType.File:
+            if isinstance(self._system, LocalFileSystem) and not Path(self._root).is_dir():
+                raise FileNotFoundError(f"{self._root} is not there")  # a file system that is not mounted
+            return
+        with files.temporary_beside(path) as partial:
+            with self._system.open_input_stream(source) as remote:
+                partial.write_bytes(remote.read())
+            here = steps_in(path)
+            if here < 0 or here < steps_in(partial):
+                files.commit(partial, path)
+
+    def keep(self, trial_id: str, path: Path) -> None:
+        """Take a copy of a trial's checkpoint.
+
+        Raises:
+            OSError: it cannot be written; the copy before is still there.
+        """
+        target = self._file(trial_id)
+        beside = f"{target}.{secrets.token_hex(8)}.partial"
+        with path.open("rb") as local, self._system.open_output_stream(beside) as remote:
+            shutil.copyfileobj(local, remote)
+        self._system.move(beside, target)
+
+    def drop(self, trial_id: str) -> None:
+        """Remove a trial's checkpoint, and what a killed upload left beside it."""
+        from pyarrow.fs import FileSelector
+
+        with contextlib.suppress(OSError):  # it costs some space, and no result
+            for found in self._system.get_file_info(FileSelector(self._root)):
+                if found.base_name.startswith(f"{trial_id}.pt"):
+                    self._system.delete_file(found.path)
+
+    def _file(self, trial_id: str) -> str:
+        return f"{self._root}/{trial_id}.pt"
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        from pyarrow import ArrowException
+
+        try:
+            yield
+        except (ArrowException, OSError) as error:
+            raise LaunchError(
+                f"--checkpoints {self.uri}: cannot be written to ({_first_line(error)})"
+            ) from None
+
+
+def fetch(uri: str, trial_id: str, path: Path, pause: Callable[[float], None]) -> None:
+    """Put a trial's checkpoint at `path` as `CheckpointCopies.fetch` does, in several attempts.
+
+    Args:
+        uri: of the depot.
+        trial_id: whose.
+        path: where to.
+        pause: waits for so many seconds.
+
+    Raises:
+        UnreadableError: none succeeded. To train on from what lies at `path`, or from the start, could mean
+            to do again what took hours.
+    """
+    for seconds in (*_PAUSES_SECONDS, None):
+        try:
+            copies_at(uri).fetch(trial_id, path)
+        except (OSError, LaunchError) as error:
+            if seconds is None:
+                raise UnreadableError(f"--checkpoints {uri}: {_first_line(error)}") from error
+            pause(seconds)
+        else:
+            return
+
+
+@functools.cache
+def copies_at(uri: str) -> CheckpointCopies:
+    """Return the depot at a URI; one a process, for each has connections of its own."""
+    return CheckpointCopies(uri)
+
+
+def _first_line(error: Any) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

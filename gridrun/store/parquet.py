@@ -1,0 +1,446 @@
+"""Parquet files that grow while others read them.
+
+A file is always replaced whole, in one step. Many readers (`pandas.read_parquet` among them) open
+a file by its name twice, first for its footer, then for the data, and may so meet two versions.
+Hence a new version keeps what the old one's footer refers to, byte for byte and in its place:
+
+    [groups]                      a version
+    [groups][new group]           rows are added: old bytes are copied, nothing is encoded anew
+    [groups][all rows]            a column is new, a row is replaced, or the groups have become many;
+                                  the footer refers to the last part alone
+    [all rows][    ][all rows]    one second later or more: to the first part alone
+    [all rows]                    one second after that
+
+A reader would have to pause for a second between its two looks to be misled. Pages carry
+checksums, which our own reading verifies.
+
+A version is written to a partial file that was there before the version before was read. Whoever
+takes over from a writer that fell silent takes its partial file away first: then nothing that was
+made of an old version comes into place, however long its writer was paused, and at whatever instant.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from gridrun.errors import StoreError
+from trainer import files
+
+T = TypeVar("T")
+
+MAX_ROW_GROUPS = 256
+TIDY_ROW_GROUPS = 8
+"""So many, or fewer, are not worth a rewrite when a launch ends; each costs some 7 KiB."""
+SETTLED_SECONDS = 1.0
+"""A version so old has no reader any more that looked at the one before it."""
+_LOOKS = 20
+_LOOK_SECONDS = 0.05
+_FORMAT = {b"gridrun.format": b"1"}
+_ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+_MAGIC = b"PAR1"
+
+
+def read(
+    path: Path,
+    columns: Collection[str] | None = None,
+    trial_ids: Collection[str] | None = None,
+    optional: Collection[str] = (),
+) -> pa.Table | None:
+    """Return the rows of a file, None where there is none.
+
+    Args:
+        path: the file.
+        columns: those to read; None for all.
+        trial_ids: whose rows; None for all.
+        optional: columns to read beside `columns` where the file has them.
+
+    Raises:
+        StoreError: the file is damaged or not ours.
+    """
+    return _looked(path, lambda: _read(path, columns, trial_ids, optional))
+
+
+def _read(
+    path: Path,
+    columns: Collection[str] | None,
+    trial_ids: Collection[str] | None,
+    optional: Collection[str],
+) -> pa.Table | None:
+    files.refresh_directory(path.parent)
+    try:
+        handle = path.open("rb")  # once: see above
+    except FileNotFoundError:
+        return None
+    with handle:
+        file = _ours(path, handle)
+        if columns is not None and (lacking := set(columns) - set(file.schema_arrow.names)):
+            raise _foreign(path, f"has no column {min(lacking)!r}")
+        if columns is not None:
+            columns = [*columns, *(name for name in optional if name in file.schema_arrow.names)]
+        if trial_ids is None:
+            return file.read(columns=columns, use_threads=False)
+        wanted = columns if columns is None else list({"trial_id", *columns})
+        table = file.read(columns=wanted, use_threads=False)
+        return table.filter(_named(table, trial_ids))
+
+
+def check(path: Path) -> None:
+    """Read a file whole, if there is one: what is added to later is not looked at again.
+
+    Raises:
+        StoreError: the file is damaged or not ours.
+    """
+    read(path)
+
+
+def joined(
+    old: pa.Table | None, rows: list[dict[str, Any]], types: Mapping[str, type], replaced: Collection[str]
+) -> pa.Table:
+    """Return what `append` would leave in a file that holds `old`."""
+    new = _table(rows, types)
+    if old is None:
+        return new
+    schema = _common(old.schema, new.schema)
+    kept = old.filter(pc.invert(_named(old, replaced)))
+    return pa.concat_tables([_conformed(kept, schema), _conformed(new, schema)])
+
+
+class Overtaken(Exception):
+    """Another process has taken over and removed the partial file; nothing was changed."""
+
+
+def append(
+    path: Path,
+    rows: list[dict[str, Any]],
+    types: Mapping[str, type],
+    replaced: Collection[str],
+    partial: Path | None = None,
+) -> None:
+    """Add rows to a file, in place of any rows of the `replaced` trials.
+
+    Args:
+        path: the file; made if there is none.
+        rows: which may have columns that the file does not, and lack some that it has.
+        types: of the columns that are always there.
+        replaced: trial ids whose old rows go.
+        partial: an empty file beside it, to write the new version to; None: one of its own.
+
+    Raises:
+        StoreError: the file is damaged or not ours.
+        Overtaken: `partial` was taken away.
+    """
+    new = _table(rows, types)
+    with _partial(path, partial) as partial:
+        now = partial.stat().st_mtime  # by the clock that wrote the file too; a file server has its own
+        old = _looked(path, lambda: _Version.of(path, now))
+        with _reading(path):
+            if old:
+                schema = _common(old.schema, new.schema)
+                new = _conformed(new, schema)
+                grows = old.may_grow and schema.equals(old.schema) and not old.has_any(replaced)
+                if not grows:
+                    new = joined(old.read(), rows, types, replaced)
+        if old and grows:
+            _extend(partial, old, new)
+        else:
+            _rewrite(partial, old, new)
+        files.commit(partial, path)
+
+
+def tidy(path: Path, partial: Path | None = None) -> bool:
+    """Take a step towards one row group and no dead bytes; return whether there is more to do.
+
+    Call it again then, SETTLED_SECONDS later.
+
+    Raises:
+        StoreError: the file is damaged or not ours.
+        Overtaken: `partial`, as for `append`, was taken away.
+    """
+    with _partial(path, partial) as partial:
+        now = partial.stat().st_mtime  # by the clock that wrote the file too; a file server has its own
+        old = _looked(path, lambda: _Version.of(path, now))
+        if old is None:
+            return False
+        with _reading(path):
+            scattered = old.moved or old.num_groups > TIDY_ROW_GROUPS
+            whole = old.read() if scattered and (old.settled or not old.moved) else None
+        dead = old.end < old.footer
+        if whole is not None:
+            _rewrite(partial, old, whole)
+        elif old.settled and dead:
+            _extend(partial, old, None)
+        else:
+            return scattered or dead
+        files.commit(partial, path)
+        return whole is not None
+
+
+@contextlib.contextmanager
+def _partial(path: Path, given: Path | None) -> Iterator[Path]:
+    """Yield the file to write to; whatever fails once it was taken away fails for that."""
+    with contextlib.nullcontext(given) if given else files.temporary_beside(path) as partial:
+        try:
+            yield partial
+        except OSError as error:
+            if files.is_there(partial):
+                raise
+            raise Overtaken(f"{path}: {error}") from error
+
+
+# --- versions ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """A file as it is now, whole. Its footer refers to the bytes from `start` to `end` alone."""
+
+    content: bytes
+    file: pq.ParquetFile
+    start: int
+    end: int
+    footer: int
+    """Where it begins; from `end` to there may be bytes of the version before."""
+    settled: bool
+    """Whether no reader can have looked at the version before it."""
+
+    @classmethod
+    def of(cls, path: Path, now: float) -> _Version | None:
+        files.refresh_directory(path.parent)
+        try:
+            with path.open("rb") as handle:
+                written_at, content = os.fstat(handle.fileno()).st_mtime, handle.read()
+        except FileNotFoundError:
+            return None
+        file = _ours(path, pa.BufferReader(content))
+        chunks = [
+            group.column(column)
+            for group in map(file.metadata.row_group, range(file.metadata.num_row_groups))
+            for column in range(group.num_columns)
+        ]
+        starts = [chunk.dictionary_page_offset or chunk.data_page_offset for chunk in chunks]
+        ends = [at + chunk.total_compressed_size for at, chunk in zip(starts, chunks, strict=True)]
+        return cls(
+            content=content,
+            file=file,
+            start=min(starts, default=len(_MAGIC)),
+            end=max(ends, default=len(_MAGIC)),
+            footer=_footer(content),
+            settled=now - written_at >= SETTLED_SECONDS,
+        )
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Its columns, without what else is said of them."""
+        return self.file.schema_arrow.remove_metadata()
+
+    @property
+    def num_groups(self) -> int:
+        return int(self.file.metadata.num_row_groups)
+
+    @property
+    def moved(self) -> bool:
+        """Whether all that counts stands behind bytes of older versions."""
+        return self.start > len(_MAGIC)
+
+    @property
+    def may_grow(self) -> bool:
+        """Whether one more row group is better than to write all rows anew."""
+        return self.num_groups < MAX_ROW_GROUPS and not (self.moved and self.settled)
+
+    def has_any(self, trial_ids: Collection[str]) -> bool:
+        """Return whether some of the trials have rows here."""
+        return bool(pc.any(_named(self.read(["trial_id"]), trial_ids)).as_py())
+
+    def read(self, columns: list[str] | None = None) -> pa.Table:
+        return self.file.read(columns=columns, use_threads=False)
+
+
+def _extend(partial: Path, old: _Version, new: pa.Table | None) -> None:
+    """Write the old row groups' bytes and then `new` as one more."""
+    end = old.end if old.settled else old.footer
+    schema = old.file.schema_arrow
+    with _writing(partial, schema) as (file, writer):
+        file.write(memoryview(old.content)[len(_MAGIC) : end])
+        if new is not None:
+            writer.write_table(new)
+    metadata = old.file.metadata
+    metadata.append_row_groups(pq.read_metadata(partial))
+    footer = pa.BufferOutputStream()
+    metadata.write_metadata_file(footer)  # the magic, the footer, its length and the magic
+    with partial.open("r+b") as file:
+        file.seek(_footer(partial.read_bytes()))
+        file.truncate()
+        file.write(memoryview(footer.getvalue())[len(_MAGIC) :])
+
+
+def _rewrite(partial: Path, old: _Version | None, table: pa.Table) -> None:
+    """Write the table as one row group: before what the old footer refers to if it fits, else behind."""
+    table = table.combine_chunks()
+    if old is None:
+        with _writing(partial, table.schema) as (_, writer):
+            writer.write_table(table)
+        return
+    live = memoryview(old.content)[old.start : old.end]
+    if old.settled and old.moved:
+        with _writing(partial, table.schema) as (file, writer):
+            writer.write_table(table)
+            if fits := file.tell() <= old.start:
+                file.write(bytes(old.start - file.tell()))
+                file.write(live)
+        if fits:
+            return
+    with _writing(partial, table.schema) as (file, writer):
+        file.write(memoryview(old.content)[len(_MAGIC) : old.end if old.settled else old.footer])
+        writer.write_table(table)
+
+
+@contextlib.contextmanager
+def _writing(partial: Path, schema: pa.Schema) -> Iterator[tuple[pa.NativeFile, pq.ParquetWriter]]:
+    """Yield a file that has begun as Parquet, and what writes row groups wherever it stands.
+
+    The file must be there: one that was taken away is not made anew.
+    """
+    with partial.open("r+b") as opened:
+        opened.truncate()
+        with (
+            pa.PythonFile(opened, "w") as file,
+            pq.ParquetWriter(
+                file, schema.with_metadata(_FORMAT), compression="zstd", write_page_checksum=True
+            ) as writer,
+        ):
+            yield file, writer
+
+
+def _footer(content: bytes) -> int:
+    """Return where the footer begins: before its length, 4 bytes, and the magic."""
+    length = int.from_bytes(content[-8:-4], "little")
+    return len(content) - 8 - length
+
+
+# --- errors ------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ESTALE:
+            raise _Replaced(f"{path}: cannot be read ({error.strerror})") from None
+        if isinstance(error, OSError) and error.errno not in (None, errno.EISDIR):
+            raise StoreError(f"{path}: cannot be read ({error.strerror})") from None
+        raise _Damaged(f"{path}: is damaged ({error}). Move it away to go on without it.") from None
+
+
+class _Damaged(StoreError):
+    """A file that is not whole, as far as can be seen from here."""
+
+
+class _Replaced(StoreError):
+    """A version that NFS had no more when it was read: another machine has put the next in its place."""
+
+
+def _looked(path: Path, look: Callable[[], T]) -> T:
+    """Look at a file, and for a second again at one that seems cut short.
+
+    A file system in user space, such as sshfs, shows a new version with the length of the one before to
+    whoever looks first.
+    """
+    for _ in range(_LOOKS - 1):
+        try:
+            with _reading(path):
+                return look()
+        except _Replaced:
+            continue
+        except _Damaged:
+            with contextlib.suppress(OSError):
+                if path.read_bytes().endswith(_MAGIC):
+                    break
+            time.sleep(_LOOK_SECONDS)
+    with _reading(path):
+        return look()
+
+
+def _ours(path: Path, source: Any) -> pq.ParquetFile:
+    # Without Arrow's threads: of a file that reads from a Python file, the process may abort as it
+    # ends (https://github.com/apache/arrow/issues/50482).
+    file = pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True)
+    if not _FORMAT.items() <= (file.schema_arrow.metadata or {}).items():
+        raise _foreign(path, "was not written by gridrun")
+    if "trial_id" not in file.schema_arrow.names:
+        raise _foreign(path, "has no column 'trial_id'")
+    return file
+
+
+def _foreign(path: Path, why: str) -> StoreError:
+    return StoreError(f"{path}: {why}. Move it away, or name another --results.")
+
+
+def _named(table: pa.Table, trial_ids: Collection[str]) -> pa.Array:
+    wanted = pa.lib.StringBuilder()  # pa.array would import pandas
+    wanted.append_values(list(trial_ids))
+    return pc.is_in(table["trial_id"], value_set=wanted.finish())
+
+
+# --- columns -----------------------------------------------------------------------------------
+
+
+def _table(rows: list[dict[str, Any]], types: Mapping[str, type]) -> pa.Table:
+    names = dict.fromkeys([*types, *(name for row in rows for name in row)])
+    return pa.table({name: _column([row.get(name) for row in rows], types.get(name)) for name in names})
+
+
+def _column(values: list[Any], given: type | None) -> pa.Array:
+    if given:
+        return pa.array(values, _ARROW[given])
+    try:
+        return pa.array(values)
+    except (pa.ArrowException, OverflowError):  # one option with several types among the models
+        return _as_text(values)
+
+
+def _as_text(values: list[Any]) -> pa.Array:
+    texts = [value if value is None or isinstance(value, str) else json.dumps(value) for value in values]
+    return pa.array(texts, pa.string())
+
+
+def _common(old: pa.Schema, new: pa.Schema) -> pa.Schema:
+    """Return the old columns and then the new ones; text where two types do not go together."""
+    fields = [
+        _common_field(field, new.field(field.name) if field.name in new.names else field) for field in old
+    ]
+    return pa.schema([*fields, *(field for field in new if field.name not in old.names)])
+
+
+def _common_field(old: pa.Field, new: pa.Field) -> pa.Field:
+    try:
+        return pa.unify_schemas([pa.schema([old]), pa.schema([new])], promote_options="permissive").field(0)
+    except pa.ArrowException:
+        return pa.field(old.name, pa.string())
+
+
+def _conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return the table with exactly the columns of `schema`."""
+
+    def column(field: pa.Field) -> Any:
+        if field.name not in table.column_names:
+            return pa.nulls(table.num_rows, field.type)
+        found = table[field.name]
+        if found.type == field.type:
+            return found
+        text = pa.types.is_string(field.type) and not pa.types.is_null(found.type)
+        return _as_text(found.to_pylist()) if text else found.cast(field.type)
+
+    return pa.table([column(field) for field in schema], schema=schema)

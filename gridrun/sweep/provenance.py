@@ -1,0 +1,78 @@
+"""Where a result comes from: the code's commit and the machine it ran on."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import re
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import trainer
+from gridrun.resources import cpu_name
+from gridrun.store.records import Provenance
+
+_CODE = ("cli.py", "gridrun", "trainer")
+"""What can change a result; results and grids under way beside it cannot."""
+
+
+@functools.cache
+def of_code() -> Provenance:
+    """Return the commit, dirty flag and version of the code in use."""
+    import gridrun
+
+    root = Path(gridrun.__file__).parent.parent
+    changes = _git(root, "status", "--porcelain", "--", *_CODE)
+    return Provenance(
+        commit=_git(root, "rev-parse", "HEAD"),
+        dirty=changes != "" if changes is not None else None,
+        gridrun_version=gridrun.__version__,
+        trainer_version=trainer.VERSION,
+        python_version=platform.python_version(),
+        host=platform.node(),
+        cpu=cpu_name(),
+    )
+
+
+def of_machine(code: Provenance, device: str, threads: int) -> Provenance:
+    """Add what only the process that trains knows. Imports torch."""
+    import torch
+
+    gpu = torch.cuda.get_device_name(device) if device.startswith("cuda") else None
+    return replace(
+        code,
+        host=platform.node(),
+        cpu=cpu_name(),
+        torch_version=str(torch.__version__),
+        cuda_version=torch.version.cuda if gpu else None,
+        driver_version=_driver() if gpu else None,
+        gpu=gpu,
+        device=device,
+        threads=threads,
+    )
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    if not (root / ".git").exists():  # an installed copy inside somebody else's repository
+        return None
+    command = ["git", "-C", str(root), *arguments]
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=10, check=True, env=environment
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _driver() -> str | None:
+    try:
+        found = re.search(
+            r"Kernel Module\s+(?:for \S+\s+)?([\d.]+)", Path("/proc/driver/nvidia/version").read_text()
+        )
+    except OSError:
+        return None
+    return found[1] if found else None

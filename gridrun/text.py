@@ -1,0 +1,69 @@
+"""Numbers, counts and times as text."""
+
+from __future__ import annotations
+
+from decimal import ROUND_HALF_UP, Context, Decimal
+from typing import Any
+
+
+def format_percent(fraction: float) -> str:
+    """Write a fraction in percent, two decimals: 0.0491 as `4.91`."""
+    return format_hundredths(100 * fraction)
+
+
+def format_hundredths(value: float) -> str:
+    """Write two decimals, a half upwards in decimal and not as binary has it: 24.685 as `24.69`."""
+    return str(Decimal(f"{value:.12g}").quantize(Decimal("0.01"), ROUND_HALF_UP, Context(prec=400)))
+
+
+def format_loss(loss: float) -> str:
+    """Write a loss, four decimals."""
+    return f"{loss:.4f}"
+
+
+def format_count(count: float) -> str:
+    """Write a large count, rounded to a whole number: `269,722`."""
+    return f"{round(count):,}"
+
+
+def format_whole(number: float) -> str:
+    """Write a small count plainly, a median between two of them with its half: `200`, `62.5`."""
+    return f"{number:.12g}"
+
+
+def number_of(count: int, noun: str) -> str:
+    """Say how many there are of something: `1 epoch`, `200 epochs`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def format_time(seconds: float) -> str:
+    """Write a time as short as it is still telling: `8.2s`, `45s`, `2m16s`, `22m`, `1h26m`."""
+    if seconds < 10:
+        return f"{round(seconds, 1):g}s"
+    whole_seconds = round(seconds)
+    if whole_seconds < 60:
+        return f"{whole_seconds}s"
+    if whole_seconds < 600:
+        return f"{whole_seconds // 60}m{whole_seconds % 60:02}s"
+    minutes = round(seconds / 60)
+    return f"{minutes}m" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02}m"
+
+
+def format_option(value: Any) -> str:
+    """Write an option's value: `0.1`, `5e-4`, `yes`, `none`, `100, 150`."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return _format_float(value)
+    if isinstance(value, (list, tuple)):
+        return ", ".join(format_option(item) for item in value) or "none"
+    return str(value)
+
+
+def _format_float(value: float) -> str:
+    if value == 0 or 1e-3 <= abs(value) < 1e15:
+        return f"{value:.12f}".rstrip("0").rstrip(".")
+    mantissa, _, exponent = f"{value:.11e}".partition("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"

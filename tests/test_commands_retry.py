@@ -1,0 +1,208 @@
+"""`gridrun retry`, and what a grid and the command line say of failures."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+import cli
+from gridrun.store import Store
+from gridrun.store.launch_state import LaunchState
+from gridrun.sweep.events import now
+
+GRID = """
+base:
+  model: {name: resnet_preact, depth: 8, initial_channels: 4}
+  epochs: 1
+axes:
+  - lr: [0.1, 0.2, 1000000000000000000.0]
+"""
+
+
+@pytest.fixture
+def grid(tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GRIDRUN_CACHE", str(cache_dir))
+    monkeypatch.setenv("GRIDRUN_RESULTS", str(tmp_path / "results"))
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "small.yaml"
+    path.write_text(GRID)
+    return path
+
+
+def gridrun(*arguments: object) -> Result:
+    return CliRunner().invoke(cli.main, [str(argument) for argument in arguments])
+
+
+def sweep(*arguments: object) -> Result:
+    """Run a command that trains, in this process."""
+    return gridrun(*arguments, "--executor", "serial", "--gpus", 0)
+
+
+@pytest.fixture
+def breaking(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Return what makes trials with a learning rate fail, until called again."""
+    from trainer import loop
+
+    train, broken = loop.train, {0.0}
+
+    def breaks(config: Any, **options: Any) -> Any:
+        if config.lr in broken:
+            raise ArithmeticError(f"no such number as {config.lr}")
+        return train(config, **options)
+
+    monkeypatch.setattr(loop, "train", breaks)
+
+    def break_at(lr: float) -> None:
+        broken.clear()
+        broken.add(lr)
+
+    return break_at
+
+
+def ends(tmp_path: Path) -> dict[float, tuple[str, int]]:
+    """Return status and attempts of each trial, by its learning rate."""
+    rows = Store(tmp_path / "results").rows().values()
+    return {row["lr"]: (row["status"], row["attempts"]) for row in rows}
+
+
+def test_retry_runs_again_what_is_asked_for_and_nothing_else(
+    grid: Path, tmp_path: Path, breaking: Callable[[float], None]
+) -> None:
+    breaking(0.2)
+    launched = sweep("launch", grid)
+    assert launched.exit_code == 1
+    assert "`gridrun retry --failed` tries again" in launched.stderr
+    assert ends(tmp_path) == {0.1: ("done", 1), 0.2: ("failed", 1), 1e18: ("diverged", 1)}
+
+    diverged = sweep("retry", "--diverged", grid)
+    assert ends(tmp_path) == {0.1: ("done", 1), 0.2: ("failed", 1), 1e18: ("diverged", 2)}
+    assert diverged.exit_code == 1, "one is still failed"
+    assert "### small" in diverged.stdout
+
+    breaking(0.0)
+    retried = sweep("retry", "--failed")  # of the whole store
+    assert retried.exit_code == 0, retried.output
+    assert re.fullmatch(r"[0-9a-f]{16}  done: test error \d+\.\d\d %\n", retried.stdout)
+    assert ends(tmp_path) == {0.1: ("done", 1), 0.2: ("done", 2), 1e18: ("diverged", 2)}
+
+    sweep("retry")  # both kinds
+    assert ends(tmp_path)[1e18] == ("diverged", 3)
+    nothing = sweep("retry", "--failed")
+    assert (nothing.exit_code, nothing.stderr) == (0, "Nothing to retry: no trial has failed.\n")
+
+
+def test_retry_leaves_what_has_never_run(
+    grid: Path, tmp_path: Path, breaking: Callable[[float], None]
+) -> None:
+    breaking(0.1)
+    first = gridrun("plan", grid, "--json").stdout.split('"trial_id": "')[1][:16]
+    sweep("launch", grid, "--only", first)
+    assert sweep("retry", grid).exit_code == 1
+    assert ends(tmp_path) == {0.1: ("failed", 2)}
+
+
+def test_a_stored_trial_that_this_version_does_not_know_is_left_out_and_named(
+    grid: Path, tmp_path: Path, breaking: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import trainer
+
+    breaking(0.2)
+    sweep("launch", grid)
+    monkeypatch.setattr(trainer, "VERSION", trainer.VERSION + 1)
+    retried = sweep("retry", "--failed")
+    assert "is left out: this version trains it otherwise" in retried.stderr
+    assert ends(tmp_path)[0.2] == ("failed", 1)
+
+
+def test_the_grid_says_how_often_to_retry_and_the_command_line_says_otherwise(
+    grid: Path, tmp_path: Path, breaking: Callable[[float], None]
+) -> None:
+    breaking(0.2)
+    grid.write_text(GRID + "retries: 2\n")
+    launched = sweep("launch", grid)
+    assert launched.stderr.count("no such number as 0.2; will be tried again") == 2
+    assert ends(tmp_path)[0.2] == ("failed", 3)
+    assert "failed (exception, 3 attempts): ArithmeticError: no such number" in gridrun("status").stdout
+    sweep("launch", grid, "--retries", 3)
+    assert ends(tmp_path)[0.2] == ("failed", 4)
+
+
+def test_a_plan_shows_what_the_next_launch_tries_again(
+    grid: Path, tmp_path: Path, breaking: Callable[[float], None]
+) -> None:
+    breaking(0.2)
+    sweep("launch", grid)
+    assert "3 trials: 1 done, 1 diverged, 1 failed\n" in gridrun("plan", grid).stdout
+    assert gridrun("plan", grid).stdout.count("\n") == 1, "nothing to start"
+    grid.write_text(GRID + "retries: 1\n")
+    for command in (["plan", grid], ["launch", grid, "--dry-run"]):
+        shown = gridrun(*command).stdout
+        assert "3 trials: 1 done, 1 diverged, 1 to be tried again\n" in shown
+        assert shown.count("lr 0.2") == 1, "in the order"
+    assert "1 failed" in gridrun("launch", grid, "--dry-run", "--retries", 0).stdout
+    found = json.loads(gridrun("plan", grid, "--json").stdout)
+    assert (found["failed"], found["to_be_tried_again"], len(found["order"])) == (0, 1, 1)
+    assert "2 trials: 2 to be tried again\n" in gridrun("launch", grid, "--dry-run", "--retry").stdout
+    launched = sweep("launch", grid)
+    assert launched.exit_code == 1
+    assert "1 failed" in gridrun("plan", grid).stdout
+
+
+def test_the_status_tells_what_a_launch_tries_again_from_what_failed(
+    grid: Path, tmp_path: Path, breaking: Callable[[float], None]
+) -> None:
+    breaking(0.2)
+    sweep("launch", grid)
+    store = Store(tmp_path / "results")
+    (failed,) = (i for i, status in store.statuses().items() if status == "failed")
+    store.write_launch("0", LaunchState(started_at=now(), total=1, again=(failed,)))
+    for shown in (gridrun("status").stdout, gridrun("status", grid).stdout):
+        assert "1 done" in shown
+        assert "1 to be tried again" in shown
+        assert "failed" not in shown
+    store.write_launch("0", LaunchState(started_at=now(), total=1))
+    assert "1 done, 1 diverged, 1 failed (launches under way: 1)" in gridrun("status", grid).stdout
+
+
+def test_the_grid_says_when_to_give_up(grid: Path, breaking: Callable[[float], None]) -> None:
+    breaking(0.1)
+    grid.write_text(GRID + "stop_after_failures: 1\n")
+    launched = sweep("launch", grid)
+    assert launched.exit_code == 1
+    assert "1 failed, 2 missing of 3 trials" in launched.stderr
+    assert "Gave up: trial after trial failed." in launched.stderr
+    assert "1 done, 1 diverged, 1 failed" in sweep("launch", grid).stderr, "the others had not been tried"
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("retries: -1", "retries: must be a whole number >= 0, got -1"),
+        ("retries: two", "retries: must be a whole number >= 0, got"),
+        ("stop_after_failures: 0", "stop_after_failures: must be a whole number >= 1, got 0"),
+        ("gpus_per_trial: 1.5", "gpus_per_trial: must be"),
+        ("gpus_per_trial: all", "gpus_per_trial: must be"),
+        ("retry: 1", "Did you mean 'retries'?"),
+    ],
+)
+def test_what_a_grid_cannot_mean_is_refused(grid: Path, line: str, problem: str) -> None:
+    grid.write_text(f"{GRID}{line}\n")
+    refused = gridrun("plan", grid)
+    assert refused.exit_code == 2
+    assert problem in refused.stderr
+    assert "small.yaml:7" in refused.stderr
+
+
+def test_grids_launched_together_must_agree(grid: Path, tmp_path: Path) -> None:
+    grid.write_text(GRID + "retries: 1\n")
+    other = tmp_path / "other.yaml"
+    other.write_text(GRID + "retries: 2\n")
+    refused = sweep("launch", grid, other)
+    assert refused.exit_code == 2
+    assert "let --retries decide" in refused.stderr

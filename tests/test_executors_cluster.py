@@ -1,0 +1,373 @@
+"""Joining a Ray cluster: who is let in, and trials on machines that come, go and see nothing of home."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from broken import RaisingNet
+
+from gridrun.errors import LaunchError
+from gridrun.executors.ray import remote_store
+from gridrun.executors.ray.remote_store import Address, StoreActor, lacks, run_anywhere
+from gridrun.executors.ray.tune import RayTuneExecutor, Resources
+from gridrun.grid import load_grid
+from gridrun.store import Store
+from gridrun.store.records import Provenance
+from gridrun.sweep import LaunchEvent, launch
+from gridrun.sweep.events import Ended, Event, Outcome, Setup, Started, Warned
+from gridrun.sweep.queue import QueuedTrial, TrialQueue
+from gridrun.trial import Trial
+from trainer import Runtime
+from trainer.loop import ignore
+from trainer.metrics import Epoch
+
+TOKEN = "a" * 64
+
+
+@pytest.fixture
+def setup(tmp_path: Path) -> Setup:
+    Store(tmp_path / "results").create()
+    (tmp_path / "cache").mkdir()
+    return Setup(
+        results=tmp_path / "results",
+        runtime=Runtime(cache_dir=tmp_path / "cache", data_dir=tmp_path, keep_checkpoint="last"),
+        code=Provenance(),
+        stop_file=tmp_path / "stop",
+    )
+
+
+def run(address: str, setup: Setup, *trials: Trial) -> None:
+    with RayTuneExecutor(Resources(), address=address) as executor:
+        executor.run(
+            TrialQueue(map(QueuedTrial, trials or [Trial(tiny.config(), 0)])), setup, lambda event: None
+        )
+
+
+@pytest.mark.parametrize("address", ["head", "head:", ":6379", "head:port", "ray://head:10001/x"])
+def test_an_address_is_a_host_and_a_port(address: str, setup: Setup) -> None:
+    with pytest.raises(LaunchError, match="must be HOST:PORT"):
+        run(address, setup)
+
+
+def test_where_nothing_answers_that_is_said(setup: Setup) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        with pytest.raises(LaunchError, match=f"127.0.0.1:{port}: nothing answers there"):
+            run(f"127.0.0.1:{port}", setup)
+
+
+def test_what_is_no_ray_is_told_apart(setup: Setup) -> None:
+    somebody = socket.create_server(("127.0.0.1", 0))
+
+    def answer() -> None:
+        with somebody.accept()[0] as caller:
+            caller.sendall(b"SSH-2.0-somebody\r\n")
+            caller.recv(1000)
+
+    threading.Thread(target=answer, daemon=True).start()
+    with somebody, pytest.raises(LaunchError, match="what answers there is no Ray"):
+        run(f"127.0.0.1:{somebody.getsockname()[1]}", setup)
+
+
+def test_what_a_cluster_has_is_not_chosen() -> None:
+    with pytest.raises(LaunchError, match="--cpus and --gpus do not go with --address"):
+        RayTuneExecutor(Resources(cpus=2), address="head:6379")
+
+
+# --- away from the results, without Ray --------------------------------------------------------------
+
+
+@pytest.fixture
+def home(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> Iterator[StoreActor]:
+    """Be asked straight, not through Ray."""
+    monkeypatch.setattr(remote_store, "_ask", lambda method, *arguments: method(*arguments))
+    home = StoreActor(setup, "home-test")
+    yield home
+    home.close()
+    assert not list(setup.results.glob(".work/l[eo]*/*"))
+
+
+def run_away(
+    trial: Trial, setup: Setup, home: StoreActor, on_epoch: Callable[[Epoch], None] = ignore
+) -> Outcome:
+    return run_anywhere(Address("home-none", home), trial, setup, on_epoch)
+
+
+def test_who_sees_the_sign_uses_the_directory_itself(setup: Setup, home: StoreActor) -> None:
+    trial = Trial(tiny.config(), 0)
+    assert run_anywhere(Address("home-test", home), trial, setup, ignore) == "done"
+    assert not (setup.runtime.cache_dir / "away").exists()
+    assert Store(setup.results).statuses() == {trial.trial_id: "done"}
+
+
+def test_a_record_is_worth_more_than_weights_that_find_no_room_at_home(
+    setup: Setup, home: StoreActor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(StoreActor, "_keep", staticmethod(full))
+    trial = Trial(tiny.config(), 0)
+    assert run_away(trial, setup, home) == "done"
+    row = Store(setup.results).rows()[trial.trial_id]
+    assert (row["status"], row["checkpoint"]) == ("done", None)
+    assert row["notes"] == "the weights could not be kept: No space left on device"
+
+
+def test_a_trial_away_is_recorded_at_home_with_its_weights(setup: Setup, home: StoreActor) -> None:
+    trial, bad = Trial(tiny.config(), 0), Trial(tiny.config(model=RaisingNet()), 0)
+    store = Store(setup.results)
+    assert run_away(trial, setup, home) == "done"
+    assert run_away(bad, setup, home) == "failed"
+    assert store.statuses() == {trial.trial_id: "done", bad.trial_id: "failed"}
+    assert store.weights_path(trial.trial_id).stat().st_size > 0
+    with store.lock(trial.trial_id) as claim:
+        assert claim, "it was given back"
+    before = store.rows()
+    assert run_away(trial, setup, home) == "done", "and is not trained again"
+    assert store.rows() == before
+    away = list((setup.runtime.cache_dir / "away").rglob("*.pt"))
+    assert not away
+
+
+def test_a_trial_that_another_launch_has_is_left_to_it(setup: Setup, home: StoreActor) -> None:
+    trial = Trial(tiny.config(), 0)
+    with Store(setup.results).lock(trial.trial_id):
+        assert run_away(trial, setup, home) == "busy"
+    assert Store(setup.results).statuses() == {}
+
+
+def test_a_worker_that_was_replaced_records_nothing(setup: Setup, home: StoreActor) -> None:
+    trial = Trial(tiny.config(), 0)
+    assert run_away(trial, setup, home, lambda epoch: str(home.claim(trial.trial_id))) == "busy"
+    assert Store(setup.results).statuses() == {}
+    assert Store(setup.results).is_locked(trial.trial_id), "the other worker has it"
+    home.release_all()
+    assert not Store(setup.results).is_locked(trial.trial_id)
+
+
+def test_a_worker_that_is_replaced_at_the_last_moment_has_not_failed(
+    setup: Setup, home: StoreActor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial, add = Trial(tiny.config(model=RaisingNet()), 0), home.add
+
+    def replaced(*about: Any) -> bool:
+        home.claim(trial.trial_id)
+        return add(*about)
+
+    monkeypatch.setattr(home, "add", replaced)
+    assert run_away(trial, setup, home) == "busy"
+    assert Store(setup.results).statuses() == {}
+    home.release_all()
+
+
+def test_word_to_stop_reaches_a_trial_away_and_it_goes_on_later(setup: Setup, home: StoreActor) -> None:
+    trial = Trial(tiny.config(epochs=100_000), 0)
+    assert run_away(trial, setup, home, lambda epoch: setup.stop_file.touch()) == "interrupted"
+    assert list((setup.runtime.cache_dir / "away").rglob(f"{trial.trial_id}.pt"))
+    assert run_away(trial, setup, home) == "interrupted", "none starts"
+    setup.stop_file.unlink()
+    first: list[int] = []
+
+    def stop(epoch: Epoch) -> None:
+        first.append(epoch.epoch)
+        setup.stop_file.touch()
+
+    assert run_away(trial, setup, home, stop) == "interrupted"
+    assert first[0] > 1
+
+
+def test_a_machine_says_what_it_lacks(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = Trial(tiny.config(dataset=tiny.ElsewhereImages()), 0)
+    monkeypatch.setenv("WITHOUT_IMAGES", "1")
+    assert "is not here" in str(lacks(trial, setup))
+    monkeypatch.delenv("WITHOUT_IMAGES")
+    assert lacks(trial, setup) is None
+
+
+# --- a cluster of three nodes on this machine -----------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("RAY_AUTH_MODE", "token")
+        environment.setenv("RAY_AUTH_TOKEN", TOKEN)
+        environment.setenv("PYTHONPATH", str(Path(__file__).parent))
+        environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        environment.setenv("GRIDRUN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        from ray._raylet import AuthenticationTokenLoader
+        from ray.cluster_utils import Cluster
+
+        AuthenticationTokenLoader.instance().reset_cache()  # of another test's Ray
+        node = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 80 * 2**20}
+        cluster = Cluster(initialize_head=True, head_node_args=node)
+        cluster.spec = node
+        cluster.others = [cluster.add_node(**node) for _ in range(2)]
+        try:
+            yield cluster
+        finally:
+            cluster.shutdown()
+
+
+def launched(address: str, results: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Launch a grid on a cluster, as a user without a token but what `environment` says."""
+    usual = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    arguments = ["launch", "grids/quickstart.yaml", "--address", address, "--results", str(results)]
+    return subprocess.run(
+        [sys.executable, "cli.py", *arguments],
+        cwd=Path(__file__).parent.parent,
+        env={**usual, "HOME": str(results.parent), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("environment", "problem"),
+    [
+        ({}, "there is no token here"),
+        ({"RAY_AUTH_TOKEN": "b" * 64}, "refuses the token"),
+        ({"RAY_AUTH_TOKEN_PATH": "/no/such/file"}, "there is no token here"),
+        ({"RAY_AUTH_MODE": "disabled", "RAY_AUTH_TOKEN": TOKEN}, "refuses the token"),
+    ],
+)
+def test_a_wrong_token_is_refused_in_a_line(
+    cluster: Any, tmp_path: Path, environment: dict[str, str], problem: str
+) -> None:
+    done = launched(cluster.address, tmp_path / "results", **environment)
+    assert done.returncode == 2
+    assert problem in done.stderr
+    assert "RAY_AUTH_TOKEN" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert TOKEN not in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sees_results", [True, False])
+def test_trials_are_recorded_at_home_wherever_they_ran(
+    cluster: Any, setup: Setup, sees_results: bool
+) -> None:
+    good, bad = Trial(tiny.config(), 0), Trial(tiny.config(model=RaisingNet()), 0)
+    busy = Trial(tiny.config(), 1)
+    long = Trial(tiny.config(epochs=30_000), 0)
+    store = Store(setup.results)
+    events: list[Event] = []
+
+    def stop_when_running() -> None:
+        while not any(isinstance(event, Started) and event.trial == long for event in events):
+            time.sleep(0.05)
+        while not store.is_locked(long.trial_id):
+            time.sleep(0.05)
+        setup.stop_file.touch()
+
+    with RayTuneExecutor(Resources(), address=cluster.address) as executor:
+        executor._begin(setup)
+        assert executor._home
+        if not sees_results:
+            executor._home = replace(executor._home, sign="home-none")
+        with store.lock(busy.trial_id):
+            executor.run(TrialQueue(map(QueuedTrial, [good, bad, busy])), setup, events.append)
+        ended = {event.trial: event.outcome for event in events if isinstance(event, Ended)}
+        assert ended == {good: "done", bad: "failed", busy: "busy"}
+        assert store.statuses() == {good.trial_id: "done", bad.trial_id: "failed"}
+        assert store.rows()[good.trial_id]["checkpoint"] == "last"
+        assert store.weights_path(good.trial_id).stat().st_size > 0
+        assert not store.is_locked(good.trial_id)
+
+        stopper = threading.Thread(target=stop_when_running)
+        stopper.start()
+        executor.run(TrialQueue(map(QueuedTrial, [long])), setup, events.append)
+        stopper.join()
+        assert [e.outcome for e in events if isinstance(e, Ended) and e.trial == long] == ["interrupted"]
+        assert store.checkpoint(long.trial_id).exists() == sees_results
+    assert not list(setup.results.glob(".work/locks/*"))
+
+
+GRID = """
+base: {model: {name: resnet_preact, depth: 8, initial_channels: 4}, epochs: 3}
+seeds: 8
+"""
+
+
+@pytest.mark.slow
+def test_a_sweep_outlives_a_node_that_goes_and_takes_one_that_comes(
+    cluster: Any, setup: Setup, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "small.yaml").write_text(GRID)
+    events: list[LaunchEvent] = []
+
+    def note(event: LaunchEvent) -> None:
+        events.append(event)
+        if cluster.others and any(isinstance(event, Ended) for event in events):
+            cluster.remove_node(cluster.others.pop(), allow_graceful=False)
+            cluster.others.clear()
+            cluster.add_node(**cluster.spec)
+
+    store = Store(setup.results)
+    with RayTuneExecutor(Resources(), address=cluster.address) as executor:
+        grid = load_grid(tmp_path / "small.yaml")
+        summary = launch([grid], store, executor, runtime=setup.runtime, on_event=note)
+    assert set(summary.plan.status.values()) == {"done"}
+    done = [event.trial for event in events if isinstance(event, Ended) and event.outcome == "done"]
+    assert len(done) == len(set(done)) == 8, "each is trained to its end once"
+    rows = Store(setup.results).rows()
+    assert sorted(row["seed"] for row in rows.values()) == list(range(8))
+    assert "aylet" not in capfd.readouterr().out, "Ray says nothing on stdout"
+
+
+@pytest.mark.slow
+def test_a_machine_without_the_data_fails_no_trial(cluster: Any, setup: Setup, tmp_path: Path) -> None:
+    nowhere = replace(setup.runtime, data_dir=tmp_path / "none", cache_dir=tmp_path / "none")
+    without = {"WITHOUT_IMAGES": "1", "GRIDRUN_CACHE": str(tmp_path / "empty")}
+    node = cluster.add_node(**cluster.spec, env_vars=without)
+    trials = [Trial(tiny.config(dataset=tiny.ElsewhereImages(), epochs=300), seed) for seed in range(12)]
+    events: list[Event] = []
+    try:
+        with RayTuneExecutor(Resources(), address=cluster.address) as executor:
+            trial_queue = TrialQueue(map(QueuedTrial, trials))
+
+            def note(event: Event) -> None:
+                events.append(event)
+                if isinstance(event, Ended) and event.outcome == "busy":
+                    trial_queue.put_off(event.trial)
+
+            executor.run(trial_queue, replace(setup, runtime=nowhere), note)
+    finally:
+        cluster.remove_node(node)
+    assert sum(isinstance(event, Ended) and event.outcome == "busy" for event in events) >= 1
+    (warning,) = [event.text for event in events if isinstance(event, Warned)]
+    assert "'elsewhere_images' is not here. Its trials go to other machines" in warning
+    rows = Store(setup.results).rows()
+    assert {row["status"] for row in rows.values()} == {"done"}
+    assert {row["attempts"] for row in rows.values()} == {1}
+    assert len(rows) == 12
+
+
+@pytest.mark.slow
+def test_no_token_is_in_the_arguments_or_logs_of_a_cluster(cluster: Any, setup: Setup) -> None:
+    run(cluster.address, setup)
+    token = os.environ["RAY_AUTH_TOKEN"].encode()
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            assert token not in process.read_bytes()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    session = Path(cluster.head_node.get_session_dir_path())
+    logs = [path for path in (session / "logs").rglob("*") if path.is_file()]
+    assert logs
+    assert not [path for path in logs if token in path.read_bytes()]

@@ -1,0 +1,820 @@
+"""From records to figures: what stands where, by numbers; what is drawn, and what is refused."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+import textwrap
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import test_layering
+from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
+
+import cli
+from gridrun.errors import GridError
+from gridrun.figures import draw
+from gridrun.figures.build import build_figure
+from gridrun.figures.draw.ticks import marks
+from gridrun.figures.model import FORMATS, Axis, Figure, Point, Series
+from gridrun.grid import Grid, PlotSpec, load_grid
+from gridrun.grid.plot_specs import is_geometric
+from gridrun.metrics import METRICS
+from gridrun.store import Store
+from gridrun.store.records import Provenance, Record
+from gridrun.tables.build import build_table
+from gridrun.tables.render import to_markdown
+from gridrun.trial import Trial
+from trainer.metrics import Epoch
+
+ROOT = Path(__file__).parent.parent
+GRIDS = sorted((ROOT / "grids").glob("*.yaml"))
+
+HEAD = """
+title: A study
+base:
+  model: {name: resnet_preact, depth: 8}
+  epochs: 3
+"""
+SCALING = """
+axes:
+  - schedule: [cosine, multistep]
+  - zip: {batch_size: [512, 256, 128], lr: [0.4, 0.2, 0.1]}
+derive: {schedule.milestones: [0.5 * epochs]}
+seeds: 3
+"""
+
+
+@pytest.fixture
+def grid_of(tmp_path: Path) -> Any:
+    """Return what loads a grid from its text."""
+
+    def load(*texts: str, head: str = HEAD) -> Grid:
+        path = tmp_path / "study.yaml"
+        path.write_text("".join([head, *map(textwrap.dedent, texts)]))
+        return load_grid(path)
+
+    return load
+
+
+def default(grid: Grid, **asked: Any) -> PlotSpec:
+    return grid.plot_as(asked, grid.rows) if asked else grid.plot_of(grid.tables[0])
+
+
+def row_of(grid: Grid, **options: Any) -> Any:
+    """Return the one row with these options."""
+    (row,) = [
+        row for row in grid.rows if all(row.config.flat()[key] == value for key, value in options.items())
+    ]
+    return row
+
+
+def epochs_of(*test_errors: float | None) -> tuple[Epoch, ...]:
+    """Return one epoch a test error; the training error is half of it, losses ten times."""
+    return tuple(
+        Epoch(
+            epoch=number,
+            lr=0.1,
+            train_loss=None if error is None else 5 * error,
+            train_error=None if error is None else error / 2,
+            test_loss=None if error is None else 10 * error,
+            test_error=error,
+            train_seconds=60.0,
+        )
+        for number, error in enumerate(test_errors, 1)
+    )
+
+
+def record(row: Any, seed: int, *test_errors: float | None, status: Any = "done", **given: Any) -> Record:
+    trial = Trial(row.config, seed)
+    return Record(
+        trial_id=trial.trial_id,
+        config_id=trial.config_id,
+        seed=seed,
+        status=status,
+        config=row.config.flat(),
+        config_json="{}",
+        ended_at="2026-01-01T00:00:00.000+00:00",
+        epochs=epochs_of(*test_errors),
+        **{
+            "test_error": test_errors[-1] if test_errors else None,
+            "test_loss": 1.0,
+            "provenance": Provenance(commit="a" * 40, torch_version="2.15.0", gpu="NVIDIA H200"),
+            **given,
+        },
+    )
+
+
+def build(spec: PlotSpec, *records: Record) -> Figure:
+    epochs = {one.trial_id: one.epoch_rows() for one in records}
+    return build_figure(spec, {one.trial_id: one.row() for one in records}, epochs)
+
+
+def series_of(figure: Figure, label: str, role: str = "measured", metric: str = "test_error") -> Series:
+    index = figure.labels.index(label)
+    (found,) = [
+        series
+        for panel in figure.panels
+        for series in panel.series
+        if (series.index, series.role, series.metric) == (index, role, metric)
+    ]
+    return found
+
+
+def medians(series: Series) -> list[tuple[float, float | None]]:
+    return [(point.x, point.median) for point in series.points]
+
+
+# --- lines -------------------------------------------------------------------------------------
+
+
+def test_a_line_shows_the_median_of_the_seeds_and_their_range(grid_of: Any) -> None:
+    grid = grid_of(SCALING)
+    row = row_of(grid, batch_size=256, schedule="cosine")
+    runs = [record(row, seed, error) for seed, error in enumerate([0.09, 0.05, 0.06])]
+    figure = build(default(grid), *runs)
+    point = series_of(figure, "cosine").points[1]
+    assert point == Point(x=256, median=6.0, low=5.0, high=9.0, n=3, wanted=3)
+    assert (figure.kind, figure.title, figure.legend) == ("line", "A study", "learning rate schedule")
+    assert figure.y.label == "Test error (%)"
+    assert figure.x.label == "Batch size (images)"
+    assert "median of 3 runs, bars from the lowest to the highest" in figure.notes
+    assert "not run yet: 15 of 18 runs" in figure.notes
+
+
+def test_the_median_of_two_runs_is_their_mean_and_says_that_one_is_missing(grid_of: Any) -> None:
+    grid = grid_of(SCALING)
+    row = row_of(grid, batch_size=128, schedule="cosine")
+    figure = build(default(grid), record(row, 0, 0.05), record(row, 2, 0.07))
+    first, *others = series_of(figure, "cosine").points
+    assert first == Point(x=128, median=6.0, low=5.0, high=7.0, n=2, wanted=3)
+    assert [(point.median, point.n) for point in others] == [(None, 0), (None, 0)]
+
+
+def test_what_diverged_or_failed_is_said_and_gives_no_value(grid_of: Any) -> None:
+    grid = grid_of(SCALING)
+    row = row_of(grid, batch_size=512, schedule="multistep")
+    figure = build(
+        default(grid),
+        record(row, 0, 0.5, None, status="diverged"),
+        record(row, 1, 0.08),
+        record(row, 2, status="failed"),
+    )
+    point = series_of(figure, "multistep").points[-1]
+    assert point == Point(x=512, median=8.0, low=8.0, high=8.0, n=1, wanted=3, diverged=1)
+    where = "(batch size 512, multistep)"
+    assert f"diverged (×): 1 of 18 runs {where}" in figure.notes  # noqa: RUF001
+    assert f"failed: 1 of 18 runs {where}" in figure.notes
+    assert "not run yet: 15 of 18 runs" in figure.notes
+
+
+def test_a_row_with_seeds_of_its_own_wants_no_more(grid_of: Any) -> None:
+    grid = grid_of(
+        """
+        axes:
+          - cases: [{batch_size: 32}, {batch_size: 64, seeds: 1}, {batch_size: 128}]
+        seeds: 2
+        """
+    )
+    figure = build(default(grid), *(record(row, 0, 0.1) for row in grid.rows))
+    assert [(point.n, point.wanted) for point in figure.panels[0].series[0].points] == [
+        (1, 2),
+        (1, 1),
+        (1, 2),
+    ]
+
+
+def test_published_values_stand_beside_ours_under_their_own_name(grid_of: Any) -> None:
+    grid = grid_of(
+        SCALING,
+        """
+        tables:
+          - id: cosine
+            where: {schedule: cosine}
+            published:
+              - {batch_size: 128, test_error: 4.91, train_time: 22m, runs: 3}
+              - {batch_size: 256, test_error: "~5", runs: 1}
+            source: a paper
+        plots:
+          - {id: error, x: batch_size, by: schedule}
+          - {id: time, x: batch_size, by: schedule, y: train_time}
+          - {id: ours, x: batch_size, by: schedule, published: false}
+        """,
+    )
+    error, time, ours = (
+        build(spec, record(row_of(grid, batch_size=128, schedule="cosine"), 0, 0.05)) for spec in grid.plots
+    )
+    assert medians(series_of(error, "cosine", "published")) == [(128, 4.91)]
+    assert "published: 3 runs, a paper" in error.notes
+    for figure in (time, ours):  # a time elsewhere does not compare with ours
+        assert {series.role for panel in figure.panels for series in panel.series} == {"measured"}
+
+
+def test_a_reduced_form_has_the_study_s_figures_without_what_is_published(
+    grid_of: Any,
+) -> None:
+    study = grid_of(
+        SCALING,
+        """
+        tables:
+          - where: {schedule: cosine}
+            published: [{batch_size: 128, test_error: 4.91, runs: 3}]
+        plots:
+          - {title: Error, x: batch_size, by: schedule}
+        profiles:
+          small: {scale: {train: 600}, exclude: [{batch_size: 512}], seeds: 1}
+        """,
+    )
+    reduced = load_grid(study.path, profile="small")
+    (spec,) = reduced.plots
+    figure = build(spec, *(record(row, 0, 0.1) for row in spec.rows))
+    assert spec.id == "study_small"
+    assert figure.title.startswith("Error (small: 3 epochs, 600 images")
+    assert medians(series_of(figure, "cosine")) == [(128, 10.0), (256, 10.0)]
+    assert all(series.role == "measured" for panel in figure.panels for series in panel.series)
+    assert reduced.plot_as({"kind": "curves"}, reduced.rows).id == "study_small_curves"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "label", "shown"),
+    [
+        (90.0, "Training time (s)", 90.0),
+        (120.0, "Training time (min)", 2.0),
+        (9000, "Training time (h)", 2.5),
+    ],
+)
+def test_times_have_the_unit_that_suits_them(grid_of: Any, seconds: float, label: str, shown: float) -> None:
+    grid = grid_of(SCALING)
+    row = row_of(grid, batch_size=128, schedule="cosine")
+    figure = build(default(grid, y="train_time"), record(row, 0, 0.1, train_seconds=seconds))
+    assert figure.y.label == label
+    assert series_of(figure, "cosine", metric="train_time").points[0].median == shown
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_every_metric_has_an_axis(grid_of: Any, metric: str) -> None:
+    grid = grid_of(SCALING)
+    run = record(row_of(grid, batch_size=128, schedule="cosine"), 0, 0.1, **{METRICS[metric].record: 0.5})
+    figure = build(default(grid, y=metric), run)
+    assert figure.y.label
+    assert series_of(figure, "cosine", metric=metric).points[0].median == 0.5 * METRICS[metric].scale
+
+
+def test_different_hardware_is_said(grid_of: Any) -> None:
+    grid = grid_of(SCALING)
+    here, there = (row_of(grid, batch_size=size, schedule="cosine") for size in (128, 256))
+    figure = build(
+        default(grid),
+        record(here, 0, 0.1),
+        record(
+            there, 0, 0.1, provenance=Provenance(commit="b" * 40, torch_version="2.15.0", gpu="Tesla V100")
+        ),
+    )
+    assert any(note.startswith("trained on different hardware") for note in figure.notes)
+    assert any(note.startswith("different commits") for note in figure.notes)
+
+
+# --- curves ------------------------------------------------------------------------------------
+
+
+def test_curves_are_medians_and_ranges_epoch_by_epoch(grid_of: Any) -> None:
+    grid = grid_of("axes: [{schedule: [cosine, linear]}]\nseeds: 3\n")
+    row = row_of(grid, schedule="cosine")
+    figure = build(
+        default(grid, kind="curves"),
+        record(row, 0, 0.9, 0.5, 0.1),
+        record(row, 1, 0.7, 0.2, 0.3),
+        record(row, 2, 0.8, 0.4, 0.2),
+    )
+    curve = series_of(figure, "cosine")
+    assert medians(curve) == [(1, 80.0), (2, 40.0), (3, 20.0)]
+    assert [(point.low, point.high) for point in curve.points] == [(70.0, 90.0), (20.0, 50.0), (10.0, 30.0)]
+    assert medians(series_of(figure, "cosine", metric="train_error")) == [(1, 40.0), (2, 20.0), (3, 10.0)]
+    assert figure.metrics == {"test_error": "test", "train_error": "training"}
+    assert (figure.x.label, figure.y.label) == ("Epoch", "Error (%)")
+    assert "median of 3 runs, band from the lowest to the highest" in figure.notes
+
+
+def test_a_run_that_diverged_is_a_curve_of_its_own_as_far_as_it_is_finite(grid_of: Any) -> None:
+    grid = grid_of("axes: [{schedule: [cosine, linear]}]\nseeds: 2\n")
+    row = row_of(grid, schedule="cosine")
+    figure = build(
+        default(grid, kind="curves", y="test_loss"),
+        record(row, 0, 0.9, 0.5, 0.1),
+        record(row, 1, 0.8, 0.85, None, status="diverged"),
+    )
+    assert medians(series_of(figure, "cosine", metric="test_loss")) == [(1, 9.0), (2, 5.0), (3, 1.0)]
+    assert medians(series_of(figure, "cosine", "diverged", "test_loss")) == [(1, 8.0), (2, 8.5)]
+    assert figure.y.label == "Test loss (nats)"
+
+
+def test_epochs_without_a_test_leave_a_curve_whole(grid_of: Any) -> None:
+    grid = grid_of("axes: [{schedule: [cosine, linear]}]\n")
+    figure = build(default(grid, kind="curves"), record(row_of(grid, schedule="cosine"), 0, 0.9, None, 0.1))
+    assert medians(series_of(figure, "cosine")) == [(1, 90.0), (3, 10.0)]
+
+
+def test_what_a_logarithmic_axis_cannot_show_is_counted(tmp_path: Path, grid_of: Any) -> None:
+    grid = grid_of("axes: [{schedule: [cosine, linear]}]\n")
+    run = record(row_of(grid, schedule="cosine"), 0, 0.5, 0.0, 0.0)
+    figure = build(default(grid, kind="curves", y="train_error", log_y=True), run)
+    assert "below the axis, as they are 0: 2 points" in figure.notes
+    assert not any("below" in note for note in build(default(grid, kind="curves"), run).notes)
+
+
+def test_a_published_error_stands_at_the_last_epoch_of_a_curve(grid_of: Any) -> None:
+    grid = grid_of(
+        "axes: [{cases: [{schedule: cosine, published: {test_error: 7.5, runs: 1}}, {schedule: linear}]}]\n"
+    )
+    figure = build(default(grid, kind="curves"), record(grid.rows[0], 0, 0.9, 0.5, 0.1))
+    assert medians(series_of(figure, "cosine", "published")) == [(3, 7.5)]
+
+
+def test_many_curves_are_spread_over_panels(grid_of: Any) -> None:
+    grid = grid_of("axes: [{batch_size: [32, 64]}, {lr: [0.1, 0.2]}, {schedule: [cosine, linear]}]\n")
+    spec = default(grid, kind="curves")
+    assert (spec.panels, spec.by) == (("batch_size",), ("lr", "schedule"))
+    figure = build(spec, record(grid.rows[0], 0, 0.9))
+    assert [panel.title for panel in figure.panels] == ["batch size 32", "batch size 64"]
+    assert figure.labels[0] == "lr 0.1, cosine"
+
+
+# --- bars --------------------------------------------------------------------------------------
+
+ABLATION = """
+axes:
+  - epochs: [3, 6]
+  - cases:
+      - {name: plain}
+      - {name: smoothed, label_smoothing: 0.1}
+      - {name: more, label_smoothing: 0.2}
+"""
+
+
+def test_named_rows_are_bars_in_their_order(grid_of: Any) -> None:
+    grid = grid_of(ABLATION, head=HEAD.replace("  epochs: 3\n", ""))
+    figure = build(default(grid), record(grid.rows[1], 0, 0.25), record(grid.rows[3], 0, 0.5))
+    assert (figure.kind, figure.x.names) == ("bars", ("plain", "smoothed", "more"))
+    assert (figure.legend, figure.labels) == ("epochs", ("3", "6"))
+    assert medians(series_of(figure, "3")) == [(0, None), (1, 25.0), (2, None)]
+    assert medians(series_of(figure, "6")) == [(0, 50.0), (1, None), (2, None)]
+    assert "1 run each" in figure.notes
+
+
+# --- what is chosen where nothing is said ------------------------------------------------------
+
+
+def test_what_follows_from_the_axis_makes_no_series(grid_of: Any) -> None:
+    spec = default(grid_of(SCALING))
+    assert (spec.kind, spec.x, spec.by, spec.panels) == ("line", ("batch_size",), ("schedule",), ())
+    assert spec.log_x
+    assert not spec.log_y
+
+
+def test_a_line_of_many_series_is_spread_too(grid_of: Any) -> None:
+    sizes = ", ".join(str(size) for size in range(16, 26))
+    spec = default(grid_of(f"axes: [{{batch_size: [{sizes}]}}, {{lr: [0.1, 0.2, 0.3, 0.4]}}]\n"), x="lr")
+    assert (spec.kind, spec.by, spec.panels) == ("line", (), ("batch_size",))
+
+
+def test_a_single_row_is_a_bar_under_its_model_s_name(grid_of: Any) -> None:
+    grid = grid_of("")
+    figure = build(default(grid), record(grid.rows[0], 0, 0.25))
+    assert (figure.kind, figure.x.names) == ("bars", ("ResNet-preact-8",))
+    assert medians(figure.panels[0].series[0]) == [(0, 25.0)]
+
+
+def test_two_values_an_option_are_bars(grid_of: Any) -> None:
+    spec = default(grid_of("axes: [{batch_size: [32, 64]}, {schedule: [cosine, linear]}]\n"))
+    assert (spec.kind, spec.x, spec.by) == ("bars", ("batch_size",), ("schedule",))
+
+
+@pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.name)
+def test_every_grid_has_figures_and_none_without_runs(path: Path) -> None:
+    grid = load_grid(path)
+    specs = list(grid.plots) or [grid.plot_of(table) for table in grid.tables if table.rows]
+    for spec in specs:
+        assert build(spec).is_empty
+        keys = (*spec.x, *spec.by, *spec.panels)
+        assert spec.kind == "curves" or keys
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([8, 16, 32, 64], True),
+        ([0.025, 0.05, 0.1, 0.4, 3.2], True),
+        ([1, 2, 3, 4, 5, 6, 7, 8, 9, 10], False),
+        ([1e-4, 2e-4, 3e-4, 4e-4, 5e-4], False),
+        ([8, 4096], False),
+        ([0, 1, 10, 100], False),
+        ([], False),
+    ],
+)
+def test_values_that_grow_by_factors_get_a_logarithmic_axis(values: list[float], expected: bool) -> None:
+    assert is_geometric(values) is expected
+
+
+@given(
+    st.floats(1e-6, 1e6),
+    st.floats(2.1, 10),
+    st.integers(4, 12),
+    st.randoms(use_true_random=False),
+)
+def test_a_geometric_series_is_one_in_any_order_and_unit(
+    first: float, factor: float, length: int, random: Any
+) -> None:
+    values = [first * factor**n for n in range(length)]
+    random.shuffle(values)
+    assert is_geometric(values)
+    assert not is_geometric([first * (10 + n) for n in range(length)])
+
+
+# --- what a grid file may say ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("plot", "message"),
+    [
+        ("{kimd: line}", "study.yaml:12: plots[0].kimd: unknown key. Did you mean 'kind'?"),
+        ("{kind: lines}", "plots[0].kind: unknown kind 'lines'. Did you mean 'line'?"),
+        ("{x: batchsize}", "plots[0].x: unknown option 'batchsize'. Did you mean 'batch_size'?"),
+        ("{x: schedule, kind: line}", "plots[0].x: schedule must be a number in every row, is 'cosine'"),
+        ("{x: [lr, batch_size], kind: line}", "plots[0].x: a line has one option along its axis"),
+        ("{kind: curves, x: lr}", "plots[0].x: curves stand over epochs"),
+        ("{kind: curves, y: [test_error, test_loss]}", "errors and losses have different units"),
+        ("{kind: curves, y: train_time}", "plots[0].y: 'train_time': curves show one of test_error"),
+        ("{y: test_eror}", "Did you mean 'test_error'?"),
+        ("{y: [test_error, train_error]}", "plots[0].y: a figure of kind line has one metric"),
+        ("{x: batch_size, by: batch_size}", "two rows stand at one place (batch_size: 512"),
+        ("{x: batch_size, by: []}", "plots[0].by: must be a list, got an empty one"),
+        ("{x: batch_size, by: [schedule, schedule]}", "plots[0].by[1]: 'schedule' stands here twice"),
+        ("{where: {schedule: linear}}", "plots[0].where: matches no row"),
+        ("{log_x: 2}", "plots[0].log_x: must be true or false, got 2"),
+        ("{id: ../x}", "plots[0].id: may hold letters"),
+        ("{id: a}, {id: a}", "plots[1]: the id 'a' is taken by another figure"),
+        ("{}, {}", "plots[0]: needs an `id`, as there are several figures"),
+        ("bars", "plots[0]: must be a mapping, got 'bars'"),
+    ],
+)
+def test_a_mistake_is_told_with_its_place(grid_of: Any, plot: str, message: str) -> None:
+    with pytest.raises(GridError) as caught:
+        grid_of(f"{SCALING}plots: [{plot}]\n")
+    assert message in str(caught.value)
+
+
+def test_more_series_than_can_be_told_apart_are_refused(grid_of: Any) -> None:
+    lists = "axes: [{epochs: [1, 2, 3, 4, 5, 6, 7, 8, 9]}, {batch_size: [32, 64, 128]}]\n"
+    with pytest.raises(
+        GridError,
+        match="9 series, the most is 8: narrow by `where` or spread them over `panels`",
+    ):
+        grid_of(lists + "plots: [{x: batch_size, by: epochs}]\n", head=HEAD.replace("  epochs: 3\n", ""))
+
+
+def test_a_logarithm_of_nothing_is_refused(grid_of: Any) -> None:
+    with pytest.raises(GridError, match="label_smoothing takes the value 0, which has no logarithm"):
+        grid_of("axes: [{label_smoothing: [0, 0.1]}]\nplots: [{x: label_smoothing, log_x: true}]\n")
+
+
+# --- files -------------------------------------------------------------------------------------
+
+TITLE = "Costs $5, x_1^2 <&> ü"
+
+
+def figures(tmp_path: Path, grid_of: Any) -> list[Figure]:
+    """Return one figure of each kind, with all that can be in one."""
+    grid = grid_of(
+        SCALING,
+        f"""
+        tables:
+          - where: {{schedule: cosine}}
+            published: [{{batch_size: 128, test_error: 4.91, runs: 3}}]
+        plots:
+          - {{id: line, title: "{TITLE}", x: batch_size}}
+          - {{id: curves, kind: curves, panels: batch_size, log_y: true}}
+          - {{id: bars, kind: bars, x: batch_size, by: schedule}}
+        """,
+    )
+    runs = [
+        record(row, seed, 0.9, 0.5, error)
+        for row, error in zip(grid.rows, (0.1, 0.2, 0.3, 0.15, 0.25), strict=False)
+        for seed in range(2)
+    ]
+    runs.append(record(grid.rows[0], 2, 0.9, None, status="diverged"))
+    return [build(spec, *runs) for spec in grid.plots]
+
+
+def extremes(grid_of: Any) -> list[Figure]:
+    """Return figures with hardly anything in them, or with what no axis likes."""
+    lone, pair = (
+        grid_of("title: 桜 \U0001f338\n", head=HEAD.replace("title: A study\n", "")),
+        grid_of(SCALING),
+    )
+    first = pair.rows[0]
+    lost = [record(row, seed, 0.9, None, status="diverged") for row in pair.rows for seed in range(3)]
+    return [
+        build(default(lone), record(lone.rows[0], 0, 0.5)),
+        build(default(lone, kind="curves", log_y=True), record(lone.rows[0], 0, 0.0)),
+        build(default(pair), *lost),
+        build(default(pair, log_y=True), *lost),
+        build(default(pair, kind="bars", log_y=True), *lost),
+        build(default(pair, kind="bars", log_y=True), record(first, 0, 0.0)),
+        build(default(pair, kind="curves"), *lost),
+        build(default(pair, kind="curves", log_x=True, log_y=True), *lost[:3], record(pair.rows[-1], 0, 0.0)),
+        build(default(pair, log_y=True), record(first, 0, 0.0)),
+        build(default(pair), record(first, 0, 1e-9), record(first, 1, 1.0)),
+        build(default(pair, y="train_time"), record(first, 0, 0.1, train_seconds=1e9)),
+    ]
+
+
+@pytest.mark.parametrize("forged", [math.nan, math.inf, -math.inf, -1.0, 1e300])
+def test_what_cannot_have_been_measured_is_no_value(tmp_path: Path, grid_of: Any, forged: float) -> None:
+    grid = grid_of("axes: [{batch_size: [32, 64]}]\nseeds: 2\n")
+    wrong, right = record(grid.rows[0], 0, forged, forged), record(grid.rows[0], 1, 0.5, 0.25)
+    curves, bars = (build(default(grid, kind=kind), wrong, right) for kind in ("curves", "bars"))
+    assert medians(series_of(curves, "32")) == [(1, 50.0), (2, 25.0)]
+    assert medians(series_of(bars, "A study")) == [(0, 25.0), (1, None)]
+    for figure in (curves, bars):
+        draw.save(figure, tmp_path / "figure.png")
+
+
+@pytest.mark.parametrize(
+    ("values", "log", "inches", "expected"),
+    [
+        ((128, 256, 512), True, 2.6, [128, 256, 512]),
+        ([2**k for k in range(3, 20)], True, 2.6, [16, 128, 1024, 8192, 65536, 524288]),
+        (range(1, 101), False, 2.6, range(10, 101, 10)),
+        ((0.00125, 0.0025, 0.005, 0.0075, 0.01, 0.02, 0.4, 1.2, 1.6, 2, 2.4, 3.2), True, 2.6,
+         [0.003, 0.01, 0.03, 0.1, 0.3, 1, 3]),
+        ((0.05, 0.1, 0.2, 0.4, 0.8, 1.2, 1.6, 2.0, 2.4, 2.8, 3.2), True, 4.0, [0.05, 0.1, 0.2, 0.5, 1, 2]),
+        ((5,), True, 2.6, [5]),
+    ],
+)  # fmt: skip
+def test_an_axis_is_marked_at_its_values_or_at_round_numbers(
+    values: Sequence[float], log: bool, inches: float, expected: Sequence[float]
+) -> None:
+    assert sorted(marks(Axis(label="", log=log, ticks=tuple(values)), inches)) == list(expected)
+
+
+@given(st.sets(st.floats(1e-30, 1e30), min_size=1, max_size=40), st.booleans())
+def test_an_axis_has_a_mark_whatever_its_values(values: set[float], log: bool) -> None:
+    ticks = tuple(sorted(values))
+    found = marks(Axis(label="", log=log, ticks=ticks), 2.6)
+    assert len(found) > 0
+    assert all(ticks[0] <= mark <= ticks[-1] for mark in found)
+
+
+def test_whatever_is_in_it_a_figure_can_be_drawn(tmp_path: Path, grid_of: Any) -> None:
+    for figure in extremes(grid_of):
+        draw.save(figure, tmp_path / "figure.png")  # a warning is an error here
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_files_are_whole_and_say_what_they_show(tmp_path: Path, grid_of: Any, form: str) -> None:
+    for figure in figures(tmp_path, grid_of):
+        path = tmp_path / "new" / f"{figure.id}.{form}"
+        draw.save(figure, path)
+        assert draw.digest_in(path) == figure.digest
+        assert [other.name for other in path.parent.iterdir() if other.suffix == ".partial"] == []
+        data = path.read_bytes()
+        if form == "svg":
+            ElementTree.fromstring(data)
+        elif form == "png":
+            from matplotlib.image import imread
+
+            assert min(imread(path).shape[:2]) > 300
+        else:
+            assert data.startswith(b"%PDF")
+            assert data.rstrip().endswith(b"%%EOF")
+
+
+def test_a_bar_says_what_its_table_says(tmp_path: Path, grid_of: Any) -> None:
+    grid = grid_of("axes: [{schedule: [cosine, constant]}]\nseeds: 2\n")
+    row = grid.rows[0]
+    found = [record(row, 0, 0.2466), record(row, 1, 0.2471)]  # 24.685 %, a half that binary has lower
+    draw.save(build(default(grid, kind="bars"), *found), tmp_path / "bars.svg")
+    assert " 24.69 |" in to_markdown(build_table(grid.tables[0], {one.trial_id: one.row() for one in found}))
+    assert "<!-- 24.69 -->" in (tmp_path / "bars.svg").read_text()
+
+
+def test_the_same_figure_gives_the_same_bytes_whatever_the_user_s_settings(
+    tmp_path: Path, grid_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import matplotlib as mpl
+
+    for figure, form in zip(figures(tmp_path, grid_of), FORMATS, strict=True):
+        first, second = tmp_path / f"first.{form}", tmp_path / f"second.{form}"
+        draw.save(figure, first)
+        with mpl.rc_context({"font.size": 20, "axes.facecolor": "black", "svg.hashsalt": "other"}):
+            draw.save(figure, second)
+            assert mpl.rcParams["font.size"] == 20
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_another_process_draws_the_same_bytes(store: Path, tmp_path: Path) -> None:
+    command = [sys.executable, ROOT / "cli.py", "plot", tmp_path / "small.yaml", "--results", store]
+    for seed in "12":
+        subprocess.run(
+            [*command, "--out", tmp_path / seed, "--format", "svg,png,pdf"],
+            check=True,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        )
+    for path in (tmp_path / "1").iterdir():
+        assert path.read_bytes() == (tmp_path / "2" / path.name).read_bytes()
+
+
+def test_the_digest_changes_with_the_data_alone(tmp_path: Path, grid_of: Any) -> None:
+    grid = grid_of(SCALING)
+    row = row_of(grid, batch_size=128, schedule="cosine")
+    one, same, other = (build(default(grid), record(row, 0, error)) for error in (0.1, 0.1, 0.11))
+    assert one.digest == same.digest
+    assert one.digest != other.digest
+
+
+# --- the command -------------------------------------------------------------------------------
+
+SMALL = """
+title: Small
+base: {model: {name: resnet_preact, depth: 8}, epochs: 3}
+axes: [{schedule: [cosine, linear]}, {batch_size: [32, 64, 128]}]
+seeds: 2
+"""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """Return a store with the runs of `small.yaml`."""
+    (tmp_path / "small.yaml").write_text(SMALL)
+    store = Store(tmp_path / "results")
+    store.create()
+    for row in load_grid(tmp_path / "small.yaml").rows:
+        for seed in range(2):
+            store.add(record(row, seed, 0.9, 0.5, 0.1 + seed / 100))
+    return store.root
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(cli.main, [str(argument) for argument in arguments])
+
+
+def plot(store: Path, *arguments: object) -> Result:
+    return run(
+        "plot", store.parent / "small.yaml", "--results", store, "--out", store.parent / "out", *arguments
+    )
+
+
+def test_the_command_says_what_it_wrote(store: Path) -> None:
+    result = plot(store, "--format", "png,svg")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.split() == [str(store.parent / "out" / f"small.{form}") for form in ("png", "svg")]
+    assert all(Path(path).stat().st_size > 1000 for path in result.stdout.split())
+
+
+def test_another_figure_can_be_asked_for(store: Path) -> None:
+    for arguments, name in (
+        (["--kind", "curves", "--where", "batch_size=[32, 64]"], "small_curves"),
+        (["--kind", "bars", "--x", "batch_size,schedule", "--log-y"], "small_bars"),
+        (["--x", "batch_size", "--y", "test_loss", "--by", "schedule", "--linear-x"], "small_own"),
+    ):
+        result = plot(store, *arguments)
+        assert result.exit_code == 0, result.output
+        assert result.stdout.split() == [str(store.parent / "out" / f"{name}.png")]
+
+
+def test_check_tells_whether_a_figure_is_up_to_date(store: Path) -> None:
+    assert plot(store, "--check").exit_code == 1, "nothing is drawn yet"
+    assert plot(store).exit_code == 0
+    before = (store.parent / "out" / "small.png").read_bytes()
+    assert plot(store, "--check").exit_code == 0
+    result = plot(store, "--check", "--where", "schedule=cosine")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "differs from the stored results" in result.stderr
+    assert (store.parent / "out" / "small.png").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--format", "pgn"], "--format: unknown format 'pgn'. Did you mean 'png'?"),
+        (["--by", "schedul"], "--by: unknown option 'schedul'. Did you mean 'schedule'?"),
+        (["--log-x", "--x", "schedule", "--kind", "line"], "--x: schedule must be a number in every row"),
+        (["--where", "batch_size=77"], "can be drawn match --where batch_size=77; batch_size is 32, 64"),
+        (["--where", "batchsize=32"], "--where: batchsize: unknown option. Did you mean 'batch_size'?"),
+        (["--where", "batch_size"], "--where: must be KEY=VALUE, such as epochs=200, got 'batch_size'"),
+        (["--out", __file__], "is a file"),
+    ],
+)
+def test_mistakes_are_told(store: Path, arguments: Sequence[str], message: str) -> None:
+    result = plot(store, *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+
+
+def test_an_empty_store_gives_a_message_and_no_picture(store: Path, tmp_path: Path) -> None:
+    result = plot(store, "--results", tmp_path / "nothing")
+    assert result.exit_code == 2
+    assert "none of these trials has figures yet, so there is nothing to draw" in result.stderr
+    assert not (store.parent / "out").exists()
+
+
+def test_rows_that_a_profile_brings_to_one_place_are_refused(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(
+        SMALL.replace("{batch_size: [32, 64, 128]}", "{zip: {batch_size: [32, 64], lr: [0.1, 0.2]}}")
+        + "plots: [{x: batch_size, by: schedule}]\nprofiles: {flat: {set: {batch_size: 16}}}\n"
+    )
+    result = plot(store, "--profile", "flat")
+    assert result.exit_code == 2
+    assert (
+        "two rows stand at one place (batch_size: 16, schedule: cosine); they differ in lr" in result.stderr
+    )
+
+
+def test_every_grid_s_figures_have_files_of_their_own() -> None:
+    grids = [load_grid(path) for path in GRIDS]
+    own = [spec for grid in grids for spec in grid.plots]
+    others = [grid.plot_of(table) for grid in grids if not grid.plots for table in grid.tables if table.rows]
+    ids = [spec.id for spec in (*own, *others)]
+    assert len(ids) == len(set(ids))
+
+
+def test_figures_that_would_be_one_file_are_refused(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "twin.yaml").write_text("name: small" + SMALL)
+    result = plot(store, tmp_path / "twin.yaml")
+    assert result.exit_code == 2
+    assert "both have a figure 'small': draw them with different --out" in result.stderr
+
+
+def test_where_nothing_can_be_written_it_says_so(store: Path) -> None:
+    (store.parent / "file").write_text("")
+    result = plot(store, "--out", store.parent / "file" / "below")
+    assert result.exit_code == 2
+    assert "--out': " in result.stderr
+    assert "below: Not a directory" in result.stderr
+
+
+def test_figures_need_neither_torch_nor_ray_and_descriptions_no_matplotlib(store: Path) -> None:
+    arguments = ["plot", str(store.parent / "small.yaml"), "--results", str(store), "--out", str(store)]
+    loaded = test_layering.imported_by(test_layering.command(*arguments))
+    assert "matplotlib" in loaded
+    assert not loaded & {"torch", "ray", "pandas"}
+    assert "matplotlib" not in test_layering.imported_by(
+        "import gridrun.figures.build, gridrun.commands.plot"
+    )
+
+
+MARKER = "<!-- gridrun plot small.yaml --results results --out figures --format svg -->\n"
+
+
+def test_figures_of_a_readme_are_renewed_when_their_data_changes(store: Path, tmp_path: Path) -> None:
+    readme, figure = tmp_path / "README.md", tmp_path / "figures" / "small.svg"
+    readme.write_text(f"Before\n{MARKER}<!-- end -->\nAfter\n")
+    assert run("table", "--readme", readme, "--check").exit_code == 1
+    assert not figure.exists()
+    assert run("table", "--readme", readme).exit_code == 0
+    assert readme.read_text() == f"Before\n{MARKER}\n![Small](figures/small.svg)\n\n<!-- end -->\nAfter\n"
+    first = figure.read_bytes()
+    assert run("table", "--readme", readme, "--check").exit_code == 0
+
+    row = load_grid(tmp_path / "small.yaml").rows[0]
+    grid = tmp_path / "small.yaml"
+    grid.write_text(SMALL.replace("seeds: 2", "seeds: 3"))
+    Store(store).add(record(row, 2, 0.9, 0.5, 0.3))
+    checked = run("table", "--readme", readme, "--check")
+    assert checked.exit_code == 1
+    assert f"{figure}: differs from the stored results" in checked.stderr
+    assert figure.read_bytes() == first
+    assert run("table", "--readme", readme).exit_code == 0
+    assert figure.read_bytes() != first
+    assert run("table", "--readme", readme, "--check").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("marker", "message"),
+    [
+        (MARKER.replace(" --out figures", ""), "must read GRID... [--profile NAME] --results DIR --out DIR"),
+        (MARKER.replace("svg", "svg,png"), "a marker shows its figures in one format"),
+        (MARKER.replace("svg", "gif"), "unknown format 'gif'"),
+        (MARKER.replace("--results results", "--results ."), "there is nothing to draw"),
+        (MARKER.replace("--results results", "--results none"), "none: no such results directory"),
+    ],
+)
+def test_a_figure_s_marker_must_be_whole(store: Path, tmp_path: Path, marker: str, message: str) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(f"{marker}<!-- end -->\n")
+    result = run("table", "--readme", readme)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert readme.read_text() == f"{marker}<!-- end -->\n"
+
+
+def test_a_figure_of_some_rows_says_so(store: Path, tmp_path: Path) -> None:
+    assert plot(store, "--where", "schedule=cosine", "--format", "svg").exit_code == 0
+    assert b"Small (schedule=cosine)" in (tmp_path / "out" / "small.svg").read_bytes()

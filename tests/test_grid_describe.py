@@ -1,0 +1,75 @@
+"""Trials in words: no two of a grid read the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gridrun.grid import load_grid, lone_trial
+from gridrun.grid.describe import describe
+
+GRIDS = sorted((Path(__file__).parent.parent / "grids").glob("*.yaml"))
+
+
+def described(*settings: str) -> str:
+    return describe(*lone_trial(settings).trials)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ("model.depth=8 epochs=1", "batch size 128, lr 0.1, cosine, 1 epoch, seed 0"),
+        ("epochs=5 seed=3 lr=0.00005", "batch size 128, lr 5e-5, cosine, 5 epochs, seed 3"),
+        (
+            "epochs=9 optimizer=lars num_gpus=2 precision=mixed_bf16",
+            "LARS, batch size 128, 2 GPUs, lr 0.1, cosine, 9 epochs, precision mixed (bf16), seed 0",
+        ),
+        (
+            "epochs=9 schedule=multistep schedule.milestones=[3,6] warmup=linear warmup.epochs=2",
+            "batch size 128, lr 0.1, multistep (milestones 3, 6), linear warm-up (epochs 2), 9 epochs, "
+            "seed 0",
+        ),
+        (
+            "epochs=9 augmentation.random_crop=true augmentation.cutout.size=2 no_weight_decay_on_bn=true",
+            "batch size 128, lr 0.1, cosine, 9 epochs, cutout (size 2), random_crop, "
+            "no weight decay on bn, seed 0",
+        ),
+    ],
+)
+def test_words_of_a_trial(settings: str, words: str) -> None:
+    given = settings if "model.depth" in settings else f"{settings} model.depth=8"
+    assert described("model=resnet_preact", *given.split()) == f"digits ResNet-preact-8, {words}"
+
+
+def test_options_of_a_model_are_told_by_its_label() -> None:
+    model = ["model=resnet_preact", "model.depth=8", "epochs=1"]
+    assert described(*model, "model.add_last_bn=true").startswith("digits ResNet-preact-8 (w/ last BN), ")
+    assert described(*model, "model.initial_channels=32").startswith(
+        "digits ResNet-preact-8, widening factor 2, "
+    )
+
+
+OWN = "channels: 1, image_size: 8, num_classes: 2, num_train: 9, num_test: 9, mean: [0.5], std: [0.5]"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "words"),
+    [
+        ("fashion_mnist", "FashionMNIST"),
+        ("{name: svhn, extra: true}", "SVHN with extra images"),
+        ("{name: imagenet, image_size: 32, resize: 40}", "ImageNet (image size 32, resize 40)"),
+        (f"{{name: npz, sha256: {'0a' * 32}, {OWN}}}", "npz 0a0a0a0a (channels 1)"),
+    ],
+)
+def test_a_data_set_has_its_label(dataset: str, words: str) -> None:
+    said = described(
+        f"dataset={dataset}", "model=resnet_preact", "model.depth=20", "batch_size=2", "epochs=1"
+    )
+    assert said.startswith(f"{words} ResNet-preact-20, ")
+
+
+@pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.name)
+def test_no_two_trials_of_a_grid_read_the_same(path: Path) -> None:
+    words = {trial.trial_id: describe(trial) for trial in load_grid(path).trials}
+    assert len(set(words.values())) == len(words)

@@ -1,0 +1,170 @@
+"""Estimates of trials, by hand."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gridrun.plan.costs import PAST_COLUMNS, Cost, Costs, num_images
+from gridrun.resources import Hardware, hardware_of
+from gridrun.trial import Trial, config_id
+from trainer import TrainConfig
+
+CPU = Hardware("Xeon, 1 thread", is_gpu=False)
+GPU = Hardware("H200", is_gpu=True)
+
+
+def config(**options: Any) -> TrainConfig:
+    base = {"model": {"name": "resnet_preact", "depth": 8}, "epochs": 10, "dataset": "cifar10"}
+    return TrainConfig.from_dict(base | options)
+
+
+def past(one: TrainConfig, seconds: float, **more: Any) -> dict[str, Any]:
+    row = {
+        "trial_id": "0" * 16,
+        "config_id": config_id(one),
+        "config_json": json.dumps(one.canonical()),
+        "status": "done",
+        "started_at": None,
+        "ended_at": "2026-01-01T00:00:00+00:00",
+        "resumes": 0,
+        "train_seconds": seconds,
+        "macs": 1,
+        "gpu": None,
+        "cpu": "Xeon",
+        "device": "cpu",
+        "threads": 1,
+        "gpu_share": None,
+    }
+    assert row.keys() == set(PAST_COLUMNS)
+    return row | more
+
+
+def of(costs: Costs, one: TrainConfig) -> Cost:
+    return costs.of(one, config_id(one))
+
+
+def test_the_same_config_takes_the_median_of_what_it_took() -> None:
+    one = config()
+    costs = Costs([past(one, seconds) for seconds in (9.0, 1.0, 2.0)], CPU)
+    assert of(costs, one) == Cost(2.0, "same")
+    assert costs.trust == "from 3 trials of this store on Xeon, 1 thread"
+
+
+def test_the_same_network_is_scaled_by_images() -> None:
+    costs = Costs([past(config(), 100.0)], CPU)
+    assert of(costs, config(epochs=30, lr=0.2, schedule="constant")) == Cost(pytest.approx(300.0), "network")
+    assert of(costs, config(train_size=5000)).amount == pytest.approx(100.0 * (5000 // 128) / (50000 // 128))
+
+
+def test_another_network_is_scaled_by_macs_where_there_is_but_one_to_learn_from() -> None:
+    small, large = config(), config(model={"name": "resnet_preact", "depth": 56})
+    costs = Costs([past(small, 100.0)], CPU)
+    spec = small.dataset.spec
+    ratio = (large.model.macs(spec) or 0) / (small.model.macs(spec) or 1)
+    assert of(costs, large) == Cost(pytest.approx(100.0 * ratio), "fitted")
+    # Twice the GPUs and the same batch on each: half the time.
+    assert of(costs, config(num_gpus=2)).amount == pytest.approx(50.0, rel=0.01)
+    # 1 + 32 / 32 over 1 + 32 / 128, for the same images.
+    smaller = config(batch_size=32)
+    assert of(costs, smaller).amount == pytest.approx(
+        100.0 * 1.6 * num_images(smaller) / num_images(small), rel=1e-6
+    )
+
+
+def test_the_fit_learns_what_batches_cost_here() -> None:
+    """A machine on which the batch size makes no difference, and small networks gain nothing."""
+    networks = [{"name": "resnet_preact", "depth": depth} for depth in (8, 14, 20, 32, 44, 56)]
+    known = [config(model=model, batch_size=size) for model in networks for size in (8, 32, 128, 512)]
+    costs = Costs([past(one, num_images(one) * 1e-3) for one in known], CPU)
+    new = config(model={"name": "resnet_preact", "depth": 26}, batch_size=64)
+    assert of(costs, new) == Cost(pytest.approx(num_images(new) * 1e-3, rel=0.1), "fitted")
+
+
+def test_trials_under_way_tell_of_time_before_any_has_ended() -> None:
+    small, large = config(), config(model={"name": "resnet_preact", "depth": 56})
+    costs = Costs([], CPU, {Trial(small, 0): 80.0})
+    assert not costs.is_relative
+    assert of(costs, small) == Cost(80.0, "same")
+    assert of(costs, config(epochs=20)) == Cost(pytest.approx(160.0), "network")
+    assert of(costs, large).basis == "fitted"
+    more = Costs([past(small, 100.0)], CPU, {Trial(small, 1): 80.0, Trial(large, 0): 700.0})
+    assert of(more, small) == Cost(90.0, "same")
+    assert of(more, large) == Cost(700.0, "same")
+    assert more.num_past == 1, "these are no trials of the store yet"
+
+
+def test_without_a_past_costs_tell_long_from_short() -> None:
+    costs = Costs([], CPU)
+    assert costs.is_relative
+    assert "relative only" in costs.trust
+    plain = of(costs, config())
+    assert plain.basis == "macs"
+    assert of(costs, config(epochs=20)).amount == pytest.approx(2 * plain.amount)
+    assert of(costs, config(model={"name": "resnet_preact", "depth": 20})).amount > 2 * plain.amount
+    assert of(costs, config(batch_size=8)).amount > plain.amount
+    assert of(costs, config(num_gpus=2)).amount < plain.amount
+
+
+def test_the_past_of_the_hardware_at_hand_counts_alone() -> None:
+    one = config()
+    gpu = {"gpu": "H200", "device": "cuda"}
+    rows = [past(one, 100.0), past(one, 120.0), past(one, 3.0, **gpu)]
+    assert of(Costs(rows, GPU), one).amount == 3.0
+    assert of(Costs(rows, CPU), one).amount == 110.0
+    other = Costs(rows, Hardware("V100", is_gpu=True))
+    assert of(other, one).amount == 3.0, "a GPU stands for a GPU"
+    assert other.trust == "from 1 trial of this store on H200, none on V100"
+
+
+def test_what_says_nothing_is_left_out() -> None:
+    one = config()
+    rows = [
+        past(one, 5.0, status="failed"),
+        past(one, 5.0, status="diverged"),
+        past(one, float("nan")),
+        past(one, 0.0),
+        past(one, 5.0, train_seconds=None),
+    ]
+    assert Costs(rows, CPU).is_relative
+    gone = past(one, 7.0, config_id="f" * 16, config_json='{"model": {"name": "of_long_ago"}}')
+    costs = Costs([gone, past(one, 5.0)], CPU)
+    assert of(costs, config(epochs=20)).amount == pytest.approx(10.0)
+
+
+def test_evaluation_and_loading_count_but_not_the_import_of_torch() -> None:
+    one = config()
+
+    def took(seconds: float) -> dict[str, Any]:
+        return past(
+            one, 10.0, started_at="2026-01-01T00:00:00+00:00", ended_at=f"2026-01-01T00:00:{seconds:02}+00:00"
+        )
+
+    assert of(Costs([took(12), took(12), took(40)], CPU), one).amount == pytest.approx(12.0)
+    resumed = {**took(59), "resumes": 1}
+    assert of(Costs([took(12), resumed], CPU), one).amount == pytest.approx(12.0)
+
+
+def test_a_network_that_does_not_say_its_macs_is_known_by_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    from trainer.models.resnet_preact import ResNetPreactOptions
+
+    monkeypatch.setattr(ResNetPreactOptions, "macs", lambda self, data: None)
+    small, large = config(), config(model={"name": "resnet_preact", "depth": 14})
+    costs = Costs([past(small, 10.0, macs=100), past(large, 20.0, macs=200)], CPU)
+    # The middle of what the records have, where even they know nothing.
+    assert of(costs, config(model={"name": "resnet_preact", "depth": 20})).amount == pytest.approx(
+        10.0, rel=0.2
+    )
+
+
+def test_hardware_by_hand() -> None:
+    assert hardware_of(past(config(), 1.0)) == CPU
+    assert hardware_of({"gpu": "H200", "device": "cuda:0", "cpu": "Xeon", "threads": 1}) == GPU
+    assert (
+        hardware_of({"gpu": "H200", "device": "cpu", "cpu": "Xeon", "threads": 2}).name == "Xeon, 2 threads"
+    )
+    quarter = {"gpu": "H200", "device": "cuda:0", "gpu_share": 0.25}
+    assert hardware_of(quarter) == Hardware("0.25 of a H200", is_gpu=True)
+    assert hardware_of({"gpu": float("nan"), "cpu": None, "threads": float("nan")}).name == "unknown"

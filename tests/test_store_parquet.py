@@ -1,0 +1,149 @@
+"""Parquet files that grow: whoever has read a footer finds what it refers to in the next version too."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gridrun.errors import StoreError
+from gridrun.store import parquet
+
+TYPES = {"trial_id": str, "n": int}
+
+
+def row(number: int, **more: Any) -> dict[str, Any]:
+    return {"trial_id": f"{number:016x}", "n": number, **more}
+
+
+def append(path: Path, rows: list[dict[str, Any]]) -> None:
+    parquet.append(path, rows, TYPES, [row["trial_id"] for row in rows])
+
+
+def age(path: Path) -> None:
+    """Let a file look as if nobody had touched it for a minute."""
+    before = path.stat().st_mtime - 60
+    os.utime(path, (before, before))
+
+
+def content(path: Path) -> dict[str, int]:
+    table = pd.read_parquet(path)
+    assert table["trial_id"].is_unique
+    return dict(zip(table["trial_id"], table["n"], strict=True))
+
+
+STEPS = st.one_of(
+    st.tuples(st.just("append"), st.integers(0, 9), st.sampled_from([{}, {"depth": 3}, {"width": "x"}])),
+    st.just("tidy"),
+    st.just("age"),
+)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(STEPS, max_size=25), most=st.integers(1, 6))
+def test_what_an_old_footer_refers_to_is_in_the_next_version(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, steps: list[Any], most: int
+) -> None:
+    path = tmp_path_factory.mktemp("store") / "trials.parquet"
+    monkeypatch.setattr(parquet, "MAX_ROW_GROUPS", most)
+    monkeypatch.setattr(parquet, "TIDY_ROW_GROUPS", 1)
+    expected: dict[str, int] = {}
+    for index, step in enumerate(steps):
+        before = path.read_bytes() if path.exists() else None
+        if step == "age":
+            if before:
+                age(path)
+            continue
+        if step == "tidy":
+            parquet.tidy(path)
+        else:
+            _, number, more = step
+            append(path, [row(number, **more) | {"n": index}])
+            expected[row(number)["trial_id"]] = index
+        if before:
+            footer = pq.read_metadata(io.BytesIO(before))
+            slow = pq.ParquetFile(path, metadata=footer, page_checksum_verification=True).read()
+            assert slow.equals(pq.read_table(io.BytesIO(before)))
+        if path.exists():
+            assert content(path) == expected
+
+
+def test_a_tidied_file_is_one_group_and_small(tmp_path: Path) -> None:
+    path = tmp_path / "trials.parquet"
+    for number in range(40):
+        append(path, [row(number, depth=20, text="the same in all")])
+    age(path)
+    scattered = path.stat().st_size
+    steps = 0
+    while parquet.tidy(path):
+        age(path)
+        steps += 1
+    assert steps <= 3
+    assert pq.read_metadata(path).num_row_groups == 1
+    assert path.stat().st_size < scattered / 8
+    assert content(path) == {row(number)["trial_id"]: number for number in range(40)}
+    still = path.read_bytes()
+    assert not parquet.tidy(path)
+    assert path.read_bytes() == still
+
+
+def test_a_fresh_version_is_not_moved_under_its_readers(tmp_path: Path) -> None:
+    path = tmp_path / "trials.parquet"
+    for number in range(20):
+        append(path, [row(number)])
+    assert parquet.tidy(path)
+    waiting = path.read_bytes()
+    assert parquet.tidy(path)
+    assert path.read_bytes() == waiting
+
+
+@pytest.mark.parametrize("mask", [0x01, 0x80, 0xFF])
+def test_a_flipped_byte_is_an_error_or_changes_nothing(tmp_path: Path, mask: int) -> None:
+    path = tmp_path / "trials.parquet"
+    append(path, [row(number, depth=20, name=f"trial {number}") for number in range(30)])
+    whole, table = path.read_bytes(), parquet.read(path)
+    assert table is not None
+    noticed = 0
+    data_ends = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    for place in range(4, data_ends, 3):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ mask]) + whole[place + 1 :])
+        try:
+            assert parquet.read(path) == table
+        except StoreError:
+            noticed += 1
+    assert noticed > data_ends / 6
+
+
+def test_only_the_rows_and_columns_asked_for_are_returned(tmp_path: Path) -> None:
+    path = tmp_path / "trials.parquet"
+    append(path, [row(number, depth=number) for number in range(5)])
+    table = parquet.read(path, ["depth"], [row(3)["trial_id"]])
+    assert table is not None
+    assert table.select(["trial_id", "depth"]).to_pylist() == [{"trial_id": row(3)["trial_id"], "depth": 3}]
+    with pytest.raises(StoreError, match="has no column 'width'"):
+        parquet.read(path, ["width"])
+    assert parquet.read(tmp_path / "none.parquet") is None
+
+
+def test_a_version_that_is_seen_with_the_length_of_the_one_before_is_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As through sshfs, by whoever looks first."""
+    path = tmp_path / "trials.parquet"
+    append(path, [row(0)])
+    short = path.stat().st_size
+    append(path, [row(1)])
+    whole = path.read_bytes()
+    assert len(whole) > short
+    path.write_bytes(whole[:short])
+    monkeypatch.setattr(parquet, "time", SimpleNamespace(sleep=lambda _: path.write_bytes(whole)))
+    append(path, [row(2)])
+    assert content(path) == {row(number)["trial_id"]: number for number in range(3)}

@@ -1,0 +1,471 @@
+"""Failures: told apart, tried again where that makes sense, and the end of a sweep in which all fail."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import tiny
+from broken import DyingInTrainingNet, DyingNet, FlakyNet, LosingNet, RaisingNet, SealingNet
+
+from gridrun import sweep as sweep
+from gridrun.errors import LaunchError, StoreError
+from gridrun.executors.ray import tune
+from gridrun.executors.ray.tune import RayTuneExecutor, Resources
+from gridrun.executors.serial import SerialExecutor
+from gridrun.grid import Grid, Row
+from gridrun.store import Store
+from gridrun.sweep import LaunchEvent, Summary
+from gridrun.sweep.events import Ended, Event, Setup
+from gridrun.sweep.executor import Executor
+from gridrun.sweep.queue import TrialQueue
+from gridrun.sweep.retries import Failed, RetryPolicy, coarser, kind_of, kind_of_death, reason_of_death
+from gridrun.trial import Trial
+from trainer import Runtime, TrainConfig, health
+
+
+def grid_of(*configs: TrainConfig, seeds: int = 1) -> Grid:
+    return Grid(
+        path=Path("grid.yaml"),
+        name="grid",
+        title="grid",
+        description="",
+        rows=tuple(Row(config, seeds=tuple(range(seeds))) for config in configs),
+        seeds=tuple(range(seeds)),
+        tables=(),
+    )
+
+
+class Sweeper:
+    """Launches grids of broken networks on one store."""
+
+    def __init__(self, directory: Path, cache_dir: Path) -> None:
+        self.store = Store(directory / "results")
+        self.runtime = Runtime(cache_dir=cache_dir, data_dir=directory, checkpoint_seconds=0)
+        self.log = str(directory / "log")
+        self.events: list[LaunchEvent] = []
+
+    def launch(
+        self, *configs: TrainConfig, executor: Executor | None = None, seeds: int = 1, **options: Any
+    ) -> Summary:
+        self.events.clear()
+        return sweep.launch(
+            [grid_of(*configs, seeds=seeds)],
+            self.store,
+            executor or SerialExecutor(gpus=0),
+            runtime=self.runtime,
+            on_event=self.events.append,
+            **options,
+        )
+
+    def row(self, config: TrainConfig) -> dict[str, Any]:
+        trial_id = Trial(config, 0).trial_id
+        return self.store.rows([trial_id])[trial_id]
+
+    @property
+    def failures(self) -> list[tuple[str | None, bool]]:
+        return [(event.failure, event.again) for event in self.events if isinstance(event, Failed)]
+
+    @property
+    def starts(self) -> int:
+        return len(Path(self.log).read_text())
+
+
+@pytest.fixture
+def sweeper(tmp_path: Path, cache_dir: Path) -> Sweeper:
+    return Sweeper(tmp_path, cache_dir)
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[Executor]:
+    with RayTuneExecutor(Resources(cpus=2)) as executor:
+        yield executor
+
+
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        ("RuntimeError", "exception"),
+        ("DataError", "data"),
+        ("torch.OutOfMemoryError", "gpu_memory"),
+        ("of a rank", "gpu_memory"),
+        ("rank killed", "worker_killed"),
+        ("MemoryError", "host_memory"),
+        ("DefaultCPUAllocator", "host_memory"),
+    ],
+)
+def test_an_error_is_told_apart_by_what_raised_it(error: str, failure: str, sweeper: Sweeper) -> None:
+    config = tiny.config(model=FlakyNet(log=sweeper.log, failures=99, error=error))
+    summary = sweeper.launch(config, policy=RetryPolicy(retries=0))
+    row = sweeper.row(config)
+    assert (row["status"], row["failure"], row["attempts"]) == ("failed", failure, 1)
+    assert "Traceback" in row["traceback"]
+    assert summary.plan.counts["failed"] == 1
+    assert sweeper.failures == [(failure, False)]
+
+
+@pytest.mark.parametrize(
+    ("text", "failure"),
+    [
+        ("CUDA error: out of memory", "gpu_memory"),
+        ("CUDA ran out of memory outside PyTorch's allocator.", "gpu_memory"),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", "gpu_memory"),
+        ("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED", "gpu_memory"),
+        (
+            "ncclUnhandledCudaError: Call to CUDA function failed.\nCuda failure 2 'out of memory'",
+            "gpu_memory",
+        ),
+        ("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED", "host_memory"),
+        ("CUDA error: device-side assert triggered", "exception"),
+        ("FIND was unable to find an engine to execute this computation", "exception"),
+    ],
+)
+def test_what_libraries_of_a_gpu_say_is_told_apart(text: str, failure: str) -> None:
+    assert kind_of(RuntimeError(text)) == failure
+
+
+def test_a_diverged_trial_says_so_and_is_never_tried_again_unasked(sweeper: Sweeper) -> None:
+    config = tiny.config(lr=1e20)
+    sweeper.launch(config, policy=RetryPolicy(retries=5))
+    row = sweeper.row(config)
+    assert (row["status"], row["failure"], row["attempts"]) == ("diverged", "divergence", 1)
+    sweeper.launch(config, retry=True)
+    assert sweeper.row(config)["attempts"] == 2
+
+
+def test_an_exception_is_tried_again_only_when_asked(sweeper: Sweeper) -> None:
+    config = tiny.config(model=FlakyNet(log=sweeper.log, failures=2))
+    sweeper.launch(config)
+    assert sweeper.failures == [("exception", False)]
+    assert sweeper.launch(config).started == 0
+    summary = sweeper.launch(config, policy=RetryPolicy(retries=2))
+    assert sweeper.failures == [("exception", True)], "the second of three attempts"
+    assert summary.plan.counts["done"] == 1
+    row = sweeper.row(config)
+    assert (row["status"], row["attempts"], row["failure"], row["error"]) == ("done", 3, None, None)
+
+
+def test_what_may_pass_is_tried_twice_again_unasked_and_then_no_more(sweeper: Sweeper) -> None:
+    config = tiny.config(model=FlakyNet(log=sweeper.log, failures=99, error="MemoryError"))
+    sweeper.launch(config, tiny.config())
+    assert sweeper.failures == [("host_memory", True), ("host_memory", True), ("host_memory", False)]
+    assert (sweeper.starts, sweeper.row(config)["attempts"]) == (3, 3)
+    assert sweeper.row(tiny.config())["status"] == "done"
+    assert sweeper.launch(config).started == 0, "attempts count across launches"
+    sweeper.launch(config, policy=RetryPolicy(retries=3))
+    assert sweeper.starts == 4
+    sweeper.launch(config, retry=True)
+    assert sweeper.starts == 4 + 3, "whoever asks for it forgives what was"
+
+
+def test_a_failure_that_a_killed_launch_left_is_tried_again_by_the_next(sweeper: Sweeper) -> None:
+    config = tiny.config(model=FlakyNet(log=sweeper.log, failures=2, error="MemoryError"))
+    sweeper.launch(config, policy=RetryPolicy(retries=0))  # as if it had been killed just then
+    assert sweeper.starts == 1
+    summary = sweeper.launch(config)
+    assert summary.plan.counts["done"] == 1
+    assert sweeper.row(config)["attempts"] == 3
+
+
+def test_a_worker_that_dies_in_training_goes_on_from_its_checkpoint(
+    sweeper: Sweeper, ray: Executor, tmp_path: Path, cache_dir: Path
+) -> None:
+    config = tiny.config(model=DyingInTrainingNet(log=sweeper.log))
+    assert sweeper.launch(config, executor=ray).plan.counts["done"] == 1
+    assert sweeper.failures == [("worker_killed", True)]
+    resumed = sweeper.row(config)
+    assert (resumed["attempts"], resumed["resumes"]) == (2, 1)
+    straight = Sweeper(tmp_path / "straight", cache_dir)
+    straight.launch(config)  # its process has died before: this one goes through
+    for metric in ("test_error", "test_loss", "train_loss"):
+        assert resumed[metric] == straight.row(config)[metric]
+
+
+def lossy() -> tuple[TrainConfig, ...]:
+    fine = (tiny.config(model=LosingNet(), lr=lr) for lr in (0.1, 0.2, 0.3, 0.4))
+    return tiny.config(model=LosingNet(faulty=True)), *fine
+
+
+def test_a_worker_that_has_lost_its_gpu_is_replaced(sweeper: Sweeper, ray: Executor) -> None:
+    summary = sweeper.launch(*lossy(), executor=ray)
+    assert (summary.plan.counts["failed"], summary.plan.counts["done"]) == (1, 4)
+    assert sweeper.failures == [("exception", False)]
+    assert [type(event).__name__ for event in sweeper.events].count("Ended") == 4, "and the failed one, once"
+
+
+def test_without_workers_a_lost_gpu_ends_it(sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "can_go_on", health.can_go_on)  # put back at the end
+    with pytest.raises(LaunchError, match="has left CUDA unusable in this process"):
+        sweeper.launch(*lossy())
+    assert sweeper.row(lossy()[0])["error"] == "RuntimeError: CUDA error: unspecified launch failure"
+    monkeypatch.undo()
+    assert sweeper.launch(*lossy()).plan.counts == {"done": 4, "diverged": 0, "failed": 1, "missing": 0}
+
+
+def test_a_trial_that_kills_every_worker_is_given_up(sweeper: Sweeper, ray: Executor) -> None:
+    dying = tiny.config(model=DyingNet(log=sweeper.log, deaths=99))
+    summary = sweeper.launch(dying, tiny.config(), executor=ray)
+    assert sweeper.failures == [("worker_killed", True), ("worker_killed", True), ("worker_killed", False)]
+    assert (summary.plan.counts["failed"], summary.plan.counts["done"]) == (1, 1)
+    row = sweeper.row(dying)
+    assert (row["failure"], row["attempts"]) == ("worker_killed", 3)
+    assert sweeper.launch(dying, executor=ray).started == 0, "not in the next launch either"
+    assert sweeper.starts == 3
+
+
+def test_a_sweep_in_which_all_fails_gives_up(sweeper: Sweeper) -> None:
+    bad = [tiny.config(model=RaisingNet(), lr=lr) for lr in (0.1, 0.2, 0.3, 0.4)]
+    summary = sweeper.launch(*bad, policy=RetryPolicy(stop_after_failures=3))
+    assert summary.gave_up
+    assert (summary.plan.counts["failed"], summary.plan.counts["missing"]) == (3, 1)
+    assert not list(sweeper.store.root.glob(".work/launches/*")), "nothing says stop to the next launch"
+    assert sweeper.launch(*bad).plan.counts["failed"] == 4
+
+
+class _Outlasting(SerialExecutor):
+    """Goes on for longer than other launches let a silent one's files lie."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(gpus=0)
+        self.store = store
+
+    def run(self, trial_queue: TrialQueue, setup: Setup, on_event: Callable[[Event], None]) -> None:
+        super().run(trial_queue, setup, on_event)
+        assert setup.drain_file
+        os.utime(setup.drain_file, (0, 0))
+        for _ in range(1000):
+            if setup.drain_file.stat().st_mtime:
+                break
+            time.sleep(0.01)
+        self.store.end_launch("another")
+
+
+def test_who_gives_up_does_so_for_good_when_another_launch_clears_up(
+    sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "_HEARTBEAT_SECONDS", 0.01)
+    bad = [tiny.config(model=RaisingNet(), lr=lr) for lr in (0.1, 0.2, 0.3)]
+    policy = RetryPolicy(stop_after_failures=2)
+    summary = sweeper.launch(*bad, executor=_Outlasting(sweeper.store), policy=policy)
+    assert (summary.plan.counts["failed"], summary.plan.counts["missing"]) == (2, 1)
+
+
+@pytest.mark.parametrize(("number", "interrupted"), [(1, True), (2, False)])
+def test_a_stop_interrupts_nothing_once_the_last_trial_has_ended(
+    number: int, interrupted: bool, sweeper: Sweeper, cache_dir: Path
+) -> None:
+    ended: list[Trial] = []
+
+    def stop(event: LaunchEvent) -> None:
+        if isinstance(event, Ended):
+            ended.append(event.trial)
+            if len(ended) == number:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    summary = sweep.launch(
+        [grid_of(tiny.config(), seeds=2)],
+        sweeper.store,
+        SerialExecutor(gpus=0),
+        runtime=sweeper.runtime,
+        on_event=stop,
+    )
+    assert (summary.interrupted, summary.plan.counts["done"]) == (interrupted, number)
+
+
+class _Told(SerialExecutor):
+    """Is told to stop while it closes, as often as `times` says."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__(gpus=0)
+        self.times = times
+
+    def close(self) -> None:
+        for _ in range(self.times):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_stop_while_all_is_being_closed_cuts_nothing_short_and_a_second_one_does(sweeper: Sweeper) -> None:
+    summary = sweeper.launch(tiny.config(), executor=_Told(1), close=True)
+    assert (summary.interrupted, summary.plan.counts["done"]) == (False, 1)
+    with pytest.raises(KeyboardInterrupt):
+        sweeper.launch(tiny.config(lr=0.2), executor=_Told(2), close=True)
+    assert sweeper.row(tiny.config(lr=0.2))["status"] == "done"
+    assert not list(sweeper.store.root.glob(".work/launches/*"))
+
+
+class _Killing(SerialExecutor):
+    """Ends a worker that still holds a trial when it is closed itself."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(gpus=0)
+        self.locks = store.root / ".work" / "locks"
+
+    def close(self) -> None:
+        (self.locks / f"{'0' * 16}.lock").touch()
+
+
+def test_nothing_is_left_of_workers_that_closing_has_killed(sweeper: Sweeper) -> None:
+    executor = _Killing(sweeper.store)
+    sweeper.launch(tiny.config(), executor=executor, close=True)
+    assert not list(executor.locks.iterdir())
+
+
+def test_a_success_sets_the_count_of_failures_back(sweeper: Sweeper) -> None:
+    bad = [tiny.config(model=RaisingNet(), lr=lr) for lr in (0.1, 0.2, 0.3, 0.4)]
+    good = tiny.config()
+    summary = sweeper.launch(*bad[:2], good, *bad[2:], policy=RetryPolicy(stop_after_failures=3))
+    assert not summary.gave_up
+    assert (summary.plan.counts["failed"], summary.plan.counts["done"]) == (4, 1)
+
+
+def test_one_trial_failing_again_and_again_is_one_failure(sweeper: Sweeper) -> None:
+    flaky = tiny.config(model=FlakyNet(log=sweeper.log, failures=3))
+    summary = sweeper.launch(flaky, policy=RetryPolicy(retries=3, stop_after_failures=2))
+    assert not summary.gave_up
+    assert summary.plan.counts["done"] == 1
+
+
+def _sweep(directory: Path, cache_dir: Path, name: str, configs: Sequence[TrainConfig]) -> None:
+    with SerialExecutor(gpus=0) if name == "serial" else RayTuneExecutor(Resources(cpus=1)) as executor:
+        Sweeper(directory, cache_dir).launch(*configs, executor=executor)
+
+
+@pytest.mark.parametrize("name", ["serial", pytest.param("ray", marks=pytest.mark.slow)])
+def test_two_launches_at_once_try_a_failing_trial_no_more_often_than_one(
+    name: str, tmp_path: Path, cache_dir: Path
+) -> None:
+    logs = [tmp_path / f"log{number}" for number in range(3)]
+    if name == "serial":
+        failing = [FlakyNet(log=str(log), failures=99, error="MemoryError") for log in logs]
+    else:
+        failing = [DyingNet(log=str(log), deaths=99) for log in logs]
+    bad = [tiny.config(model=model) for model in failing]
+    good = [tiny.config(epochs=epochs) for epochs in (20, 21, 22)]
+    spawning = multiprocessing.get_context("spawn")
+    arguments = (tmp_path, cache_dir, name, [*bad, *good])
+    both = [spawning.Process(target=_sweep, args=arguments) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
+    sweeper = Sweeper(tmp_path, cache_dir)
+    assert {sweeper.row(config)["status"] for config in good} == {"done"}
+    assert [sweeper.row(config)["attempts"] for config in bad] == [3, 3, 3]
+    assert [len(log.read_text()) for log in logs] == [3, 3, 3]
+
+
+DIED = """Failure # 1 (occurred at 2026-01-01_00-00-00)
+The actor died unexpectedly before finishing this task.
+\tclass_name: ImplicitFunc
+The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail:
+Worker unexpectedly exits with a connection error code 2. End of file. There are some potential causes.
+(1) The process is killed by SIGKILL by OOM killer due to high memory usage. (2) ray stop was called."""
+OUT_OF_MEMORY = """Failure # 1 (occurred at 2026-01-01_00-00-00)
+OutOfMemoryError: 1 worker(s) were killed due to the node running low on memory. Memory on the node was 3.22GB
+OOM kill reason: Memory usage 3449937920B exceeded threshold of 3440133376B (13.6% of 25276514304B limit)
+Refer to the documentation on how to address the out of memory issue: https://docs.ray.io"""
+NODE_DIED = """Failure # 1 (occurred at 2026-01-01_00-00-00)
+The actor died unexpectedly before finishing this task.
+The actor died because its node has died. Node Id: 2c6c
+\tthe actor's node was terminated unexpectedly: health check failed due to missing too many heartbeats"""
+RAISED = """Failure # 1 (occurred at 2026-01-01_00-00-00)
+ray::ImplicitFunc.train() (pid=1, ip=10.0.0.1)
+gridrun.errors.StoreError: results: cannot be written to (No space left on device)"""
+
+
+@pytest.mark.parametrize(
+    ("text", "failure"),
+    [
+        (DIED, "worker_killed"),
+        (OUT_OF_MEMORY, "host_memory"),
+        (NODE_DIED, "node_lost"),
+        (RAISED, "exception"),
+        ("", "worker_killed"),
+    ],
+)
+def test_rays_account_of_a_death_is_told_apart(text: str, failure: str) -> None:
+    assert kind_of_death(text) == failure
+
+
+def test_the_reason_for_a_death_is_one_line() -> None:
+    assert reason_of_death(OUT_OF_MEMORY).startswith("Memory usage 3449937920B exceeded threshold of")
+    assert reason_of_death(RAISED).endswith("cannot be written to (No space left on device)")
+    assert reason_of_death("") == ""
+
+
+def test_tune_takes_a_worker_ended_for_lack_of_memory_for_a_dead_one() -> None:
+    from ray.air.execution._internal.actor_manager import RayActorManager
+    from ray.exceptions import OutOfMemoryError, RayActorError
+
+    tune._make_deaths_alike()
+    tune._make_deaths_alike()  # changes nothing more
+    told: list[Exception] = []
+    manager = SimpleNamespace(_failed_actor_ids=set(), _cleanup_actor=lambda tracked_actor: None)
+    actor = SimpleNamespace(actor_id="a", _on_error=lambda actor, error: told.append(error))
+    task = SimpleNamespace(_tracked_actor=actor, _on_error=None)
+    error = OutOfMemoryError("the node running low on memory")
+    RayActorManager._actor_task_failed(manager, tracked_actor_task=task, exception=error)
+    (as_told,) = told
+    assert isinstance(as_told, RayActorError)
+    assert kind_of_death(str(as_told)) == "host_memory"
+
+
+@pytest.mark.parametrize(
+    ("retries", "failure", "attempts", "again"),
+    [
+        (None, "worker_killed", 2, True),
+        (None, "node_lost", 3, False),
+        (None, "exception", 1, False),
+        (None, "data", 1, False),
+        (None, "gpu_memory", 1, False),
+        (None, None, 1, False),  # of a record that does not say
+        (1, "exception", 1, True),
+        (1, "worker_killed", 2, False),
+        (0, "worker_killed", 1, False),
+        (9, "divergence", 1, False),
+    ],
+)
+def test_who_is_tried_again(retries: int | None, failure: Any, attempts: int, again: bool) -> None:
+    assert RetryPolicy(retries).allows(failure, attempts) is again
+
+
+def test_too_little_gpu_memory_passes_where_fewer_trials_share_the_gpu() -> None:
+    policy = RetryPolicy(retries=0)
+    assert policy.allows("gpu_memory", 4, gpu_share=0.25)
+    assert not policy.allows("gpu_memory", 1, gpu_share=1)
+    assert [coarser(share) for share in (0.125, 0.25, 1 / 3, 0.3, 0.5, 1)] == [0.25, 0.5, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("name", ["serial", "ray"])
+def test_a_trial_whose_record_cannot_be_kept_has_neither_ended_nor_failed(
+    name: str, sweeper: Sweeper, ray: Executor
+) -> None:
+    config = tiny.config(model=SealingNet(results=str(sweeper.store.root)))
+    with pytest.raises(StoreError, match=r"results: cannot be written to \(Not a directory"):
+        sweeper.launch(config, executor=ray if name == "ray" else None, policy=RetryPolicy(retries=3))
+    assert not [event for event in sweeper.events if isinstance(event, (Failed, Ended))]
+    ended = sweeper.store.root / ".work" / "ended"
+    ended.unlink()
+    ended.with_name("aside").rename(ended)
+    assert sweeper.store.statuses() == {}
+
+
+def test_word_to_start_no_more_that_cannot_be_left_ends_the_launch(
+    sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, *_: object) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    config = tiny.config(model=RaisingNet())
+    monkeypatch.setattr(Path, "touch", full)
+    with pytest.raises(StoreError, match=r"cannot be written to \(No space left on device"):
+        sweeper.launch(config, policy=RetryPolicy(stop_after_failures=1))
+    assert sweeper.store.statuses() == {Trial(config, 0).trial_id: "failed"}

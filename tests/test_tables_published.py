@@ -1,0 +1,279 @@
+"""What others report beside a table's own numbers: differences, verdicts, runs, rows of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from by_hand import Spec, build, errors, markdown_cells, only_cell, record, row
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gridrun.errors import GridError
+from gridrun.grid import Published, load_grid
+from gridrun.grid.table_specs import Reported
+from gridrun.tables.build import build_table
+from gridrun.tables.model import Table
+from gridrun.tables.render import to_csv
+from gridrun.text import format_percent
+
+
+def published_table(values: Mapping[str, float | str], runs: int | None = None, **more: Any) -> Table:
+    one = row()
+    found = [record(one, seed, test_error=0.06, train_seconds=660.0) for seed in (0, 1, 2)]
+    spec = Spec((one,), ("test_error", "train_time"), {one.config_id: Published(values, runs, **more)})
+    return build(spec, [0, 1, 2], *found)
+
+
+@pytest.mark.parametrize(
+    ("published", "shown", "difference"),
+    [
+        (6.5, "6.50", "-0.50"),
+        (5.46, "5.46", "+0.54"),
+        (6, "6.00", "0.00"),
+        (6.001, "6.00", "0.00"),
+        ("5.5%", "5.5%", "+0.50"),
+        ("6.37 (median of 5 runs)", "6.37 (median of 5 runs)", "-0.37"),
+        ("4.26 +/- 0.23", "4.26 +/- 0.23", "+1.74"),
+        ("6.82 (best 5.67)", "6.82 (best 5.67)", "-0.82"),
+        ("N/A", "N/A", ""),
+        ("6.43 (best), 6.61 +/- 0.16", "6.43 (best), 6.61 +/- 0.16", ""),
+    ],
+)
+def test_difference_to_the_published_error(published: float | str, shown: str, difference: str) -> None:
+    header, line = markdown_cells(published_table({"test_error": published}))
+    assert header[1:3] == ["Published", "Difference"]
+    assert line[1:3] == [shown, difference]
+
+
+def test_a_difference_is_that_of_the_numbers_beside_it() -> None:
+    one = row()  # a median of 4.885 % reads 4.89: it is 0.01 below 4.90 then, not 0.02
+    found = {one.config_id: Published({"test_error": 4.9})}
+    table = build(Spec((one,), ("test_error",), found), [0, 1], *errors(one, 0.0488, 0.0489))
+    _, line = markdown_cells(table)
+    assert line[:3] == ["4.89", "4.90", "-0.01"]
+
+
+@given(st.integers(0, 100_000))
+def test_a_half_is_rounded_up_as_it_reads_in_decimal(thousandths: int) -> None:
+    hundredths = (thousandths + 5) // 10
+    assert format_percent(thousandths / 100_000) == f"{hundredths // 100}.{hundredths % 100:02}"
+
+
+def test_times_have_no_difference() -> None:
+    table = published_table({"train_time": "10m"})
+    assert markdown_cells(table) == [
+        ["Test Error (median of 3 runs)", "Training Time", "Published"],
+        ["6.00", "11m", "10m"],
+    ]
+    assert only_cell(table, "train_time").published == 600
+    assert "published Training Time: on the authors' own hardware, so no difference is shown" in table.notes
+
+
+@pytest.mark.parametrize(
+    ("runs", "published", "verdict"),
+    [
+        ([], 6.0, None),
+        ([0.06], 6.0, "too few runs"),
+        ([0.06, 0.06], 6.0, "too few runs"),
+        ([0.058, 0.06, 0.063], 6.1, "within spread"),
+        ([0.058, 0.06, 0.063], 5.8, "within spread"),
+        ([0.058, 0.06, 0.063], "6.3 (1 run)", "within spread"),
+        ([0.058, 0.06, 0.063], 5.79, "differs"),
+        ([0.058, 0.06, 0.063], 6.31, "differs"),
+        ([0.06004, 0.06004, 0.06004], 6.0, "within spread"),  # as printed, all are 6.00
+        ([0.06006, 0.06006, 0.06006], 6.0, "differs"),
+        ([0.058, 0.06, 0.063], "~6.0", None),
+    ],
+)
+def test_verdict(runs: list[float], published: float | str, verdict: str | None) -> None:
+    one = row()
+    spec = Spec((one,), ("test_error", "train_time"), {one.config_id: Published({"test_error": published})})
+    table = build(spec, range(4), *errors(one, *runs))
+    assert only_cell(table).verdict == verdict
+    header, line = markdown_cells(table)
+    assert ("Verdict" in header) == (verdict is not None)
+    assert any(note.startswith("Verdict: ") for note in table.notes) == (verdict is not None)
+    if verdict:
+        assert line[header.index("Verdict")] == verdict
+
+
+def test_times_have_no_verdict() -> None:
+    assert only_cell(published_table({"train_time": "10m"}), "train_time").verdict is None
+
+
+@given(st.lists(st.floats(0, 1), min_size=3, max_size=9), st.floats(0, 1))
+def test_a_value_that_one_of_the_runs_had_is_within_their_spread(runs: list[float], other: float) -> None:
+    def verdict(published: float) -> str | None:
+        spec = Spec((row(),), published={row().config_id: Published({"test_error": 100 * published})})
+        return only_cell(build(spec, range(len(runs)), *errors(row(), *runs))).verdict
+
+    assert verdict(runs[0]) == "within spread"
+    assert (verdict(other) == "within spread") == (
+        round(100 * min(runs), 2) <= round(100 * other, 2) <= round(100 * max(runs), 2)
+    )
+
+
+def test_published_runs_stand_in_the_header_when_all_are_the_same() -> None:
+    assert published_runs(1, 1) == ["Published (1 run)", "5.00", "6.00"]
+    assert published_runs(3, 3) == ["Published (3 runs)", "5.00", "6.00"]
+
+
+def test_published_runs_stand_in_the_cells_when_they_differ() -> None:
+    assert published_runs(1, 3) == ["Published", "5.00 (1 run)", "6.00 (3 runs)"]
+    assert published_runs(1, None) == ["Published", "5.00 (1 run)", "6.00"]
+    assert published_runs(None, None) == ["Published", "5.00", "6.00"]
+
+
+def test_published_text_that_names_its_runs_is_believed() -> None:
+    assert published_runs(3, 3, "6.00 (1 run)") == ["Published", "5.00 (3 runs)", "6.00 (1 run)"]
+
+
+def published_runs(first: int | None, second: int | None, value: float | str = 6.0) -> list[str]:
+    rows = (row(lr=0.1), row(lr=0.2))
+    published = {
+        rows[0].config_id: Published({"test_error": 5.0}, first),
+        rows[1].config_id: Published({"test_error": value}, second),
+    }
+    return [cells[2] for cells in markdown_cells(build(Spec(rows, ("lr", "test_error"), published), [0]))]
+
+
+def test_no_published_column_for_a_metric_that_is_not_shown() -> None:
+    one = row()
+    spec = Spec((one,), ("lr", "test_error"), {one.config_id: Published({"train_time": "10m"}, 1)})
+    assert markdown_cells(build(spec, [0]))[0] == ["initial lr", "Test Error (1 run)"]
+
+
+def test_a_note_on_published_values_names_the_rows_it_is_about() -> None:
+    rows = (row(lr=0.1), row(lr=0.2))
+    noted, plain = Published({"test_error": 5.0}, note="on a P100"), Published({"test_error": 6.0})
+    both = {one.config_id: noted for one in rows}
+    assert "published: on a P100" in build(Spec(rows, ("lr", "test_error"), both), [0]).notes
+    one = {rows[0].config_id: noted, rows[1].config_id: plain}
+    assert "published, initial lr 0.1: on a P100" in build(Spec(rows, ("lr", "test_error"), one), [0]).notes
+
+
+def test_the_source_of_published_values_is_noted() -> None:
+    one = row()
+    found = {one.config_id: Published({"test_error": 5.0})}
+    assert "published values: a paper" in build(Spec((one,), published=found, source="a paper"), [0]).notes
+    assert build(Spec((one,), source="a paper"), [0]).notes == ("not run yet",)
+    reported = (Reported({}, Published({"test_error": 5.0})),)
+    table = build(Spec((), reported=reported, source="a paper"), [0])
+    assert table.notes == ("published values: a paper", "every row: as published, not trained here")
+
+
+def test_a_table_of_nothing_but_published_values_shows_them_alone() -> None:
+    reported = (
+        Reported({"batch_size": 8}, Published({"test_error": 5.0}, runs=3)),
+        Reported({"batch_size": 16}, Published({"test_error": "6.1"}, runs=3)),
+    )
+    assert markdown_cells(build(Spec((), reported=reported), [0])) == [
+        ["batch size", "Test Error (3 runs)"],
+        ["8", "5.00"],
+        ["16", "6.1"],
+    ]
+
+
+def test_rows_that_are_only_reported_come_last_and_claim_no_trial() -> None:
+    (only,) = (row(),)
+    found = {only.config_id: Published({"test_error": 2.63}, runs=1)}
+    reported = (Reported({"batch_size": 256}, Published({"test_error": 2.71}, runs=1)), Reported({}, None))
+    table = build(Spec((only,), published=found, reported=reported), [0], *errors(only, 0.0270))
+    assert markdown_cells(table) == [
+        ["batch size", "Test Error (1 run)", "Published (1 run)", "Difference", "Verdict"],
+        ["128", "2.70", "2.63", "+0.07", "too few runs"],
+        ["256", "", "2.71", "", ""],
+        ["", "", "", "", ""],
+    ]
+    assert [line.config_id for line in table.lines] == [only.config_id, "", ""]
+    assert not any(line.trials or line.missing for line in table.lines[1:])
+    assert table.notes[-1] == "the last 2 rows: as published, not trained here"
+    assert to_csv(table).splitlines()[2] == ",256,,0,2.71,1,"
+
+
+def test_the_value_of_the_paper_behind_a_row_has_its_column() -> None:
+    rows = (row(lr=0.1), row(lr=0.2), row(lr=0.3))
+    found = {
+        rows[0].config_id: Published({"test_error": 6.52}, paper="6.43 (best), 6.61 +/- 0.16"),
+        rows[1].config_id: Published({}, paper="N/A"),
+    }
+    table = build(Spec(rows, ("lr", "test_error", "paper"), found), [0])
+    assert [cells[-1] for cells in markdown_cells(table)] == [
+        "Test Error (in paper)",
+        "6.43 (best), 6.61 +/- 0.16",
+        "N/A",
+        "",
+    ]
+
+
+GRID = """
+source: a paper
+base: {model: {name: resnet_preact, depth: 20}, dataset: cifar10, epochs: 200}
+axes:
+  - cases:
+      - {lr: 0.1, published: {test_error: 6.52, paper: N/A}}
+      - {lr: 0.2, published: {paper: ~3.75 (from Figure 7)}}
+tables:
+  - id: ours
+    columns: [lr, test_error, paper]
+    headers: {lr: rate}
+    spread: minmax
+  - id: theirs
+    source: their paper
+    columns: [System, lr, test_error]
+    reported:
+      - {System: airbench94, lr: none, test_error: 5.99}
+      - {System: "96.0"}
+  - id: both
+    where: {lr: 0.1}
+    columns: [lr, test_error]
+    reported: [{lr: 0.3}]
+"""
+
+
+def test_a_grid_says_what_others_report(tmp_path: Path) -> None:
+    path = tmp_path / "grid.yaml"
+    path.write_text(GRID)
+    grid = load_grid(path)
+    ours, theirs, both = (build_table(spec, {}) for spec in grid.tables)
+    assert [line.options["paper"] for line in ours.lines] == ["N/A", "~3.75 (from Figure 7)"]
+    assert ours.headers == {"lr": "rate"}
+    assert (ours.spread, theirs.spread) == ("minmax", None)
+    assert [spec.source for spec in grid.tables] == ["a paper", "their paper", "a paper"]
+    assert [line.options for line in theirs.lines] == [
+        {"System": "airbench94", "lr": "none"},
+        {"System": "96.0", "lr": ""},
+    ]
+    assert theirs.lines[0].cells["test_error"].published == pytest.approx(0.0599)
+    assert theirs.notes[-1] == "every row: as published, not trained here"
+    assert [line.options["lr"] for line in both.lines] == [0.1, 0.3]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("{lr: rate}", "{lrs: rate}", "headers.lrs: unknown key. Did you mean 'lr'?"),
+        ("{lr: rate}", "{test_error: Error}", "headers.test_error: unknown key."),
+        ("{lr: rate}", "{lr: 1}", "headers.lr: must be text"),
+        ("[System, lr, test_error]", "[lr, test_error]", "reported[0].System: is no column of this table."),
+        ("    columns: [System, lr, test_error]\n", "", "needs `columns`"),
+        ("spread: minmax", "spread: minmx", "spread: unknown choice 'minmx'. Did you mean 'minmax'?"),
+        ("spread: minmax", "spread: yes", "spread: must be text, got true"),
+        ("[System, lr, test_error]", "[Systems, lr]", "unknown column 'Systems'. Did you mean 'System'?"),
+        ("test_error: 5.99", "test_error: 599", "must be in 0..100, percent"),
+        ("System: airbench94", "System: {a: 1}", "reported[0].System: must be a value"),
+        ("[{lr: 0.3}]", "{lr: 0.3}", "reported: must be a list of rows"),
+        ("paper: N/A", "paper: 3", "paper: must be text"),
+        ("{paper: ~3.75 (from Figure 7)}", "{runs: 3}", "must give a metric"),
+    ],
+)
+def test_a_mistake_in_what_others_report_is_named(tmp_path: Path, old: str, new: str, problem: str) -> None:
+    path = tmp_path / "grid.yaml"
+    assert GRID.count(old) == 1
+    path.write_text(GRID.replace(old, new))
+    with pytest.raises(GridError) as caught:
+        load_grid(path)
+    assert problem in str(caught.value)

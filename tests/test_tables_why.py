@@ -1,0 +1,245 @@
+"""From a row of a table to its trials, and the commands that train them again."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
+
+import cli
+from gridrun.grid import load_grid, lone_trial
+from gridrun.metrics import METRICS
+from gridrun.store import Store
+from gridrun.store.records import Provenance, Record
+from gridrun.tables.build import make_cell
+from gridrun.tables.model import Cell
+from gridrun.tables.why import computation, train_command
+from gridrun.trial import Trial
+
+ROOT = Path(__file__).parent.parent
+GRIDS = sorted((ROOT / "grids").glob("*.yaml"))
+
+GRID = """\
+title: Warm-up
+source: a paper
+base: {model: {name: resnet_preact, depth: 8}, epochs: 2}
+axes:
+  - cases:
+      - {name: plain, published: {test_error: 6.1, runs: 5, note: on a P100}}
+      - {name: with warm-up, warmup: {name: linear, epochs: 1}}
+      - {name: large, batch_size: 512, seeds: 1}
+seeds: 4
+tables:
+  - id: warmup
+    columns: [name, model, batch_size, test_error, train_time]
+  - id: elsewhere
+    title: Reported elsewhere
+    columns: [name, test_error]
+    reported: [{name: theirs, test_error: 5.5}]
+"""
+CODE = Provenance(commit="c" * 40, dirty=True, gpu="NVIDIA H200", device="cuda", host="box")
+
+
+@pytest.fixture
+def grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a grid of which one row has run in full, one in part and one not at all."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GRIDRUN_RESULTS", raising=False)
+    path = Path("warmup.yaml")
+    path.write_text(GRID)
+    plain, warm, _ = load_grid(path).rows
+    store = Store("results")
+    store.create()
+    for seed, error in enumerate((0.06, 0.058, 0.062, 0.0595)):
+        store.add(record(plain.trials[seed], test_error=error, train_seconds=60.0))
+    store.add(
+        record(warm.trials[0], test_error=0.05, train_seconds=61.0, notes="moved from cpu to H200 at step 9")
+    )
+    store.add(record(warm.trials[2], status="failed", error="out of memory\x1b[31m"))
+    return path
+
+
+def record(trial: Trial, status: Any = "done", **fields: Any) -> Record:
+    return Record(
+        trial_id=trial.trial_id,
+        config_id=trial.config_id,
+        seed=trial.seed,
+        status=status,
+        config=trial.config.flat(),
+        config_json=json.dumps(trial.config.canonical()),
+        ended_at="2026-02-03T04:05:06.000000+00:00",
+        provenance=CODE,
+        **fields,
+    )
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(cli.main, [str(argument) for argument in arguments])
+
+
+def ok(*arguments: object) -> str:
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def why(*arguments: object) -> dict[str, Any]:
+    return json.loads(ok("why", *arguments, "--json"))
+
+
+def test_a_row_that_has_run(grid: Path) -> None:
+    ids = [trial.trial_id for trial in load_grid(grid).rows[0].trials]
+    told = ok("why", "warmup", 1, grid)
+    lines = told.splitlines()
+    assert lines[:2] == [
+        "Warm-up: row 1 of 3 of warmup, warmup.yaml",
+        f"plain, batch size 128, config {load_grid(grid).rows[0].config_id}",
+    ]
+    assert lines[3:6] == [
+        f"seed 0  {ids[0]}  done, Test Error 6.00, Training Time 1m00s",
+        "  commit cccccccccc with uncommitted changes, NVIDIA H200 (box), 2026-02-03 04:05:06",
+        "  FP32, 2 epochs",
+    ]
+    assert "Test Error: 5.98, median of 5.80, 5.95, 6.00, 6.20: the mean of 5.95 and 6.00" in lines
+    assert "  published: 6.10 (5 runs); difference -0.12; within spread" in lines
+    assert "written at: warmup.yaml:6" in lines
+    assert "source: a paper" in lines
+    assert "note: on a P100" in lines
+    assert "to train what is not done:" not in told
+
+
+def test_a_row_that_has_run_in_part(grid: Path) -> None:
+    ids = [trial.trial_id for trial in load_grid(grid).rows[1].trials]
+    told = ok("why", "warmup", "with warm-up", grid)
+    assert f"seed 1  {ids[1]}  not run\n" in told
+    assert f"seed 2  {ids[2]}  failed\n" in told
+    assert "  out of memory[31m\n" in told
+    assert "  moved from cpu to H200 at step 9\n" in told
+    found = why("warmup", 2, grid)
+    assert [one["status"] for one in found["runs"]] == ["done", "not run", "failed", "not run"]
+    assert (
+        found["rest"] == f"gridrun launch warmup.yaml --only {ids[1]} --only {ids[2]} --only {ids[3]} --retry"
+    )
+    assert found["again"] == f"gridrun launch warmup.yaml --only {ids[0]} --results results/again"
+
+
+def test_a_row_that_has_not_run(grid: Path) -> None:
+    found = why("warmup", 3, grid)
+    (only,) = found["runs"]
+    assert (only["status"], only["values"], found["again"]) == (
+        "not run",
+        {"test_error": None, "train_time": None},
+        None,
+    )
+    assert found["rest"] == f"gridrun launch warmup.yaml --only {only['trial_id']}"
+    assert "Test Error: no run is done" in ok("why", "warmup", 3, grid)
+
+
+def test_a_row_that_is_only_reported(grid: Path) -> None:
+    told = ok("why", "elsewhere", 1, grid)
+    assert "as published, not trained here\n" in told
+    assert "  published: 5.50\n" in told
+    assert why("elsewhere", "theirs", grid)["runs"] == []
+
+
+def test_json_has_it_all(grid: Path) -> None:
+    found = why("warmup", "plain", grid)
+    assert (found["table"], found["row"], found["rows"], found["grid"]) == ("warmup", 1, 3, "warmup.yaml")
+    assert found["cells"]["test_error"]["median"] == pytest.approx(0.05975)
+    first = found["runs"][0]
+    assert first["values"] == {"test_error": 0.06, "train_time": 60.0}
+    assert (first["commit"], first["dirty"], first["machine"], first["host"]) == (
+        "c" * 40,
+        True,
+        "NVIDIA H200",
+        "box",
+    )
+    assert (first["precision"], first["epochs"], first["ended_at"][:10]) == ("fp32", 2, "2026-02-03")
+
+
+def test_ways_to_name_a_table_and_a_row(grid: Path) -> None:
+    config = load_grid(grid).rows[2].config_id
+    for table in ("warmup", "WARMUP", "Warm-up", "warm"):
+        for row in ("3", "large", "LAR", config, config[:5]):
+            assert why(table, row, grid)["row"] == 3
+
+
+@pytest.mark.parametrize(
+    ("table", "row", "message"),
+    [
+        ("warmpu", 1, "there is no table 'warmpu'. Did you mean 'warmup'?"),
+        ("warmup", 4, "the table 'warmup' has no row 4; it has rows 1 to 3"),
+        ("warmup", 0, "has no row 0; it has rows 1 to 3"),
+        ("warmup", "plane", "the table 'warmup' has no row 'plane'. Did you mean 'plain'?"),
+        (
+            "warmup",
+            "ResNet-preact-8",
+            "'ResNet-preact-8' is of the rows 1, 2, 3 of 'warmup'; name one by its number",
+        ),
+        ("", 1, "several tables are called '': warmup of warmup.yaml, elsewhere of warmup.yaml"),
+    ],
+)
+def test_a_wrong_name_is_answered_with_the_nearest(grid: Path, table: str, row: object, message: str) -> None:
+    result = run("why", table, row, grid)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def planned(command: str) -> set[str]:
+    """Return the trials that a launch command would train."""
+    program, *arguments = shlex.split(command)
+    assert program == "gridrun"
+    return set(re.findall(r"^  ([0-9a-f]{16})  ", ok(*arguments, "--dry-run"), re.MULTILINE))
+
+
+def test_launch_commands_train_these_trials(grid: Path) -> None:
+    whole, part = why("warmup", 1, grid), why("warmup", 2, grid)
+    assert planned(whole["again"]) == {one["trial_id"] for one in whole["runs"]}
+    assert planned(part["rest"]) == {part["runs"][seed]["trial_id"] for seed in (1, 2, 3)}
+    assert "3 trials: 1 to be tried again, 2 missing" in ok(*shlex.split(part["rest"])[1:], "--dry-run")
+    assert whole["rest"] is None
+
+
+def test_commands_keep_the_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    found = why("lars_256_reduced", 1, "grids/lars.yaml", "--profile", "reduced", "--results", "results/x y")
+    assert found["rest"].endswith("--results 'results/x y'")
+    assert planned(found["rest"]) == {one["trial_id"] for one in found["runs"]}
+
+
+@pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.name)
+def test_train_commands_train_these_trials(path: Path) -> None:
+    grids = [load_grid(path)]
+    grids += [load_grid(path, profile=name) for name in grids[0].profiles]
+    for row in (row for grid in grids for row in grid.rows):
+        gridrun, train, *settings = shlex.split(train_command(row.config, row.seeds[-1]))
+        assert (gridrun, train, settings[-2:]) == ("gridrun", "train", ["--results", "results/again"])
+        assert lone_trial(settings[:-2]).trials == (row.trials[-1],)
+
+
+def cell(*values: float) -> Cell:
+    return make_cell(
+        "test_error", {seed: {"test_error": value} for seed, value in enumerate(values)}, 3, None
+    )
+
+
+@given(st.lists(st.integers(0, 10000), max_size=8))
+def test_the_computation_gives_the_median(values: list[int]) -> None:
+    of = cell(*(value / 10000 for value in values))
+    told = computation(METRICS["test_error"], of)
+    if len(values) < 2:
+        assert told == ("the only run" if values else "no run is done")
+        return
+    middle = told.partition(": the mean of ")[2].split(" and ") if len(values) % 2 == 0 else None
+    listed = re.findall(r"[\d.]+", told.partition(":")[0])
+    assert listed == [f"{value / 100:.2f}" for value in sorted(values)]
+    middle = middle or [listed[len(listed) // 2]]
+    assert of.median == pytest.approx(sum(map(float, middle)) / len(middle) / 100)
