@@ -98,8 +98,7 @@ def _explain(name: str, error: Exception, archives: Files, unpacked: Files, fold
     parts = [f"data set {name!r} is not available: {cause.rstrip('.')}."]
     if bad:
         parts.append(
-            f"Put the original archives below {data_dir} (--data DIR or GRIDRUN_DATA chooses another "
-            f"directory): {', '.join(bad)}."
+            f"Put the original archives below {data_dir}, or choose another data directory: {', '.join(bad)}."
         )
     if bad and any((data_dir / path).is_file() for path in unpacked):
         parts.append("The unpacked files there are incomplete or damaged.")

@@ -109,7 +109,7 @@ _NAMES = "n01440764 to n15075141"
 
 def _advice(data_dir: Path) -> str:
     return (
-        f"It is looked for in {data_dir / FOLDER} (--data DIR or GRIDRUN_DATA chooses another data "
-        f"directory): train/ and val/ with a folder of images a class ({_NAMES}). "
+        f"{data_dir / FOLDER} must have train/ and val/ with one folder of images for each class ({_NAMES}); "
+        "or choose another data directory. "
         "torchvision.datasets.ImageNet(root, split), for both splits, makes them of the archives in root"
     )

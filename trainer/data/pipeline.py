@@ -14,9 +14,9 @@ from trainer.augmentations import (
     ImageAugmentation,
 )
 from trainer.config import TrainConfig
+from trainer.data.stream import StreamedSplit
 from trainer.datasets import DataSpec, ImageFiles, Images
 from trainer.loss import Batch, plain
-from trainer.stream import StreamedSplit
 
 
 class Split:
