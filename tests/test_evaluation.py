@@ -125,7 +125,7 @@ def test_best_weights_that_nobody_took_are_not_made_up(runtime: Runtime, tmp_pat
     with pytest.raises(KeyboardInterrupt):
         train(restless(), seed=0, report=crash_after(6), runtime=replace(runtime, keep_checkpoint="none"))
     result = train(restless(), seed=0, runtime=replace(runtime, keep_checkpoint="best"))
-    assert result.notes == ("the best epoch's weights are lost: its run was not asked to keep them",)
+    assert result.notes == ("the best epoch's weights are lost: they were not kept when it was trained",)
     assert runtime.weights_path
     assert not runtime.weights_path.exists()
 

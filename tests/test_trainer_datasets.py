@@ -289,7 +289,7 @@ def test_broken_archive_is_named_and_left_alone(folders, small_kmnist):
     with pytest.raises(DataError) as caught:
         decode("kmnist", folders)
     assert f"KMNIST/raw/{broken} (damaged)" in str(caught.value)
-    assert "train-images" not in str(caught.value).split("directory): ")[1]
+    assert "train-images" not in str(caught.value).split("data directory: ")[1]
     assert snapshot(raw) == before
 
 

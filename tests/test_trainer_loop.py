@@ -759,3 +759,10 @@ def test_a_checkpoint_that_cannot_be_saved_ends_no_trial(
     result = train(tiny.config(), seed=0, runtime=runtime)
     assert tiny.figures(result) == whole
     assert result.notes == ("a checkpoint could not be saved: No space left on device",)
+
+
+def test_directories_come_from_arguments_and_not_from_variables_of_gridrun(tmp_path, monkeypatch):
+    for name in ("GRIDRUN_DATA", "GRIDRUN_CACHE"):
+        monkeypatch.setenv(name, str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert (Runtime().data_dir, Runtime().cache_dir) == (Path("data").absolute(), tmp_path / "gridrun")

@@ -1,4 +1,4 @@
-"""The training loop: one trial from its start, or its checkpoint, to its end."""
+"""The training loop: one trial, from its start or its checkpoint to its end."""
 
 from __future__ import annotations
 
@@ -40,28 +40,28 @@ Report = Callable[[Epoch], None]
 
 
 class Interrupted(Exception):
-    """The trial was asked to stop; its checkpoint holds all that was done."""
+    """The trial was asked to stop. Its checkpoint holds everything done so far."""
 
 
 def ignore(epoch: Epoch) -> None:
-    """Drop a report."""
+    """Do nothing with a report."""
 
 
 def train(
     config: TrainConfig, *, seed: int, report: Report = ignore, runtime: Runtime | None = None
 ) -> Result:
-    """Train one trial to its end, from its checkpoint if there is one.
+    """Train one trial to its end. If it has a checkpoint, resume from there.
 
     Args:
         config: what to train.
-        seed: of every random stream of the trial.
-        report: called with each finished epoch, but for those before the checkpoint.
-        runtime: where to run; nothing in it changes the result.
+        seed: the seed of all its randomness.
+        report: called after each epoch that this call trains.
+        runtime: where to run; it does not change the result.
 
     Raises:
-        DataError: the data set is not to be had.
-        Interrupted: `runtime.should_stop` said so.
-        ParallelError: there are fewer GPUs than the trial takes, or one of its other processes failed.
+        DataError: the data set is not available.
+        Interrupted: `runtime.should_stop` returned True.
+        ParallelError: there are fewer GPUs than the trial needs, or one of its other processes failed.
     """
     runtime = runtime or Runtime()
     followers = dataclasses.replace(runtime, should_stop=never, on_saved=nothing, keep_checkpoint="none")
@@ -86,23 +86,23 @@ def _follow(group: parallel.Group, config: TrainConfig, seed: int, runtime: Runt
 
 
 def _begin(config: TrainConfig, seed: int, runtime: Runtime, group: parallel.Group) -> Run:
-    """Return the trial as its checkpoint has it, else from its start."""
+    """Return the trial, restored from its checkpoint if it has a usable one."""
     run, problem = Run(config, seed, runtime, group), ""
     try:
         run.resume()
     except CheckpointError as error:
         problem = str(error)
     if problem:
-        del run  # it may be half restored, and a GPU has no room for two
+        del run  # it may be half restored, and two may not fit on a GPU
         run = Run(config, seed, runtime, group)
         run.notes.append(f"started again: {problem}")
     if group.first(lambda: run.step) != run.step:
-        raise CheckpointError("checkpoint is not the same to every process of the trial")
+        raise CheckpointError("the processes of the trial see different checkpoints")
     return run
 
 
 class Run:
-    """One trial in progress: everything a checkpoint carries, and the way to carry it on."""
+    """One trial in progress: the state that a checkpoint saves, and the steps that change it."""
 
     def __init__(self, config: TrainConfig, seed: int, runtime: Runtime, group: parallel.Group) -> None:
         self.config, self.seed, self.runtime, self.group = config, seed, runtime, group
@@ -137,16 +137,16 @@ class Run:
 
         self.step = 0  # optimiser steps taken
         self.history: list[Epoch] = []
-        self.totals = torch.zeros(2, dtype=torch.float64, device=self.device)  # loss, wrong: this epoch's
-        self.epoch_seconds = 0.0  # trained so far in this epoch
+        self.totals = torch.zeros(2, dtype=torch.float64, device=self.device)  # of this epoch: loss, errors
+        self.epoch_seconds = 0.0  # training time of this epoch
         self.diverged = False
-        self.best: dict[str, Any] | None = None  # the best epoch's weights, where they are asked for
+        self.best: dict[str, Any] | None = None  # the best epoch's weights, if they are to be kept
         self.resumes = 0
         self.notes: list[str] = []
         self.saved_at = time.monotonic()
 
     def close(self) -> None:
-        """End what works for the trial beside this process."""
+        """End the worker processes of the data."""
         self.train_split.close()
         self.test_split.close()
 
@@ -156,9 +156,9 @@ class Run:
         return self.diverged or len(self.history) == self.config.epochs
 
     def epoch(self) -> Epoch:
-        """Train to the end of the current epoch, and test where it is due."""
+        """Train to the end of the current epoch, then test if a test is due."""
         steps, size = self.config.steps_per_epoch, self.config.batch_size
-        taken = self.step - len(self.history) * steps  # in this epoch, before an interruption
+        taken = self.step - len(self.history) * steps  # steps of this epoch taken before an interruption
         starts = [(place * self.group.size + self.group.rank) * size for place in range(taken, steps)]
         self.model.train()
         started = time.perf_counter()
@@ -196,14 +196,14 @@ class Run:
         return self.history[-1]
 
     def test(self) -> tuple[float, float]:
-        """Return loss and error on the test set."""
+        """Return the mean loss on the test set and the error, a fraction."""
         return evaluation.loss_and_error(
             self.evaluated, self.test_split, self.pipeline, self.config.precision
         )
 
     @property
     def evaluated(self) -> nn.Module:
-        """The network whose errors are reported."""
+        """The network that is tested: the average of the weights, if there is one."""
         return self.ema.model if self.ema else self.model
 
     def train_step(self, pixels: torch.Tensor, targets: torch.Tensor) -> None:
@@ -227,7 +227,7 @@ class Run:
         self.step += 1
 
     def _backward(self, batch: Batch) -> None:
-        """Add a part of a step's batch, or all of it, to the gradients and to the epoch's totals."""
+        """Add the gradients of a batch, or of a part of one, and count it in the epoch's totals."""
         with autocast(self.config.precision, self.device):
             logits = self.network(like_weights(batch.images, self.model))
         logits = logits.float()
@@ -237,12 +237,12 @@ class Run:
         self.totals[1] += loss_of.wrong(logits.detach(), batch)
 
     def order(self, epoch: int) -> torch.Tensor:
-        """Return the order of an epoch's images: a function of seed and epoch alone."""
+        """Return the order of an epoch's images. It depends on the seed and the epoch only."""
         generator = torch.Generator().manual_seed(seeds.stream(self.seed, "order", epoch))
         return torch.randperm(len(self.train_split), generator=generator)
 
     def result(self) -> Result:
-        """Return what the trial came to."""
+        """Return the result of the trial."""
         return Result(
             status="diverged" if self.diverged else "done",
             epochs=tuple(self.history),
@@ -256,16 +256,16 @@ class Run:
     # --- kept weights --------------------------------------------------------------------------
 
     def keep_weights(self) -> None:
-        """Write the weights that are to outlive the trial (`trainer.evaluation` reads them).
+        """Write the weights to keep (`trainer.evaluation` reads them).
 
-        Where that cannot be done a note says so: what was measured is worth more than they are.
+        If that fails, add a note and do not raise: the measured errors must not be lost.
         """
         keep, path = self.runtime.keep_checkpoint, self.runtime.weights_path
         if keep == "none" or path is None or self.diverged:
             return
         weights = self._weights() if keep == "last" else self.best
         if weights is None:
-            self.notes.append("the best epoch's weights are lost: its run was not asked to keep them")
+            self.notes.append("the best epoch's weights are lost: they were not kept when it was trained")
             return
         about = {"trial_id": self.runtime.trial_id, "kept": keep, "ema": self.ema is not None}
         try:
@@ -274,7 +274,7 @@ class Run:
             self.notes.append(f"the weights could not be kept: {error.strerror or error}")
 
     def _weights(self) -> dict[str, Any]:
-        """Return a copy of the weights as they are after the current epoch, in the CPU's memory."""
+        """Return a copy of the current weights, on the CPU."""
         state = self.evaluated.state_dict()
         copies = {name: value.to("cpu", copy=True) for name, value in state.items()}
         return {"epoch": len(self.history), "state_dict": copies}
@@ -282,16 +282,16 @@ class Run:
     # --- checkpoints ---------------------------------------------------------------------------
 
     def _checkpoint_due(self) -> bool:
-        stop = self.runtime.should_stop()  # first: what it raises is to leave the checkpoint as it is
+        stop = self.runtime.should_stop()  # first: if it raises, the checkpoint stays as it is
         return stop or time.monotonic() - self.saved_at >= self.runtime.checkpoint_seconds
 
     def _pause(self, started: float) -> None:
-        """Save between two steps; leave if asked to."""
+        """Save a checkpoint between two steps, then stop if asked to."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         self.epoch_seconds += time.perf_counter() - started
         if self.runtime.checkpoint:
-            state = self.state_dict()  # takes every rank
+            state = self.state_dict()  # needs every rank
             if self.group.rank == 0:
                 self._save(self.runtime.checkpoint, state)
         self.saved_at = time.monotonic()
@@ -299,7 +299,7 @@ class Run:
             raise Interrupted
 
     def _save(self, path: Path, state: dict[str, Any]) -> None:
-        """Save, or keep the checkpoint before: a full disk for a while must not end a trial."""
+        """Save a checkpoint. If that fails (a full disk), keep the last one, note it and train on."""
         try:
             checkpoint.save(path, state)
             self.runtime.on_saved()
@@ -309,10 +309,10 @@ class Run:
                 self.notes.append(note)
 
     def resume(self) -> None:
-        """Go on from the checkpoint, if there is one.
+        """Restore the state from the checkpoint, if there is one.
 
         Raises:
-            CheckpointError: it is damaged or another trial's; this run is not to be used then.
+            CheckpointError: it is damaged or belongs to another trial. Do not use this run then.
         """
         state = checkpoint.load(self.runtime.checkpoint) if self.runtime.checkpoint else None
         if state is None:
@@ -322,7 +322,7 @@ class Run:
         try:
             self.load_state_dict(state)
         except (torch.OutOfMemoryError, torch.AcceleratorError):
-            raise  # the checkpoint can do nothing for it, and is good for another try
+            raise  # not the checkpoint's fault: the next attempt may use it
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise CheckpointError(f"checkpoint does not fit: {error}") from error
         self.resumes += 1
@@ -331,7 +331,7 @@ class Run:
         return {"version": VERSION, "config": self.config.canonical(), "seed": self.seed}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that decides how the trial goes on, as tensors and plain values."""
+        """Return everything that the rest of the trial depends on, as tensors and plain values."""
         own, *others = self.group.gather(self._own_state())
         return {
             **own,
@@ -352,7 +352,7 @@ class Run:
         }
 
     def _own_state(self) -> dict[str, Any]:
-        """Return what each rank has a state of its own of."""
+        """Return the part of the state that differs between ranks."""
         on_cuda = self.device.type == "cuda"
         return {
             "totals": self.totals.cpu(),
@@ -362,7 +362,7 @@ class Run:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave, if need be on another kind of device."""
+        """Restore what `state_dict` returned, also on another kind of device."""
         self.step = state["step"]
         self.history = [Epoch(**epoch) for epoch in state["history"]]
         self.epoch_seconds = state["epoch_seconds"]
@@ -381,10 +381,10 @@ class Run:
             self.generator.set_state(own["generator"])
             if own["cuda_rng"] is not None:
                 torch.cuda.set_rng_state(own["cuda_rng"], self.device)
-        else:  # generators of another device cannot be carried over: begin a new stream
+        else:  # a generator's state fits one kind of device only: start a new stream
             self.generator.manual_seed(seeds.stream(self.seed, "augmentation", self.step, *self.group.stream))
         was, now = state.get("hardware"), _hardware(self.device)
-        if was not in (None, now):  # it rounds and runs otherwise
+        if was not in (None, now):  # results and speed differ between devices
             self.notes.append(f"moved from {was} to {now} at step {self.step}")
 
 
@@ -393,7 +393,7 @@ def _hardware(device: torch.device) -> str:
 
 
 def _parts(batch: Batch, number: int) -> Iterator[Batch]:
-    """Split a batch along its images, into equal parts; copies of one image stay together."""
+    """Split a batch into equal parts. Copies of one image stay in one part."""
     images, labels, weights = batch.images.chunk(number), batch.labels, batch.weights
     parts = zip(images, labels.chunk(number, dim=1), weights.chunk(number, dim=1), strict=True)
     return (Batch(*part, batch.agreement) for part in parts)
@@ -404,12 +404,12 @@ def _finite(value: float | None) -> float | None:
 
 
 def _reset_process(config: TrainConfig, runtime: Runtime, device: torch.device) -> None:
-    """Set every process-wide switch, whatever the trial before this one left behind."""
+    """Set all process-wide switches, whatever an earlier trial of this process set."""
     torch.set_num_threads(runtime.threads)
     torch.set_default_dtype(torch.float32)
     set_matmul_precision(config.precision)
     torch.backends.cudnn.benchmark = device.type == "cuda"
-    if device.type == "cuda" and device.index is not None:  # without one, the current device
+    if device.type == "cuda" and device.index is not None:  # without an index, use the current device
         torch.cuda.set_device(device)
     check_supported(config.precision, device)
     memory.limit(device, runtime.gpu_share)

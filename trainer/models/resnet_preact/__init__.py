@@ -34,13 +34,13 @@ class ResNetPreactOptions(ResidualOptions):
     family: ClassVar[str] = "ResNet-preact"
 
     remove_first_relu: bool = False
-    """No ReLU between a block's first BN and its first conv; a first block that feeds its shortcut
-    from after BN-ReLU (`preact_stage`) keeps it."""
+    """No ReLU between a block's first BN and its first conv. A first block keeps it if its shortcut starts
+    after BN-ReLU (`preact_stage`)."""
     add_last_bn: bool = False
     """One more BN at the end of each residual branch."""
     preact_stage: tuple[bool, bool, bool] = (True, True, True)
-    """By stage: does its first block feed the shortcut from after BN-ReLU, or from its raw input?
-    All other shortcuts are the identity on the raw input."""
+    """For each stage: does the shortcut of its first block start after BN-ReLU (true) or at the raw input
+    (false)? All other shortcuts are the identity on the raw input."""
 
     @property
     def label(self) -> str:
@@ -95,13 +95,11 @@ class ResNetPreactImageNetOptions(ModelOptions):
         check_image_size(data, 64, self.label)
 
     def macs(self, data: DataSpec) -> int | None:
-        half = _macs.shrunk(data.image_size, 2)
+        quarter = _macs.shrunk(_macs.shrunk(data.image_size, 2), 2)
         stages = zip(self.stage_channels, (1, 2, 2, 2), self.blocks_per_stage, strict=True)
         stem = _macs.conv(data.image_size, data.channels, IMAGENET_STEM_CHANNELS, kernel=7, stride=2)
         block = functools.partial(block_macs, self.block_type)
-        return stem + _macs.staged(
-            _macs.shrunk(half, 2), IMAGENET_STEM_CHANNELS, stages, block, data.num_classes
-        )
+        return stem + _macs.staged(quarter, IMAGENET_STEM_CHANNELS, stages, block, data.num_classes)
 
     def build(self, data: DataSpec) -> nn.Module:
         from trainer.models.resnet_preact.network import ResNetPreact

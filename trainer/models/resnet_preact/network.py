@@ -26,8 +26,8 @@ class PreactBlock(nn.Module):
         c_in: input channels.
         c_out: output channels.
         stride: of the first 3x3 conv and the shortcut.
-        options: of the network.
-        preact_shortcut: feed the shortcut from after the first BN-ReLU, not from the raw input.
+        options: the network's options.
+        preact_shortcut: start the shortcut after the first BN-ReLU, not at the raw input.
     """
 
     def __init__(
