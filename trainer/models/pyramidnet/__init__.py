@@ -67,7 +67,7 @@ class PyramidOptions(ModelOptions):
     @property
     def label(self) -> str:
         label = f"PyramidNet-{self.depth}"
-        if self.unit_type == "bottleneck" and not self.imagenet_stem:  # whose depths imply it
+        if self.unit_type == "bottleneck" and not self.imagenet_stem:  # the depths for ImageNet imply it
             label += " bottleneck"
         label += f" (alpha={self.alpha})"
         if self.imagenet_stem:
