@@ -33,6 +33,7 @@ import yaml
 from click.testing import CliRunner
 
 import cli
+from gridrun import resources
 from gridrun.grid import load_grid
 from gridrun.store import Store
 from gridrun.store.records import Provenance, Record
@@ -273,7 +274,7 @@ def checkpoint(rng: random.Random, work: Path) -> str:
     grid.write_text(SMALL)
     trial, kept = load_grid(grid).trials[0], Store(results)
     kept.create()
-    runtime = Runtime(checkpoint_seconds=0)
+    runtime = Runtime(cache_dir=resources.default_cache_dir(), checkpoint_seconds=0)
     setup = worker.Setup(results=results, runtime=runtime, code=Provenance(), stop_file=work / "never")
 
     def stop(*_: object) -> None:

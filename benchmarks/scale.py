@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gridrun import resources
 from gridrun.executors.ray import tune
 from gridrun.grid import load_grid
 from gridrun.store import Store, parquet
@@ -99,9 +100,9 @@ def _ours(runs: tune.RayTuneExecutor, trials: list[Trial], results: Path) -> flo
     """Return the seconds from the first trial's start to the last one's end, all compacted."""
     store = Store(results)
     store.create()
-    setup = worker.Setup(
-        results=results, runtime=Runtime(), code=provenance.of_code(), stop_file=results / "stop"
-    )
+    runtime = Runtime(cache_dir=resources.default_cache_dir())
+    code = provenance.of_code()
+    setup = worker.Setup(results=results, runtime=runtime, code=code, stop_file=results / "stop")
     started: list[float] = []
     ended = 0
 

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from trainer.data.stream import StreamedSplit
 from trainer.datasets import Source
-from trainer.stream import StreamedSplit
 
 BATCH_SIZE = 4
 NUM_BATCHES = 16

@@ -15,7 +15,6 @@ from gridrun.store import Store
 from gridrun.sweep import provenance
 from gridrun.text import number_of
 from trainer.datasets import datasets, published
-from trainer.runtime import default_cache_dir, default_data_dir
 
 _PACKAGES = (
     "torch",
@@ -57,7 +56,7 @@ def examine(results: Path) -> list[Finding]:
             "cpus", f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()}"
         ),
         _gpus(),
-        _directory("cache", default_cache_dir()),
+        _directory("cache", resources.default_cache_dir()),
         *_data_sets(),
         _store(results),
     ]
@@ -86,7 +85,7 @@ def _gpus() -> Finding:
 def _data_sets() -> list[Finding]:
     from trainer import data
 
-    cache = default_cache_dir()
+    cache = resources.default_cache_dir()
     ready: list[str] = []
     other: list[str] = []
     for name in published():
@@ -97,7 +96,7 @@ def _data_sets() -> list[Finding]:
         Finding("data sets decoded", ", ".join(ready) or "none yet"),
         Finding(
             "data sets to come",
-            f"{', '.join(other) or 'none'} (archives in {default_data_dir()}, or downloaded)",
+            f"{', '.join(other) or 'none'} (archives in {resources.default_data_dir()}, or downloaded)",
         ),
     ]
 

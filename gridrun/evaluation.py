@@ -13,7 +13,7 @@ from trainer import Runtime, files
 
 if TYPE_CHECKING:
     from trainer.datasets import DatasetOptions
-    from trainer.evaluation import TTA, Checkpoint, Evaluation
+    from trainer.evaluation import TTA, Evaluation, KeptWeights
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,7 +21,7 @@ class Report:
     """What a checkpoint is, and what it came to."""
 
     path: Path
-    checkpoint: Checkpoint
+    checkpoint: KeptWeights
     on: str
     """The images, in words."""
     tta: TTA
@@ -35,7 +35,7 @@ class Report:
             "trial_id": kept.trial_id,
             "seed": kept.seed,
             "model": kept.config.model.label,
-            "kept": kept.kept,
+            "kept": kept.which,
             "epoch": kept.epoch,
             "on": self.on,
             "images": len(found.labels),
@@ -96,7 +96,7 @@ def evaluate(path: Path, *, dataset: DatasetOptions | None, tta: TTA, runtime: R
     from trainer.datasets import DataError
 
     try:
-        kept = evaluation.load_checkpoint(path)
+        kept = evaluation.load_weights(path)
     except CheckpointError as error:
         raise StoreError(f"{path}: {error}") from None
     try:
@@ -106,7 +106,7 @@ def evaluate(path: Path, *, dataset: DatasetOptions | None, tta: TTA, runtime: R
     return Report(path=path, checkpoint=kept, on=_images(kept, dataset), tta=tta, evaluation=found)
 
 
-def _images(kept: Checkpoint, dataset: DatasetOptions | None) -> str:
+def _images(kept: KeptWeights, dataset: DatasetOptions | None) -> str:
     if dataset is None and kept.config.val_ratio:
         return f"held-out training images of {kept.config.dataset.label}"
     return f"test set of {(dataset or kept.config.dataset).label}"

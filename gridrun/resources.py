@@ -263,3 +263,16 @@ def _ask_tool(*question: str) -> list[str]:
 def gpu_label(name: str) -> str:
     """Return what a GPU is called that CUDA_VISIBLE_DEVICES knows by number or by UUID."""
     return f"GPU {name}" if name.isdigit() else name[: len("GPU-01234567")]
+
+
+def default_data_dir() -> Path:
+    """Return where the user keeps data-set archives: `GRIDRUN_DATA`, else `data`."""
+    return Path(os.environ.get("GRIDRUN_DATA") or "data").absolute()
+
+
+def default_cache_dir() -> Path:
+    """Return where decoded data sets are kept: `GRIDRUN_CACHE`, else the user's cache directory."""
+    from trainer.runtime import user_cache_dir  # here, so that --help does not import the trainer
+
+    chosen = os.environ.get("GRIDRUN_CACHE")
+    return Path(chosen).absolute() if chosen else user_cache_dir()

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from trainer import run as one_run
-from trainer.run import Run
+from trainer import loop
+from trainer.loop import Run
 
 DEVICE = torch.device("cuda", 0)
 
@@ -116,7 +116,7 @@ def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         patch.setattr(torch.cuda, "get_rng_state", lambda device: torch.get_rng_state())
         patch.setattr(torch.cuda, "set_rng_state", lambda state, device: torch.set_rng_state(state))
         patch.setattr(torch.cuda, "max_memory_allocated", lambda device: 2**20)
-        patch.setattr(one_run, "_reset_process", lambda *arguments: None)
+        patch.setattr(loop, "_reset_process", lambda *arguments: None)
         patch.setattr(Run, "train_step", watched)
         patch.setattr(nn.Module, "_apply", _apply)
         patch.setattr(FakeTensor, "item", _value, raising=False)

@@ -25,7 +25,7 @@ from gridrun.sweep.worker import run_trial
 from gridrun.trial import Trial
 from trainer import Runtime, TrainConfig, checkpoint, train
 from trainer.datasets import DatasetOptions, DataSpec, Images, datasets
-from trainer.evaluation import Evaluation, evaluate, load_checkpoint
+from trainer.evaluation import Evaluation, evaluate, load_weights
 from trainer.loop import Interrupted
 
 if TYPE_CHECKING:
@@ -76,8 +76,8 @@ def kept(runtime: Runtime) -> Path:
 def test_the_last_weights_repeat_the_trial_s_own_figures(options: dict[str, Any], runtime: Runtime) -> None:
     result = train(config(**options), seed=1, runtime=runtime)
     assert runtime.weights_path
-    found = load_checkpoint(runtime.weights_path)
-    assert (found.config, found.seed, found.epoch, found.kept) == (config(**options), 1, 2, "last")
+    found = load_weights(runtime.weights_path)
+    assert (found.config, found.seed, found.epoch, found.which) == (config(**options), 1, 2, "last")
     own = evaluate(found, runtime=runtime)
     assert own.error == pytest.approx(result.epochs[-1].test_error, abs=1e-12)
     assert own.loss == pytest.approx(result.epochs[-1].test_loss, rel=1e-6)
@@ -89,8 +89,8 @@ def test_the_best_weights_are_those_of_the_lowest_test_error(runtime: Runtime) -
     assert result.best
     assert result.best.epoch < 6, "this test is of a trial whose best epoch is not its last"
     assert runtime.weights_path
-    found = load_checkpoint(runtime.weights_path)
-    assert (found.kept, found.epoch) == ("best", result.best.epoch)
+    found = load_weights(runtime.weights_path)
+    assert (found.which, found.epoch) == ("best", result.best.epoch)
     assert evaluate(found, runtime=runtime).error == pytest.approx(result.best.test_error, abs=1e-12)
 
 
@@ -125,7 +125,7 @@ def test_best_weights_that_nobody_took_are_not_made_up(runtime: Runtime, tmp_pat
     with pytest.raises(KeyboardInterrupt):
         train(restless(), seed=0, report=crash_after(6), runtime=replace(runtime, keep_checkpoint="none"))
     result = train(restless(), seed=0, runtime=replace(runtime, keep_checkpoint="best"))
-    assert result.notes == ("the best epoch's weights are lost: its run was not asked to keep them",)
+    assert result.notes == ("the best epoch's weights are lost: they were not kept when it was trained",)
     assert runtime.weights_path
     assert not runtime.weights_path.exists()
 
@@ -173,7 +173,7 @@ def test_a_kill_between_the_weights_and_the_record_loses_neither(
             run_trial(trial, setup, lambda epoch: None)
     assert store.weights_path(trial.trial_id).exists()
     assert run_trial(trial, setup, lambda epoch: None) == "done"
-    assert load_checkpoint(store.weights_path(trial.trial_id)).trial_id == trial.trial_id
+    assert load_weights(store.weights_path(trial.trial_id)).trial_id == trial.trial_id
     (row,) = store.rows().values()
     assert row["checkpoint"] == "last"
 
@@ -234,7 +234,7 @@ def views_of(images: np.ndarray, tta: str) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("tta", ["none", "flip", "shift", "flip+shift"])
 def test_views_are_averaged_as_probabilities(tta: Any, kept: Path, runtime: Runtime) -> None:
-    found = load_checkpoint(kept)
+    found = load_weights(kept)
     images: Images = found.config.dataset.decode(runtime.data_dir, runtime.data_dir)
     spec = found.config.dataset.spec
     pixels = (images.test_x / 255 - spec.mean[0]) / spec.std[0]
@@ -270,7 +270,7 @@ class Reversed(DatasetOptions):
 
 
 def test_another_data_set_is_normalised_as_the_network_s_own(kept: Path, runtime: Runtime) -> None:
-    found = load_checkpoint(kept)
+    found = load_weights(kept)
     own, other = (
         evaluate(found, dataset=dataset, runtime=runtime) for dataset in (found.config.dataset, Reversed())
     )
@@ -279,7 +279,7 @@ def test_another_data_set_is_normalised_as_the_network_s_own(kept: Path, runtime
 
 def test_a_data_set_of_another_kind_is_refused(kept: Path, runtime: Runtime) -> None:
     with pytest.raises(ValueError, match=r"data set 'reversed' has num_classes 7, .* 'digits' with 10"):
-        evaluate(load_checkpoint(kept), dataset=Reversed(num_classes=7), runtime=runtime)
+        evaluate(load_weights(kept), dataset=Reversed(num_classes=7), runtime=runtime)
 
 
 # --- the command -------------------------------------------------------------------------------------
@@ -371,15 +371,15 @@ def changed_weights(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (changed(version=0), "is of trainer version 0, this is"),
+        (changed(version=0), "is from trainer version 0, this is"),
         (changed(config={"model": "unheard_of", "epochs": 1}), "unknown model 'unheard_of'"),
         (changed(config={"model": MODEL}), "epochs: is required"),
         (changed(config={"model": {**MODEL, "depth": torch.ones(2)}, "epochs": 1}), "model.depth"),
         (changed(config={"model": {**MODEL, "initial_channels": 2**40}, "epochs": 1}), "has "),
         (changed(config={"model": {**MODEL, "initial_channels": 8}, "epochs": 1}), "are not those of"),
-        (changed(config=[1]), "is no kept checkpoint"),
-        (lambda state: {"model": state["state_dict"]}, "is no kept checkpoint"),
-        (lambda state: state["state_dict"], "is no kept checkpoint"),
+        (changed(config=[1]), "holds no kept weights"),
+        (lambda state: {"model": state["state_dict"]}, "holds no kept weights"),
+        (lambda state: state["state_dict"], "holds no kept weights"),
         (changed_weights(lambda weights: {}), "are not those of"),
         (changed_weights(lambda weights: {**weights, "more": torch.ones(1)}), "are not those of"),
         (changed_weights(lambda weights: {**weights, 7: torch.ones(1)}), "are not those of"),
@@ -409,9 +409,9 @@ def test_a_damaged_or_foreign_file_is_refused(kept: Path) -> None:
     content = kept.read_bytes()
     for foreign in (b"", b"PK\x03\x04", b"not a checkpoint", content[:-1], content[:1000], content + b"\0"):
         kept.write_bytes(foreign)
-        assert "is damaged; it is not, or no longer, what a trial has kept" in refused(kept)
+        assert "is damaged; it is not, or no longer, a file of kept weights" in refused(kept)
     torch.save({"state_dict": {}}, kept)
-    assert "is damaged; it is not, or no longer, what a trial has kept" in refused(kept)
+    assert "is damaged; it is not, or no longer, a file of kept weights" in refused(kept)
 
 
 def test_a_checkpoint_is_never_unpickled(kept: Path, tmp_path: Path) -> None:

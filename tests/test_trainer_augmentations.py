@@ -27,8 +27,8 @@ from trainer.augmentations.horizontal_flip import HorizontalFlip
 from trainer.augmentations.mixup import Mixup
 from trainer.augmentations.random_crop import RandomCrop
 from trainer.augmentations.random_erasing import RandomErasing
+from trainer.data.pipeline import Pipeline, Split
 from trainer.datasets import DataSpec, datasets
-from trainer.pipeline import Pipeline, Split
 from trainer.schema import defaults
 
 CPU = torch.device("cpu")

@@ -275,7 +275,7 @@ def test_no_network_says_what_is_missing_and_where_it_belongs(folders, small_kmn
     message = str(caught.value)
     assert "'kmnist'" in message
     assert "Connection refused" in message
-    assert f"below {folders[0]} (--data DIR or GRIDRUN_DATA" in message
+    assert f"below {folders[0]}, or choose another data directory: " in message
     for name in small_kmnist:
         assert f"KMNIST/raw/{name} (missing)" in message
     assert "\n" not in message
@@ -289,7 +289,7 @@ def test_broken_archive_is_named_and_left_alone(folders, small_kmnist):
     with pytest.raises(DataError) as caught:
         decode("kmnist", folders)
     assert f"KMNIST/raw/{broken} (damaged)" in str(caught.value)
-    assert "train-images" not in str(caught.value).split("directory): ")[1]
+    assert "train-images" not in str(caught.value).split("data directory: ")[1]
     assert snapshot(raw) == before
 
 
@@ -523,7 +523,7 @@ def test_kill_in_the_middle_leaves_nothing_in_the_way(folders, killed_in):
 def test_unwritable_cache_directory(folders):
     blocked = folders[1] / "file"
     blocked.touch()
-    with pytest.raises(DataError, match=r"'toy' cannot be decoded into .*GRIDRUN_CACHE"):
+    with pytest.raises(DataError, match=r"'toy' cannot be decoded into .*another cache directory"):
         load(Toy(), folders[0], blocked / "below")
     assert not is_cached(Toy(), blocked / "below")
 

@@ -16,9 +16,9 @@ from torch.utils import _pytree
 from trainer import Runtime, TrainConfig, data, evaluation, parallel
 from trainer.augmentations import FileAugmentation, augmentations
 from trainer.config import Precision
+from trainer.loop import Run
 from trainer.models import models
 from trainer.optimizers import optimizers
-from trainer.run import Run
 from trainer.schema import read_options
 
 ON_DEVICE = [
@@ -100,7 +100,7 @@ def test_a_checkpoint_is_taken_over(runtime: Runtime, gpu: None) -> None:
 def test_kept_weights_are_evaluated(runtime: Runtime, gpu: None) -> None:
     config = tiny.config(precision="pure_fp16")
     weights = begun(config, runtime)._weights()
-    kept = evaluation.Checkpoint(config, 0, None, "last", **weights)
+    kept = evaluation.KeptWeights(config, 0, None, "last", **weights)
     found = evaluation.evaluate(kept, tta="flip+shift", runtime=runtime)
     assert found.probabilities.shape == (10, 3)
 

@@ -20,20 +20,18 @@ import torch
 from tiny import TinyImages, TinyNet, figures
 from torch import nn
 
-from trainer import Runtime, TrainConfig, checkpoint, seeds
-from trainer import run as one_run
+from trainer import Runtime, TrainConfig, checkpoint, evaluation, loop, seeds
 from trainer.augmentations.dual_cutout import DualCutout
 from trainer.augmentations.horizontal_flip import HorizontalFlip
 from trainer.augmentations.random_crop import RandomCrop
 from trainer.data import load
+from trainer.data.pipeline import Pipeline, to_device
 from trainer.datasets import DataSpec
-from trainer.loop import train
+from trainer.loop import Interrupted, Run, train
 from trainer.metrics import Epoch, Result
 from trainer.models import ModelOptions
 from trainer.optimizers import optimizers
 from trainer.optimizers.sgd import SGD
-from trainer.pipeline import Pipeline, to_device
-from trainer.run import Interrupted, Run, evaluate
 from trainer.schedules import schedules
 from trainer.schedules.constant import Constant
 from trainer.schedules.multistep import Multistep
@@ -198,9 +196,10 @@ def test_evaluation_is_a_mean_over_images_however_they_are_batched(cache_dir, mo
     loss = -logits.log_softmax(1)[torch.arange(10), split.y].mean().item()
     error = sum(int(row.argmax()) != int(y) for row, y in zip(logits, split.y, strict=True)) / 10
     for size in (1000, 4, 1):
-        monkeypatch.setattr(one_run, "EVAL_BATCH_SIZE", size)
+        monkeypatch.setattr(evaluation, "EVAL_BATCH_SIZE", size)
         model.train()
-        assert evaluate(model, split, pipeline, torch.no_grad) == (pytest.approx(loss), pytest.approx(error))
+        found = evaluation.loss_and_error(model, split, pipeline, "fp32")
+        assert found == (pytest.approx(loss), pytest.approx(error))
 
 
 # --- what a step does with a batch and with its gradients --------------------------------------
@@ -585,14 +584,14 @@ def test_a_run_that_begins_again_is_the_only_one_in_memory(runtime, monkeypatch)
     interrupt(tiny.config(), runtime, 5)
     misshapen(runtime)
     alive: list[int] = []
-    reset = one_run._reset_process
+    reset = loop._reset_process
 
     def counted(*arguments: Any) -> None:
         gc.collect()
         alive.append(sum(type(thing) is Run for thing in gc.get_objects()))
         reset(*arguments)
 
-    monkeypatch.setattr(one_run, "_reset_process", counted)
+    monkeypatch.setattr(loop, "_reset_process", counted)
     assert train(tiny.config(), seed=0, runtime=runtime).resumes == 0
     assert alive == [1, 1]
 
@@ -742,7 +741,7 @@ def test_gpu_a_move_from_the_cpu_is_noted(runtime):
 
 def test_a_move_to_other_hardware_is_noted(runtime, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(one_run, "_hardware", lambda device: "Tesla V100")
+        patch.setattr(loop, "_hardware", lambda device: "Tesla V100")
         interrupt(tiny.config(), runtime, 4)
     result = train(tiny.config(), seed=0, runtime=runtime)
     assert (result.status, result.notes) == ("done", ("moved from Tesla V100 to cpu at step 4",))
@@ -760,3 +759,10 @@ def test_a_checkpoint_that_cannot_be_saved_ends_no_trial(
     result = train(tiny.config(), seed=0, runtime=runtime)
     assert tiny.figures(result) == whole
     assert result.notes == ("a checkpoint could not be saved: No space left on device",)
+
+
+def test_directories_come_from_arguments_and_not_from_variables_of_gridrun(tmp_path, monkeypatch):
+    for name in ("GRIDRUN_DATA", "GRIDRUN_CACHE"):
+        monkeypatch.setenv(name, str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert (Runtime().data_dir, Runtime().cache_dir) == (Path("data").absolute(), tmp_path / "gridrun")

@@ -31,9 +31,8 @@ from trainer.models.pyramidnet import PyramidNetImageNetOptions, PyramidNetOptio
 from trainer.models.pyramidnet.network import PyramidUnit
 from trainer.models.resnet import ResNetOptions
 from trainer.models.resnet.network import BasicBlock, BottleneckBlock
-from trainer.models.resnet_preact import ResNetPreactOptions
+from trainer.models.resnet_preact import ResNetPreactImageNetOptions, ResNetPreactOptions
 from trainer.models.resnet_preact.network import PreactBlock
-from trainer.models.resnet_preact_imagenet import ResNetPreactImageNetOptions
 from trainer.models.resnext import ResNeXtOptions
 from trainer.models.resnext.network import ResNeXtBlock
 from trainer.models.se_resnet_preact import SEResNetPreactOptions

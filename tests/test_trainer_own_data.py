@@ -124,12 +124,12 @@ def test_a_file_that_is_not_there(folders):
         ),
         (
             {"test_x": np.zeros((3, 4, 4), np.uint8)},
-            "test_x: must be (3, 1, 4, 4), that is (N, C, H, W), is (3, 4, 4); x[:, None] mends it",
+            "test_x: must be (3, 1, 4, 4), that is (N, C, H, W), is (3, 4, 4); x[:, None] fixes it",
         ),
         (
             {"test_x": np.zeros((3, 4, 4, 1), np.uint8)},
             "test_x: must be (3, 1, 4, 4), that is (N, C, H, W), is (3, 4, 4, 1); "
-            "x.transpose(0, 3, 1, 2) mends it",
+            "x.transpose(0, 3, 1, 2) fixes it",
         ),
         ({"train_y": np.zeros(6)}, "train_y: must be integers, is float64"),
         ({"test_y": np.zeros((3, 3), int)}, "test_y: must be (3,), is (3, 3)"),

@@ -13,7 +13,8 @@ from tiny import TinyImages, config, figures
 
 import trainer
 from gridrun.trial import Trial
-from trainer import ConfigError, TrainConfig, data, splits
+from trainer import ConfigError, TrainConfig, data
+from trainer.data import splits
 from trainer.datasets import Images
 from trainer.loop import Interrupted
 

@@ -26,12 +26,12 @@ from torchvision.transforms import v2
 from gridrun.sweep.retries import kind_of
 from trainer import ConfigError, Runtime, TrainConfig, data, seeds, train
 from trainer.augmentations.random_resized_crop import RandomResizedCrop
+from trainer.data.pipeline import open_splits
 from trainer.datasets import DataError, DataSpec, ImageFiles, datasets
 from trainer.datasets.image_folder import ImageFolder, digest_of
 from trainer.datasets.imagenet import ImageNet
-from trainer.evaluation import evaluate, load_checkpoint
+from trainer.evaluation import evaluate, load_weights
 from trainer.loop import Interrupted
-from trainer.pipeline import open_splits
 from trainer.schema import read, read_options
 
 ROOT = Path(__file__).parent.parent
@@ -168,7 +168,7 @@ def test_decoding_leaves_torchs_own_generator_alone(data_dir, runtime):
 
 
 def test_large_images_are_tested_a_few_at_a_time(data_dir, runtime, monkeypatch):
-    monkeypatch.setattr("trainer.stream.MAX_PIXELS", 3 * 8 * 8)
+    monkeypatch.setattr("trainer.data.stream.MAX_PIXELS", 3 * 8 * 8)
     _, test = splits(config(data_dir), runtime)
     assert [len(x) for x, _ in test.batches(1000)] == [3, 3]
 
@@ -244,7 +244,7 @@ def test_kept_weights_are_evaluated_on_streamed_images(data_dir, runtime, tmp_pa
     # only registered options can be read back
     one = config(data_dir, model=read_options_model(), epochs=1)
     result = train(one, seed=0, runtime=kept)
-    found = evaluate(load_checkpoint(tmp_path / "kept.pt"), runtime=runtime)
+    found = evaluate(load_weights(tmp_path / "kept.pt"), runtime=runtime)
     assert found.error == result.epochs[-1].test_error
     assert sorted(found.labels.tolist()) == [0, 0, 1, 1, 2, 2]
 
@@ -292,7 +292,7 @@ def test_workers_end_with_their_trial_however_it_ends(data_dir, tmp_path):
 import sys, time
 sys.path.insert(0, {str(ROOT / "tests")!r})
 from pathlib import Path
-import multiprocessing, test_stream
+import multiprocessing, test_trainer_stream
 from trainer import Runtime, train
 def slowly():
     print(*[child.pid for child in multiprocessing.active_children()], flush=True)
@@ -300,12 +300,12 @@ def slowly():
     return False
 if __name__ == "__main__":
     data_dir = Path({str(data_dir)!r})
-    runtime = Runtime(data_dir=data_dir, workers=2, should_stop=slowly)
-    train(test_stream.config(data_dir), seed=0, runtime=runtime)
+    runtime = Runtime(data_dir=data_dir, cache_dir=data_dir, workers=2, should_stop=slowly)
+    train(test_trainer_stream.config(data_dir), seed=0, runtime=runtime)
 """
     script = tmp_path / "script.py"
     script.write_text(code)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "GRIDRUN_CACHE": str(tmp_path)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
         [sys.executable, script], stdout=subprocess.PIPE, text=True, env=environment
     ) as process:
@@ -324,8 +324,9 @@ import os, signal, sys
 sys.path.insert(0, {str(ROOT / "tests")!r})
 from multiprocessing import forkserver
 from pathlib import Path
-import test_stream
-from trainer import Runtime, stream, train
+import test_trainer_stream
+from trainer import Runtime, train
+from trainer.data import stream
 def press():
     for number in (signal.SIGINT, signal.SIGTERM):
         os.killpg(0, number)
@@ -338,13 +339,13 @@ if __name__ == "__main__":
     first = forkserver._forkserver._forkserver_pid
     press()
     data_dir = Path({str(data_dir)!r})
-    runtime = Runtime(data_dir=data_dir, workers=2, should_stop=press)
-    print(train(test_stream.config(data_dir), seed=0, runtime=runtime).status)
+    runtime = Runtime(data_dir=data_dir, cache_dir=data_dir, workers=2, should_stop=press)
+    print(train(test_trainer_stream.config(data_dir), seed=0, runtime=runtime).status)
     assert forkserver._forkserver._forkserver_pid == first
 """
     script = tmp_path / "script.py"
     script.write_text(code)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "GRIDRUN_CACHE": str(tmp_path)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, script], capture_output=True, text=True, env=environment, check=False
     )
@@ -452,7 +453,7 @@ def wrong(imagenet: Path) -> str:
 def test_a_folder_that_is_not_there_is_named(imagenet):
     val = imagenet / "val"
     val.rename(imagenet / "test")
-    assert wrong(imagenet).startswith(f"data set 'imagenet': there is no folder {val}. It is looked for in ")
+    assert wrong(imagenet).startswith(f"data set 'imagenet': there is no folder {val}. ")
     assert "torchvision.datasets.ImageNet(root, split), for both splits" in wrong(imagenet)
 
 

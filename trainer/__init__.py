@@ -1,6 +1,14 @@
-"""The shared trainer: one config and one seed in, metrics out. Knows nothing of grids or Ray.
+"""The shared trainer: one config and one seed in, metrics out. It knows nothing of grids or Ray.
 
-Importing it is cheap and torch-free; `trainer.train` brings torch in when first asked for.
+    what to train   config, and the options it is made of: models/, datasets/, augmentations/,
+                    optimizers/, schedules/, warmups/ (each lists itself in a `registry`)
+    where to train  runtime
+    data            data/: decoded or streamed images, splits, batches
+    the loop        loop, with loss, precision, ema, parallel (several GPUs), seeds, checkpoint
+    after it        metrics, evaluation (of kept weights)
+    the machine     memory, health, resource_probe
+
+Importing the package is cheap and does not import torch; the first use of `trainer.train` does.
 """
 
 from __future__ import annotations
@@ -10,12 +18,10 @@ from typing import TYPE_CHECKING, Any
 from trainer.config import TrainConfig
 from trainer.runtime import Runtime
 from trainer.schema import ConfigError
+from trainer.version import VERSION
 
 if TYPE_CHECKING:
     from trainer.loop import train as train
-
-VERSION = 1
-"""Part of every trial id. Raise it when a default changes, or what the code computes does."""
 
 __all__ = ["VERSION", "ConfigError", "Runtime", "TrainConfig", "train"]
 

@@ -11,8 +11,8 @@ import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from trainer import splits
 from trainer.augmentations import check_all
+from trainer.data import splits
 from trainer.models import check_size
 from trainer.schema import ConfigError, check
 

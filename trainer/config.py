@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from trainer import splits
 from trainer.augmentations import AugmentationOptions
 from trainer.checks import check_config
+from trainer.data import splits
 from trainer.datasets import DatasetOptions, datasets
 from trainer.models import ModelOptions
 from trainer.optimizers import OptimizerOptions, optimizers
@@ -27,7 +27,7 @@ class TrainConfig:
     epochs: int
     dataset: DatasetOptions = field(default_factory=lambda: datasets.get("digits")())
     train_size: int | None = None
-    """Train on so many of the training images (`trainer.splits` says which); None takes all."""
+    """Train on so many of the training images (`trainer.data.splits` says which); None takes all."""
     val_ratio: float = 0.0
     """Share of the training images held out. All test metrics are then measured on them: the test
     set is left alone."""

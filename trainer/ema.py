@@ -1,4 +1,4 @@
-"""An exponential moving average of a network, evaluated in its place."""
+"""An exponential moving average of a network, tested in its place."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor, nn
 
 
 class EMA:
-    """Keeps average = decay x average + (1 - decay) x network, from the initial weights on.
+    """Keeps average = decay x average + (1 - decay) x network, starting from the initial weights.
 
-    Averaged alike are the weights and the running statistics of batch normalisation, which then
-    belong together; what counts in whole numbers is copied. The average is float32 whatever the
-    network is, for at a decay near 1 its steps are too small for half precision.
+    It averages both the weights and the running statistics of batch normalisation, so that they fit each
+    other; integer counters are copied. The average is always float32: with a decay near 1, its updates are
+    too small for half precision.
 
     Args:
-        model: to follow; left alone.
+        model: the network to average; it is not changed.
         decay: in 0..1. The average reaches back about 1 / (1 - decay) updates.
     """
 
@@ -26,7 +26,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Take in the network as it is after a step; nothing in it waits for the device."""
+        """Update the average after a training step, without waiting for the device."""
         averages, currents = _floats(self.model), [value.float() for value in _floats(model)]
         torch._foreach_lerp_(averages, currents, 1 - self.decay)
         for count, current in zip(_counts(self.model), _counts(model), strict=True):

@@ -1,4 +1,4 @@
-"""What kept weights are worth: a stored checkpoint on a test set."""
+"""Networks on test sets: during training, and from the weights that a trial has kept."""
 
 from __future__ import annotations
 
@@ -13,37 +13,70 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import trainer
-from trainer import checkpoint, data, splits
+from trainer import checkpoint, data
 from trainer.checkpoint import CheckpointError
-from trainer.config import TrainConfig
+from trainer.config import Precision, TrainConfig
+from trainer.data import splits
+from trainer.data.pipeline import AnySplit, Pipeline, open_splits
 from trainer.datasets import DatasetOptions, DataSpec
 from trainer.models import ModelOptions
-from trainer.pipeline import Pipeline, open_splits
 from trainer.precision import autocast, like_weights, set_matmul_precision
-from trainer.run import EVAL_BATCH_SIZE
 from trainer.runtime import Runtime
 from trainer.schema import ConfigError
+from trainer.version import VERSION
+
+EVAL_BATCH_SIZE = 1000
 
 TTA = Literal["none", "flip", "shift", "flip+shift"]
-"""Views of a test image whose probabilities are averaged: as it is; its mirror image too; its
-shifts by one pixel up, down, left and right too; all of these mirrored too."""
+"""Test-time augmentation: which views of an image are averaged. `flip` adds its mirror image, `shift` its
+shifts by one pixel up, down, left and right; `flip+shift` also mirrors the shifts."""
 
 SHIFTS = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
 """Pixels down and to the right. What a shift uncovers repeats the edge."""
 
 
+@torch.no_grad()
+def predictions(
+    model: nn.Module, split: AnySplit, pipeline: Pipeline, precision: Precision, tta: TTA = "none"
+) -> Iterator[tuple[list[torch.Tensor], torch.Tensor]]:
+    """Run a network over a split, in stored order, a batch at a time.
+
+    Yields:
+        The logits of each view of the images, (N, classes) float32, and the labels, (N,).
+    """
+    model.eval()
+    for pixels, labels in split.batches(EVAL_BATCH_SIZE):
+        logits = []
+        for view in _views(pipeline.normalise(pixels), tta):
+            with autocast(precision, pixels.device):
+                found = model(like_weights(view, model))
+            logits.append(found.float())
+        yield logits, labels
+
+
+def loss_and_error(
+    model: nn.Module, split: AnySplit, pipeline: Pipeline, precision: Precision
+) -> tuple[float, float]:
+    """Return a network's mean cross-entropy over a split, and its error as a fraction."""
+    totals = torch.zeros(2, dtype=torch.float64, device=split.y.device)
+    for (logits,), labels in predictions(model, split, pipeline, precision):
+        totals[0] += F.cross_entropy(logits, labels, reduction="sum")
+        totals[1] += (logits.argmax(1) != labels).sum()
+    loss, wrong = (totals / len(split)).tolist()
+    return loss, wrong
+
+
 @dataclass(frozen=True, eq=False, slots=True)
-class Checkpoint:
+class KeptWeights:
     """The weights that a trial has kept."""
 
     config: TrainConfig
     seed: int
     trial_id: str | None
-    kept: str
-    """Whose they are: the last epoch's, or the best one's."""
+    which: str
+    """The epoch they are from: `last` or `best`."""
     epoch: int
-    """Counted from 1."""
+    """Its number, counted from 1."""
     state_dict: dict[str, torch.Tensor]
 
     def network(self) -> nn.Module:
@@ -54,45 +87,47 @@ class Checkpoint:
         return model.to(memory_format=torch.channels_last).eval()
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
-    """Read what a trial has kept. Nothing is unpickled but tensors and plain values.
+def load_weights(path: Path) -> KeptWeights:
+    """Read the weights that a trial has kept. Only tensors and plain values are unpickled.
 
     Raises:
-        CheckpointError: there is no such file; it is damaged or not a kept checkpoint; or its network
-            or its config is none that this version of the trainer knows.
+        CheckpointError: the file is missing, damaged, or holds no kept weights; or this version of the
+            trainer does not know its config or its network.
     """
     try:
         state = checkpoint.load(path)
     except CheckpointError as error:
-        raise CheckpointError(f"{error}; it is not, or no longer, what a trial has kept") from None
+        raise CheckpointError(f"{error}; it is not, or no longer, a file of kept weights") from None
     if state is None:
         raise CheckpointError("there is no such file")
     keys = {"version": int, "config": dict, "seed": int, "kept": str, "epoch": int, "state_dict": dict}
     if not all(isinstance(state.get(key), kind) for key, kind in keys.items()):
-        raise CheckpointError("is no kept checkpoint: a trial under way or another program wrote it")
-    if state["version"] != trainer.VERSION:
-        raise CheckpointError(f"is of trainer version {state['version']}, this is {trainer.VERSION}")
+        raise CheckpointError(
+            "holds no kept weights: it is the checkpoint of a running trial, or from another program"
+        )
+    if state["version"] != VERSION:
+        raise CheckpointError(f"is from trainer version {state['version']}, this is version {VERSION}")
     try:
         config = TrainConfig.from_dict(state["config"])
     except ConfigError as error:
         raise CheckpointError(f"has a config that cannot be read: {error}") from None
     _check_fit(config, state["state_dict"])
     trial_id = state.get("trial_id")
-    return Checkpoint(
+    return KeptWeights(
         config=config,
         seed=state["seed"],
         trial_id=trial_id if isinstance(trial_id, str) else None,
-        kept=state["kept"],
+        which=state["kept"],
         epoch=state["epoch"],
         state_dict=state["state_dict"],
     )
 
 
 def _check_fit(config: TrainConfig, state_dict: dict[str, Any]) -> None:
-    """Refuse weights that are not the network's, before memory for it is taken."""
+    """Refuse weights that do not fit the network, before allocating memory for it."""
     try:
         network = on_meta(config.model, config.dataset.spec)
-    except Exception as error:  # sizes that are no network's, in a file made to harm
+    except Exception as error:  # a crafted file may ask for impossible sizes
         raise CheckpointError(f"has a network that cannot be built: {error}") from None
     wanted = {name: _kind(value) for name, value in network.state_dict().items()}
     found = {name: _kind(value) for name, value in state_dict.items()}
@@ -102,28 +137,28 @@ def _check_fit(config: TrainConfig, state_dict: dict[str, Any]) -> None:
 
 
 def _kind(value: Any) -> tuple[torch.Size, bool] | None:
-    """Return what must agree between two values of one name; None of what is no weight."""
+    """Return what two weights of one name must have in common; None if `value` is no weight."""
     if not isinstance(value, torch.Tensor) or value.layout != torch.strided:
         return None
     return value.shape, value.is_floating_point()
 
 
 def on_meta(options: ModelOptions, spec: DataSpec) -> nn.Module:
-    """Return a network without memory for its weights: enough to count and to compare."""
+    """Return a network whose weights take no memory: you can count and compare them, not use them."""
     with torch.device("meta"):
         return options.build(spec)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Evaluation:
-    """What a network says of every image of a split, in stored order."""
+    """A network's predictions for every image of a split, in stored order."""
 
     labels: np.ndarray  # (N,) int64
     probabilities: np.ndarray  # (N, classes) float32
     loss: float | None
     """Mean negative log-likelihood of the averaged probabilities; None if it is not finite."""
     classes: tuple[str, ...] | None = None
-    """What the classes are called, where that is known."""
+    """Names of the classes, where they are known."""
 
     @property
     def predictions(self) -> np.ndarray:
@@ -145,32 +180,31 @@ class Evaluation:
 
     @property
     def class_errors(self) -> list[float | None]:
-        """Fraction of each class's images that is taken for another; None of a class without images."""
+        """Fraction of each class's images that are misclassified; None for a class without images."""
         confusion = self.confusion
         pairs = zip(confusion.diagonal().tolist(), confusion.sum(1).tolist(), strict=True)
         return [(images - right) / images if images else None for right, images in pairs]
 
 
-@torch.no_grad()
 def evaluate(
-    kept: Checkpoint,
+    kept: KeptWeights,
     *,
     dataset: DatasetOptions | None = None,
     tta: TTA = "none",
     runtime: Runtime | None = None,
 ) -> Evaluation:
-    """Run a kept network over a test set, in the precision it was trained in.
+    """Run kept weights over a test set, in the precision they were trained in.
 
     Args:
-        kept: the checkpoint.
-        dataset: whose test set; None is what the trial itself measured its test error on, which is held
-            out of the training set where `val_ratio` says so. Either is normalised as for training.
-        tta: views whose probabilities (not logits) are averaged, all of equal weight.
+        kept: the weights.
+        dataset: whose test set to use. None: the images that gave the trial's own test error, which are held
+            out of the training set if its config has a `val_ratio`. Both are normalised as in training.
+        tta: views whose probabilities (not logits) are averaged, with equal weights.
         runtime: device, threads and data directories.
 
     Raises:
-        ValueError: the data set's images or classes are others than the network's.
-        DataError: the data set is not to be had.
+        ValueError: the data set's image size, channels or number of classes differ from the network's.
+        DataError: the data set is not available.
     """
     config, runtime = kept.config, runtime or Runtime()
     check_same_kind(dataset or config.dataset, config)
@@ -184,14 +218,10 @@ def evaluate(
     pipeline = Pipeline(config.dataset.spec, (), device)
     model = kept.network().to(device)
     found, total = [], torch.zeros((), dtype=torch.float64, device=device)
-    for pixels, targets in split.batches(EVAL_BATCH_SIZE):
-        views = []
-        for view in _views(pipeline.normalise(pixels), tta):
-            with autocast(config.precision, device):
-                logits = model(like_weights(view, model))
-            views.append(logits.float().log_softmax(1))
-        scores = torch.stack(views).logsumexp(0) - math.log(len(views))  # the mean, in logarithms
-        total += F.nll_loss(scores, targets, reduction="sum")
+    for logits, labels in predictions(model, split, pipeline, config.precision, tta):
+        views = torch.stack([view.log_softmax(1) for view in logits])
+        scores = views.logsumexp(0) - math.log(len(views))  # logarithms of the mean probabilities
+        total += F.nll_loss(scores, labels, reduction="sum")
         found.append(scores.exp().cpu())
     loss = (total / len(split)).item()
     return Evaluation(
@@ -203,7 +233,7 @@ def evaluate(
 
 
 def check_same_kind(dataset: DatasetOptions, config: TrainConfig) -> None:
-    """Raise ValueError unless a data set has the shape and the number of classes of a config's own."""
+    """Raise ValueError unless a data set has the image shape and number of classes of the config's own."""
     for name in ("channels", "image_size", "num_classes"):
         found, wanted = getattr(dataset.spec, name), getattr(config.dataset.spec, name)
         if found != wanted:

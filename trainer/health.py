@@ -1,4 +1,4 @@
-"""Whether a process can go on after a trial of it has failed on a GPU."""
+"""Whether a process can still use its GPU after a trial has failed."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import threading
 import torch
 
 ANSWER_SECONDS = 30.0
-"""How long a GPU may take to finish what it was given before the failure."""
+"""How long a GPU may take to finish the work it was given before the failure."""
 
 
 def can_go_on(device: str, seconds: float = ANSWER_SECONDS) -> bool:
     """Return whether this process can run another trial on `device`.
 
-    After some errors of CUDA (a failed assertion in a kernel, an illegal address, a fault of the hardware)
-    every call of the process fails, until it ends. A device that does not answer in time is lost to it too.
+    After some CUDA errors (a failed assertion in a kernel, an illegal address, a hardware fault) every CUDA
+    call of the process fails until it ends. A device that does not answer in time counts as lost too.
     """
     if torch.device(device).type != "cuda" or not torch.cuda.is_initialized():
         return True

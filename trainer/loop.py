@@ -1,42 +1,67 @@
-"""The training loop: one trial from its start, or its checkpoint, to its end."""
+"""The training loop: one trial, from its start or its checkpoint to its end."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
-from trainer import parallel
+import torch
+from torch import nn
+
+from trainer import checkpoint, data, evaluation, memory, parallel, seeds
+from trainer import loss as loss_of
 from trainer.checkpoint import CheckpointError
 from trainer.config import TrainConfig
-from trainer.metrics import Epoch, Result
-from trainer.run import Interrupted, Run
+from trainer.data import splits
+from trainer.data.pipeline import Pipeline, open_splits
+from trainer.ema import EMA
+from trainer.loss import Batch
+from trainer.metrics import Epoch, Result, best_of
+from trainer.models._layers import initialise
+from trainer.models.count import count_params
+from trainer.optimizers._groups import parameter_groups
+from trainer.precision import (
+    autocast,
+    check_supported,
+    grad_scaler,
+    like_weights,
+    set_matmul_precision,
+    weight_dtype,
+)
 from trainer.runtime import Runtime, never, nothing
+from trainer.version import VERSION
 
 Report = Callable[[Epoch], None]
 
-__all__ = ["Interrupted", "Report", "ignore", "train"]
+
+class Interrupted(Exception):
+    """The trial was asked to stop. Its checkpoint holds everything done so far."""
 
 
 def ignore(epoch: Epoch) -> None:
-    """Drop a report."""
+    """Do nothing with a report."""
 
 
 def train(
     config: TrainConfig, *, seed: int, report: Report = ignore, runtime: Runtime | None = None
 ) -> Result:
-    """Train one trial to its end, from its checkpoint if there is one.
+    """Train one trial to its end. If it has a checkpoint, resume from there.
 
     Args:
         config: what to train.
-        seed: of every random stream of the trial.
-        report: called with each finished epoch, but for those before the checkpoint.
-        runtime: where to run; nothing in it changes the result.
+        seed: the seed of all its randomness.
+        report: called after each epoch that this call trains.
+        runtime: where to run; it does not change the result.
 
     Raises:
-        DataError: the data set is not to be had.
-        Interrupted: `runtime.should_stop` said so.
-        ParallelError: there are fewer GPUs than the trial takes, or one of its other processes failed.
+        DataError: the data set is not available.
+        Interrupted: `runtime.should_stop` returned True.
+        ParallelError: there are fewer GPUs than the trial needs, or one of its other processes failed.
     """
     runtime = runtime or Runtime()
     followers = dataclasses.replace(runtime, should_stop=never, on_saved=nothing, keep_checkpoint="none")
@@ -61,16 +86,331 @@ def _follow(group: parallel.Group, config: TrainConfig, seed: int, runtime: Runt
 
 
 def _begin(config: TrainConfig, seed: int, runtime: Runtime, group: parallel.Group) -> Run:
-    """Return the trial as its checkpoint has it, else from its start."""
+    """Return the trial, restored from its checkpoint if it has a usable one."""
     run, problem = Run(config, seed, runtime, group), ""
     try:
         run.resume()
     except CheckpointError as error:
         problem = str(error)
     if problem:
-        del run  # it may be half restored, and a GPU has no room for two
+        del run  # it may be half restored, and two may not fit on a GPU
         run = Run(config, seed, runtime, group)
         run.notes.append(f"started again: {problem}")
     if group.first(lambda: run.step) != run.step:
-        raise CheckpointError("checkpoint is not the same to every process of the trial")
+        raise CheckpointError("the processes of the trial see different checkpoints")
     return run
+
+
+class Run:
+    """One trial in progress: the state that a checkpoint saves, and the steps that change it."""
+
+    def __init__(self, config: TrainConfig, seed: int, runtime: Runtime, group: parallel.Group) -> None:
+        self.config, self.seed, self.runtime, self.group = config, seed, runtime, group
+        self.device = group.device(runtime.device)
+        _reset_process(config, runtime, self.device)
+
+        spec = config.dataset.spec
+        images = data.load(config.dataset, runtime.data_dir, runtime.cache_dir)
+        images = splits.split(images, config.train_size, config.val_ratio, config.split_seed)
+        self.train_split, self.test_split = open_splits(
+            images, config, seed, self.device, runtime.num_workers
+        )
+        self.pipeline = Pipeline(spec, config.augmentation, self.device)
+
+        torch.manual_seed(seeds.stream(seed, "init"))
+        model = config.model.build(spec)
+        initialise(model, config.init)
+        if config.sync_bn:
+            model = parallel.synchronise_batch_norm(model, self.device)
+        model.to(self.device, weight_dtype(config.precision))
+        self.model = model.to(memory_format=torch.channels_last)
+        self.network = group.wrap(self.model)
+        self.num_params = count_params(model)
+        self.ema = EMA(self.model, config.ema_decay) if config.ema_decay is not None else None
+        torch.manual_seed(seeds.stream(seed, "model", *group.stream))  # dropout and the like
+
+        groups = parameter_groups(self.model, config.weight_decay, conv_only=config.no_weight_decay_on_bn)
+        self.optimizer = config.optimizer.build(groups, config.lr)
+        self.scaler = grad_scaler(config.precision, self.device)
+        self.generator = torch.Generator(self.device)
+        self.generator.manual_seed(seeds.stream(seed, "augmentation", *group.stream))
+
+        self.step = 0  # optimiser steps taken
+        self.history: list[Epoch] = []
+        self.totals = torch.zeros(2, dtype=torch.float64, device=self.device)  # of this epoch: loss, errors
+        self.epoch_seconds = 0.0  # training time of this epoch
+        self.diverged = False
+        self.best: dict[str, Any] | None = None  # the best epoch's weights, if they are to be kept
+        self.resumes = 0
+        self.notes: list[str] = []
+        self.saved_at = time.monotonic()
+
+    def close(self) -> None:
+        """End the worker processes of the data."""
+        self.train_split.close()
+        self.test_split.close()
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is left to train."""
+        return self.diverged or len(self.history) == self.config.epochs
+
+    def epoch(self) -> Epoch:
+        """Train to the end of the current epoch, then test if a test is due."""
+        steps, size = self.config.steps_per_epoch, self.config.batch_size
+        taken = self.step - len(self.history) * steps  # steps of this epoch taken before an interruption
+        starts = [(place * self.group.size + self.group.rank) * size for place in range(taken, steps)]
+        self.model.train()
+        started = time.perf_counter()
+        order = self.order(len(self.history))
+        with contextlib.closing(self.train_split.taken(order, starts, size, len(self.history))) as batches:
+            for pixels, targets in batches:
+                if self.group.first(self._checkpoint_due):
+                    self._pause(started)
+                    started = time.perf_counter()
+                self.train_step(pixels, targets)
+        totals = self.group.sum(self.totals)
+        loss, wrong = (totals / (steps * size * self.group.size)).tolist()  # synchronises with the device
+        self.epoch_seconds += time.perf_counter() - started
+
+        number = len(self.history) + 1
+        test_loss = test_error = None
+        if number % self.config.eval_every == 0 or number == self.config.epochs:
+            test_loss, test_error = self.group.first(self.test)
+        self.diverged = not all(math.isfinite(value) for value in (loss, test_loss) if value is not None)
+        self.history.append(
+            Epoch(
+                epoch=number,
+                lr=self.config.lr_at(self.step - 1),
+                train_loss=_finite(loss),
+                train_error=wrong if math.isfinite(loss) else None,
+                test_loss=_finite(test_loss),
+                test_error=None if _finite(test_loss) is None else test_error,
+                train_seconds=self.epoch_seconds,
+            )
+        )
+        self.totals.zero_()
+        self.epoch_seconds = 0.0
+        if best_of(self.history) is self.history[-1]:
+            self.best = self._weights() if self.runtime.keep_checkpoint == "best" else None
+        return self.history[-1]
+
+    def test(self) -> tuple[float, float]:
+        """Return the mean loss on the test set and the error, a fraction."""
+        return evaluation.loss_and_error(
+            self.evaluated, self.test_split, self.pipeline, self.config.precision
+        )
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network that is tested: the average of the weights, if there is one."""
+        return self.ema.model if self.ema else self.model
+
+    def train_step(self, pixels: torch.Tensor, targets: torch.Tensor) -> None:
+        """Take one optimiser step; nothing in it waits for the device."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.lr_at(self.step)
+        batch = self.pipeline.batch(pixels, targets, self.generator)
+        self.optimizer.zero_grad(set_to_none=True)
+        *parts, last = _parts(batch, self.config.subdivision)
+        with parallel.unsynchronised(self.network):
+            for part in parts:
+                self._backward(part)
+        self._backward(last)
+        if self.config.gradient_clip is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.ema:
+            self.ema.update(self.model)
+        self.step += 1
+
+    def _backward(self, batch: Batch) -> None:
+        """Add the gradients of a batch, or of a part of one, and count it in the epoch's totals."""
+        with autocast(self.config.precision, self.device):
+            logits = self.network(like_weights(batch.images, self.model))
+        logits = logits.float()
+        loss = loss_of.training_loss(logits, batch, self.config.label_smoothing)
+        self.scaler.scale(loss / self.config.subdivision).backward()
+        self.totals[0] += loss.detach() * batch.num_originals
+        self.totals[1] += loss_of.wrong(logits.detach(), batch)
+
+    def order(self, epoch: int) -> torch.Tensor:
+        """Return the order of an epoch's images. It depends on the seed and the epoch only."""
+        generator = torch.Generator().manual_seed(seeds.stream(self.seed, "order", epoch))
+        return torch.randperm(len(self.train_split), generator=generator)
+
+    def result(self) -> Result:
+        """Return the result of the trial."""
+        return Result(
+            status="diverged" if self.diverged else "done",
+            epochs=tuple(self.history),
+            num_params=self.num_params,
+            images_per_epoch=self.config.images_per_epoch,
+            peak_memory_mib=memory.peak_mib(self.device),
+            resumes=self.resumes,
+            notes=tuple(self.notes),
+        )
+
+    # --- kept weights --------------------------------------------------------------------------
+
+    def keep_weights(self) -> None:
+        """Write the weights to keep (`trainer.evaluation` reads them).
+
+        If that fails, add a note and do not raise: the measured errors must not be lost.
+        """
+        keep, path = self.runtime.keep_checkpoint, self.runtime.weights_path
+        if keep == "none" or path is None or self.diverged:
+            return
+        weights = self._weights() if keep == "last" else self.best
+        if weights is None:
+            self.notes.append("the best epoch's weights are lost: they were not kept when it was trained")
+            return
+        about = {"trial_id": self.runtime.trial_id, "kept": keep, "ema": self.ema is not None}
+        try:
+            checkpoint.save(path, {**self._identity(), **about, **weights})
+        except OSError as error:
+            self.notes.append(f"the weights could not be kept: {error.strerror or error}")
+
+    def _weights(self) -> dict[str, Any]:
+        """Return a copy of the current weights, on the CPU."""
+        state = self.evaluated.state_dict()
+        copies = {name: value.to("cpu", copy=True) for name, value in state.items()}
+        return {"epoch": len(self.history), "state_dict": copies}
+
+    # --- checkpoints ---------------------------------------------------------------------------
+
+    def _checkpoint_due(self) -> bool:
+        stop = self.runtime.should_stop()  # first: if it raises, the checkpoint stays as it is
+        return stop or time.monotonic() - self.saved_at >= self.runtime.checkpoint_seconds
+
+    def _pause(self, started: float) -> None:
+        """Save a checkpoint between two steps, then stop if asked to."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.epoch_seconds += time.perf_counter() - started
+        if self.runtime.checkpoint:
+            state = self.state_dict()  # needs every rank
+            if self.group.rank == 0:
+                self._save(self.runtime.checkpoint, state)
+        self.saved_at = time.monotonic()
+        if self.group.first(self.runtime.should_stop):
+            raise Interrupted
+
+    def _save(self, path: Path, state: dict[str, Any]) -> None:
+        """Save a checkpoint. If that fails (a full disk), keep the last one, note it and train on."""
+        try:
+            checkpoint.save(path, state)
+            self.runtime.on_saved()
+        except OSError as error:
+            note = f"a checkpoint could not be saved: {error.strerror or error}"
+            if note not in self.notes:
+                self.notes.append(note)
+
+    def resume(self) -> None:
+        """Restore the state from the checkpoint, if there is one.
+
+        Raises:
+            CheckpointError: it is damaged or belongs to another trial. Do not use this run then.
+        """
+        state = checkpoint.load(self.runtime.checkpoint) if self.runtime.checkpoint else None
+        if state is None:
+            return
+        if state.get("trial") != self._identity():
+            raise CheckpointError("checkpoint is another trial's")
+        try:
+            self.load_state_dict(state)
+        except (torch.OutOfMemoryError, torch.AcceleratorError):
+            raise  # not the checkpoint's fault: the next attempt may use it
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise CheckpointError(f"checkpoint does not fit: {error}") from error
+        self.resumes += 1
+
+    def _identity(self) -> dict[str, Any]:
+        return {"version": VERSION, "config": self.config.canonical(), "seed": self.seed}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that the rest of the trial depends on, as tensors and plain values."""
+        own, *others = self.group.gather(self._own_state())
+        return {
+            **own,
+            "others": others,
+            "trial": self._identity(),
+            "step": self.step,
+            "history": [dataclasses.asdict(epoch) for epoch in self.history],
+            "epoch_seconds": self.epoch_seconds,
+            "resumes": self.resumes,
+            "notes": list(self.notes),
+            "model": self.model.state_dict(),
+            "ema": self.ema.model.state_dict() if self.ema else None,
+            "best": self.best,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "device": self.device.type,
+            "hardware": _hardware(self.device),
+        }
+
+    def _own_state(self) -> dict[str, Any]:
+        """Return the part of the state that differs between ranks."""
+        on_cuda = self.device.type == "cuda"
+        return {
+            "totals": self.totals.cpu(),
+            "generator": self.generator.get_state(),
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state(self.device) if on_cuda else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned, also on another kind of device."""
+        self.step = state["step"]
+        self.history = [Epoch(**epoch) for epoch in state["history"]]
+        self.epoch_seconds = state["epoch_seconds"]
+        self.resumes = state["resumes"]
+        self.notes = list(state["notes"])
+        self.model.load_state_dict(state["model"])
+        if self.ema:
+            self.ema.model.load_state_dict(state["ema"])
+        self.best = state.get("best")
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        own = state["others"][self.group.rank - 1] if self.group.rank else state
+        self.totals.copy_(own["totals"])
+        torch.set_rng_state(own["rng"])
+        if state["device"] == self.device.type:
+            self.generator.set_state(own["generator"])
+            if own["cuda_rng"] is not None:
+                torch.cuda.set_rng_state(own["cuda_rng"], self.device)
+        else:  # a generator's state fits one kind of device only: start a new stream
+            self.generator.manual_seed(seeds.stream(self.seed, "augmentation", self.step, *self.group.stream))
+        was, now = state.get("hardware"), _hardware(self.device)
+        if was not in (None, now):  # results and speed differ between devices
+            self.notes.append(f"moved from {was} to {now} at step {self.step}")
+
+
+def _hardware(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _parts(batch: Batch, number: int) -> Iterator[Batch]:
+    """Split a batch into equal parts. Copies of one image stay in one part."""
+    images, labels, weights = batch.images.chunk(number), batch.labels, batch.weights
+    parts = zip(images, labels.chunk(number, dim=1), weights.chunk(number, dim=1), strict=True)
+    return (Batch(*part, batch.agreement) for part in parts)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _reset_process(config: TrainConfig, runtime: Runtime, device: torch.device) -> None:
+    """Set all process-wide switches, whatever an earlier trial of this process set."""
+    torch.set_num_threads(runtime.threads)
+    torch.set_default_dtype(torch.float32)
+    set_matmul_precision(config.precision)
+    torch.backends.cudnn.benchmark = device.type == "cuda"
+    if device.type == "cuda" and device.index is not None:  # without an index, use the current device
+        torch.cuda.set_device(device)
+    check_supported(config.precision, device)
+    memory.limit(device, runtime.gpu_share)
+    memory.reset_peak(device)

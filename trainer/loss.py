@@ -1,4 +1,4 @@
-"""The training loss, over batches that augmentations may have mixed or shown twice."""
+"""The training loss, also of batches with mixed images or two copies of each image."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ class Batch(NamedTuple):
     images: torch.Tensor
     """(N, C, H, W) float32."""
     labels: torch.Tensor
-    """(K, N) int64: the K labels of each image; K is 1 unless images were mixed."""
+    """(K, N) int64: the K labels of each image; K is 1 unless images are mixed."""
     weights: torch.Tensor
-    """(K, N) float32: how much of each label an image is; they sum to 1 over K."""
+    """(K, N) float32: the share of each label in an image; they sum to 1 over K."""
     agreement: float | None = None
-    """If set, images 2i and 2i + 1 are copies of one, augmented apart, and the loss has so much of
-    the mean squared difference between their logits."""
+    """If set, images 2i and 2i + 1 are two augmented copies of one image, and the loss adds the mean squared
+    difference of their logits, times this factor."""
 
     @property
     def num_originals(self) -> int:
-        """How many images of the data set it took."""
+        """Number of images of the data set in the batch."""
         return self.labels.shape[1] // (1 if self.agreement is None else 2)
 
 
 def plain(images: torch.Tensor, labels: torch.Tensor) -> Batch:
-    """Return the batch of images that each are all of their one label, (N,)."""
+    """Return a batch of images with one label each, `labels` (N,)."""
     return Batch(images, labels[None], torch.ones_like(labels[None], dtype=torch.float32))
 
 
 def mixed(images: torch.Tensor, labels: torch.Tensor, shares: torch.Tensor) -> Batch:
-    """Return the batch of images that all are `shares` (K,) of their `labels` (K, N)."""
+    """Return a batch of images that are mixed from `labels` (K, N), in the same `shares` (K,) for all."""
     return Batch(images, labels, shares[:, None].float().expand(labels.shape))
 
 
 def training_loss(logits: torch.Tensor, batch: Batch, label_smoothing: float) -> torch.Tensor:
-    """Return what a step minimises, a scalar: the mean cross-entropy, and the disagreement of copies.
+    """Return the loss of a step, a scalar: the mean cross-entropy, plus the disagreement of copies.
 
     Args:
         logits: (N, classes), float32.
-        batch: what they are of.
-        label_smoothing: share of each target spread evenly over all classes (arXiv:1512.00567).
+        batch: the batch they belong to.
+        label_smoothing: share of each target that is spread evenly over all classes (arXiv:1512.00567).
     """
     loss = F.cross_entropy(logits, targets(batch, logits.shape[1]), label_smoothing=label_smoothing)
     if batch.agreement is not None:
@@ -52,7 +52,7 @@ def training_loss(logits: torch.Tensor, batch: Batch, label_smoothing: float) ->
 
 
 def targets(batch: Batch, num_classes: int) -> torch.Tensor:
-    """Return what `F.cross_entropy` takes: labels (N,), or the classes' probabilities (N, num_classes)."""
+    """Return targets for `F.cross_entropy`: labels (N,), or class probabilities (N, num_classes)."""
     if len(batch.labels) == 1:  # the weights are all 1
         return batch.labels[0]
     classes = torch.arange(num_classes, device=batch.labels.device)
@@ -61,10 +61,10 @@ def targets(batch: Batch, num_classes: int) -> torch.Tensor:
 
 
 def wrong(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """Return how many of the batch's originals were taken for something else, a scalar.
+    """Return how many of the batch's original images are misclassified, a scalar.
 
-    Of a mixed image the mistaken parts count, of two copies each half.
+    A mixed image counts in the shares of its wrong labels, each of two copies counts half.
     """
     missed = logits.argmax(1) != batch.labels  # (K, N)
-    each = (missed * batch.weights).sum(0).clamp(max=1)  # parts may come to 1.0000001
+    each = (missed * batch.weights).sum(0).clamp(max=1)  # the shares may sum to 1.0000001
     return each.sum() * (batch.num_originals / batch.labels.shape[1])

@@ -1,4 +1,4 @@
-"""Peak memory of one trial, also in a process that has run others before."""
+"""Memory limit and peak memory of one trial, in a process that may have run others before."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pathlib import Path
 import torch
 
 CONTEXT_BYTES = 512 * 2**20
-"""Of a GPU's memory that CUDA itself takes for a process, roughly; no tensor can have it."""
+"""Memory that CUDA itself takes on a GPU for each process, roughly. Tensors cannot use it."""
 
 
 def limit(device: torch.device, gpu_share: float) -> None:
-    """Give back what earlier trials of this process hold, and keep this one to its share of a GPU.
+    """Free the memory of earlier trials of this process, and limit this one to its share of a GPU.
 
-    Who shares a GPU with a trial that wants more than its share must not be the one to run out of memory.
+    Without the limit, a trial that takes more than its share makes the others on that GPU run out of memory.
 
     Args:
-        device: nothing is done but on GPUs.
-        gpu_share: of a GPU; from 1 on all of it.
+        device: the trial's device; nothing happens unless it is a GPU.
+        gpu_share: the trial's part of the GPU; 1 or more is all of it.
     """
     if device.type != "cuda":
         return
@@ -33,16 +33,16 @@ def limit(device: torch.device, gpu_share: float) -> None:
 
 
 def memory_fraction(gpu_share: float, total_bytes: int) -> float:
-    """Return the part of a GPU's memory that tensors may take, of a trial with a share of it."""
+    """Return the part of a GPU's memory that the tensors of a trial with this share may take."""
     if gpu_share >= 1:
         return 1.0
     return max(gpu_share - CONTEXT_BYTES / total_bytes, gpu_share / 2)
 
 
 def taken(device: torch.device) -> tuple[int, int]:
-    """Return what this process has taken of a device at its peak, and the device's whole memory, in bytes.
+    """Return this process's peak memory on a device, and the device's whole memory, in bytes.
 
-    On a GPU that includes what CUDA takes for the process, and whatever other processes hold just now.
+    On a GPU the peak includes CUDA's own memory, and what other processes hold at the moment.
     """
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
@@ -53,18 +53,18 @@ def taken(device: torch.device) -> tuple[int, int]:
 
 
 def reset_peak(device: torch.device) -> None:
-    """Begin to measure afresh."""
+    """Start measuring the peak again."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif sys.platform == "linux":
         try:
             Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM, see proc(5)
         except OSError:
-            return  # not allowed in some containers: the peak is then the process's
+            return  # some containers forbid it: the peak is then that of the whole process
 
 
 def peak_mib(device: torch.device) -> float | None:
-    """Return the peak since `reset_peak`, in MiB; None where the system does not tell."""
+    """Return the peak since `reset_peak`, in MiB; None if the system does not report it."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     try:

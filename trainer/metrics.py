@@ -1,5 +1,5 @@
-"""What a trial measures. Torch-free. Errors are fractions; None stands for a figure that is not finite or,
-of the test set, was not measured after that epoch (`eval_every`)."""
+"""What a trial measures. Torch-free. Errors are fractions. None: a number is not finite, or the test set
+was not measured after that epoch (`eval_every`)."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Epoch:
-    """One epoch's figures."""
+    """The numbers of one epoch."""
 
     epoch: int
     """Counted from 1."""
     lr: float
-    """Of the epoch's last step."""
+    """Learning rate of the epoch's last step."""
     train_loss: float | None
     train_error: float | None
-    """Over the augmented training images, as the model stood at each step."""
+    """On the augmented training images, with the weights at each step."""
     test_loss: float | None
     test_error: float | None
     train_seconds: float
-    """Of the training steps alone: no evaluation, no checkpoints."""
+    """Time of the training steps, without tests and checkpoints."""
 
 
 def best_of(epochs: Sequence[Epoch]) -> Epoch | None:
-    """Return the first epoch with the lowest test error, None where none was measured."""
+    """Return the first epoch with the lowest test error, None if none was measured."""
     measured = [epoch for epoch in epochs if epoch.test_error is not None]
     return min(measured, key=lambda epoch: epoch.test_error or 0.0, default=None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
-    """A trial that has ended."""
+    """The result of a trial that has ended."""
 
     status: Literal["done", "diverged"]
     """diverged: a loss became non-finite, and the trial ended with that epoch."""
@@ -41,11 +41,11 @@ class Result:
     num_params: int
     images_per_epoch: int
     peak_memory_mib: float | None
-    """Of the (first) GPU's memory, or on CPU of the process."""
+    """On a GPU its memory (the first one's), on a CPU that of the process."""
     resumes: int
-    """How often the trial went on from a checkpoint."""
+    """How often the trial has resumed from a checkpoint."""
     notes: tuple[str, ...] = ()
-    """What the reader of this result should know, such as a checkpoint that could not be used."""
+    """Messages about the trial, such as that a checkpoint could not be used."""
 
     @property
     def train_seconds(self) -> float:

@@ -1,8 +1,8 @@
-"""Several processes that train one trial together, one a GPU: data-parallel training.
+"""Data-parallel training: several processes train one trial together, each on one GPU.
 
-Rank 0 is the calling process. It evaluates, saves checkpoints and decides; the others are started by it,
-follow its decisions and never outlive it. Gradients travel by NCCL between GPUs and by gloo between CPUs,
-decisions through pipes, so that no GPU waits for them. Nothing of it leaves the machine.
+Rank 0 is the calling process. It evaluates, saves checkpoints and makes decisions. It starts the other
+ranks, which follow its decisions and end when it ends. Gradients are exchanged by NCCL between GPUs and by
+gloo between CPUs, decisions through pipes, so that no GPU waits for them. No data leaves the machine.
 """
 
 from __future__ import annotations
@@ -34,33 +34,33 @@ T = TypeVar("T")
 TIMEOUT = timedelta(minutes=10)
 """How long a rank waits for the others' gradients."""
 _GRACE_SECONDS = 5.0
-"""How long to look for the rank behind an error, and to let ranks end by themselves."""
+"""How long to search for the rank that caused an error, and to wait for ranks to end by themselves."""
 
 
 class ParallelError(RuntimeError):
-    """The ranks of a trial cannot start here, or another rank than the first has failed."""
+    """The ranks of a trial cannot start here, or a rank other than the first has failed."""
 
 
 class Group:
-    """The ranks of one trial, as one of them sees them. Every rank makes the same calls in one order."""
+    """The ranks of one trial, seen from one of them. All ranks must make the same calls in the same order."""
 
     def __init__(self, rank: int = 0, size: int = 1, directory: str = "", pipes: Sequence[Any] = ()) -> None:
         self.rank, self.size = rank, size
         self._directory = directory
-        self._pipes: Sequence[Connection] = pipes  # rank 0 has one to each other rank, those one to it
+        self._pipes: Sequence[Connection] = pipes  # rank 0: one to each other rank; others: one to rank 0
 
     def device(self, name: str) -> torch.device:
-        """Return this rank's device, of the kind that `name` is."""
+        """Return this rank's device, of the same kind as `name`."""
         device = torch.device(name)
         return torch.device("cuda", self.rank) if self.size > 1 and device.type == "cuda" else device
 
     @property
     def stream(self) -> tuple[str | int, ...]:
-        """Names that set this rank's random streams apart from the others'; the first has the usual ones."""
+        """Extra names for this rank's random streams; none for the first rank."""
         return ("rank", self.rank) if self.rank else ()
 
     def first(self, answer: Callable[[], T]) -> T:
-        """Return rank 0's answer; the others wait for it instead of asking."""
+        """Call `answer` on rank 0 only, and return its result on every rank."""
         if self.rank:
             given: T = self._pipes[0].recv()
             return given
@@ -70,9 +70,10 @@ class Group:
         return found
 
     def gather(self, value: T) -> list[T]:
-        """Return to rank 0 every rank's value in order, to the others their own. Tensors are on the CPU."""
+        """Return all ranks' values on rank 0, in order, and the own value on others. Tensors must be on the
+        CPU."""
         if self.rank:
-            self._pipes[0].send_bytes(pickle.dumps(value))  # not send: it would share a tensor's memory
+            self._pipes[0].send_bytes(pickle.dumps(value))  # send would share the tensors' memory
             return [value]
         return [value, *(pickle.loads(pipe.recv_bytes()) for pipe in self._pipes)]
 
@@ -83,7 +84,7 @@ class Group:
         return values
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """Return the network to train with: `model`, with gradients averaged over the ranks."""
+        """Return `model`, wrapped so that gradients are averaged over the ranks."""
         if self.size == 1:
             return model
         device = next(model.parameters()).device
@@ -96,7 +97,7 @@ class Group:
         return network
 
     def _join(self, device: torch.device) -> None:
-        self.gather("built")  # who fails to build the network is not waited for
+        self.gather("built")  # so that nobody waits for a rank that failed to build the network
         self.first(lambda: None)
         dist.init_process_group(
             "nccl" if device.type == "cuda" else "gloo",
@@ -111,8 +112,8 @@ class Group:
 def _average_in_order(size: int, bucket: Any) -> torch.futures.Future[Tensor]:
     """Average a bucket of gradients on CPU, adding them in the order of ranks.
 
-    gloo's own order depends on where a gradient lies in its bucket, which is another one in the first
-    step of a process: resumed trials would not end bit-identical.
+    gloo's own order depends on the place of a gradient in its bucket, which differs in the first step of a
+    process. Resumed trials would not be identical bit for bit.
     """
     parts = [torch.empty_like(bucket.buffer()) for _ in range(size)]
     gathered = dist.all_gather(parts, bucket.buffer(), async_op=True).get_future()
@@ -123,7 +124,7 @@ def _average_in_order(size: int, bucket: Any) -> torch.futures.Future[Tensor]:
 
 
 def unsynchronised(network: nn.Module) -> contextlib.AbstractContextManager[None]:
-    """Return a context in which gradients of a network that `Group.wrap` gave only add up on each rank."""
+    """Return a context in which each rank only accumulates gradients. `network` is from `Group.wrap`."""
     return network.no_sync() if isinstance(network, DistributedDataParallel) else contextlib.nullcontext()
 
 
@@ -132,12 +133,12 @@ def unsynchronised(network: nn.Module) -> contextlib.AbstractContextManager[None
 
 @contextlib.contextmanager
 def start(size: int, device: str, follow: Callable[..., None], *arguments: Any) -> Iterator[Group]:
-    """Start the ranks after the first and yield this process's group; they are gone when it ends.
+    """Start the ranks after the first, and yield this process's group. At the end they are stopped.
 
     Args:
-        size: how many ranks.
-        device: the kind they train on.
-        follow: what the others run, given their `Group` and `arguments`. Both travel pickled.
+        size: number of ranks.
+        device: the kind of device they train on.
+        follow: called in the others with their `Group` and `arguments`. Both are sent pickled.
 
     Raises:
         ParallelError: there are too few GPUs, or one of the others failed or died.
@@ -175,7 +176,7 @@ def _check_devices(size: int, device: str) -> None:
 
 @contextlib.contextmanager
 def _loopback() -> Iterator[None]:
-    """Keep the ranks' sockets off every interface that others can reach."""
+    """Bind the ranks' sockets to the loopback interface, so that no other machine can reach them."""
     names = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(dict.fromkeys(names, "lo0" if sys.platform == "darwin" else "lo"))
@@ -205,13 +206,13 @@ class _Followers:
                 target=_follow, args=(rank, size, directory, theirs, work), name=f"rank {rank}"
             )
             process.start()
-            theirs.close()  # so that the pipe ends with its process
+            theirs.close()  # so that the pipe closes when the process ends
             self.pipes.append(ours)
             self._processes[rank] = process
         self._watcher.start()
 
     def _watch(self) -> None:
-        """Note the first failure, and free rank 0 from waiting for the one that failed."""
+        """Note the first failure, and stop rank 0 from waiting for the failed rank."""
         running = {process.sentinel: rank for rank, process in self._processes.items()}
         while running:
             for sentinel in wait(list(running)):
@@ -221,7 +222,7 @@ class _Followers:
                 if process.exitcode and not self._failure:
                     self._failure = self._failure_of(rank, process.exitcode)
                     self._failed.set()
-                    if dist.group.WORLD:  # NCCL would not notice
+                    if dist.group.WORLD:  # NCCL does not notice by itself
                         dist.group.WORLD.abort()
 
     def _failure_of(self, rank: int, exitcode: int) -> ParallelError:
@@ -232,7 +233,7 @@ class _Followers:
         return ParallelError(f"rank {rank} ended with exit code {exitcode}")
 
     def failure_behind(self, error: Exception) -> ParallelError | None:
-        """Return the failure of another rank that shows here as `error`, if that may be so."""
+        """Return the failure of another rank that may have caused `error` here, if there is one."""
         lost = isinstance(error, (EOFError, ConnectionError))
         if lost or (isinstance(error, RuntimeError) and dist.is_initialized()):
             self._failed.wait(_GRACE_SECONDS)
@@ -240,11 +241,11 @@ class _Followers:
         return None
 
     def join(self) -> None:
-        """Let the ranks end by themselves."""
+        """Wait for the ranks to end by themselves."""
         self._watcher.join(_GRACE_SECONDS)
 
     def close(self) -> None:
-        """End the ranks that have not ended."""
+        """Kill the ranks that have not ended."""
         for process in self._processes.values():
             process.kill()
         self._watcher.join()
@@ -253,24 +254,24 @@ class _Followers:
 
 
 def _follow(rank: int, size: int, directory: str, pipe: Connection, work: bytes) -> None:
-    """Be a rank after the first."""
-    os.setpgrp()  # Ctrl-C is for rank 0, which tells the others to stop
+    """Run a rank after the first, in its own process."""
+    os.setpgrp()  # only rank 0 gets Ctrl-C, and tells the others to stop
     watcher = threading.Thread(target=_end_with_first, args=(directory,), daemon=True)
     watcher.start()
     try:
         follow, arguments = pickle.loads(work)
         follow(Group(rank, size, directory, [pipe]), *arguments)
     except BaseException as error:
-        watcher.join(1.0)  # if rank 0 is dead, the watcher tidies up and ends this process
+        watcher.join(1.0)  # if rank 0 is dead, the watcher cleans up and ends this process
         summary = traceback.format_exception_only(error)[-1]
         _error_file(directory, rank).write_text(f"{summary}\n{traceback.format_exc()}")
-        os._exit(1)  # at once: the communicator's destructor may wait for the others
+        os._exit(1)  # at once: the communicator's destructor could wait for the others
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 def _end_with_first(directory: str) -> None:
-    """End this process when rank 0's has ended, however it did."""
+    """End this process as soon as rank 0's has ended, even if it was killed."""
     first = multiprocessing.parent_process()
     assert first
     first.join()
@@ -286,7 +287,7 @@ def _error_file(directory: str, rank: int) -> Path:
 
 
 def synchronise_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
-    """Return the network with batch statistics taken over the batches of all ranks."""
+    """Make batch normalisation use the batches of all ranks, and return the network."""
     if device.type == "cuda":
         synchronised: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         return synchronised
@@ -298,10 +299,12 @@ def synchronise_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation over all ranks where torch's `SyncBatchNorm` does not run: on CPUs.
+    """Batch normalisation over all ranks on CPUs, where torch's `SyncBatchNorm` does not run.
+
+    All ranks must have batches of the same size.
 
     Args:
-        layer: whose weights and running statistics to take over. Ranks have batches of equal size.
+        layer: the layer to replace; its weights and running statistics are copied.
     """
 
     def __init__(self, layer: nn.BatchNorm2d) -> None:
@@ -342,7 +345,7 @@ class _MeanOverRanks(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        return _MeanOverRanks.forward(ctx, grads[0])  # every rank's output has a part of every input
+        return _MeanOverRanks.forward(ctx, grads[0])  # every rank's output depends on every rank's input
 
 
 def _mean_over_ranks(values: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Numeric precision of a training step: autocast, gradient scaling, float32 arithmetic."""
+"""Numeric precision of a training step: autocast, gradient scaling, TF32."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _AUTOCAST: dict[str, torch.dtype] = {"mixed_bf16": torch.bfloat16, "mixed_fp16":
 
 
 def autocast(precision: Precision, device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """Return the context a forward pass runs in."""
+    """Return the context for a forward pass."""
     if precision not in _AUTOCAST:
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=_AUTOCAST[precision])
 
 
 def check_supported(precision: Precision, device: torch.device) -> None:
-    """Refuse bfloat16 on a GPU that only emulates it: cuDNN has no convolutions for that, and says so darkly.
+    """Refuse bfloat16 on a GPU that only emulates it. cuDNN has no convolutions for it; its error is obscure.
 
     Raises:
-        RuntimeError: it is older than Ampere.
+        RuntimeError: the GPU is older than Ampere.
     """
     if device.type == "cuda" and precision == "mixed_bf16" and not torch.cuda.is_bf16_supported(False):
         name = torch.cuda.get_device_name(device)
@@ -41,12 +41,12 @@ def like_weights(images: torch.Tensor, model: nn.Module) -> torch.Tensor:
 
 
 def grad_scaler(precision: Precision, device: torch.device) -> torch.amp.GradScaler:
-    """Return the gradient scaler; it does nothing unless the precision is mixed fp16."""
+    """Return the gradient scaler. It does nothing unless the precision is mixed fp16."""
     return torch.amp.GradScaler(device.type, enabled=precision == "mixed_fp16")
 
 
 def set_matmul_precision(precision: Precision) -> None:
-    """Let float32 products on a GPU round to TF32 only where the config says so."""
+    """Let a GPU round float32 products to TF32 only if the config says so."""
     mode = "tf32" if precision == "tf32" else "ieee"
     torch.backends.cuda.matmul.fp32_precision = mode
     torch.backends.cudnn.conv.fp32_precision = mode  # type: ignore[attr-defined]

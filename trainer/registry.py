@@ -1,4 +1,4 @@
-"""Registries: the options a config may name, each registered where it stands."""
+"""Registries of the options that a config may name. Options register themselves where they are defined."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ ClassT = TypeVar("ClassT", bound="type[Options]")
 
 
 class Options:
-    """What one registered thing (a model, a schedule ...) may be told.
+    """The options of one registered thing: a model, a schedule, ...
 
-    A subclass is a frozen dataclass: `name` comes from its registration, the fields are its
-    options. Its module is imported to check a grid, so it must not import torch at the top;
-    the methods that build something do.
+    A subclass is a frozen dataclass. Its fields are the options; `name` comes from its registration. Its
+    module is imported to check a grid, so it must not import torch at the top, only in methods that build
+    something.
     """
 
     __slots__ = ()
     name: str
     kind: str
     in_epochs: ClassVar[tuple[str, ...]] = ()
-    """Options that count epochs: those that grow with the length of a run. In pairs, the first does."""
+    """Names of the options that count epochs, and so change with the length of a run. In pairs, the first
+    number counts epochs."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ` Did you mean 'x'?` for the nearest known name, or the whole choice."""
+    """Return ` Did you mean 'x'?` with the nearest known name, or the list of all names."""
     choices = sorted(known)
     near = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
     if near:
@@ -37,9 +38,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 class Registry(Generic[KindT]):
-    """Names of one kind, found by importing every public module of one package.
+    """The names of one kind, found by importing every public module of one package.
 
-    Adding a name is adding a module; there is no list to edit.
+    To add a name, add a module; there is no list to edit.
     """
 
     def __init__(self, kind: str, package: str) -> None:
@@ -49,7 +50,7 @@ class Registry(Generic[KindT]):
         self._discovered = False
 
     def register(self, name: str) -> Callable[[ClassT], ClassT]:
-        """Class decorator: make `name` stand for the decorated options.
+        """Class decorator: register the decorated options as `name`.
 
         Raises:
             ValueError: the name is taken.
@@ -69,7 +70,7 @@ class Registry(Generic[KindT]):
         """Return the options class called `name`.
 
         Raises:
-            ValueError: nothing is registered under that name; the message has the nearest one.
+            ValueError: there is no such name; the message has the nearest one.
         """
         known = self._discover()
         if name not in known:

@@ -1,4 +1,4 @@
-"""The first steps of a trial, to see what it takes of a device; nothing is kept of them."""
+"""Run the first steps of a trial to measure how much of a device it uses. Nothing is saved."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import torch
 
 from trainer import memory, parallel
 from trainer.config import TrainConfig
-from trainer.precision import autocast, like_weights
-from trainer.run import EVAL_BATCH_SIZE, Run
+from trainer.evaluation import predictions
+from trainer.loop import Run
 from trainer.runtime import Runtime
 
 FIRST_STEPS = 5
-"""Before anything is timed: choosing algorithms and filling caches takes some."""
+"""Steps before anything is timed: the first ones choose algorithms and fill caches."""
 
 
 class ResourceProbe:
-    """A trial that has taken its first steps and tested one batch, at its real batch sizes.
+    """The first steps of a trial and one test batch, at the real batch sizes.
 
     Args:
-        config: on one device; more GPUs take as much of each.
-        runtime: where.
+        config: runs on one device; a trial on several GPUs takes as much on each.
+        runtime: where to run.
 
     Raises:
-        torch.OutOfMemoryError: it does not fit.
+        torch.OutOfMemoryError: the trial does not fit.
     """
 
     def __init__(self, config: TrainConfig, runtime: Runtime) -> None:
@@ -37,12 +37,13 @@ class ResourceProbe:
         self._batch_size = config.batch_size
         self._batches = self._endless()
         self._steps(FIRST_STEPS)
-        self._test()
+        run = self._run
+        next(predictions(run.evaluated, run.test_split, run.pipeline, config.precision))
         self.memory_bytes, self.total_bytes = memory.taken(self._run.device)
-        """The peak of this process, with what CUDA takes for it; and the whole device's."""
+        """Peak memory of this process, CUDA's own share included, and the memory of the whole device."""
 
     def images_per_second(self, seconds: float = 2.0) -> float:
-        """Go on training for so long and return the speed."""
+        """Train for about `seconds` more and return the speed."""
         started, images = time.perf_counter(), 0
         while time.perf_counter() - started < seconds:
             self._steps(FIRST_STEPS)
@@ -57,17 +58,9 @@ class ResourceProbe:
             torch.cuda.synchronize(self._run.device)
 
     def _endless(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield the batches of the first epoch, again and again."""
+        """Yield the batches of the first epoch over and over."""
         run, size = self._run, self._batch_size
         starts = [place * size for place in range(run.config.steps_per_epoch)]
         while True:
             with contextlib.closing(run.train_split.taken(run.order(0), starts, size, 0)) as batches:
                 yield from batches
-
-    @torch.no_grad()
-    def _test(self) -> None:
-        run = self._run
-        pixels, _ = next(iter(run.test_split.batches(EVAL_BATCH_SIZE)))
-        run.evaluated.eval()
-        with autocast(run.config.precision, run.device):
-            run.evaluated(like_weights(run.pipeline.normalise(pixels), run.model))

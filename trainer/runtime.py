@@ -1,4 +1,4 @@
-"""Where and how a trial runs: nothing in here may change its result."""
+"""Where and how a trial runs. Nothing in here changes its result."""
 
 from __future__ import annotations
 
@@ -9,58 +9,60 @@ from pathlib import Path
 from typing import Literal
 
 KeepCheckpoint = Literal["none", "last", "best"]
-"""Whose weights outlive a trial: nobody's, the last epoch's, or the first with the lowest test error's."""
+"""Which weights to keep when a trial is done: none, those of its last epoch, or those of its best one (the
+first with the lowest test error)."""
 
 
-def default_data_dir() -> Path:
-    """Where the user keeps data-set archives: `GRIDRUN_DATA`, else `data`."""
-    return Path(os.environ.get("GRIDRUN_DATA") or "data").absolute()
+def local_data_dir() -> Path:
+    """Return `data` in the working directory."""
+    return Path("data").absolute()
 
 
-def default_cache_dir() -> Path:
-    """Where decoded data sets are kept: `GRIDRUN_CACHE`, else the user's cache directory."""
-    if chosen := os.environ.get("GRIDRUN_CACHE"):
-        return Path(chosen).absolute()
+def user_cache_dir() -> Path:
+    """Return the user's cache directory, `~/.cache/gridrun` unless XDG_CACHE_HOME is set."""
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gridrun"
-    except RuntimeError:  # a user without a home, as in many containers
+    except RuntimeError:  # a user without a home directory, as in many containers
         return Path(".cache").absolute() / "gridrun"
 
 
 def never() -> bool:
-    """Answer that nobody has asked the trial to stop."""
+    """Return False: do not stop."""
     return False
 
 
 def nothing() -> None:
-    """Do nothing after a save."""
+    """Do nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Runtime:
-    """Placement of one trial."""
+    """Where and how one trial runs."""
 
     device: str = "cpu"
     """A torch device, such as `cpu` or `cuda:0`."""
     gpu_share: float = 1.0
-    """Of a GPU, that is the trial's; below 1 it is kept to so much of the memory."""
+    """The trial's part of a GPU. Below 1, the trial may use only that part of its memory."""
     threads: int = 1
-    """CPU threads. One a trial gives the best throughput over many trials."""
+    """CPU threads. For many trials, one thread each gives the highest throughput."""
     workers: int | None = None
-    """Processes that decode the images of a data set that is streamed; None: as many as `threads`; 0: this
-    process itself."""
-    data_dir: Path = field(default_factory=default_data_dir)
-    cache_dir: Path = field(default_factory=default_cache_dir)
+    """Processes that decode the images of a streamed data set. None: as many as `threads`; 0: decode in the
+    trial's own process."""
+    data_dir: Path = field(default_factory=local_data_dir)
+    """The user's data-set archives; never written to."""
+    cache_dir: Path = field(default_factory=user_cache_dir)
+    """Decoded and downloaded data sets."""
     checkpoint: Path | None = None
-    """File to resume from and to save to; None keeps nothing."""
+    """File to resume from and to save to; None saves nothing."""
     checkpoint_seconds: float = 30.0
-    """Save at the first step after so many seconds."""
+    """Save at the first step after this many seconds."""
     on_saved: Callable[[], None] = nothing
-    """Called after each save of `checkpoint`. An OSError of its own is noted, as one of the save is."""
+    """Called after each save of `checkpoint`. If it raises OSError, the result gets a note, as if the save
+    itself had failed."""
     should_stop: Callable[[], bool] = never
-    """Asked between steps; True makes the trial save its checkpoint and raise Interrupted."""
+    """Asked between steps. When it returns True, the trial saves its checkpoint and raises Interrupted."""
     keep_checkpoint: KeepCheckpoint = "none"
-    """Whose weights to write to `weights_path` when the trial is done; one that diverges keeps none."""
+    """Which weights to write to `weights_path` when the trial is done. A trial that diverges writes none."""
     weights_path: Path | None = None
     trial_id: str | None = None
     """Written into `weights_path`, for whoever finds the file."""

@@ -6,10 +6,10 @@ import hashlib
 
 
 def stream(seed: int, *names: str | int) -> int:
-    """Return a seed for the named use of a trial's randomness.
+    """Return the seed of one random stream of a trial.
 
-    Each use (initialisation, the order of an epoch ...) has a stream of its own, so that adding
-    one leaves the others' numbers as they are.
+    Each use (initialisation, the order of an epoch, ...) has its own stream, so a new use does not change the
+    random numbers of the others.
     """
     text = "/".join(str(part) for part in (seed, *names))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

@@ -281,6 +281,7 @@ def run_sweep(
 ) -> Summary:
     """Launch grids, showing on stderr what happens."""
     from gridrun import sweep as sweep
+    from gridrun.resources import default_cache_dir
     from gridrun.sweep.retries import RetryPolicy
     from trainer import Runtime
 
@@ -291,6 +292,7 @@ def run_sweep(
     )
     runtime = Runtime(
         data_dir=options.data.absolute(),
+        cache_dir=default_cache_dir(),
         threads=options.cpus_per_trial,
         checkpoint_seconds=options.checkpoint_seconds,
         keep_checkpoint=kept_by(grids, options.keep),

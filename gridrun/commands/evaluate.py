@@ -57,13 +57,14 @@ def command(
     Nothing else asked for, it repeats the test error of the epoch they are of.
     """
     from gridrun import evaluation
+    from gridrun.resources import default_cache_dir
     from gridrun.store import Store
     from trainer import Runtime
 
     path = evaluation.checkpoint_path(Store(results), checkpoint)
     chosen = evaluation.read_dataset(dataset) if dataset else None
     device = evaluation.choose_device(gpus)
-    runtime = Runtime(device=device, threads=cpus, data_dir=data.absolute())
+    runtime = Runtime(device=device, threads=cpus, data_dir=data.absolute(), cache_dir=default_cache_dir())
     report = evaluation.evaluate(path, dataset=chosen, tta=tta, runtime=runtime)
     if save:
         evaluation.save_predictions(report.evaluation, save)
@@ -82,7 +83,7 @@ def show_report(report: Report) -> None:
     kept, found = report.checkpoint, report.evaluation
     loss = "not finite" if found.loss is None else f"{found.loss:.4f}"
     views = "" if report.tta == "none" else f", averaged over {report.tta}"
-    click.echo(f"{kept.config.model.label}, {kept.kept} epoch ({kept.epoch}), seed {kept.seed}")
+    click.echo(f"{kept.config.model.label}, {kept.which} epoch ({kept.epoch}), seed {kept.seed}")
     click.echo(f"{report.on}, {number_of(len(found.labels), 'image')}{views}")
     click.echo(f"test error {format_percent(found.error)} %, loss {loss}\n")
     confusion = found.confusion

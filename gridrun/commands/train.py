@@ -50,6 +50,7 @@ def command(
     """
     from gridrun import sweep as sweep
     from gridrun.grid import lone_trial
+    from gridrun.resources import default_cache_dir
     from gridrun.store import Store
     from trainer import Runtime
 
@@ -61,6 +62,7 @@ def command(
             runs,
             runtime=Runtime(
                 data_dir=data.absolute(),
+                cache_dir=default_cache_dir(),
                 threads=cpus,
                 checkpoint_seconds=checkpoint_seconds,
                 keep_checkpoint=keep or "none",

@@ -342,7 +342,7 @@ def _prepare_data(trials: Sequence[Trial], runtime: Runtime, on_event: Callable[
             try:
                 data.load(dataset, runtime.data_dir, runtime.cache_dir)
             except DataError as error:
-                raise LaunchError(str(error)) from None
+                raise LaunchError(f"{error} (--data and GRIDRUN_CACHE choose the directories)") from None
 
 
 @contextlib.contextmanager

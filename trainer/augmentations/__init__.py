@@ -1,7 +1,7 @@
-"""Augmentations: vectorised over the batch, on its device, with explicit randomness.
+"""Augmentations: vectorised over the batch, on its device, with an explicit generator.
 
-None waits for the device: what is drawn stays there, and shapes never depend on it. Those that need the
-whole image, before it is brought to the size that the network sees, run where files are decoded.
+None of them waits for the device: random draws stay on it, and shapes never depend on draws. Augmentations
+that need the whole image, before it is resized for the network, run where files are decoded.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 augmentations: Registry[AugmentationOptions] = Registry("augmentation", __name__)
 
 Stage = Literal["decode", "crop", "flip", "erase", "batch"]
-"""When an augmentation runs. `decode` sees the image of a file, in the worker that reads it; `crop` and
-`flip` see uint8 pixels; normalisation follows; `erase` sees normalised images, `batch` all of them together
-with their labels."""
+"""When an augmentation runs. `decode` gets the image of a file, in the worker that reads it; `crop` and
+`flip` get uint8 pixels; then images are normalised; `erase` gets normalised images, and `batch` the whole
+batch with its labels."""
 STAGES: tuple[Stage, ...] = ("decode", "crop", "flip", "erase", "batch")
 
 
@@ -37,14 +37,14 @@ class AugmentationOptions(Options, abc.ABC):
     __slots__ = ()
     stage: ClassVar[Stage]
     excludes: ClassVar[frozenset[str]] = frozenset()
-    """Names of augmentations that make no sense beside this one."""
+    """Names of augmentations that cannot be combined with this one."""
 
     def check(self, data: DataSpec) -> None:
-        """Raise ConfigError if such images cannot be augmented so."""
+        """Raise ConfigError if this augmentation cannot work on such images."""
 
 
 class FileAugmentation(AugmentationOptions):
-    """One way to bring the image of a file to the size that the network sees. A config has at most one."""
+    """A way to cut an image file to the size of the network's input. A config has at most one."""
 
     __slots__ = ()
     stage: ClassVar[Stage] = "decode"
@@ -59,10 +59,10 @@ class FileAugmentation(AugmentationOptions):
 
 
 class ImageAugmentation(AugmentationOptions):
-    """One augmentation of single images.
+    """An augmentation of single images.
 
-    Each draws its random numbers first and applies them after, so that a batch gives the same
-    images however it is split, and a test can say what was drawn.
+    It first draws random numbers, then applies them, so that a batch gives the same images however it is
+    split, and a test can choose the draws.
     """
 
     __slots__ = ()
@@ -73,25 +73,25 @@ class ImageAugmentation(AugmentationOptions):
 
     @abc.abstractmethod
     def apply(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
-        """Return the batch, (N, C, H, W) of the same dtype, augmented as `draws` says."""
+        """Return the batch, (N, C, H, W) of the same dtype, augmented with these draws."""
 
 
 class BatchAugmentation(AugmentationOptions):
-    """One way to make training examples of a whole batch. A config has at most one."""
+    """An augmentation that mixes or repeats the images of a batch. A config has at most one."""
 
     __slots__ = ()
     stage: ClassVar[Stage] = "batch"
 
     @abc.abstractmethod
     def batch(self, images: torch.Tensor, labels: torch.Tensor, generator: torch.Generator) -> Batch:
-        """Return what to train on, given normalised `images` (N, C, H, W) and `labels` (N,)."""
+        """Return the training batch for normalised `images` (N, C, H, W) and `labels` (N,)."""
 
 
 def check_all(chosen: Iterable[AugmentationOptions], data: DataSpec) -> None:
-    """Check the augmentations of one config: each against the images, and all together.
+    """Check the augmentations of a config, each against the images and with each other.
 
     Raises:
-        ConfigError: one does not fit the images, or two cannot be combined; names both.
+        ConfigError: one does not fit the images, or two cannot be combined.
     """
     chosen = tuple(chosen)
     for options in chosen:

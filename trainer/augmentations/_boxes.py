@@ -1,4 +1,4 @@
-"""Boxes of pixels: (..., 4) tensors of top, left, bottom and right, the last two excluded."""
+"""Boxes of pixels: (..., 4) tensors of top, left, bottom, right. Bottom and right are exclusive."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 
 def mask(boxes: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Return (..., H, W) booleans: which pixels lie in the box. What lies outside the image is cut off."""
+    """Return (..., H, W) booleans: which pixels of the image lie in the box."""
     top, left, bottom, right = boxes[..., None].unbind(-2)  # each (..., 1)
     rows = torch.arange(height, device=boxes.device)
     columns = torch.arange(width, device=boxes.device)

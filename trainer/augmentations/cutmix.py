@@ -17,16 +17,17 @@ if TYPE_CHECKING:
 @augmentations.register("cutmix")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CutMix(BatchAugmentation):
-    """A box of each image comes from another one, and the labels mix by area.
+    """A box of each image is replaced by that of another image; the labels mix by area.
 
-    lambda ~ Beta(alpha, alpha) and the box, of sides sqrt(1 - lambda) of the image's, are one for the
-    batch, as in the authors' code, which also rounds the box as here. Its centre is any pixel.
+    As in the authors' code, lambda ~ Beta(alpha, alpha) and the box are the same for the whole batch, and
+    the box is rounded in the same way. Its sides are sqrt(1 - lambda) of the image's, its centre is any
+    pixel.
     """
 
     alpha: float = 1.0
     correct_lambda: bool = True
-    """Whether labels mix by the area of the box inside the image, as in the paper, and not by lambda
-    as drawn, as in the repository behind the published tables."""
+    """True: labels mix by the box's area inside the image, as in the paper. False: by lambda as drawn, as
+    in the repository behind the published tables."""
 
     def __post_init__(self) -> None:
         check(self.alpha > 0, "alpha", f"must be > 0, got {self.alpha}")
@@ -44,7 +45,7 @@ class CutMix(BatchAugmentation):
 
 
 def draw_box(share: torch.Tensor, height: int, width: int, generator: torch.Generator) -> torch.Tensor:
-    """Draw where a box goes that leaves the scalar `share` of the image, cut off at the border.
+    """Draw a box that leaves the fraction `share` (a scalar) of the image, clipped to the image.
 
     Returns:
         (4,) int64: top, left, bottom, right.
@@ -74,9 +75,9 @@ def cutmix(
     Args:
         images: (N, C, H, W).
         labels: (N,).
-        partners: (N,) places in the batch.
+        partners: (N,) indices of the other images in the batch.
         box: (4,) top, left, bottom, right, inside the image.
-        share: of the image's own label: a scalar, float32. None means what the box leaves of the image.
+        share: weight of the image's own label, a scalar, float32. None: the area outside the box.
     """
     import torch
 

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 @augmentations.register("cutout")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cutout(ImageAugmentation):
-    """One square of each image becomes 0: the mean colour, once images are normalised.
+    """One square of each normalised image becomes 0, the mean colour.
 
-    Its centre c is any pixel of the image, and it covers c - size // 2 up to size pixels further,
-    so it may cross the border, as in the paper. (The repository behind the published tables also
-    lets the centre of an even square lie on the image's far edge.)
+    The centre c is any pixel of the image, and the square covers `size` pixels from c - size // 2 on, so it
+    may cross the border, as in the paper. (In the repository behind the published tables, the centre of an
+    even square may also lie on the image's far edge.)
     """
 
     stage: ClassVar[Stage] = "erase"
@@ -29,7 +29,7 @@ class Cutout(ImageAugmentation):
     """Side, pixels."""
     probability: float = 1.0
     inside: bool = False
-    """Whether the square lies within the image, wherever it fits."""
+    """Whether the whole square must lie within the image."""
 
     def __post_init__(self) -> None:
         check(self.size >= 0, "size", f"must be >= 0, got {self.size}")
@@ -43,7 +43,7 @@ class Cutout(ImageAugmentation):
         )
 
     def draw(self, shape: tuple[int, int, int, int], generator: torch.Generator) -> torch.Tensor:
-        """Draw (N, 4) boxes: top, left, bottom, right, empty for images to be left alone."""
+        """Draw (N, 4) boxes: top, left, bottom, right. An empty box leaves an image as it is."""
         import torch
 
         n, _, height, width = shape

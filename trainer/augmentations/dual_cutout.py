@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 @augmentations.register("dual_cutout")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DualCutout(BatchAugmentation):
-    """Each image is shown twice, with a Cutout each, and the two logits are drawn together.
+    """Two copies of each image, each with its own Cutout, whose logits are pulled together.
 
-    The loss is the mean of the two cross-entropies + alpha x the mean squared difference of the
-    logits. Both copies pass the network in one batch, so that batch norm sees them together.
+    The loss is the mean of the two cross-entropies + alpha x the mean squared difference of the logits. Both
+    copies go through the network in one batch, so batch norm sees them together.
     """
 
     excludes: ClassVar[frozenset[str]] = frozenset({"cutout"})

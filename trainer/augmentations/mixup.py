@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Mixup(BatchAugmentation):
     """Each image becomes lambda x itself + (1 - lambda) x another, and so do the labels.
 
-    As in the authors' code, lambda ~ Beta(alpha, alpha) is one for the batch, and the others are
-    the batch in another order.
+    As in the authors' code, lambda ~ Beta(alpha, alpha) is the same for the whole batch, and the other images
+    are a permutation of the batch.
     """
 
     alpha: float = 1.0
@@ -44,8 +44,8 @@ def mixup(images: torch.Tensor, labels: torch.Tensor, partners: torch.Tensor, sh
     Args:
         images: (N, C, H, W), float.
         labels: (N,).
-        partners: (N,) places in the batch.
-        share: lambda, 0..1, of the image itself: a scalar, float32.
+        partners: (N,) indices of the other images in the batch.
+        share: lambda, the weight of the image itself in 0..1, a scalar, float32.
     """
     import torch
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @augmentations.register("random_crop")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RandomCrop(ImageAugmentation):
-    """Zero pixels around the image, then any of the (2 padding + 1)^2 windows of its size."""
+    """Pad the image with zeros, then take one of its (2 padding + 1)^2 windows of the old size."""
 
     stage: ClassVar[Stage] = "crop"
     padding: int = 4

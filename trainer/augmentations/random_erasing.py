@@ -12,24 +12,24 @@ if TYPE_CHECKING:
     import torch
 
 TRIES = 20
-"""Rectangles drawn for an image before it is left alone."""
+"""Rectangles to try for an image before leaving it as it is."""
 
 
 @augmentations.register("random_erasing")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RandomErasing(ImageAugmentation):
-    """One rectangle of an image takes one random value.
+    """One rectangle of an image is filled with one random value.
 
-    Area and aspect ratio are uniform, sides are rounded; of several tries, the first rectangle counts
-    that is both lower and narrower than the image, at any place inside. As in the repository behind
-    the published tables, the value is uniform in 0..1 on the normalised image, the same in all
-    channels. (The paper gives each pixel a random value of its own.)
+    Area and aspect ratio are drawn uniformly, and the sides rounded. The first of several tries that is
+    both lower and narrower than the image is used, anywhere inside the image. As in the repository behind
+    the published tables, the fill value is uniform in 0..1 on the normalised image and the same in all
+    channels. (In the paper each pixel has its own random value.)
     """
 
     stage: ClassVar[Stage] = "erase"
     probability: float = 0.5
     min_area: float = 0.02
-    """As a fraction of the image's, like `max_area`."""
+    """A fraction of the image's area, like `max_area`."""
     max_area: float = 0.4
     min_aspect: float = 0.3
     """Least height / width; the greatest is its inverse."""
@@ -45,7 +45,7 @@ class RandomErasing(ImageAugmentation):
         check(0 < self.min_aspect <= 1, "min_aspect", f"must be > 0 and <= 1, got {self.min_aspect}")
 
     def draw(self, shape: tuple[int, int, int, int], generator: torch.Generator) -> torch.Tensor:
-        """Draw (N, 5): top, left, bottom, right and fill value; an empty box leaves the image alone."""
+        """Draw (N, 5): top, left, bottom, right and fill value; an empty box leaves the image as it is."""
         import torch
 
         from trainer.augmentations._draws import integers_below
@@ -56,7 +56,7 @@ class RandomErasing(ImageAugmentation):
         aspect = self.min_aspect + (1 / self.min_aspect - self.min_aspect) * u[1]
         heights, widths = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()  # (N, TRIES)
         fits = (heights < height) & (widths < width)
-        first = fits.int().argmax(1, keepdim=True)  # of equal values, argmax takes the first
+        first = fits.int().argmax(1, keepdim=True)  # argmax returns the first of equal values
         h, w = heights.gather(1, first)[:, 0], widths.gather(1, first)[:, 0]
 
         erased = torch.rand(n, generator=generator, device=generator.device) < self.probability

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @augmentations.register("random_resized_crop")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RandomResizedCrop(FileAugmentation):
-    """A part of the whole image, resized to the size that the network sees: torchvision's own."""
+    """A random part of the image, resized to the network's input size, as in torchvision."""
 
     scale: tuple[float, float] = (0.08, 1.0)
     """Least and greatest area, as a fraction of the image's."""

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 @augmentations.register("ricap")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RICAP(BatchAugmentation):
-    """Each image is patched together from crops of four, and its label from theirs by area.
+    """Each image is put together from crops of four images; the labels mix by area.
 
-    The point where the four meet, ~ Beta(beta, beta) of the width and of the height, and the places
-    that the four are cropped from are one for the batch, as in the authors' code; which four differs.
+    The point where the four crops meet is drawn from Beta(beta, beta), times the width and the height. As
+    in the authors' code, this point and the positions of the crops are the same for the whole batch; only
+    the four images differ.
     """
 
     beta: float = 0.3
@@ -64,7 +65,7 @@ def ricap(
     Args:
         images: (N, C, H, W).
         labels: (N,).
-        partners: (4, N) places in the batch: which image each part comes from.
+        partners: (4, N) indices in the batch: the image that each part comes from.
         meet: (2,) row and column where the lower right part begins, 0..H and 0..W.
         tops: (4,) first row of each part in the image that it comes from.
         lefts: (4,) first column.
@@ -81,7 +82,7 @@ def ricap(
     row = row - lower * meet[0] + tops[part]
     column = column - right * meet[1] + lefts[part]
 
-    # One gather of whole pixels, each by its place among all pixels of the batch.
+    # Gather whole pixels at once, by their index among all pixels of the batch.
     image = partners.T.index_select(1, part.flatten())  # (N, H W)
     source = image * (height * width) + (row * width + column).flatten()
     pixels = images.permute(0, 2, 3, 1).reshape(-1, channels)  # (N H W, C), no copy if channels last

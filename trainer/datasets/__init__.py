@@ -1,4 +1,4 @@
-"""Data sets: what each is (torch-free, so that a grid can be checked), and how it is decoded."""
+"""Data sets: the facts about each, without torch, so that a grid can be checked; and how to decode it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ datasets: Registry[DatasetOptions] = Registry("dataset", __name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataSpec:
-    """The facts about a data set that a config is checked against."""
+    """Facts about a data set, to check a config against."""
 
     num_classes: int
     channels: int
@@ -30,7 +30,7 @@ class DataSpec:
     """Per channel, of pixels scaled to 0..1."""
     std: tuple[float, ...]
     streamed: bool = False
-    """Whether the images stay files, decoded by worker processes each time they are used."""
+    """Whether the images stay files, which worker processes decode each time they are used."""
 
 
 class Images(NamedTuple):
@@ -43,17 +43,17 @@ class Images(NamedTuple):
 
 
 class Source(NamedTuple):
-    """Where the images of a data set that is streamed are, and how the network sees them."""
+    """Where the image files of a streamed data set are, and their size for the network."""
 
     root: Path
     channels: int
     resize: int
-    """Pixels of the shorter side, before the centre is cut out."""
+    """Length of the shorter side before the centre is cut out, pixels."""
     image_size: int
 
 
 class ImageFiles(NamedTuple):
-    """A data set that is streamed."""
+    """A streamed data set."""
 
     source: Source
     train_x: np.ndarray  # (N,) bytes, paths below the root
@@ -63,7 +63,7 @@ class ImageFiles(NamedTuple):
 
 
 class DataError(RuntimeError):
-    """A data set that is neither on this machine nor to be had; the message says what to do."""
+    """A data set is not available on this machine. The message says what to do."""
 
 
 class DatasetOptions(Options, abc.ABC):
@@ -71,7 +71,7 @@ class DatasetOptions(Options, abc.ABC):
 
     registry: ClassVar[Registry[DatasetOptions]] = datasets
     classes: ClassVar[tuple[str, ...] | None] = None
-    """What the classes are called, in the order of their labels; None where numbers or files say it."""
+    """Names of the classes, in the order of their labels. None: they have numbers, or files name them."""
     __slots__ = ()
 
     @property
@@ -80,17 +80,17 @@ class DatasetOptions(Options, abc.ABC):
         return self.name
 
     def class_names(self, data_dir: Path) -> tuple[str, ...] | None:
-        """Return `classes`, or what the files in the user's data directory call them."""
+        """Return the names of the classes, from the user's files if need be; None if they are not known."""
         return self.classes
 
     @property
     @abc.abstractmethod
     def spec(self) -> DataSpec:
-        """What the data set is."""
+        """The facts about the data set."""
 
     @abc.abstractmethod
     def decode(self, data_dir: Path, work_dir: Path) -> Images | ImageFiles:
-        """Read the whole data set, downloading what is missing; of one that is streamed, find its files.
+        """Read the whole data set, or find its files if it is streamed. Download what is missing.
 
         Args:
             data_dir: where the user keeps original archives; never written to.
@@ -102,7 +102,7 @@ class DatasetOptions(Options, abc.ABC):
 
 
 def published() -> list[str]:
-    """Return the names of the data sets that need no options, as the user's own do."""
+    """Return the names of the data sets without required options, that is, without the user's own."""
     return [name for name in datasets.names() if _needs_nothing(datasets.get(name))]
 
 

@@ -1,4 +1,4 @@
-"""The original archives of a data set, found or downloaded, for a torchvision class to read."""
+"""Find or download the original archives of a data set, for a torchvision class to read."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from trainer.datasets import DataError
 DOWNLOAD_TIMEOUT_S = 30.0
 
 Files = Mapping[str, str | None]
-"""Path in torchvision's own layout to md5, None where it is not known."""
+"""From paths in torchvision's layout to their md5, None if it is not known."""
 
 
 @contextlib.contextmanager
 def staged(name: str, archives: Files, unpacked: Files, data_dir: Path, work_dir: Path) -> Iterator[Path]:
-    """Give a torchvision class a root of its own: it may unpack there and download what is missing.
+    """Yield a temporary root in which a torchvision class may unpack, and download what is missing.
 
-    The files are copies, so whatever torchvision does, `data_dir` stays as it is. On leaving,
-    newly downloaded archives move to `work_dir` and the root is removed. One process at a time.
+    It holds copies, so torchvision cannot change `data_dir`. At the end, new downloads move to `work_dir`
+    and the root is removed. Only one process may do this at a time.
 
     Args:
-        name: of the data set, for errors.
-        archives: what torchvision downloads.
-        unpacked: what is in them; used from `data_dir` only where an archive is missing.
+        name: the data set's name, for errors.
+        archives: the files that torchvision downloads.
+        unpacked: the files in them; they are taken from `data_dir` if an archive is missing.
         data_dir: the user's archives, or unpacked files.
         work_dir: earlier downloads.
 
@@ -34,7 +34,7 @@ def staged(name: str, archives: Files, unpacked: Files, data_dir: Path, work_dir
         DataError: torchvision failed; the message names the files at fault and where they belong.
     """
     root = work_dir / f".{name}"
-    shutil.rmtree(root, ignore_errors=True)  # of a process that was killed
+    shutil.rmtree(root, ignore_errors=True)  # left by a process that was killed
     root.mkdir()
     folders = (data_dir, work_dir)
     try:
@@ -45,7 +45,7 @@ def staged(name: str, archives: Files, unpacked: Files, data_dir: Path, work_dir
         try:
             with _socket_timeout(DOWNLOAD_TIMEOUT_S):
                 yield root
-        except Exception as error:  # damaged files and failed downloads raise nearly anything
+        except Exception as error:  # damaged files and failed downloads raise almost anything
             raise DataError(_explain(name, error, archives, unpacked, folders)) from error
         finally:
             _keep({path: md5 for path, md5 in archives.items() if path not in found}, root, work_dir)
@@ -60,7 +60,7 @@ def _intact(path: Path, md5: str | None) -> bool:
 
 
 def _copy(path: str, md5: str | None, folders: tuple[Path, ...], root: Path) -> bool:
-    """Copy the first intact file of that name; return whether there was one."""
+    """Copy the first intact file of that name. Return whether there is one."""
     for folder in folders:
         if _intact(folder / path, md5):
             (root / path).parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +78,7 @@ def _keep(downloads: Files, root: Path, work_dir: Path) -> None:
 
 @contextlib.contextmanager
 def _socket_timeout(seconds: float) -> Iterator[None]:
-    """torchvision sets no timeout: a network that swallows packets would hang for many minutes."""
+    """Set a timeout for downloads. torchvision sets none, and could hang for many minutes."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:
@@ -98,8 +98,7 @@ def _explain(name: str, error: Exception, archives: Files, unpacked: Files, fold
     parts = [f"data set {name!r} is not available: {cause.rstrip('.')}."]
     if bad:
         parts.append(
-            f"Put the original archives below {data_dir} (--data DIR or GRIDRUN_DATA chooses another "
-            f"directory): {', '.join(bad)}."
+            f"Put the original archives below {data_dir}, or choose another data directory: {', '.join(bad)}."
         )
     if bad and any((data_dir / path).is_file() for path in unpacked):
         parts.append("The unpacked files there are incomplete or damaged.")

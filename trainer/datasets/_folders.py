@@ -1,9 +1,9 @@
-"""Image files in one folder a class: which there are, and how one is decoded. Torch-free at the top."""
+"""Image files in one folder per class: finding and decoding them. Torch-free at the top."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,19 +12,19 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-"""Of the files that are images; others are left alone."""
+"""Suffixes of images; other files are ignored."""
 NUM_NAMED = 5
-"""Items that an error names; it counts the rest."""
+"""How many items an error lists; it counts the rest."""
 
 
 def class_names(folder: Path) -> list[str]:
-    """Return the names of the folders in a folder, sorted; hidden ones are no classes."""
+    """Return the names of the folders in a folder, sorted, without hidden ones."""
     with os.scandir(folder) as entries:
         return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
 
 
 def shown_names(folder: Path) -> tuple[str, ...] | None:
-    """Return these names as text that any file can hold, None where the folder cannot be read."""
+    """Return the class names as valid text, or None if the folder cannot be read."""
     try:
         return tuple(os.fsencode(name).decode(errors="replace") for name in class_names(folder))
     except OSError:
@@ -32,7 +32,7 @@ def shown_names(folder: Path) -> tuple[str, ...] | None:
 
 
 def image_names(folder: Path) -> list[str]:
-    """Return the images in a class's folder and in folders in it: paths below it with /, sorted by part."""
+    """Return the images in a class's folder and its subfolders: paths below it with /, sorted by part."""
     found = []
     for place, _, files in os.walk(folder):
         below = "" if place == str(folder) else Path(place).relative_to(folder).as_posix() + "/"
@@ -45,13 +45,13 @@ def labelled(root: Path, split: str, classes: Sequence[str]) -> tuple[np.ndarray
     """Return the images of a split and their labels.
 
     Args:
-        root: of the data set.
-        split: the name of a folder in it with the classes' folders; a class may be missing.
+        root: the data set's folder.
+        split: name of the folder in it that holds the classes' folders; a class may be missing.
         classes: names, in the order of their labels.
 
     Returns:
-        paths below `root`, (N,) bytes, sorted by class, and labels, (N,) int64. Bytes of one length, so
-        that a million of them take little memory and travel fast to other processes.
+        Paths below `root`, (N,) bytes, sorted by class, and labels, (N,) int64. An array of bytes, because a
+        million paths then take little memory and are fast to send to other processes.
     """
     import numpy as np
 
@@ -66,7 +66,7 @@ def labelled(root: Path, split: str, classes: Sequence[str]) -> tuple[np.ndarray
 
 
 def opened(path: Path, channels: int) -> Image.Image:
-    """Decode an image file: grey for one channel, else RGB. A damaged file raises nearly anything."""
+    """Decode an image file: grey for one channel, else RGB. A damaged file may raise any exception."""
     from PIL import Image
 
     with Image.open(path) as image:
@@ -80,6 +80,33 @@ def centre(image: Image.Image, resize: int, size: int) -> Image.Image:
 
     cut: Image.Image = functional.center_crop(functional.resize(image, [resize]), [size])
     return cut
+
+
+def decoded(
+    paths: Sequence[Path], channels: int, size: int, cut: Callable[[Image.Image, int], Image.Image]
+) -> tuple[np.ndarray, list[str]]:
+    """Decode image files.
+
+    Args:
+        paths: the files.
+        channels: 1 (grey) or 3 (RGB).
+        size: height and width of what `cut` returns, pixels.
+        cut: called with each image and its index.
+
+    Returns:
+        uint8 pixels, (N, C, H, W), and a message for each file that cannot be decoded.
+    """
+    import numpy as np
+    from torchvision.transforms.v2 import functional
+
+    pixels = np.empty((len(paths), channels, size, size), np.uint8)
+    problems = []
+    for i, path in enumerate(paths):
+        try:
+            pixels[i] = functional.pil_to_tensor(cut(opened(path, channels), i)).numpy()
+        except Exception as error:  # damaged images raise almost anything
+            problems.append(f"{path} ({error})")
+    return pixels, problems
 
 
 def listed(items: Sequence[str]) -> str:

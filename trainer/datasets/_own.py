@@ -1,8 +1,8 @@
 """What the user's own data sets have in common. Torch-free.
 
-A config says what a result depends on: such a data set is named by a digest of its content and
-described by its options. Where it stands, and under which name, is not part of that: it is looked
-for in one folder of the data directory, and may be renamed or moved to another machine.
+A config describes such a data set by its options and a digest of its content, because results depend on
+them. They do not depend on its name or place: it is searched for in one folder of the data directory, so
+you can rename it or move it to another machine.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from trainer.datasets import DataError, DatasetOptions, DataSpec
 from trainer.schema import check
 
 DIGEST_SHOWN = 8
-"""Digits of a digest in a label: enough to tell one's own data sets apart."""
+"""Digits of the digest in a label, enough to tell data sets apart."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OwnData(DatasetOptions):
-    """A data set that its options describe."""
+    """A data set that is described by its options."""
 
     num_classes: int
     channels: int = 3
@@ -47,7 +47,7 @@ class OwnData(DatasetOptions):
 
     @property
     def spec(self) -> DataSpec:
-        """What the options say."""
+        """The facts, from the options."""
         return DataSpec(
             num_classes=self.num_classes,
             channels=self.channels,
@@ -60,7 +60,7 @@ class OwnData(DatasetOptions):
 
 
 def check_hex(name: str, digits: str, length: int) -> None:
-    """Raise ConfigError unless `digits` are so many hexadecimal digits, in the one way to write them."""
+    """Raise ConfigError unless `digits` are `length` hexadecimal digits in lower case."""
     problem = f"must be {length} hexadecimal digits in lower case, got {digits!r}"
     check(re.fullmatch(f"[0-9a-f]{{{length}}}", digits) is not None, name, problem)
 
@@ -70,12 +70,12 @@ def find(candidates: Iterable[Path], digest: str, digest_of: Callable[[Path], st
 
     Args:
         candidates: in the order they are tried.
-        digest: that of the wanted one.
-        digest_of: may raise OSError.
-        what: is wanted, and where, for the error.
+        digest: the digest to look for.
+        digest_of: computes a candidate's digest; may raise OSError.
+        what: beginning of the error message, which says what is missing and where.
 
     Raises:
-        DataError: none has it; the message gives the digest of each.
+        DataError: no candidate has it; the message gives the digest of each.
     """
     others = []
     for path in candidates:

@@ -24,7 +24,7 @@ telephone television tiger tractor train trout tulip turtle wardrobe whale willo
 
 
 class Cifar(DatasetOptions):
-    """One archive of pickled batches behind one of torchvision's classes."""
+    """One archive of pickled batches, read by a class of torchvision."""
 
     __slots__ = ()
     source: ClassVar[str]

@@ -18,8 +18,8 @@ TEST_EVERY = 5
 class Digits(DatasetOptions):
     """UCI optical recognition of handwritten digits, its test part, as scikit-learn ships it.
 
-    There is no published split: ours takes every fifth image of each class, in file order, for
-    the test set, which needs no random generator and keeps the classes balanced.
+    It has no published split. Our test set is every fifth image of each class, in file order, which needs no
+    random numbers and keeps the classes balanced.
     """
 
     spec: ClassVar[DataSpec] = DataSpec(
@@ -27,7 +27,7 @@ class Digits(DatasetOptions):
     )
 
     def decode(self, data_dir: Path, work_dir: Path) -> Images:
-        """Read the images from the installed scikit-learn; both directories are left alone."""
+        """Read the images from the installed scikit-learn; both directories stay as they are."""
         import numpy as np
         from sklearn.datasets import load_digits
 

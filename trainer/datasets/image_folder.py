@@ -1,4 +1,4 @@
-"""The user's own image files, in one folder a class."""
+"""The user's own image files, in one folder per class."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.datasets import DataError, DataSpec, ImageFiles, Images, Source, datasets
-from trainer.datasets._folders import centre, class_names, image_names, labelled, listed, opened, shown_names
+from trainer.datasets._folders import centre, class_names, decoded, image_names, labelled, listed, shown_names
 from trainer.datasets._own import DIGEST_SHOWN, OwnData, check_hex, find
 from trainer.schema import check
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 FOLDER = "image_folder"
 """Below the data directory."""
 TEST_FOLDERS = ("test", "val")
-"""The first there is holds the test set."""
+"""Names of the test set's folder; the first that exists is used."""
 CHUNK = 64
-"""Images a worker decodes at a time."""
+"""Images that a thread decodes at a time."""
 
 
 @datasets.register("image_folder")
@@ -32,18 +32,18 @@ CHUNK = 64
 class ImageFolder(OwnData):
     """Own images: a folder `image_folder/*` of the data directory with train/CLASS and test/CLASS.
 
-    `val` will do for `test`. Classes are numbered in the order of their sorted names. Every image
-    is resized so that its shorter side is `image_size`, and its centre is cut out: once, into the
-    cache, so what is trained on is of one size, and augmented as batches like any other data set.
-    With `stream` the images stay files, and workers decode them each time they are used.
+    `val` may take the place of `test`. Classes are numbered in the order of their sorted names. Every image
+    is resized so that its shorter side is `image_size`, and its centre is cut out. This is done once, into
+    the cache; then images are augmented in batches, as in any other data set. With `stream`, the images
+    stay files, and workers decode them each time they are used.
     """
 
     digest: str
-    """Of the names and sizes of all its images (`digest_of`); the folder is found by it."""
+    """Digest of the names and sizes of all images (`digest_of`), by which the folder is found."""
     resize: int | None = None
-    """Pixels of the shorter side before the centre is cut out; None takes `image_size`."""
+    """Length of the shorter side before the centre is cut out, pixels; None: `image_size`."""
     stream: bool = False
-    """For data too large for memory, and for `random_resized_crop`, which needs the whole image."""
+    """Use it for data too large for memory, and for `random_resized_crop`, which needs whole images."""
 
     def __post_init__(self) -> None:
         check_hex("digest", self.digest, 16)
@@ -54,30 +54,28 @@ class ImageFolder(OwnData):
 
     @property
     def label(self) -> str:
-        """The kind, and the beginning of the digest."""
+        """The name, and the beginning of the digest."""
         return f"{self.name} {self.digest[:DIGEST_SHOWN]}"
 
     @property
     def spec(self) -> DataSpec:
-        """What the options say."""
+        """The facts, from the options."""
         described = super(ImageFolder, self).spec  # slots=True makes a new class, unknown to super()
         return dataclasses.replace(described, streamed=self.stream)
 
     def class_names(self, data_dir: Path) -> tuple[str, ...] | None:
-        """Return the names of the folders, None where only what was decoded of them is left."""
+        """Return the names of the folders, or None if only the decoded images are left."""
         try:
             return shown_names(self._root(data_dir) / "train")
         except DataError:
             return None
 
     def decode(self, data_dir: Path, work_dir: Path) -> Images | ImageFiles:
-        """Decode every image; what is decoded lies in files without names in `work_dir`.
-
-        With `stream`, only look them up.
+        """Decode every image, into unnamed temporary files in `work_dir`. With `stream`, only find them.
 
         Raises:
-            DataError: no folder has the digest, its files are not what the options say, or some
-                cannot be decoded.
+            DataError: no folder has the digest, its files differ from the options, or some cannot be
+                decoded.
         """
         files = self._files(data_dir)
         if self.stream:
@@ -121,7 +119,7 @@ class ImageFolder(OwnData):
 
         broken: list[str] = []
         chunks = (paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK))
-        # threads will do: Pillow decodes and resizes without holding the interpreter's lock
+        # threads are enough: Pillow releases the interpreter's lock to decode and resize
         with tempfile.TemporaryFile(dir=work_dir) as file, ThreadPool() as pool:
             for pixels, problems in pool.imap(self._chunk, chunks):
                 file.write(pixels.data)
@@ -133,30 +131,14 @@ class ImageFolder(OwnData):
             return np.memmap(file, np.uint8, "r", shape=size)
 
     def _chunk(self, paths: list[Path]) -> tuple[np.ndarray, list[str]]:
-        """Return the images that can be decoded, and what is wrong with the others."""
-        import numpy as np
-
-        pixels = np.empty((len(paths), self.channels, self.image_size, self.image_size), np.uint8)
-        broken = []
-        for i, path in enumerate(paths):
-            try:
-                pixels[i] = self._image(path)
-            except Exception as error:  # damaged images raise nearly anything
-                broken.append(f"{path} ({error})")
-        return pixels, broken
-
-    def _image(self, path: Path) -> np.ndarray:
-        from torchvision.transforms.v2 import functional
-
-        image = centre(opened(path, self.channels), self.resize or self.image_size, self.image_size)
-        pixels: np.ndarray = functional.pil_to_tensor(image).numpy()  # (C, H, W)
-        return pixels
+        size = self.image_size
+        return decoded(paths, self.channels, size, lambda image, _: centre(image, self.resize or size, size))
 
 
 def digest_of(root: Path) -> str:
     """Return 16 hex digits of the names and sizes of a folder's images, training and test set.
 
-    Contents are not read: an image edited into exactly as many bytes goes unnoticed.
+    Contents are not read: an image that is edited without changing its size goes unnoticed.
     """
     digest = hashlib.sha256()
     for folder in _split_folders(root):

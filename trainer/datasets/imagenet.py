@@ -1,4 +1,4 @@
-"""ImageNet, as its archives are unpacked into one folder of images a class."""
+"""ImageNet, unpacked into one folder of images per class."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ SPLITS = ("train", "val")
 class ImageNet(DatasetOptions):
     """The 1,000 classes of ILSVRC 2012 (Russakovsky et al., arXiv:1409.0575), streamed from files.
 
-    The folder `imagenet` of the data directory is laid out as `torchvision.datasets.ImageNet` does: `train/`
-    and `val/`, each a folder a class (n01440764 ...). Nothing is downloaded: its terms ask for an account.
-    Classes are numbered in the order of their sorted names, as everywhere.
+    The folder `imagenet` of the data directory has the layout of `torchvision.datasets.ImageNet`: `train/`
+    and `val/`, each with one folder per class (n01440764 ...). It is not downloaded, because its terms
+    require an account. Classes are numbered in the order of their sorted names, as usual.
     """
 
     label: ClassVar[str] = "ImageNet"
 
     image_size: int = 224
-    """Height and width, pixels, of what the network sees."""
+    """Height and width of the network's input, pixels."""
     resize: int = 256
-    """Pixels of the shorter side before the centre is cut out: of test images, and of training images without
-    `random_resized_crop`."""
+    """Length of the shorter side before the centre is cut out, pixels; for test images, and for training
+    images without `random_resized_crop`."""
 
     def __post_init__(self) -> None:
         check(self.image_size > 0, "image_size", f"must be > 0, got {self.image_size}")
@@ -43,7 +43,7 @@ class ImageNet(DatasetOptions):
 
     @property
     def spec(self) -> DataSpec:
-        """What the data set is, at this size."""
+        """The facts about the data set, at this size."""
         return DataSpec(
             num_classes=1000,
             channels=3,
@@ -56,14 +56,14 @@ class ImageNet(DatasetOptions):
         )
 
     def class_names(self, data_dir: Path) -> tuple[str, ...] | None:
-        """Return the names of the folders, which are WordNet's ids."""
+        """Return the names of the folders, which are WordNet ids."""
         return shown_names(data_dir / FOLDER / "train")
 
     def decode(self, data_dir: Path, work_dir: Path) -> ImageFiles:
-        """Find the images; both directories are left alone.
+        """Find the images; both directories stay as they are.
 
         Raises:
-            DataError: a folder is missing, or does not hold what the published archives do.
+            DataError: a folder is missing, or its images are not those of the published archives.
         """
         root = data_dir / FOLDER
         for split in SPLITS:
@@ -87,8 +87,8 @@ class ImageNet(DatasetOptions):
             if found != wanted:
                 raise DataError(
                     f"data set 'imagenet': {root / split} has {found:,} images, ImageNet has {wanted:,}. "
-                    "An archive is not wholly unpacked, or files were added; a part of ImageNet is a data "
-                    "set of one's own: `image_folder` with `stream: true`"
+                    "An archive is not wholly unpacked, or files were added. For a part of ImageNet, use "
+                    "`image_folder` with `stream: true`"
                 )
         return ImageFiles(Source(root, self.spec.channels, self.resize, self.image_size), *train, *test)
 
@@ -109,7 +109,7 @@ _NAMES = "n01440764 to n15075141"
 
 def _advice(data_dir: Path) -> str:
     return (
-        f"It is looked for in {data_dir / FOLDER} (--data DIR or GRIDRUN_DATA chooses another data "
-        f"directory): train/ and val/ with a folder of images a class ({_NAMES}). "
+        f"{data_dir / FOLDER} must have train/ and val/ with one folder of images for each class ({_NAMES}); "
+        "or choose another data directory. "
         "torchvision.datasets.ImageNet(root, split), for both splits, makes them of the archives in root"
     )

@@ -1,4 +1,4 @@
-"""MNIST and the two data sets made in its image."""
+"""MNIST, and two data sets in its format."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _spec(mean: float, std: float) -> DataSpec:
 
 
 class MnistLike(DatasetOptions):
-    """Four idx files behind one of torchvision's classes."""
+    """Four idx files, read by a class of torchvision."""
 
     __slots__ = ()
     source: ClassVar[str]

@@ -28,7 +28,7 @@ class Npz(OwnData):
     """
 
     sha256: str
-    """Of the file, as `sha256sum` prints it; the file is found by it, whatever its name."""
+    """SHA-256 of the file, as `sha256sum` prints it. The file is found by it, not by its name."""
 
     def __post_init__(self) -> None:
         check_hex("sha256", self.sha256, 64)
@@ -36,14 +36,14 @@ class Npz(OwnData):
 
     @property
     def label(self) -> str:
-        """The kind, and the beginning of the digest."""
+        """The name, and the beginning of the digest."""
         return f"{self.name} {self.sha256[:DIGEST_SHOWN]}"
 
     def decode(self, data_dir: Path, work_dir: Path) -> Images:
-        """Read the file and check it against the options; `work_dir` is left alone.
+        """Read the file and check it against the options; `work_dir` stays as it is.
 
         Raises:
-            DataError: no file has the digest, or its arrays are not what the options say.
+            DataError: no file has the digest, or its arrays differ from the options.
         """
         folder = data_dir / FOLDER
         what = f"data set 'npz': no .npz file in {folder} has sha256"
@@ -77,7 +77,7 @@ def sha256_of(path: Path) -> str:
 def _read(path: Path) -> Images:
     import numpy as np
 
-    if not zipfile.is_zipfile(path):  # np.load would take it for a pickle, and say so
+    if not zipfile.is_zipfile(path):  # np.load would complain about a pickle
         raise DataError(f"data set 'npz': {path} is not a .npz file, or not a whole one")
     found: dict[str, np.ndarray] = {}
     name = "its directory"
@@ -89,7 +89,7 @@ def _read(path: Path) -> Images:
                 found[name] = np.ascontiguousarray(arrays[name])
     except DataError:
         raise
-    except Exception as error:  # damaged and hostile files raise nearly anything
+    except Exception as error:  # damaged and hostile files raise almost anything
         raise DataError(f"data set 'npz': {path}: {name}: cannot be read: {error}") from error
     return Images(**found)
 
@@ -102,7 +102,7 @@ def _demand(condition: bool, path: Path, array: str, problem: str) -> None:
 def _advice(found: tuple[int, ...], wanted: tuple[int, ...]) -> str:
     n, channels, height, width = wanted
     if found == (n, height, width, channels):
-        return "; x.transpose(0, 3, 1, 2) mends it"
+        return "; x.transpose(0, 3, 1, 2) fixes it"
     if found == (n, height, width) and channels == 1:
-        return "; x[:, None] mends it"
+        return "; x[:, None] fixes it"
     return ""

@@ -17,16 +17,16 @@ class Svhn(DatasetOptions):
     """32x32 house numbers in colour, 10 classes (the label is the digit)."""
 
     extra: bool = False
-    """Train on the 531,131 easier images too; they follow the 73,257 of the training set."""
+    """Train also on the 531,131 easier images, which follow the 73,257 of the training set."""
 
     @property
     def label(self) -> str:
-        """The name, and whether the larger training set is meant."""
+        """The name, which says if the extra images are used."""
         return "SVHN with extra images" if self.extra else "SVHN"
 
     @property
     def spec(self) -> DataSpec:
-        """What the data set is; mean and std are those of the images trained on."""
+        """The facts; mean and std are those of the training images."""
         mean, std = (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)
         if self.extra:
             mean, std = (0.4309, 0.4302, 0.4463), (0.1965, 0.1983, 0.1994)

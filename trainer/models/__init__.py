@@ -1,4 +1,4 @@
-"""Model families: torch-free options in each module, the network beside them in its package."""
+"""Model families. Each package holds torch-free options, and the network in `network.py`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ models: Registry[ModelOptions] = Registry("model", __name__)
 
 
 class ModelOptions(Options, abc.ABC):
-    """One model family's options."""
+    """The options of one model family."""
 
     registry: ClassVar[Registry[ModelOptions]] = models
     __slots__ = ()
@@ -33,8 +33,8 @@ class ModelOptions(Options, abc.ABC):
     def macs(self, data: DataSpec) -> int | None:
         """Return the multiply-accumulates of the conv and linear layers for one image.
 
-        Without torch, so that a plan knows the long trials from the short ones before any has run.
-        None, where a family does not say: records of trials that are done have the number too.
+        This works without torch, so that a plan can estimate the length of trials before any has run. None:
+        the family does not provide it; then a plan has the number only from records of finished trials.
         """
         return None
 
@@ -44,14 +44,14 @@ class ModelOptions(Options, abc.ABC):
 
 
 MAX_OPTION = 10_000
-"""Of depths, widths and the like: more than any network has that was ever trained."""
+"""Limit for depths, widths and the like, beyond any network ever trained."""
 MAX_MACS = 10**14
-"""Of one image: thousands of times those of the largest networks here."""
+"""Limit for one image, thousands of times what the largest network here takes."""
 
 
 @functools.lru_cache(maxsize=2**12)
 def check_size(model: ModelOptions, data: DataSpec) -> None:
-    """Raise ConfigError if a network is absurdly large: building it would take the machine down."""
+    """Raise ConfigError if a network is so large that building it could crash the machine."""
     for name in field_types(type(model)):
         value = getattr(model, name)
         for number in value if isinstance(value, tuple) else [value]:

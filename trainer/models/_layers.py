@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 MIN_CHANNELS = 16
-"""In a block of oneDNN's, at most."""
+"""Largest block of channels in oneDNN."""
 
 
 def conv3x3(c_in: int, c_out: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
@@ -24,10 +24,11 @@ def conv1x1(c_in: int, c_out: int, stride: int = 1) -> nn.Conv2d:
 
 
 class SubsampledConv(nn.Conv2d):
-    """A strided 1x1 convolution that first takes the pixels it looks at, which is the same.
+    """A strided 1x1 convolution that first selects the pixels that it uses. The result is the same.
 
-    oneDNN's own, on CPU and channels last, writes past its memory where a block of channels is not full
-    (github.com/uxlfoundation/oneDNN/issues/6035): the gradient is wrong, or the process dies.
+    It avoids a bug of oneDNN on CPUs (github.com/uxlfoundation/oneDNN/issues/6035): with channels last, it
+    writes outside its memory if a block of channels is not full, and the gradient is wrong or the process
+    dies.
     """
 
     def forward(self, x: Tensor) -> Tensor:  # (N, c_in, H, W) -> (N, c_out, H/stride, W/stride)
@@ -41,7 +42,7 @@ def conv7x7(c_in: int, c_out: int, stride: int = 1) -> nn.Conv2d:
 
 
 def dropout_layer(probability: float) -> list[nn.Module]:
-    """Return dropout as a list to splice into layers, empty where nothing would be dropped."""
+    """Return dropout as a list to insert into layers; empty if the probability is 0."""
     return [nn.Dropout(probability)] if probability else []
 
 
@@ -58,12 +59,12 @@ class _Rescale(torch.autograd.Function):
 
 
 def rescale(x: Tensor, forward_factor: Tensor, backward_factor: Tensor) -> Tensor:
-    """Multiply activations by one factor and, in the backward pass, their gradient by another.
+    """Multiply activations by one factor, and their gradient by another in the backward pass.
 
     Args:
         x: activations, (N, C, H, W).
-        forward_factor: broadcast against `x` and brought to its dtype.
-        backward_factor: stands in for `forward_factor` in the gradient; gets none itself.
+        forward_factor: broadcast against `x` and converted to its dtype.
+        backward_factor: used in place of `forward_factor` in the gradient. Gets no gradient itself.
     """
     rescaled: Tensor = _Rescale.apply(x, forward_factor, backward_factor)
     return rescaled
@@ -72,12 +73,12 @@ def rescale(x: Tensor, forward_factor: Tensor, backward_factor: Tensor) -> Tenso
 def initialise(module: nn.Module, mode: Literal["fan_out", "fan_in"]) -> None:
     """Draw a network's weights: Kaiming normal with ReLU gain (He et al., arXiv:1502.01852).
 
-    Convolutions and linear layers are drawn, batch normalisations start as the identity, biases
-    as zero. The numbers come from torch's default generator, which the caller seeds.
+    Only convolutions and linear layers are drawn. Batch normalisation starts as the identity, biases as
+    zero. The numbers come from torch's default generator, which the caller seeds.
 
     Args:
         module: the network, changed in place.
-        mode: whether variance is kept forward (fan_in) or backward (fan_out).
+        mode: keep the variance in the forward pass (fan_in) or in the backward pass (fan_out).
     """
     for layer in module.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):

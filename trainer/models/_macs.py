@@ -1,7 +1,7 @@
 """Multiply-accumulates of conv and linear layers, counted without building them. Torch-free.
 
-What a plan orders and estimates by, before torch is there to count (`trainer.models.count`).
-Sides are in pixels; convs are padded so that an output has ceil(side / stride) of them.
+Plans order and estimate trials with these numbers; `trainer.models.count` counts them with torch. Sides are
+in pixels; convs are padded so that the side of the output is ceil(side / stride).
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 BlockMacs = Callable[[int, int, int, int], int]
-"""Of one block, by side and channels of its input, channels of its output, stride."""
+"""MACs of one block, from the side and channels of its input, the channels of its output, and its stride."""
 
 
 def shrunk(side: int, stride: int) -> int:
-    """Return the side of what a conv puts out."""
+    """Return the side of a conv's output."""
     return -(-side // stride)
 
 
@@ -37,20 +37,20 @@ def bottleneck(side: int, c_in: int, c_inner: int, c_out: int, stride: int, grou
 
 
 def projection(side: int, c_in: int, c_out: int, stride: int) -> int:
-    """Return the MACs of a shortcut: none where shapes agree, else those of a 1x1 conv."""
+    """Return the MACs of a shortcut: 0 if the shapes agree, else those of a 1x1 conv."""
     return 0 if c_in == c_out and stride == 1 else conv(side, c_in, c_out, kernel=1, stride=stride)
 
 
 def staged(
     side: int, c_in: int, stages: Iterable[tuple[int, int, int]], block: BlockMacs, num_classes: int
 ) -> int:
-    """Return the MACs of stages of equal blocks, an average pool and a linear layer.
+    """Return the MACs of stages of equal blocks, average pooling and a linear layer.
 
     Args:
-        side: of the first stage's input.
-        c_in: its channels.
+        side: side of the first stage's input.
+        c_in: channels of that input.
         stages: output channels, stride of the first block, number of blocks.
-        block: counts one block.
+        block: returns the MACs of one block.
         num_classes: outputs of the linear layer.
     """
     macs = 0

@@ -11,9 +11,9 @@ from trainer.schema import check
 
 BlockType = Literal["basic", "bottleneck"]
 EXPANSION = 4
-"""Output channels of a bottleneck block over its inner ones."""
+"""Output channels of a bottleneck block, divided by its inner channels."""
 NARROW_FIRST_STAGE = ", narrow first stage"
-"""What a label says of a bottleneck network without `widen_first_stage`."""
+"""Added to the label of a bottleneck network without `widen_first_stage`."""
 CONVS = {"basic": 2, "bottleneck": 3}
 IMAGENET_BLOCKS: dict[int, tuple[int, int, int, int]] = {
     18: (2, 2, 2, 2),
@@ -23,12 +23,12 @@ IMAGENET_BLOCKS: dict[int, tuple[int, int, int, int]] = {
     152: (3, 8, 36, 3),
     200: (3, 24, 36, 3),
 }
-"""Blocks a stage of the ImageNet-size networks (arXiv:1512.03385, arXiv:1603.05027), by depth: basic
+"""Blocks in each stage of the ImageNet-size networks (arXiv:1512.03385, arXiv:1603.05027), by depth: basic
 blocks up to 34, bottleneck blocks from 50."""
 
 
 def check_depth(depth: int, per_block: int, extra: int, blocks: str = "") -> None:
-    """Raise ConfigError, naming the nearest valid depths, unless `depth` is per_block n + extra, n > 0."""
+    """Raise ConfigError with the nearest valid depths, unless `depth` is per_block n + extra, n > 0."""
     below = per_block * max((depth - extra) // per_block, 1) + extra
     nearest = f"{below}" if depth < below else f"{below} and {below + per_block}"
     rule = f"{per_block}n + {extra}" + (f" with {blocks} blocks" if blocks else "")
@@ -36,7 +36,7 @@ def check_depth(depth: int, per_block: int, extra: int, blocks: str = "") -> Non
 
 
 def check_imagenet_depth(depth: int) -> None:
-    """Raise ConfigError, naming the nearest, unless `depth` is one of IMAGENET_BLOCKS."""
+    """Raise ConfigError with the nearest valid depth, unless `depth` is in IMAGENET_BLOCKS."""
     nearest = min(IMAGENET_BLOCKS, key=lambda known: abs(known - depth))
     choices = ", ".join(map(str, IMAGENET_BLOCKS))
     check(depth in IMAGENET_BLOCKS, "depth", f"must be one of {choices}, got {depth}; nearest: {nearest}")
@@ -50,7 +50,7 @@ def check_positive(options: Any, *names: str) -> None:
 
 
 def check_image_size(data: DataSpec, smallest: int, label: str) -> None:
-    """Raise ConfigError unless images have at least `smallest` pixels a side."""
+    """Raise ConfigError unless images are at least `smallest` pixels wide."""
     check(
         data.image_size >= smallest,
         "",
@@ -59,7 +59,7 @@ def check_image_size(data: DataSpec, smallest: int, label: str) -> None:
 
 
 def preact_suffix(remove_first_relu: bool, add_last_bn: bool, preact_stage: tuple[bool, ...]) -> str:
-    """Return what a label says of units that differ from those of arXiv:1603.05027."""
+    """Return the suffix of a label for units that differ from those of arXiv:1603.05027."""
     said = []
     if remove_first_relu:
         said.append("w/o 1st ReLU")
@@ -73,7 +73,7 @@ def preact_suffix(remove_first_relu: bool, add_last_bn: bool, preact_stage: tupl
 
 
 def dropout_suffix(dropout: float, published: float) -> str:
-    """Return how a label says dropout; the published rate goes without saying."""
+    """Return the suffix of a label for dropout, with its rate unless it is the published one."""
     if not dropout:
         return ""
     return " w/ dropout" if dropout == published else f" w/ dropout {dropout:g}"
@@ -89,19 +89,19 @@ def block_macs(block_type: BlockType, side: int, c_in: int, c_out: int, stride: 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResidualOptions(ModelOptions):
-    """Depth, block and width of a residual network with a stem, three stages and a linear layer."""
+    """Depth, block type and width of a residual network: stem, three stages, linear layer."""
 
     family: ClassVar[str]
-    """As published tables spell it."""
+    """The family's name in published tables."""
 
     depth: int
     """Layers: 6n + 2 with basic blocks, 9n + 2 with bottleneck blocks."""
     block_type: BlockType = "basic"
     initial_channels: int = 16
-    """Of the stem; 64 is what tables call widening factor 4."""
+    """Channels of the stem; 64 is "widening factor 4" in tables."""
     widen_first_stage: bool = True
-    """Of bottleneck networks: the first stage has 4x the stem's channels, as in the papers. False
-    leaves it as narrow as the stem, as in github.com/hysts/pytorch_image_classification."""
+    """For bottleneck networks. True: the first stage has 4x the stem's channels, as in the papers. False:
+    it is as narrow as the stem, as in github.com/hysts/pytorch_image_classification."""
 
     def __post_init__(self) -> None:
         check_depth(self.depth, 3 * CONVS[self.block_type], 2, self.block_type)

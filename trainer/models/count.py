@@ -1,4 +1,4 @@
-"""How large a network is and how much it computes. Works on the meta device too."""
+"""Count the parameters and multiply-accumulates of a network, also on the meta device."""
 
 from __future__ import annotations
 

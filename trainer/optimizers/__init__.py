@@ -1,4 +1,4 @@
-"""Optimisers: options in each module, the step itself torch's or in a package beside them."""
+"""Optimisers. Each module holds the options; the step is torch's, or stands beside them in a package."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ optimizers: Registry[OptimizerOptions] = Registry("optimizer", __name__)
 
 
 class OptimizerOptions(Options, abc.ABC):
-    """One optimiser's options beside `lr` and `weight_decay`, which every config has."""
+    """The options of one optimiser, besides `lr` and `weight_decay`, which every config has."""
 
     registry: ClassVar[Registry[OptimizerOptions]] = optimizers
     __slots__ = ()
     label: ClassVar[str] = ""
-    """The optimiser's name as tables print it, such as `SGD`; empty: as it is in a config."""
+    """The optimiser's name as tables print it, such as `SGD`; empty: its name in a config."""
 
     @abc.abstractmethod
     def build(self, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
-        """Return the optimiser over parameter groups that each carry `params` and `weight_decay`."""
+        """Return the optimiser for parameter groups, each with `params` and `weight_decay`."""

@@ -1,4 +1,4 @@
-"""What our own optimisers share: one step over all parameters of a group at once."""
+"""Base class of our own optimisers: one step for all parameters of a group at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class ForeachOptimizer(torch.optim.Optimizer, abc.ABC):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Take one step; `closure`, if given, first computes loss and gradients anew."""
+        """Take one step. `closure`, if given, first recomputes loss and gradients."""
         loss = None
         if closure:
             with torch.enable_grad():
@@ -28,10 +28,10 @@ class ForeachOptimizer(torch.optim.Optimizer, abc.ABC):
 
     @abc.abstractmethod
     def update(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
-        """Change `params` in place by their `grads`, and leave these as they are."""
+        """Update `params` in place from their `grads`, without changing these."""
 
     def buffers(self, params: list[Tensor], name: str) -> list[Tensor]:
-        """Return the named running value of each parameter, zeros before its first step."""
+        """Return the named running value of each parameter; it starts as zeros."""
         for p in params:
             if name not in self.state[p]:
                 self.state[p][name] = torch.zeros_like(p)

@@ -8,13 +8,12 @@ from torch import nn
 
 
 def parameter_groups(model: nn.Module, weight_decay: float, conv_only: bool) -> list[dict[str, Any]]:
-    """Return the groups an optimiser is built over, each with `params` and `weight_decay`.
+    """Return the parameter groups for an optimiser, each with `params` and `weight_decay`.
 
     Args:
-        model: whose parameters to optimise.
-        weight_decay: of those that decay.
-        conv_only: decay the weights of convolutions alone; batch normalisation, biases and linear
-            layers get none.
+        model: the network to optimise.
+        weight_decay: of the parameters that decay.
+        conv_only: decay only the weights of convolutions, not batch normalisation, biases and linear layers.
     """
     parameters = list(model.parameters())
     if not conv_only:

@@ -1,6 +1,6 @@
-"""Learning-rate schedules: a factor on the peak rate as a pure function of time in epochs.
+"""Learning-rate schedules: a factor on the peak rate, as a pure function of time in epochs.
 
-Being pure they have no state to save: a resumed run computes the very same rates.
+They have no state to save: a resumed run computes the same rates.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ schedules: Registry[ScheduleOptions] = Registry("schedule", __name__)
 
 
 class ScheduleOptions(Options, abc.ABC):
-    """What the learning rate does once warm-up is over."""
+    """The course of the learning rate after warm-up."""
 
     registry: ClassVar[Registry[ScheduleOptions]] = schedules
     __slots__ = ()
 
     def check(self, epochs: float) -> None:
-        """Raise ConfigError if the schedule does not fit a run of so many epochs."""
+        """Raise ConfigError if the schedule does not fit a run of this many epochs."""
 
     @abc.abstractmethod
     def factor(self, epoch: float, start: float, end: float) -> float:
-        """Return lr / peak lr at a moment.
+        """Return lr / peak lr at a time.
 
         Args:
-            epoch: time since the run began, in epochs, fractional within one.
-            start: when warm-up was over and this schedule took over.
+            epoch: time since the start of the run, in epochs, as a fraction.
+            start: end of warm-up, when this schedule begins.
             end: length of the run.
         """

@@ -15,7 +15,7 @@ class Cosine(ScheduleOptions):
     """lr x (f + (1 - f) x 0.5 (1 + cos(pi t / T)))."""
 
     min_factor: float = 0.001
-    """f: the rate at the very end, as a fraction of the peak."""
+    """f: the rate at the end, as a fraction of the peak."""
 
     def __post_init__(self) -> None:
         check(0 <= self.min_factor <= 1, "min_factor", f"must be in 0..1, got {self.min_factor}")

@@ -17,7 +17,7 @@ class Multistep(ScheduleOptions):
     in_epochs: ClassVar[tuple[str, ...]] = ("milestones",)
 
     milestones: tuple[float, ...]
-    """Epochs since the run began (warm-up included), increasing."""
+    """Epochs since the start of the run (warm-up included), increasing."""
     gamma: float = 0.1
 
     def __post_init__(self) -> None:

@@ -18,7 +18,7 @@ class PiecewiseLinear(ScheduleOptions):
     in_epochs: ClassVar[tuple[str, ...]] = ("knots",)
 
     knots: tuple[tuple[float, float], ...]
-    """[epoch, factor] each; epochs since the run began (warm-up included), increasing."""
+    """Pairs [epoch, factor]; epochs since the start of the run (warm-up included), increasing."""
 
     def __post_init__(self) -> None:
         epochs = [epoch for epoch, _ in self.knots]

@@ -13,14 +13,14 @@ from trainer.schema import check
 @schedules.register("sgdr")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SGDR(ScheduleOptions):
-    """One cosine after the other; the first begins when warm-up is over, the last may be cut short."""
+    """Cosine after cosine, from the end of warm-up on. The last one may be cut short."""
 
     in_epochs: ClassVar[tuple[str, ...]] = ("first_period",)
 
     first_period: float
     """T_0: epochs to the first restart."""
     period_factor: float = 1.0
-    """T_mul: each period over the one before."""
+    """T_mul: the length of each period, divided by that of the period before."""
     min_factor: float = 0.001
     """The rate at the end of a period, as a fraction of the peak."""
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from gridrun.resources import default_cache_dir, default_data_dir
 from gridrun.store import Store
 from gridrun.store.leases import Claim
 from gridrun.store.records import Record, Status
@@ -27,7 +28,6 @@ from gridrun.sweep.worker import Superseded, run_trial
 from gridrun.trial import Trial
 from trainer import Runtime, files
 from trainer.metrics import Epoch
-from trainer.runtime import default_cache_dir, default_data_dir
 
 _STOP_POLL_SECONDS = 1.0
 _SIGN = "home-"

@@ -16,27 +16,27 @@ if TYPE_CHECKING:
 
 
 BOTTLENECK = 4
-"""Inner channels of a bottleneck layer over the growth rate."""
+"""Inner channels of a bottleneck layer, divided by the growth rate."""
 
 
 @models.register("densenet")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DenseNetOptions(ModelOptions):
-    """Three dense blocks; bottleneck layers and a compression of 0.5 make it the paper's DenseNet-BC.
+    """Three dense blocks. With bottleneck layers and a compression of 0.5, it is the paper's DenseNet-BC.
 
-    Differs from the paper in the stem of the plain DenseNet: 2 growth rates wide, not 16 channels, as
-    in github.com/hysts/pytorch_image_classification.
+    Unlike in the paper, the stem of the plain DenseNet has 2 x growth_rate channels, not 16, as in
+    github.com/hysts/pytorch_image_classification.
     """
 
     depth: int = 100
     """Layers: 3n + 4 with basic layers, 6n + 4 with bottleneck layers."""
     block_type: BlockType = "basic"
     growth_rate: int = 12
-    """Channels each layer adds."""
+    """Channels that each layer adds."""
     compression_rate: float = 1.0
-    """Channels kept by the transition between two blocks, a fraction."""
+    """Fraction of the channels that the transition between two blocks keeps."""
     dropout: float = 0.0
-    """Probability after each conv but the first; 0.2 in the paper where images are not augmented."""
+    """Probability after each conv except the first; 0.2 in the paper if images are not augmented."""
 
     def __post_init__(self) -> None:
         check_depth(self.depth, 3 if self.block_type == "basic" else 6, 4, self.block_type)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class DenseLayer(nn.Module):
-    """New features, computed from all the features before them and put behind them."""
+    """Compute new features from all earlier ones, and append them."""
 
     def __init__(self, c_in: int, options: DenseNetOptions) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ def transition(c_in: int, c_out: int, dropout: float) -> nn.Sequential:
 
 
 class DenseNet(nn.Module):
-    """Stem, three dense blocks with transitions between, BN-ReLU, global average pool, linear layer."""
+    """Stem, three dense blocks with transitions, BN-ReLU, global average pool, linear layer."""
 
     def __init__(self, options: DenseNetOptions, data: DataSpec) -> None:
         super().__init__()

@@ -32,18 +32,18 @@ FINAL_PROBABILITY = 0.5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PyramidOptions(ModelOptions):
-    """What both sizes share: width grows by the same step at each unit."""
+    """Options of both sizes. The width grows by the same step at each unit."""
 
     stem_channels: ClassVar[int]
     imagenet_stem: ClassVar[bool]
 
     depth: int
     alpha: int
-    """Channels the last unit has more than the stem, before expansion. Widths between are rounded."""
+    """How many more channels the last unit has than the stem, before expansion. Widths are rounded."""
     shakedrop: bool = False
     """ShakeDrop regularisation of each unit (Yamada et al., arXiv:1802.02375), drawn per image."""
     shakedrop_final_probability: float = FINAL_PROBABILITY
-    """That the last unit is left alone; it falls linearly over the units, from 1 at the stem."""
+    """Probability that the last unit is not changed. It falls linearly over the units, from 1 at the stem."""
 
     def __post_init__(self) -> None:
         check_positive(self, "alpha")
@@ -57,7 +57,7 @@ class PyramidOptions(ModelOptions):
     @property
     @abc.abstractmethod
     def unit_type(self) -> BlockType:
-        """Kind of all units."""
+        """Type of all units."""
 
     @property
     @abc.abstractmethod
@@ -67,7 +67,7 @@ class PyramidOptions(ModelOptions):
     @property
     def label(self) -> str:
         label = f"PyramidNet-{self.depth}"
-        if self.unit_type == "bottleneck" and not self.imagenet_stem:  # whose depths imply it
+        if self.unit_type == "bottleneck" and not self.imagenet_stem:  # the depths for ImageNet imply it
             label += " bottleneck"
         label += f" (alpha={self.alpha})"
         if self.imagenet_stem:
@@ -87,7 +87,7 @@ class PyramidOptions(ModelOptions):
 
     @property
     def survival_probabilities(self) -> list[float | None]:
-        """Probability that ShakeDrop leaves each unit alone, None without ShakeDrop."""
+        """Probability, for each unit, that ShakeDrop does not change it; None without ShakeDrop."""
         num_units = sum(self.units_per_stage)
         if not self.shakedrop:
             return [None] * num_units
@@ -124,7 +124,7 @@ class PyramidOptions(ModelOptions):
 class PyramidNetOptions(PyramidOptions):
     """For small images: three stages of equal length.
 
-    Differs from the paper's formula in that widths are rounded to whole channels, not cut.
+    Unlike in the paper's formula, widths are rounded to whole channels, not cut.
     """
 
     stem_channels: ClassVar[int] = 16

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 class ShakeDrop(nn.Module):
     """Multiply a residual branch by random factors (Yamada et al., arXiv:1802.02375).
 
-    With b = 1 at the survival probability and else 0, alpha uniform in -1..1 and beta uniform in 0..1,
-    each drawn per image: activations are multiplied by b + alpha - b alpha, gradients by
-    b + beta - b beta. In evaluation activations are multiplied by the expectation, the probability.
+    Activations are multiplied by b + alpha - b alpha, gradients by b + beta - b beta. Per image, b is 1
+    with the survival probability and else 0, alpha is uniform in -1..1 and beta in 0..1. In evaluation,
+    activations are multiplied by the expected value, which is the survival probability.
     """
 
     def __init__(self, survival_probability: float) -> None:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class ResNetOptions(ResidualOptions):
     """ResNet-20 to 110 with basic blocks, ResNet-164 and deeper with bottleneck blocks.
 
-    Differs from the paper in the shortcut where the shape changes: a 1x1 conv and BN (its option
-    B) in place of zero padding.
+    Unlike in the paper, a shortcut that changes the shape is a 1x1 conv and BN (the paper's option B), not
+    zero padding.
     """
 
     family: ClassVar[str] = "ResNet"

@@ -56,7 +56,7 @@ class BottleneckBlock(nn.Module):
 
 
 def projection(c_in: int, c_out: int, stride: int) -> nn.Module:
-    """Return the shortcut: the identity where shapes agree, else a 1x1 conv and BN."""
+    """Return the shortcut: the identity if the shapes agree, else a 1x1 conv and BN."""
     if c_in == c_out and stride == 1:
         return nn.Identity()
     return nn.Sequential(conv1x1(c_in, c_out, stride), nn.BatchNorm2d(c_out))

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainer.models._layers import conv1x1, conv3x3
+from trainer.models._layers import conv1x1, conv3x3, conv7x7
 from trainer.models._residual import EXPANSION
+from trainer.models.resnet_preact import (
+    IMAGENET_STEM_CHANNELS,
+    ResNetPreactImageNetOptions,
+    ResNetPreactOptions,
+)
 
 if TYPE_CHECKING:
     from trainer.datasets import DataSpec
-    from trainer.models.resnet_preact import ResNetPreactOptions
-    from trainer.models.resnet_preact_imagenet import ResNetPreactImageNetOptions
 
 
 class PreactBlock(nn.Module):
@@ -23,8 +26,8 @@ class PreactBlock(nn.Module):
         c_in: input channels.
         c_out: output channels.
         stride: of the first 3x3 conv and the shortcut.
-        options: of the network.
-        preact_shortcut: feed the shortcut from after the first BN-ReLU, not from the raw input.
+        options: the network's options.
+        preact_shortcut: start the shortcut after the first BN-ReLU, not at the raw input.
     """
 
     def __init__(
@@ -80,30 +83,31 @@ def bottleneck_convs(c_in: int, c_out: int, stride: int) -> nn.Sequential:
 
 
 class ResNetPreact(nn.Module):
-    """Stem, three stages, BN-ReLU, global average pool, linear layer."""
+    """Stem, three stages (four for ImageNet), BN-ReLU, global average pool, linear layer."""
 
-    def __init__(self, options: ResNetPreactOptions, data: DataSpec) -> None:
+    def __init__(self, options: ResNetPreactOptions | ResNetPreactImageNetOptions, data: DataSpec) -> None:
         super().__init__()
-        c_in = options.initial_channels
-        self.stem = conv3x3(data.channels, c_in)
+        blocks_per_stage: tuple[int, ...]
+        if isinstance(options, ResNetPreactImageNetOptions):
+            c_in, blocks_per_stage = IMAGENET_STEM_CHANNELS, options.blocks_per_stage
+            conv = conv7x7(data.channels, c_in, stride=2)
+            self.stem: nn.Module = nn.Sequential(conv, nn.MaxPool2d(3, stride=2, padding=1))
+        else:
+            c_in, blocks_per_stage = options.initial_channels, (options.blocks_per_stage,) * 3
+            self.stem = conv3x3(data.channels, c_in)
         self.stages = nn.Sequential()
-        for c_out, stride, preact in zip(
-            options.stage_channels, (1, 2, 2), options.preact_stage, strict=True
-        ):
-            blocks = [PreactBlock(c_in, c_out, stride, options, preact)]
-            blocks += [
-                PreactBlock(c_out, c_out, 1, options, preact_shortcut=False)
-                for _ in range(options.blocks_per_stage - 1)
-            ]
-            self.stages.append(nn.Sequential(*blocks))
+        for stage, (c_out, blocks) in enumerate(zip(options.stage_channels, blocks_per_stage, strict=True)):
+            first = PreactBlock(c_in, c_out, 2 if stage else 1, options, options.preact_stage[stage])
+            rest = [PreactBlock(c_out, c_out, 1, options, preact_shortcut=False) for _ in range(blocks - 1)]
+            self.stages.append(nn.Sequential(first, *rest))
             c_in = c_out
         self.norm = nn.BatchNorm2d(c_in)
         self.head = nn.Linear(c_in, data.num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)  # (N, initial_channels, H, W)
-        x = self.stages(x)  # (N, stage_channels[2], H/4, W/4)
+        x = self.stem(x)  # (N, initial_channels, H, W); for ImageNet (N, 64, H/4, W/4)
+        x = self.stages(x)  # (N, stage_channels[-1], H/4, W/4); for ImageNet H/32, W/32
         x = F.relu(self.norm(x), inplace=True)
-        x = F.adaptive_avg_pool2d(x, 1).flatten(1)  # (N, stage_channels[2])
+        x = F.adaptive_avg_pool2d(x, 1).flatten(1)  # (N, stage_channels[-1])
         logits: Tensor = self.head(x)  # (N, num_classes)
         return logits

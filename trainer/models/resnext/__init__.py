@@ -24,9 +24,9 @@ class ResNeXtOptions(ModelOptions):
     cardinality: int = 8
     """Groups of each 3x3 conv."""
     base_channels: int = 64
-    """Of each group, in the first stage; doubled from stage to stage."""
+    """Channels of each group in the first stage; they double from stage to stage."""
     initial_channels: int = 64
-    """Of the stem; the stages put out 4, 8 and 16 times as many."""
+    """Channels of the stem; the stages have 4, 8 and 16 times as many."""
 
     def __post_init__(self) -> None:
         check_depth(self.depth, 9, 2)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @models.register("se_resnet_preact")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SEResNetPreactOptions(ResNetPreactOptions):
-    """ResNet-preact whose residual branches end in a gate on each channel.
+    """ResNet-preact with a gate on each channel at the end of its residual branches.
 
     The published results at github.com/hysts/pytorch_image_classification set `remove_first_relu`,
     `add_last_bn` and `preact_stage: [true, false, false]`.
@@ -28,7 +28,7 @@ class SEResNetPreactOptions(ResNetPreactOptions):
     family: ClassVar[str] = "SE-ResNet-preact"
 
     reduction: int = 16
-    """Channels over those inside the gate."""
+    """Channels of a block, divided by those inside the gate."""
 
     def __post_init__(self) -> None:
         super(SEResNetPreactOptions, self).__post_init__()  # slots=True makes a new class, unknown to super()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class SqueezeExcitation(nn.Module):
-    """Scale each channel by a number in 0..1 computed from the mean of every channel."""
+    """Scale each channel by a number in 0..1, computed from the means of all channels."""
 
     def __init__(self, channels: int, reduction: int) -> None:
         super().__init__()

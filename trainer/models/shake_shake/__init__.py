@@ -17,27 +17,27 @@ if TYPE_CHECKING:
 
 STEM_CHANNELS = 16
 STAGES = ((1, 1), (2, 2), (4, 2))
-"""Width over that of the first stage, and stride."""
+"""Width, relative to the first stage, and stride."""
 
 
 @models.register("shake_shake")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShakeShakeOptions(ModelOptions):
-    """Two residual branches a block, mixed by random weights; the default is the paper's S-S-I."""
+    """Blocks of two residual branches, mixed with random weights. The default is the paper's S-S-I."""
 
     depth: int = 26
     """Layers: 6n + 2."""
     initial_channels: int = 32
-    """Of the first stage; doubled from stage to stage. The stem has 16."""
+    """Channels of the first stage; they double from stage to stage. The stem has 16."""
     shake_forward: bool = True
-    """Draw the weights of the forward pass, or mix evenly."""
+    """Draw the weights of the forward pass; false: mix evenly."""
     shake_backward: bool = True
-    """Draw other weights for the gradients, or share them evenly."""
+    """Draw other weights for the gradients; false: split them evenly."""
     shake_image: bool = True
-    """Draw for each image, or once a batch."""
+    """Draw for each image; false: once per batch."""
     shake_weights: Literal["uniform", "normalised"] = "uniform"
-    """uniform: alpha and 1 - alpha, alpha uniform in 0..1. normalised: two uniform draws over their
-    sum, as in the experiments of Population Based Augmentation (arXiv:1905.05393)."""
+    """uniform: alpha and 1 - alpha, with alpha uniform in 0..1. normalised: two uniform draws, divided by
+    their sum, as in the experiments of Population Based Augmentation (arXiv:1905.05393)."""
 
     def __post_init__(self) -> None:
         check_depth(self.depth, 6, 2)
@@ -70,7 +70,7 @@ class ShakeShakeOptions(ModelOptions):
         return (self.depth - 2) // 6
 
     def check(self, data: DataSpec) -> None:
-        check_image_size(data, 3, self.label)  # the shortcut into the last stage looks a pixel further
+        check_image_size(data, 3, self.label)  # the last shortcut also uses the next pixel
 
     def macs(self, data: DataSpec) -> int | None:
         side, width = data.image_size, self.initial_channels
@@ -85,5 +85,5 @@ class ShakeShakeOptions(ModelOptions):
 
 
 def _block_macs(side: int, c_in: int, c_out: int, stride: int) -> int:
-    """Return the multiply-accumulates of two branches and a shortcut, whose halves are one conv's."""
+    """Return the multiply-accumulates of two branches and a shortcut (two half convs)."""
     return 2 * _macs.two_convs(side, c_in, c_out, stride) + _macs.projection(side, c_in, c_out, stride)

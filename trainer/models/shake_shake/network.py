@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Shake(nn.Module):
-    """Mix two branches by weights that add up to 1, and their gradients by others."""
+    """Mix two branches with weights that sum to 1, and their gradients with other weights."""
 
     def __init__(self, options: ShakeShakeOptions) -> None:
         super().__init__()
@@ -34,18 +34,18 @@ class Shake(nn.Module):
         return rescale(a, alpha, beta) + rescale(b, 1 - alpha, 1 - beta)
 
     def weights(self, like: Tensor, random: bool) -> Tensor:
-        """Return the first branch's weights, (N, 1, 1, 1) or one for all."""
+        """Return the first branch's weights, (N, 1, 1, 1), or (1, 1, 1, 1) if images share one."""
         shape = (len(like) if self.shake_image else 1, 1, 1, 1)
         if not random:
             return torch.full(shape, 0.5, device=like.device)
         if not self.normalised:
             return torch.rand(shape, device=like.device)
-        draws = 1 - torch.rand(2, *shape, device=like.device)  # never 0, so their sum is not
+        draws = 1 - torch.rand(2, *shape, device=like.device)  # never 0, so neither is their sum
         return draws[0] / draws.sum(0)
 
 
 class HalvesShortcut(nn.Module):
-    """Two 1x1 convs side by side, the second looking one pixel down and right, and BN."""
+    """Two 1x1 convs side by side, the second shifted by one pixel down and right, and BN."""
 
     def __init__(self, c_in: int, c_out: int, stride: int) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class HalvesShortcut(nn.Module):
 class ShakeBlock(nn.Module):
     """Two branches of ReLU-conv-BN-ReLU-conv-BN and a shortcut.
 
-    A shortcut with convs sees the input after the ReLU, as in the author's code.
+    A shortcut with convs starts after the ReLU, as in the author's code.
     """
 
     def __init__(self, c_in: int, c_out: int, stride: int, options: ShakeShakeOptions) -> None:
@@ -84,7 +84,7 @@ class ShakeBlock(nn.Module):
 
 
 def branch(c_in: int, c_out: int, stride: int) -> nn.Sequential:
-    """Return one residual branch, without the ReLU that both begin with."""
+    """Return one residual branch, without the first ReLU, which both share."""
     return nn.Sequential(
         conv3x3(c_in, c_out, stride),
         nn.BatchNorm2d(c_out),

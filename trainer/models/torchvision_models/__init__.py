@@ -27,8 +27,8 @@ LABELS = {
     "wide_resnet50_2": "WRN-50-2",
     "wide_resnet101_2": "WRN-101-2",
 }
-"""By architecture, as torchvision spells it. A label adds that it is ImageNet's: there are networks for small
-images of the same name and depth."""
+"""By torchvision's name of the architecture. Labels add "ImageNet", because some networks for small images
+have the same name and depth."""
 MEGA_MACS = {
     "resnet18": 1814,
     "resnet34": 3664,
@@ -45,13 +45,13 @@ MEGA_MACS = {
     "wide_resnet50_2": 11398,
     "wide_resnet101_2": 22753,
 }
-"""Millions for one image of 224x224 pixels, by architecture."""
+"""Millions of multiply-accumulates for one image of 224x224 pixels, by architecture."""
 
 
 @models.register("torchvision")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TorchvisionOptions(ModelOptions):
-    """One of torchvision's networks as it stands, untrained."""
+    """One of torchvision's networks, unchanged and untrained."""
 
     arch: str
     """Torchvision's name, such as `resnet50`."""
@@ -76,7 +76,7 @@ class TorchvisionOptions(ModelOptions):
         )
 
     def macs(self, data: DataSpec) -> int | None:
-        # away from 224 px an estimate
+        # an estimate unless images have 224 px
         return round(1e6 * MEGA_MACS[self.arch] * (data.image_size / 224) ** 2)
 
     def build(self, data: DataSpec) -> nn.Module:

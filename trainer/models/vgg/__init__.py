@@ -15,20 +15,19 @@ if TYPE_CHECKING:
 
 
 STAGES = ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))
-"""Width over that of the first stage, and number of convs."""
+"""Width, relative to the first stage, and number of convs."""
 
 
 @models.register("vgg")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VGGOptions(ModelOptions):
-    """The paper's 13 convs in 5 stages, each with a max-pool behind it, and one linear layer.
+    """The paper's 13 convs in 5 stages, each followed by max-pooling, and one linear layer.
 
-    Differs from the paper in its single linear layer (three there) and its batch normalisation.
-    Tables call it depth 15.
+    The paper has three linear layers and no batch normalisation. Tables call this network depth 15.
     """
 
     initial_channels: int = 64
-    """Of the first stage; the stages have 1, 2, 4, 8 and 8 times as many."""
+    """Channels of the first stage; the stages have 1, 2, 4, 8 and 8 times as many."""
     batch_norm: bool = True
 
     def __post_init__(self) -> None:

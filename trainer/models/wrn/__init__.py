@@ -18,22 +18,23 @@ if TYPE_CHECKING:
 
 STEM_CHANNELS = 16
 STAGES = ((1, 1), (2, 2), (4, 2))
-"""Width over that of the first stage, and stride."""
+"""Width, relative to the first stage, and stride."""
 
 
 @models.register("wrn")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WRNOptions(ModelOptions):
-    """Pre-activation basic blocks at `widening_factor` times the width of a ResNet."""
+    """Pre-activation basic blocks, `widening_factor` times as wide as those of a ResNet."""
 
     depth: int = 28
     """Layers: 6n + 4."""
     widening_factor: int = 10
     dropout: float = 0.0
-    """Probability between the two convs of each block; 0.3 in the paper's CIFAR experiments with it."""
+    """Probability between the two convs of each block; 0.3 in the paper's CIFAR experiments."""
     shortcuts: Literal["conv", "parameter_free"] = "conv"
-    """conv: a 1x1 conv where the shape changes. parameter_free: pooling and channels of zeros there, and one
-    more around each stage and around all of them, as in github.com/arcelien/pba (arXiv:1905.05393)."""
+    """For blocks that change the shape. conv: a 1x1 conv. parameter_free: pooling and channels of zeros,
+    and such a shortcut around each stage and around all stages too, as in github.com/arcelien/pba
+    (arXiv:1905.05393)."""
 
     def __post_init__(self) -> None:
         check_depth(self.depth, 6, 4)

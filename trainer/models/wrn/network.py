@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ParameterFree(nn.Module):
-    """A shortcut that averages pixels and adds channels of zeros, as many on either side."""
+    """A shortcut that averages pixels and adds channels of zeros, half of them on each side."""
 
     def __init__(self, c_in: int, c_out: int, stride: int) -> None:
         super().__init__()
@@ -31,15 +31,15 @@ class ParameterFree(nn.Module):
 class WideBlock(nn.Module):
     """BN-ReLU-conv twice, and a shortcut.
 
-    Where the width changes, the shortcut is a 1x1 conv fed from after the first BN-ReLU.
+    If the width changes, the shortcut is a 1x1 conv that starts after the first BN-ReLU.
 
     Args:
         c_in: input channels.
         c_out: output channels.
         stride: of the first conv and the shortcut.
         dropout: probability between the convs.
-        free: the shortcut has no parameters where the width changes.
-        preact_shortcut: feed it from after the first BN-ReLU; only asked where it has none.
+        free: use a shortcut without parameters if the width changes.
+        preact_shortcut: start it after the first BN-ReLU; only used with `free`.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""AdaBound: from Adam to SGD (Luo et al., arXiv:1902.09843), with either kind of weight decay."""
+"""AdaBound (Luo et al., arXiv:1902.09843), with either kind of weight decay."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 @optimizers.register("adabound")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AdaBoundOptions(OptimizerOptions):
-    """Adam with rates bounded ever closer to `final_lr`; weight decay is the L2 term."""
+    """Adam, with bounds on its rates that close in on `final_lr`; weight decay is the L2 term."""
 
     label: ClassVar[str] = "AdaBound"
     decoupled: ClassVar[bool] = False
     betas: tuple[float, float] = (0.9, 0.999)
     """Decay of the averages of the gradient and of its square."""
     final_lr: float = 0.1
-    """The rate both bounds tend to while `lr` is at its peak; it falls with `lr`."""
+    """The rate that both bounds approach while `lr` is at its peak; it falls with `lr`."""
     gamma: float = 1e-3
-    """How fast they tend to it, a step."""
+    """How fast the bounds approach it, per step."""
     eps: float = 1e-8
 
     def __post_init__(self) -> None:
@@ -50,7 +50,7 @@ class AdaBoundOptions(OptimizerOptions):
 @optimizers.register("adaboundw")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AdaBoundWOptions(AdaBoundOptions):
-    """AdaBound with weights that decay apart from the gradient (arXiv:1711.05101)."""
+    """AdaBound with decoupled weight decay (arXiv:1711.05101)."""
 
     label: ClassVar[str] = "AdaBoundW"
     decoupled: ClassVar[bool] = True

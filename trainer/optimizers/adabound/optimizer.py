@@ -24,19 +24,19 @@ class AdaBound(ForeachOptimizer):
         rate = lr sqrt(1 - beta2^t) / (1 - beta1^t) / (sqrt(v) + eps), clipped to the bounds
         w = w - rate m
 
-    As in the authors' code the bounds fall with the learning rate (`final_lr` x lr / peak lr) and
-    the paper's 1 / sqrt(t) is left to the schedule. Decoupled weight decay is
-    w = w - weight_decay (lr / peak lr) w - rate m, as Loshchilov & Hutter have it
-    (arXiv:1711.05101); the authors' code does not let it fall with the learning rate.
+    As in the authors' code, the bounds fall with the learning rate (`final_lr` x lr / peak lr), and the
+    paper's 1 / sqrt(t) is left to the schedule. Decoupled weight decay is w = w - weight_decay (lr / peak
+    lr) w - rate m, as in Loshchilov & Hutter (arXiv:1711.05101); in the authors' code it does not fall with
+    the learning rate.
 
     Args:
         groups: parameter groups, each with `params` and `weight_decay`.
         lr: peak learning rate.
         betas: decay of the averages.
-        final_lr: what both bounds tend to.
-        gamma: how fast.
+        final_lr: the limit of both bounds.
+        gamma: how fast they approach it.
         eps: added to the root of v.
-        decoupled: weight decay apart from the gradient, not as the L2 term in it.
+        decoupled: decay the weights directly, not as an L2 term of the gradient.
     """
 
     def __init__(

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 @optimizers.register("lars")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LARSOptions(OptimizerOptions):
-    """SGD with momentum, and a rate for each parameter tensor by its norm and its gradient's."""
+    """SGD with momentum, and a rate for each tensor from its norm and its gradient's norm."""
 
     label: ClassVar[str] = "LARS"
     momentum: float = 0.9
     eps: float = 1e-9
     """Added to the norm of the gradient."""
     threshold: float = 0.01
-    """A tensor with a norm below it has a local rate of 1: biases begin as zero."""
+    """A tensor with a smaller norm has a local rate of 1, because biases start at zero."""
 
     def __post_init__(self) -> None:
         check_share("momentum", self.momentum)

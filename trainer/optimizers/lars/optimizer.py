@@ -13,8 +13,8 @@ from trainer.optimizers._foreach import ForeachOptimizer
 class LARS(ForeachOptimizer):
     """Layer-wise adaptive rate scaling (You et al., arXiv:1708.03888), with these differences.
 
-    There is no trust coefficient, so that peak rates are about a hundredth of SGD's, and
-    parameters whose norm is below `threshold` take plain steps:
+    There is no trust coefficient, so peak rates are about a hundredth of SGD's. Parameters with a norm below
+    `threshold` take plain steps:
 
         local = |w| / (|g| + weight_decay |w| + eps), or 1 where |w| < threshold
         v = momentum v + lr local (g + weight_decay w)
@@ -22,10 +22,10 @@ class LARS(ForeachOptimizer):
 
     Args:
         groups: parameter groups, each with `params` and `weight_decay`.
-        lr: learning rate of all groups until it is set anew.
-        momentum: of the velocity v, which has the rate in it.
+        lr: initial learning rate of all groups.
+        momentum: of the velocity v, which includes the rate.
         eps: added to the norm of the gradient.
-        threshold: norm from which on the local rate is used.
+        threshold: smallest norm for which the local rate is used.
     """
 
     def __init__(
@@ -48,6 +48,6 @@ class LARS(ForeachOptimizer):
 
 
 def norms(tensors: list[Tensor]) -> Tensor:
-    """Return each tensor's L2 norm, in float32 at least, where half precision would overflow."""
+    """Return each tensor's L2 norm, in float32 at least: half precision would overflow."""
     dtype = torch.promote_types(tensors[0].dtype, torch.float32)
     return torch.stack(torch._foreach_norm(tensors, dtype=dtype))

@@ -1,4 +1,4 @@
-"""A batch's way from stored pixels to the network's input, all on the batch's device."""
+"""Batches: from stored pixels to the network's input, all on one device."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from trainer.augmentations import (
     ImageAugmentation,
 )
 from trainer.config import TrainConfig
+from trainer.data.stream import StreamedSplit
 from trainer.datasets import DataSpec, ImageFiles, Images
 from trainer.loss import Batch, plain
-from trainer.stream import StreamedSplit
 
 
 class Split:
-    """Images and labels of one split, held on the device as they are stored: uint8."""
+    """Images and labels of one split, held on the device as uint8."""
 
     def __init__(self, x: torch.Tensor, y: torch.Tensor) -> None:
         self.x = x  # (N, C, H, W) uint8
@@ -30,20 +30,20 @@ class Split:
         return len(self.y)
 
     def batches(self, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield (images, labels) in stored order, the last batch as small as it comes."""
+        """Yield (images, labels) in stored order. The last batch may be smaller."""
         yield from zip(self.x.split(size), self.y.split(size), strict=True)
 
     def taken(
         self, order: torch.Tensor, starts: Iterable[int], size: int, epoch: int
     ) -> Generator[tuple[torch.Tensor, torch.Tensor], None, None]:
-        """Yield (images, labels) of `size` places of `order`, (N,) int64, from each of `starts` on."""
+        """Yield (images, labels) of `order[start : start + size]` for each start; `order` is (N,) int64."""
         order = order.to(self.y.device)
         for start in starts:
             batch = order[start : start + size]
             yield self.x[batch], self.y[batch]
 
     def close(self) -> None:
-        """Do nothing: only a streamed split holds processes."""
+        """Do nothing: only a streamed split has worker processes."""
 
 
 AnySplit = Split | StreamedSplit
@@ -55,11 +55,11 @@ def open_splits(
     """Return the training and the test split.
 
     Args:
-        images: what is left of the data set when the config has split it.
-        config: of the trial.
-        seed: of the trial.
+        images: the data set, after the config's split.
+        config: the trial's config.
+        seed: the trial's seed.
         device: where batches go.
-        workers: processes that decode, where images are streamed.
+        workers: decoding processes, if the images are streamed.
     """
     if isinstance(images, Images):
         return to_device(images, device)
@@ -73,7 +73,7 @@ def open_splits(
 
 
 def to_device(images: Images, device: torch.device) -> tuple[Split, Split]:
-    """Return the training and the test split; on CPU they share the cache's memory map."""
+    """Return the training and the test split. On CPU they use the cache's memory map."""
     train_x, train_y, test_x, test_y = (torch.from_numpy(array).to(device) for array in images)
     return Split(train_x, train_y), Split(test_x, test_y)
 
@@ -94,12 +94,12 @@ class Pipeline:
         self.on_batch = next((options for options in ordered if isinstance(options, BatchAugmentation)), None)
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Return float32 images, channels last in memory, of uint8 `pixels` (N, C, H, W)."""
+        """Return uint8 `pixels` (N, C, H, W) as normalised float32 images, in channels-last memory format."""
         images = pixels.to(torch.float32, memory_format=torch.channels_last)
         return images.mul_(self.scale).add_(self.shift)
 
     def augment(self, pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Return uint8 `pixels` (N, C, H, W) augmented image by image, and normalised."""
+        """Augment each of the uint8 `pixels` (N, C, H, W) by itself, and normalise them."""
         for options in self.on_pixels:
             pixels = _augment(options, pixels, generator)
         images = self.normalise(pixels)
@@ -108,7 +108,7 @@ class Pipeline:
         return images
 
     def batch(self, pixels: torch.Tensor, labels: torch.Tensor, generator: torch.Generator) -> Batch:
-        """Return a training batch of uint8 `pixels` (N, C, H, W) and `labels` (N,)."""
+        """Return a training batch from uint8 `pixels` (N, C, H, W) and `labels` (N,)."""
         images = self.augment(pixels, generator)
         return self.on_batch.batch(images, labels, generator) if self.on_batch else plain(images, labels)
 

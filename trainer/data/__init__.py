@@ -1,20 +1,17 @@
-"""Data sets ready to train on.
+"""Data sets ready to train on: decoded once on each machine and shared by its trials as memory maps.
 
-Small images are decoded once a machine and shared by every trial as memory maps; of data sets that are
-streamed only the files are looked up.
+Of a streamed data set, whose images stay files, only the files are looked up here. Beside this module:
+`splits` (parts of a training set), `stream` (images decoded batch by batch) and `pipeline` (batches).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from typing import TYPE_CHECKING
 
-import numpy as np
-from filelock import FileLock
-
+from trainer import files
 from trainer.datasets import DataError, DatasetOptions, DataSpec, ImageFiles, Images
 from trainer.schema import canonical
 
@@ -26,19 +23,21 @@ FORMAT = 1
 
 
 def load(dataset: DatasetOptions, data_dir: Path, cache_dir: Path) -> Images | ImageFiles:
-    """Return the data set as memory maps, decoding it first if nobody has yet; or its files, if streamed.
+    """Return a data set as memory maps, decoded first if it is not in the cache; or its files, if streamed.
 
-    The maps are private: writing to one changes neither the files nor what others see. Processes
-    that ask at once prepare it once. What a killed process left, or a damaged cache, is made anew.
+    The maps are private: what you write to one changes neither the files nor what others see. If several
+    processes ask at once, one of them decodes. A damaged or unfinished cache is made again.
 
     Args:
-        dataset: which.
+        dataset: which one.
         data_dir: where the user keeps original archives; never written to.
-        cache_dir: written to: `datasets/` and `downloads/`.
+        cache_dir: where to write, into `datasets/` and `downloads/`.
 
     Raises:
-        DataError: the data set is not to be had, or `cache_dir` cannot be written.
+        DataError: the data set is not available, or `cache_dir` cannot be written.
     """
+    from filelock import FileLock
+
     if dataset.spec.streamed:
         return _files(dataset, data_dir, cache_dir)
     folder = _folder(dataset, cache_dir)
@@ -52,7 +51,7 @@ def load(dataset: DatasetOptions, data_dir: Path, cache_dir: Path) -> Images | I
     except OSError as error:
         raise DataError(
             f"data set {dataset.name!r} cannot be decoded into {cache_dir}: {error}. "
-            "GRIDRUN_CACHE chooses another directory."
+            "Choose another cache directory."
         ) from error
     images = _open(folder, dataset.spec)
     if not images:
@@ -61,9 +60,9 @@ def load(dataset: DatasetOptions, data_dir: Path, cache_dir: Path) -> Images | I
 
 
 def is_cached(dataset: DatasetOptions, cache_dir: Path) -> bool:
-    """Return whether `load` would find the data set decoded. Reads only the files' headers.
+    """Return whether the data set is already decoded. Reads only the files' headers.
 
-    Never of one that is streamed: only `load` can tell whether its files are there.
+    False for a streamed data set: only `load` can tell whether its files are there.
     """
     return not dataset.spec.streamed and _open(_folder(dataset, cache_dir), dataset.spec) is not None
 
@@ -85,12 +84,14 @@ def _folder(dataset: DatasetOptions, cache_dir: Path) -> Path:
 
 
 def _open(folder: Path, spec: DataSpec) -> Images | None:
-    """Map the four files; None if one is absent, cut short or not what the spec says."""
+    """Map the four files; None if one is missing, cut short or not as in the spec."""
+    import numpy as np
+
     try:
-        # Unlike np.load, takes neither a zip nor a pickle. Copy on write: torch takes only writable
-        # arrays, and the file cannot come to harm.
+        # open_memmap, unlike np.load, reads neither zip files nor pickles. Mode "c" (copy on write) gives the
+        # writable arrays that torch wants, and leaves the file as it is.
         maps = [np.lib.format.open_memmap(folder / f"{part}.npy", mode="c") for part in Images._fields]
-    except Exception:  # a damaged header raises nearly anything
+    except Exception:  # a damaged header raises almost anything
         return None
     images = Images(*maps)
     return images if _fits(images, spec) else None
@@ -99,12 +100,14 @@ def _open(folder: Path, spec: DataSpec) -> Images | None:
 def _fits(images: Images, spec: DataSpec) -> bool:
     size = (spec.channels, spec.image_size, spec.image_size)
     shapes = [(spec.num_train, *size), (spec.num_train,), (spec.num_test, *size), (spec.num_test,)]
-    dtypes = [np.uint8, np.int64, np.uint8, np.int64]
-    return [array.shape for array in images] == shapes and [array.dtype for array in images] == dtypes
+    dtypes = ["uint8", "int64", "uint8", "int64"]
+    return [array.shape for array in images] == shapes and [str(array.dtype) for array in images] == dtypes
 
 
 def _prepare(dataset: DatasetOptions, data_dir: Path, cache_dir: Path) -> None:
-    """Decode into a directory of its own, then move it into place whole. The caller holds the lock."""
+    """Decode into a temporary directory, then move it into place. The caller holds the lock."""
+    import numpy as np
+
     folder = _folder(dataset, cache_dir)
     partial = folder.with_name(f".{folder.name}.partial")
     downloads = cache_dir / "downloads"
@@ -117,23 +120,12 @@ def _prepare(dataset: DatasetOptions, data_dir: Path, cache_dir: Path) -> None:
             f"the files of data set {dataset.name!r} are not the published ones: they hold {found}"
         )
 
-    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+    shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
     partial.mkdir()
     for part, array in zip(images._fields, images, strict=True):
-        with (partial / f"{part}.npy").open("wb") as file:
-            np.save(file, array, allow_pickle=False)
-            file.flush()
-            os.fsync(file.fileno())
-    _sync_directory(partial)
-    shutil.rmtree(folder, ignore_errors=True)  # damaged; who has it mapped keeps what they mapped
+        np.save(partial / f"{part}.npy", array, allow_pickle=False)
+        files.sync(partial / f"{part}.npy")
+    files.sync(partial)
+    shutil.rmtree(folder, ignore_errors=True)  # damaged; processes that have it mapped keep their maps
     partial.rename(folder)
-    _sync_directory(folder.parent)
-
-
-def _sync_directory(folder: Path) -> None:
-    """Make renames in a directory outlive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    files.sync(folder.parent)

@@ -2,11 +2,11 @@
 
     permutation   [ train_size | left out | held out ]
 
-What is held out comes off the end, and `train_size` off the start of what remains, so that both
-searches of Population Based Augmentation (arXiv:1905.05393) can be had: reduced CIFAR-10 is 4,000
-and 46,000 images (`val_ratio` 0.92), reduced SVHN 1,000 and 7,325 (`train_size` 1000, `val_ratio` 0.1).
-The classes are not balanced, nor are they there. Images are normalised with mean and std of the
-whole data set, where the paper's code uses those of the part. Torch-free.
+The held-out images are the end of the permutation; `train_size` counts from its start. This gives both
+searches of Population Based Augmentation (arXiv:1905.05393): reduced CIFAR-10 has 4,000 and 46,000 images
+(`val_ratio` 0.92), reduced SVHN 1,000 and 7,325 (`train_size` 1000, `val_ratio` 0.1). As in the paper,
+classes are not balanced. Unlike the paper's code, images are normalised with the mean and std of the whole
+data set, not of the part. Torch-free.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ MAX_SEED = 2**32 - 1
 """Largest seed that NumPy's RandomState takes."""
 
 
-@functools.lru_cache  # the rows of a grid have few splits
+@functools.lru_cache  # a grid has many rows but few splits
 def check_split(num_images: int, train_size: int | None, val_ratio: float, seed: int) -> None:
-    """Refuse a split that leaves nothing, or that another way of writing it would equal.
+    """Refuse a split with an empty part, and a second way to write the same split.
 
     Raises:
-        ConfigError: naming `train_size`, `val_ratio` or `split_seed`.
+        ConfigError: names `train_size`, `val_ratio` or `split_seed`.
     """
     check(0 <= val_ratio < 1, "val_ratio", f"must be >= 0 and < 1, got {val_ratio}")
     held_out = num_held_out(num_images, val_ratio)
@@ -49,24 +49,24 @@ def check_split(num_images: int, train_size: int | None, val_ratio: float, seed:
 
 
 def num_held_out(num_images: int, val_ratio: float) -> int:
-    """Return how many images that share is, rounded down; never all."""
+    """Return how many images are held out: the share, rounded down, and never all of them."""
     held_out = math.floor(round(val_ratio * num_images, 6))  # 0.29 * 100 is 28.999...
     return min(held_out, num_images - 1)
 
 
 @functools.lru_cache
 def num_train(num_images: int, train_size: int | None, val_ratio: float) -> int:
-    """Return how many images are left to train on."""
+    """Return how many images there are to train on."""
     return num_images - num_held_out(num_images, val_ratio) if train_size is None else train_size
 
 
 def indices(
     num_images: int, train_size: int | None, val_ratio: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the places of the training and of the held-out images, each in stored order.
+    """Return the indices of the training and of the held-out images, each in stored order.
 
-    The permutation is that of NumPy's legacy `RandomState(seed)`, whose stream is frozen for good;
-    with seed 0 it is the one behind the published reduced data sets.
+    NumPy's legacy `RandomState(seed)` draws the permutation, because NumPy promises never to change it.
+    Seed 0 gives the permutation of the published reduced data sets.
     """
     import numpy as np
 
@@ -79,9 +79,9 @@ def indices(
 def split(
     images: Images | ImageFiles, train_size: int | None, val_ratio: float, seed: int
 ) -> Images | ImageFiles:
-    """Return the images to train on and those to measure on; copies of what is not taken whole.
+    """Return the images to train on and to test on; parts of a set are copies.
 
-    Where images are held out they stand in the place of the test set.
+    Held-out images take the place of the test set.
     """
     if train_size is None and val_ratio == 0:
         return images

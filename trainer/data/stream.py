@@ -1,7 +1,7 @@
-"""Images that are decoded as they are needed, by worker processes ahead of the training step.
+"""Streamed images: worker processes decode them a little ahead of the training step.
 
-What is decoded depends on the file, the trial's seed, the epoch and the image's place alone: how many workers
-there are, or where the trial was interrupted, makes no difference.
+The result depends only on the file, the trial's seed, the epoch and the image's index. The number of workers
+and interruptions of the trial make no difference.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from trainer import seeds
 from trainer.datasets import DataError, Source
-from trainer.datasets._folders import centre, listed, opened
+from trainer.datasets._folders import centre, decoded, listed
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -30,25 +30,25 @@ if TYPE_CHECKING:
     Transform = Callable[[Image.Image], Image.Image]
 
 PREFETCHED = 2
-"""Batches that each worker is ahead."""
+"""Batches that each worker decodes ahead."""
 MAX_PIXELS = 2**24
-"""Of the images that are tested at once."""
+"""Limit for a test batch, so that large images take little memory."""
 
 
 class StreamedSplit:
-    """One split of a data set whose images stay files, gone through by one reader at a time.
+    """One split of a streamed data set. Only one pass over it may be under way at a time.
 
-    Its workers start with the first pass, wait between passes, and end with `close`.
+    The worker processes start with the first pass, wait between passes, and end with `close`.
 
     Args:
-        source: of the data set.
-        x: paths of images, (N,) bytes.
+        source: where the data set's images are.
+        x: paths of the images, (N,) bytes.
         y: their labels, (N,) int64.
         device: where pixels and labels go.
-        crop: takes a part of a training image, drawn from torch's default generator; None takes the centre,
-            as of test images.
-        seed: of the trial.
-        workers: processes that decode; 0 decodes in this one.
+        crop: cuts a random part out of a training image, with torch's default generator. None: cut out the
+            centre, as for testing.
+        seed: the trial's seed.
+        workers: number of decoding processes; 0: decode in this process.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class StreamedSplit:
         return len(self.y)
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (images, labels) in stored order, `size` at once or as many as take little memory."""
+        """Yield (images, labels) in stored order, `size` at a time, or fewer if they are large."""
         size = max(1, min(size, MAX_PIXELS // self._decoder.source.image_size**2))
         places, labels = np.arange(len(self)), self.y.split(size)
         keys = (self._key(places[start : start + size]) for start in range(0, len(self), size))
@@ -82,7 +82,7 @@ class StreamedSplit:
     def taken(
         self, order: Tensor, starts: Iterable[int], size: int, epoch: int
     ) -> Generator[tuple[Tensor, Tensor], None, None]:
-        """Yield (images, labels) of `size` places of `order`, (N,) int64, from each of `starts` on."""
+        """Yield (images, labels) of `order[start : start + size]` for each start; `order` is (N,) int64."""
         places, labels, starts = order.numpy(), self.y[order.to(self._device)], list(starts)
         keys = (self._key(places[start : start + size], epoch) for start in starts)
         for start, pixels in zip(starts, self._decoded(keys, len(order) // size), strict=True):
@@ -99,12 +99,12 @@ class StreamedSplit:
         """Yield uint8 pixels (N, C, H, W), on the device, for each key in turn.
 
         Args:
-            keys: of this pass, which an interrupted trial begins in the middle.
-            whole_pass: how many keys a pass has at most; more workers would have nothing to do.
+            keys: the batches of this pass. A resumed trial has only the rest of an epoch.
+            whole_pass: batches in a full pass; more workers than that would be idle.
         """
         try:
             with warnings.catch_warnings():
-                # More than there are CPUs may well pay.
+                # More workers than CPUs can be faster.
                 warnings.filterwarnings("ignore", "This DataLoader will create")
                 if self._loader is None:
                     self._loader = self._start(min(self._workers, whole_pass))
@@ -114,7 +114,7 @@ class StreamedSplit:
                 if problems:
                     raise DataError(f"cannot decode {listed(problems)}")
                 yield pixels.to(self._device, non_blocking=True)
-        except (EOFError, ConnectionError) as error:  # it died as it started, or handed over a batch
+        except (EOFError, ConnectionError) as error:  # a worker died while starting or sending a batch
             raise RuntimeError("DataLoader worker exited unexpectedly") from error
 
     def _start(self, workers: int) -> DataLoader[Any]:
@@ -129,7 +129,7 @@ class StreamedSplit:
             pin_memory=self._device.type == "cuda",
             multiprocessing_context=_context() if workers else None,
             worker_init_fn=_begin_worker,
-            generator=torch.Generator(),  # else it draws from the one that dropout draws from
+            generator=torch.Generator(),  # else it would draw from dropout's generator
         )
 
 
@@ -137,14 +137,14 @@ class _Key(NamedTuple):
     """A batch to decode."""
 
     x: np.ndarray
-    """Paths, (N,) bytes: sent with each batch, as no worker needs those of a whole data set."""
+    """Paths, (N,) bytes. They are sent with each batch, so that no worker holds those of the whole set."""
     places: np.ndarray
     epoch: int | None
-    """None: as for testing."""
+    """None: decode as for testing."""
 
 
 class _Queue:
-    """What a loader is to have decoded in its next pass."""
+    """The batches of the loader's next pass."""
 
     def __init__(self) -> None:
         self.keys: Iterable[_Key] = ()
@@ -154,26 +154,21 @@ class _Queue:
 
 
 class _Decoder(Dataset[tuple[Tensor, list[str]]]):
-    """Decodes batches; each worker has a copy."""
+    """Decodes batches. Each worker has a copy."""
 
     def __init__(self, source: Source, crop: Transform | None, seed: int) -> None:
         self.source, self.crop, self.seed = source, crop, seed
 
     def __getitem__(self, key: _Key) -> tuple[Tensor, list[str]]:
-        """Return the pixels of images that can be decoded, and what is wrong with the others."""
-        from torchvision.transforms.v2 import functional
-
-        size = self.source.image_size
-        pixels = torch.empty((len(key.places), self.source.channels, size, size), dtype=torch.uint8)
-        problems = []
-        for row, (x, place) in enumerate(zip(key.x, key.places.tolist(), strict=True)):
-            path = self.source.root / os.fsdecode(x)
-            try:
-                image = opened(path, self.source.channels)
-                pixels[row] = functional.pil_to_tensor(self._cut(image, key.epoch, place))
-            except Exception as error:  # damaged images raise nearly anything
-                problems.append(f"{path} ({error})")
-        return pixels, problems
+        """Return the pixels of the images, and a message for each that cannot be decoded."""
+        source, places = self.source, key.places.tolist()
+        pixels, problems = decoded(
+            [source.root / os.fsdecode(path) for path in key.x],
+            source.channels,
+            source.image_size,
+            lambda image, row: self._cut(image, key.epoch, places[row]),
+        )
+        return torch.from_numpy(pixels), problems
 
     def _cut(self, image: Image.Image, epoch: int | None, place: int) -> Image.Image:
         if epoch is None or self.crop is None:
@@ -190,15 +185,15 @@ class _Decoder(Dataset[tuple[Tensor, list[str]]]):
 
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-"""That are for the trial, which may still need batches to its next checkpoint."""
+"""Signals that workers ignore: the trial handles them, and may need batches until its next checkpoint."""
 
 
 def _context() -> Any:
-    """Return how workers start: forked from a small process that has this module and no threads, no GPU."""
+    """Return a context that forks workers from a small process with this module, no threads and no GPU."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__, "torchvision.transforms.v2"])
-    resource_tracker.ensure_running()  # else it starts below, and that unblocks these signals
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # which that process inherits
+    resource_tracker.ensure_running()  # if it started below, it would unblock these signals
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # the fork server inherits this
     try:
         forkserver.ensure_running()
     finally:
@@ -212,15 +207,15 @@ def _as_it_is(item: Any) -> Any:
 
 def _begin_worker(worker: int) -> None:
     os.setpgrp()
-    if signal.SIGTERM in signal.sigpending():  # sent to the trial's group
+    if signal.SIGTERM in signal.sigpending():  # it was sent to the whole group, so not for us
         signal.sigwait([signal.SIGTERM])
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])  # the next is for this process alone
-    warnings.filterwarnings("ignore", message=".*[Cc]orrupt EXIF data.*")  # several of ImageNet's: harmless
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])  # the next one is for this process
+    warnings.filterwarnings("ignore", message=".*[Cc]orrupt EXIF data.*")  # harmless, in some ImageNet files
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """End this process when the trial's has ended, however it did."""
+    """End this process as soon as the trial's process has ended, even if it was killed."""
     parent = multiprocessing.parent_process()
     assert parent
     parent.join()
