@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from gridrun.errors import GridError
-from gridrun.garbage import without_garbage_collection
 from gridrun.grid.derive import read_derivation
 from gridrun.grid.layers import MAX_TRIALS, LayerReader, read_seed, read_seeds
 from gridrun.grid.pick import read_pick
@@ -22,7 +21,7 @@ from gridrun.grid.plot_specs import PlotReader, PlotSpec
 from gridrun.grid.profiles import ProfileReader, choose
 from gridrun.grid.published import Published
 from gridrun.grid.reduce import reduce, reduced_plots, reduced_tables, reduced_title
-from gridrun.grid.rows import Recipe, Row, expand
+from gridrun.grid.rows import Recipe, Row, make_rows
 from gridrun.grid.running import Running, read_running
 from gridrun.grid.settings import known_keys, settable_keys
 from gridrun.grid.sources import GridFiles, parse_overrides
@@ -107,7 +106,6 @@ class Grid:
         return PlotReader(self.name, self.title, self.rows, self.tables, known_keys())
 
 
-@without_garbage_collection()
 def load_grid(
     path: str | os.PathLike[str],
     overrides: Mapping[str, Any] | None = None,
@@ -132,7 +130,7 @@ def load_grid(
     known = known_keys()
     seeds = [node.child("seeds") for node in roots if "seeds" in node.value]
     recipe = _recipe(roots, overrides or {}, known, read_seeds(seeds[-1]) if seeds else (0,))
-    made = expand(recipe)
+    made = make_rows(recipe)
     rows = tuple(row for row, _ in made)
     _check_count(seeds[-1] if seeds else root, rows)
     name = read_name(
@@ -191,7 +189,7 @@ def lone_trial(texts: Sequence[str]) -> Grid:
         seeds = (read_seed(Node("", "seed", locate(settings.pop("seed", 0)))),)
         read = LayerReader({*settable_keys(), "seed"})  # taken out above, but `sed` may mean it
         layers = [read.overrides({key: value}) for key, value in settings.items()]  # model, then model.depth
-        made = expand(Recipe(node=Node("", "", locate({})), base=layers, seeds=seeds))
+        made = make_rows(Recipe(node=Node("", "", locate({})), base=layers, seeds=seeds))
     except GridError as error:
         raise GridError("train", 0, error.key, error.problem) from None
     rows = tuple(row for row, _ in made)

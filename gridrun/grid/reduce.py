@@ -13,8 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from gridrun.errors import GridError
 from gridrun.grid.plot_specs import PlotSpec
 from gridrun.grid.profiles import Profile
-from gridrun.grid.rows import Choices, Recipe, Row, base_settings, described, make_row, settle
-from gridrun.grid.settings import ConfigReader
+from gridrun.grid.rows import Choices, Recipe, Row, RowMaker, choices_text, node_of
 from gridrun.grid.table_specs import TableSpec, value_of
 from trainer import TrainConfig
 
@@ -34,23 +33,22 @@ def reduce(recipe: Recipe, profile: Profile, made: Sequence[tuple[Row, Choices]]
         GridError: a row cannot be trained under the profile, becomes another's equal or stays one of the
             study's; `exclude` picks nothing, or everything.
     """
-    recipe = dataclasses.replace(recipe, profile=profile)
-    base, reader = base_settings(recipe), ConfigReader()
+    maker = RowMaker(dataclasses.replace(recipe, profile=profile))
     study = {row.config for row, _ in made}
     found: dict[TrainConfig, Choices] = {}
     reduction: dict[str, Row] = {}
     for row, choices in _kept(recipe, profile, made):
-        node = choices[-1].node if choices else recipe.node
+        node = node_of(recipe, choices)
         advice = f"{profile.under}; a profile may `exclude` such rows"
         try:
-            new = make_row(recipe, reader, settle(recipe, base, choices), choices)
+            new = maker.row(choices, maker.settings(choices))
         except GridError as error:
             raise GridError(error.path, error.line, error.key, f"{error.problem}, {advice}") from None
         if new.config in study:
-            raise node.error(f"the row ({described(choices)}) is one of the full study's too, {advice}")
+            raise node.error(f"the row ({choices_text(choices)}) is one of the full study's too, {advice}")
         if new.config in found:
-            twin = described(found[new.config])
-            raise node.error(f"the row ({described(choices)}) comes to the same as ({twin}), {advice}")
+            twin = choices_text(found[new.config])
+            raise node.error(f"the row ({choices_text(choices)}) comes to the same as ({twin}), {advice}")
         found[new.config] = choices
         reduction[row.config_id] = dataclasses.replace(
             new, name=_name(row, new), published=None, seeds=profile.seeds or row.seeds
