@@ -81,4 +81,9 @@ class Trial:
     @functools.cached_property
     def trial_id(self) -> str:
         """Id of this run."""
-        return _hashed(f'{{"config":"{self.config_id}","seed":{self.seed}}}')
+        return trial_id_of(self.config_id, self.seed)
+
+
+def trial_id_of(config_id: str, seed: int) -> str:
+    """Return the id of the run of a config with a seed."""
+    return _hashed(f'{{"config":"{config_id}","seed":{seed}}}')
