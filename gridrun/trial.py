@@ -27,15 +27,15 @@ def _hashed(text: str) -> str:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(_with_whole_floats_as_ints(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return json.dumps(_unified(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def _with_whole_floats_as_ints(value: Any) -> Any:
+def _unified(value: Any) -> Any:
     """Write 3.0 as 3, so that an option may change from int to float and keep its ids."""
     if isinstance(value, dict):
-        return {key: _with_whole_floats_as_ints(item) for key, item in value.items()}
+        return {key: _unified(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_with_whole_floats_as_ints(item) for item in value]
+        return [_unified(item) for item in value]
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value

@@ -99,8 +99,8 @@ class TrainConfig:
         if self.batch_size % self.subdivision:
             divisors = (n for n in range(1, self.batch_size + 1) if self.batch_size % n == 0)
             nearest = min(divisors, key=lambda n: abs(n - self.subdivision))
-            problem = f"must divide batch_size ({self.batch_size}), got {self.subdivision}; nearest: {nearest}"
-            raise ConfigError("subdivision", problem)
+            got = f"got {self.subdivision}; nearest: {nearest}"
+            raise ConfigError("subdivision", f"must divide batch_size ({self.batch_size}), {got}")
 
     def _check_training_set(self) -> None:
         """Check the split, and that one step's images are there."""

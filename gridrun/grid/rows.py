@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from gridrun.errors import GridError
 from gridrun.grid.derive import Derivation
 from gridrun.grid.layers import Layer
+from gridrun.grid.node import Node
 from gridrun.grid.pick import Pick
 from gridrun.grid.profiles import Profile
 from gridrun.grid.published import Published
 from gridrun.grid.settings import ConfigReader, Settings, option
-from gridrun.grid.yaml import Node
 from gridrun.trial import Trial, config_id, trial_id_of
 from trainer import ConfigError, TrainConfig
 
