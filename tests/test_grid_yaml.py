@@ -124,7 +124,7 @@ def test_aliases_share_but_may_not_explode():
 
 def test_aliases_count_towards_the_depth():
     lines = ["a0: &a0 [1]", *(f"a{i}: &a{i} [*a{i - 1}]" for i in range(1, 200))]
-    with pytest.raises(GridError, match="^g.yaml:50: is nested more than 50 deep"):
+    with pytest.raises(GridError, match=r"^g\.yaml:50: is nested more than 50 deep"):
         plain("\n".join(lines))
 
 
