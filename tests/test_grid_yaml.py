@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gridrun.errors import GridError
-from gridrun.grid.yaml import MAX_BYTES, Located, load_yaml, locate, parse_yaml
+from gridrun.grid.node import Located, locate
+from gridrun.grid.yaml import MAX_BYTES, load_yaml, parse_yaml
 
 
 def plain(text: str):
@@ -55,6 +56,7 @@ def test_values_and_their_lines():
         ("<<", "<<"),
         ("!!str 3", "3"),
         ("! 3", "3"),
+        ("!!str 08", "08"),
         ("!!float 3", 3.0),
         ("!!seq [1]", [1]),
         ("{}", {}),
@@ -100,6 +102,8 @@ def test_scalars(text, value):
         ("a: 1\nb: *c\n", 2, "unknown alias *c"),
         ("a: &a\n- *a\n", 2, "the alias *a stands inside what it names"),
         ("a: &a {b: {c: *a}}\n", 1, "the alias *a stands inside what it names"),
+        ("a: &a 1\nb: &a 2\n", 2, "the anchor &a names another value already"),
+        ("a: &a b\n? *a\n: 2\n", 2, "a key must be text"),
         ("x: " + "[" * 100_000, 1, "nested more than 50 deep"),
         ("x: " + "{a: " * 60, 1, "nested more than 50 deep"),
     ],
@@ -116,6 +120,17 @@ def test_aliases_share_but_may_not_explode():
     lines = ["a0: &a0 [1, 1]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 20)]
     with pytest.raises(GridError, match="stands for more than 1,000,000 values"):
         plain("\n".join(lines))
+
+
+def test_aliases_count_towards_the_depth():
+    lines = ["a0: &a0 [1]", *(f"a{i}: &a{i} [*a{i - 1}]" for i in range(1, 200))]
+    with pytest.raises(GridError, match=r"^g\.yaml:50: is nested more than 50 deep"):
+        plain("\n".join(lines))
+
+
+def test_an_alias_has_its_own_line():
+    document = parse_yaml("a: &x [1]\nb:\n- *x\n- 2\n- *x\n", "g.yaml")
+    assert [item.line for item in document.value["b"].value] == [3, 4, 5]
 
 
 def test_files(tmp_path: Path):

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from trainer.augmentations import AugmentationOptions
-from trainer.checks import check_config
+from trainer.augmentations import AugmentationOptions, check_all
 from trainer.data import splits
 from trainer.datasets import DatasetOptions, datasets
-from trainer.models import ModelOptions
+from trainer.models import ModelOptions, check_size
 from trainer.optimizers import OptimizerOptions, optimizers
 from trainer.schedules import ScheduleOptions, schedules
-from trainer.schema import canonical, flatten, read
+from trainer.schema import ConfigError, canonical, check, flatten, read
 from trainer.warmups import WarmupOptions
 
 Precision = Literal["fp32", "tf32", "mixed_bf16", "mixed_fp16", "pure_fp16"]
+MAX_FP16 = 65504
+"""The largest fp16 number."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,36 +72,54 @@ class TrainConfig:
     an epoch does, as on a reduced training set, a larger number halves the time."""
 
     def __post_init__(self) -> None:
-        check_config(self)
+        """Refuse a config that cannot be trained. Raises ConfigError, naming the option at fault."""
+        self._check_numbers()
+        self._check_training_set()
+        if self.warmup:
+            problem = "must be below epochs ({}), got {:g}"
+            check(self.warmup.epochs < self.epochs, "warmup.epochs", problem, self.epochs, self.warmup.epochs)
+        _check_under("model", check_size, self.model, self.dataset.spec)
+        _check_under("model", self.model.check, self.dataset.spec)
+        _check_under("augmentation", check_all, self.augmentation, self.dataset.spec)
+        _check_under("schedule", self.schedule.check, self.epochs)
+
+    def _check_numbers(self) -> None:
+        check(self.epochs > 0, "epochs", "must be > 0, got {}", self.epochs)
+        check(self.lr > 0, "lr", "must be > 0, got {}", self.lr)
+        problem = "must be at most {} (the largest fp16 number) with pure_fp16, got {:g}"
+        check(self.precision != "pure_fp16" or self.lr <= MAX_FP16, "lr", problem, MAX_FP16, self.lr)
+        check(self.weight_decay >= 0, "weight_decay", "must be >= 0, got {}", self.weight_decay)
+        smoothing, clip, decay = self.label_smoothing, self.gradient_clip, self.ema_decay
+        check(0 <= smoothing < 1, "label_smoothing", "must be in 0..1, got {}", smoothing)
+        check(self.batch_size > 0, "batch_size", "must be > 0, got {}", self.batch_size)
+        check(clip is None or clip > 0, "gradient_clip", "must be > 0, got {}", clip)
+        check(decay is None or 0 <= decay < 1, "ema_decay", "must be >= 0 and < 1, got {}", decay)
+        check(self.eval_every > 0, "eval_every", "must be > 0, got {}", self.eval_every)
+        check(self.subdivision > 0, "subdivision", "must be > 0, got {}", self.subdivision)
+        if self.batch_size % self.subdivision:
+            divisors = (n for n in range(1, self.batch_size + 1) if self.batch_size % n == 0)
+            nearest = min(divisors, key=lambda n: abs(n - self.subdivision))
+            got = f"got {self.subdivision}; nearest: {nearest}"
+            raise ConfigError("subdivision", f"must divide batch_size ({self.batch_size}), {got}")
+
+    def _check_training_set(self) -> None:
+        """Check the split, and that one step's images are there."""
+        splits.check_split(self.dataset.spec.num_train, self.train_size, self.val_ratio, self.split_seed)
+        check(self.num_gpus > 0, "num_gpus", "must be > 0, got {}", self.num_gpus)
+        check(self.num_gpus > 1 or not self.sync_bn, "sync_bn", "has no effect without num_gpus > 1")
+        if self.global_batch_size > self.num_train:
+            each = f" on each of {self.num_gpus} GPUs" if self.num_gpus > 1 else ""
+            whole = f"the training set of {self.dataset.name} ({self.num_train} images)"
+            raise ConfigError("batch_size", f"{self.batch_size}{each} is larger than {whole}")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
         """Read a config from plain nested data.
 
         Raises:
-            ConfigError: naming the option at fault and the nearest right name.
+            ConfigError: names the option at fault and the closest valid name.
         """
         return read(cls, values)
-
-    @classmethod
-    def assembler(cls, names: Iterable[str]) -> Callable[[Iterable[Any]], TrainConfig]:
-        """Return what makes configs of options that have been checked in other configs: no check runs again.
-
-        For the rows of large grids. Options that some check reads together (`checks.read_together`)
-        must come from one config.
-
-        Args:
-            names: of all options, in the order in which their values are to be given.
-        """
-        setters = [getattr(cls, name).__set__ for name in names]  # object.__setattr__ is far slower
-
-        def assemble(values: Iterable[Any]) -> TrainConfig:
-            config = object.__new__(cls)
-            for set_option, value in zip(setters, values, strict=True):
-                set_option(config, value)
-            return config
-
-        return assemble
 
     def canonical(self) -> dict[str, Any]:
         """Return the shortest nested mapping that means this config: defaults left out."""
@@ -137,3 +156,11 @@ class TrainConfig:
         if self.warmup and epoch < start:
             return self.lr * self.warmup.factor(epoch)
         return self.lr * self.schedule.factor(epoch, start, self.epochs)
+
+
+def _check_under(key: str, check_options: Callable[..., None], *arguments: Any) -> None:
+    """Run the check of some options; name its error after the field that holds them: `model.depth`."""
+    try:
+        check_options(*arguments)
+    except ConfigError as error:
+        raise ConfigError(f"{key}.{error.key}".rstrip("."), error.problem) from None

@@ -108,13 +108,12 @@ def read_formats(text: str) -> list[str]:
 
 def read_where(texts: Sequence[str]) -> Pick:
     """Return which rows `--where` picks. Raises GridError: an option is unknown."""
+    from gridrun.grid.node import Node, locate
     from gridrun.grid.pick import read_pick
-    from gridrun.grid.settings import known_keys
     from gridrun.grid.sources import parse_overrides
-    from gridrun.grid.yaml import Node, locate
 
     wanted = parse_overrides(texts, "--where", "epochs=200")
-    return read_pick(Node("--where", "", locate(wanted)), known_keys())
+    return read_pick(Node("--where", "", locate(wanted)))
 
 
 def refuse_twins(chosen: Sequence[tuple[Grid, PlotSpec]]) -> None:

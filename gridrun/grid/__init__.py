@@ -1,35 +1,38 @@
-"""Grids: which trials the tables of one YAML file need.
+"""Grids: a YAML file becomes rows, trials, tables and figures. Nothing is trained or stored here.
 
-base -> axes (product, zip, cases) -> derive -> exclude, extra -> rows [-> profile -> reduced rows] -> x seeds
--> trials
+    base -> axes (product, zip, cases) -> derive -> exclude, extra -> rows [-> profile -> reduced rows]
+    rows x seeds -> trials
+
+A file is read (`sources`, `yaml`, `node`) into a recipe for rows (`layers`, `derive`, `pick`, `profiles`),
+which `rows` and `reduce` carry out; `table_specs` and `plot_specs` then say what to show of the rows.
+
+This room knows the options of the trainer and the ids of trials. It must not know torch, ray, the store of
+results or the terminal: a grid has to load at once, anywhere.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from gridrun.errors import GridError
-from gridrun.garbage import without_garbage_collection
 from gridrun.grid.derive import read_derivation
-from gridrun.grid.layers import MAX_TRIALS, LayerReader, read_seed, read_seeds
+from gridrun.grid.layers import MAX_TRIALS, read_axes, read_case, read_overrides, read_seeds, read_settings
+from gridrun.grid.node import Node, locate, read_or
 from gridrun.grid.pick import read_pick
-from gridrun.grid.plot_specs import PlotReader, PlotSpec
-from gridrun.grid.profiles import ProfileReader, choose
+from gridrun.grid.plot_specs import PlotSpec, read_plots, undeclared_plot
+from gridrun.grid.profiles import choose, read_profiles, read_scale
 from gridrun.grid.published import Published
 from gridrun.grid.reduce import reduce, reduced_plots, reduced_tables, reduced_title
-from gridrun.grid.rows import Recipe, Row, expand
-from gridrun.grid.running import Running, read_running
-from gridrun.grid.settings import known_keys, settable_keys
+from gridrun.grid.rows import Recipe, Row, make_rows
+from gridrun.grid.running import RUNNING_KEYS, Running, read_running
 from gridrun.grid.sources import GridFiles, parse_overrides
-from gridrun.grid.table_specs import TableReader, TableSpec
-from gridrun.grid.yaml import Located, Node, locate, read_name
+from gridrun.grid.table_specs import TableSpec, default_table, read_tables
 from gridrun.trial import Trial
-from trainer.registry import did_you_mean
 from trainer.runtime import KeepCheckpoint
 
 if TYPE_CHECKING:
@@ -38,6 +41,16 @@ if TYPE_CHECKING:
     from trainer import TrainConfig
 
 __all__ = ["Grid", "PlotSpec", "Published", "Row", "TableSpec", "grid_of", "load_grid", "lone_trial"]
+
+INCLUDABLE_KEYS = ("base", "derive", "include", "profiles", "seeds")
+"""Top-level keys that an included file may have."""
+GRID_KEYS = (
+    *INCLUDABLE_KEYS,
+    *("name", "title", "description", "source", "axes", "exclude", "extra", "tables", "plots"),
+    "keep_checkpoint",
+    *RUNNING_KEYS,
+)
+"""Top-level keys of a grid file."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,29 +63,29 @@ class Grid:
     description: str
     rows: tuple[Row, ...]
     seeds: tuple[int, ...]
-    """Of the rows that do not say their own."""
+    """Seeds of the rows that have none of their own."""
     tables: tuple[TableSpec, ...]
     plots: tuple[PlotSpec, ...] = ()
     """The figures that the file declares."""
     keep_checkpoint: KeepCheckpoint = "none"
-    """Whose weights the trials keep; no part of their ids."""
+    """Whose weights the trials keep; not part of their ids."""
     running: Running = field(default_factory=Running)
-    """How they are run; no part of their ids either."""
+    """How the trials are run; not part of their ids either."""
     profiles: tuple[str, ...] = ()
-    """Names of the reduced forms that the file has of itself."""
-    form: str = ""
-    """What the command line has made of the file: its settings, scale and seeds. Empty: the file as it is."""
+    """Names of the file's profiles."""
+    variant: str = ""
+    """What the command line changes: settings, scale and seeds. Empty: nothing."""
 
     @property
     def trials(self) -> tuple[Trial, ...]:
-        """Every trial, row by row, the seeds of a row together."""
+        """Every trial, row by row; the seeds of a row together."""
         return tuple(trial for row in self.rows for trial in row.trials)
 
     def with_seeds(self, seeds: int | Sequence[int]) -> Grid:
         """Return the grid with other seeds for every row: a count or a list, as in the file.
 
         Raises:
-            GridError: they are no such thing.
+            GridError: they are neither, or too many.
         """
         node = Node("--seeds", "", locate(seeds))
         given = read_seeds(node)
@@ -81,33 +94,33 @@ class Grid:
             return tuple(dataclasses.replace(row, seeds=given) for row in rows)
 
         rows = reseeded(self.rows)
-        _check_count(node, rows)
-        tables = tuple(dataclasses.replace(table, rows=reseeded(table.rows)) for table in self.tables)
-        plots = tuple(dataclasses.replace(plot, rows=reseeded(plot.rows)) for plot in self.plots)
-        form = f"{self.form}, seeds {seeds}"
-        return dataclasses.replace(self, rows=rows, seeds=given, tables=tables, plots=plots, form=form)
+        _check_num_trials(node, rows)
+        return dataclasses.replace(
+            self,
+            rows=rows,
+            seeds=given,
+            tables=tuple(dataclasses.replace(table, rows=reseeded(table.rows)) for table in self.tables),
+            plots=tuple(dataclasses.replace(plot, rows=reseeded(plot.rows)) for plot in self.plots),
+            variant=f"{self.variant}, seeds {seeds}",
+        )
 
     def plot_of(self, table: TableSpec) -> PlotSpec:
-        """Return the figure of a table. Raises GridError: none can show so many rows."""
-        return self._plots().undeclared(table.id, table.title, table.rows)
+        """Return the figure of a table. Raises GridError: no figure can show so many rows."""
+        return undeclared_plot(table.id, table.title, table.rows, self.tables)
 
     def plot_as(self, options: Mapping[str, Any], rows: Sequence[Row]) -> PlotSpec:
         """Return a figure of some of the grid's rows.
 
         Args:
-            options: `kind`, `x`, `y`, `by` and the like, as under `plots`; what is left out is chosen.
+            options: `kind`, `x`, `y`, `by` and the like, as under `plots`; the others are chosen.
 
         Raises:
-            GridError: an option is not right, or so many rows cannot be shown so.
+            GridError: an option is not valid, or such a figure cannot show so many rows.
         """
         plot_id = f"{self.name}_{options.get('kind', 'own')}"
-        return self._plots().undeclared(plot_id, self.title, rows, options)
-
-    def _plots(self) -> PlotReader:
-        return PlotReader(self.name, self.title, self.rows, self.tables, known_keys())
+        return undeclared_plot(plot_id, self.title, rows, self.tables, options)
 
 
-@without_garbage_collection()
 def load_grid(
     path: str | os.PathLike[str],
     overrides: Mapping[str, Any] | None = None,
@@ -119,61 +132,55 @@ def load_grid(
 
     Args:
         path: the file.
-        overrides: settings by dotted key that win over everything, in every row.
-        profile: the one of the file's profiles that is wanted, in place of the full study.
-        scale: `epochs` and `train`, over what the profile scales; without a profile, the study by them alone.
+        overrides: settings by dotted key that win over all others, in every row.
+        profile: name of one of the file's profiles; None: the full study.
+        scale: `epochs` and `train`, applied after the profile, or to the full study.
 
     Raises:
-        GridError: the file does not say what to train; names file, line and key.
+        GridError: the file is not valid; names file, line and key.
     """
     files = GridFiles(Path(path))
-    roots = files.read()
+    roots = files.read(GRID_KEYS, INCLUDABLE_KEYS)
     root = roots[-1]
-    known = known_keys()
-    seeds = [node.child("seeds") for node in roots if "seeds" in node.value]
-    recipe = _recipe(roots, overrides or {}, known, read_seeds(seeds[-1]) if seeds else (0,))
-    made = expand(recipe)
+    given = root.mapping()
+    recipe = _read_recipe(roots, overrides or {})
+    made = make_rows(recipe)
     rows = tuple(row for row, _ in made)
-    _check_count(seeds[-1] if seeds else root, rows)
-    name = read_name(
-        root.child("name") if "name" in root.value else Node(files.path, "name", Located(files.path.stem))
-    )
-    title = root.child("title").text() if "title" in root.value else name
-    source = root.child("source").text() if "source" in root.value else None
-    reader = TableReader(name, title, rows, known, files.find, source)
-    tables = reader.read(root.child("tables")) if "tables" in root.value else (reader.default(),)
-    plots = PlotReader(name, title, rows, tables, known)
-    profiles = ProfileReader(LayerReader(settable_keys()), known)
-    named = profiles.profiles(roots)
+    _check_num_trials(given.get("seeds", root), rows)
+    name = read_or(given, "name", Node.name, None) or Node(files.path, "name", locate(files.path.stem)).name()
+    title = read_or(given, "title", Node.text, name)
+    table = default_table(name, title, rows, read_or(given, "source", Node.text, None))
+    tables = read_tables(given["tables"], table, files.find) if "tables" in given else (table,)
+    profiles = read_profiles(roots)
     grid = Grid(
         path=files.path,
         name=name,
         title=title,
-        description=root.child("description").text() if "description" in root.value else "",
+        description=read_or(given, "description", Node.text, ""),
         rows=rows,
         seeds=recipe.seeds,
         tables=tables,
-        plots=plots.read(root.child("plots")) if "plots" in root.value else (),
-        keep_checkpoint=_read_keep(root.child("keep_checkpoint"))
-        if "keep_checkpoint" in root.value
-        else "none",
-        running=read_running(root),
-        profiles=tuple(named),
-        form=json.dumps([overrides, scale], sort_keys=True, default=str) if overrides or scale else "",
+        plots=read_plots(given["plots"], name, title, rows, tables) if "plots" in given else (),
+        keep_checkpoint=read_or(
+            given, "keep_checkpoint", lambda node: node.choice(get_args(KeepCheckpoint)), "none"
+        ),
+        running=read_running(given),
+        profiles=tuple(profiles),
+        variant=json.dumps([overrides, scale], sort_keys=True, default=str) if overrides or scale else "",
     )
-    scaled = profiles.scale(scale) if scale else None
-    if (wanted := choose(named, profile, scaled, files.path)) is None:
+    chosen = choose(profiles, profile, read_scale(scale) if scale else None, files.path)
+    if chosen is None:
         return grid
-    reduction = reduce(recipe, wanted, made)
+    reduction = reduce(recipe, chosen, made)
     reduced = tuple(reduction.values())
     return dataclasses.replace(
         grid,
-        name=f"{grid.name}_{wanted.name}",
-        title=reduced_title(grid.title, wanted, reduced),
+        name=f"{grid.name}_{chosen.name}",
+        title=reduced_title(grid.title, chosen, reduced),
         rows=reduced,
-        seeds=wanted.seeds or grid.seeds,
-        tables=tuple(reduced_tables(grid.tables, wanted, reduction)),
-        plots=tuple(reduced_plots(grid.plots, wanted, reduction)),
+        seeds=chosen.seeds or grid.seeds,
+        tables=tuple(reduced_tables(grid.tables, chosen, reduction)),
+        plots=tuple(reduced_plots(grid.plots, chosen, reduction)),
     )
 
 
@@ -181,17 +188,17 @@ def lone_trial(texts: Sequence[str]) -> Grid:
     """Return a grid of one trial, without a file and without tables.
 
     Args:
-        texts: its settings as `KEY=VALUE`; the key `seed` is one of them, 0 if left out.
+        texts: its settings as `KEY=VALUE`; one of the keys may be `seed`, which is 0 if left out.
 
     Raises:
-        GridError: they do not say what to train.
+        GridError: the settings are not valid.
     """
     try:
         settings = parse_overrides(texts)
-        seeds = (read_seed(Node("", "seed", locate(settings.pop("seed", 0)))),)
-        read = LayerReader({*settable_keys(), "seed"})  # taken out above, but `sed` may mean it
-        layers = [read.overrides({key: value}) for key, value in settings.items()]  # model, then model.depth
-        made = expand(Recipe(node=Node("", "", locate({})), base=layers, seeds=seeds))
+        seeds = (Node("", "seed", locate(settings.pop("seed", 0))).count(least=0),)
+        # One layer each, because `model` and `model.depth` may not stand in one layer.
+        layers = [read_overrides({key: value}, also=["seed"]) for key, value in settings.items()]
+        made = make_rows(Recipe(node=Node("", "", locate({})), base=layers, seeds=seeds))
     except GridError as error:
         raise GridError("train", 0, error.key, error.problem) from None
     rows = tuple(row for row, _ in made)
@@ -207,43 +214,32 @@ def grid_of(trials: Sequence[Trial]) -> Grid:
     return Grid(path=Path(), name="trials", title="", description="", rows=rows, seeds=(), tables=())
 
 
-def _recipe(
-    roots: Sequence[Node], overrides: Mapping[str, Any], known: Collection[str], seeds: tuple[int, ...]
-) -> Recipe:
-    read = LayerReader(settable_keys())
+def _read_recipe(roots: Sequence[Node], overrides: Mapping[str, Any]) -> Recipe:
     root = roots[-1]
     given = root.mapping()
     derive: dict[str, Node] = {}
     for node in roots:
         for key, expression in node.child("derive").mapping().items() if "derive" in node.value else ():
-            derive.pop(key, None)  # to stand where it is given last
+            derive.pop(key, None)  # its place in the order is that of the last file that gives it
             derive[key] = expression
+    seeds = [node.child("seeds") for node in roots if "seeds" in node.value]
     return Recipe(
         node=root,
-        base=[read.settings(node.child("base")) for node in roots if "base" in node.value],
-        axes=read.axes(given["axes"]) if "axes" in given else (),
-        exclude=[(node, read_pick(node, known)) for node in _items(given.get("exclude"))],
-        extra=[read.case(node) for node in _items(given.get("extra"))],
-        overrides=read.overrides(overrides) if overrides else None,
-        seeds=seeds,
-        derive=[read_derivation(key, node, known) for key, node in derive.items()],
+        seeds=read_seeds(seeds[-1]) if seeds else (0,),
+        base=[read_settings(node.child("base")) for node in roots if "base" in node.value],
+        axes=read_or(given, "axes", read_axes, ()),
+        exclude=[(node, read_pick(node)) for node in read_or(given, "exclude", _items, [])],
+        extra=[read_case(node) for node in read_or(given, "extra", _items, [])],
+        overrides=read_overrides(overrides) if overrides else None,
+        derive=[read_derivation(key, node) for key, node in derive.items()],
     )
 
 
-def _items(node: Node | None) -> list[Node]:
-    return node.items("a list of mappings") if node else []
+def _items(node: Node) -> list[Node]:
+    return node.items("a list of mappings")
 
 
-def _check_count(node: Node, rows: Sequence[Row]) -> None:
+def _check_num_trials(node: Node, rows: Sequence[Row]) -> None:
     count = sum(len(row.seeds) for row in rows)
     if count > MAX_TRIALS:
         raise node.error(f"asks for {count:,} trials of {len(rows):,} rows; the most is {MAX_TRIALS:,}")
-
-
-def _read_keep(node: Node) -> KeepCheckpoint:
-    choices: tuple[KeepCheckpoint, ...] = get_args(KeepCheckpoint)
-    value = node.text()
-    for choice in choices:
-        if value == choice:
-            return choice
-    raise node.error(f"unknown choice {value!r}.{did_you_mean(value, choices)}")

@@ -1,4 +1,4 @@
-"""Options computed from others: `derive: {schedule.milestones: [0.5 * epochs, 0.75 * epochs]}`."""
+"""Options computed from other options: `derive: {schedule.milestones: [0.5 * epochs, 0.75 * epochs]}`."""
 
 from __future__ import annotations
 
@@ -7,50 +7,50 @@ import functools
 import math
 import operator
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gridrun.grid.node import Node
 from gridrun.grid.pick import nearest
-from gridrun.grid.settings import Missing, Settings, option, set_option
-from gridrun.grid.yaml import Node, shown
+from gridrun.grid.settings import Missing, Settings, known_keys, option, set_option
 from trainer.registry import did_you_mean
+
+Number = int | float
+
+MAX_LENGTH = 500
+"""Characters of an expression."""
+MAX_MAGNITUDE = 1e300
+"""Limit of every intermediate result, so that `9**9**9` fails at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Derivation:
-    """One option and how it is computed."""
+    """One option and the expressions that compute it."""
 
     key: str
     node: Node
-    known: Collection[str]
-    """Every option there is, to suggest from."""
     items: tuple[Node, ...]
-    """Of a list, or the node itself."""
-
-    @property
-    def names(self) -> set[str]:
-        """What it is computed from."""
-        return {name for item in self.items if isinstance(item.value, str) for name in names_in(item.value)}
+    """The items of a list, or the node itself."""
 
     def applies_to(self, settings: Settings) -> bool:
-        """Tell whether these settings have the option: cosine has no milestones."""
+        """Return whether these settings have the option: a cosine schedule has no milestones."""
         return option(settings, self.key) is not Missing.ABSENT
 
     def apply(self, settings: Settings) -> None:
         """Set the option. Raises GridError: it cannot be computed."""
-        values = [_value(item, settings, self.known) for item in self.items]
+        values = [_compute(item, settings) for item in self.items]
         set_option(settings, self.key, values if isinstance(self.node.value, list) else values[0])
 
 
-def read_derivation(key: str, node: Node, known: Collection[str]) -> Derivation:
+def read_derivation(key: str, node: Node) -> Derivation:
     """Read an expression, a number or a list of them.
 
     Raises:
         GridError: it is none of these, or there is no such option.
     """
-    if key not in known:
-        raise node.error(f"unknown option.{nearest(key, known)}")
+    if key not in known_keys():
+        raise node.error(f"unknown option.{nearest(key, known_keys())}")
     items = tuple(node.items()) if isinstance(node.value, list) else (node,)
     for item in items:
         if isinstance(item.value, str):
@@ -59,11 +59,11 @@ def read_derivation(key: str, node: Node, known: Collection[str]) -> Derivation:
             except ValueError as error:
                 raise item.error(str(error)) from None
         elif type(item.value) not in (int, float):
-            raise item.error(f"must be an expression, a number or a list of them, got {shown(item.located)}")
-    return Derivation(key, node, known, items)
+            raise item.must_be("an expression, a number or a list of them")
+    return Derivation(key, node, items)
 
 
-def _value(node: Node, settings: Settings, known: Collection[str]) -> Number:
+def _compute(node: Node, settings: Settings) -> Number:
     expression: Any = node.value
     if not isinstance(expression, str):
         number: Number = expression
@@ -71,24 +71,24 @@ def _value(node: Node, settings: Settings, known: Collection[str]) -> Number:
     names = {name: option(settings, name) for name in names_in(expression)}
     for name, value in names.items():
         if type(value) not in (int, float):
-            raise node.error(_not_a_number(name, value, settings, known))
+            raise node.error(_not_a_number(name, value, settings))
     try:
-        return _worth(expression, tuple(names.items()), tuple(map(type, names.values())))
+        return _evaluate_once(expression, tuple(names.items()), tuple(map(type, names.values())))
     except ValueError as error:
         raise node.error(str(error)) from None
 
 
 @functools.lru_cache(maxsize=2**12)
-def _worth(expression: str, names: tuple[tuple[str, Any], ...], types: tuple[type, ...]) -> Number:
-    """Return what an expression is worth; 1 and 1.0 are told apart by `types`."""
+def _evaluate_once(expression: str, names: tuple[tuple[str, Any], ...], types: tuple[type, ...]) -> Number:
+    """Evaluate an expression. `types` keeps 1 and 1.0 apart in the cache."""
     value = evaluate(expression, dict(names))
-    # As a person would write it: 0.3, not 0.30000000000000004, which would be another trial.
+    # Round as a person would write it: 0.30000000000000004 would be another trial than 0.3.
     return float(f"{value:.12g}") if isinstance(value, float) else value
 
 
-def _not_a_number(name: str, value: Any, settings: Settings, known: Collection[str]) -> str:
+def _not_a_number(name: str, value: Any, settings: Settings) -> str:
     if value is Missing.ABSENT:
-        numbers = [key for key in known if type(option(settings, key)) in (int, float)]
+        numbers = [key for key in known_keys() if type(option(settings, key)) in (int, float)]
         return f"unknown name {name!r}.{nearest(name, numbers)}"
     if value is Missing.UNSET:
         return f"`{name}` is not set"
@@ -100,12 +100,7 @@ def _not_a_number(name: str, value: Any, settings: Settings, known: Collection[s
     return f"`{name}` is not a number: {value!r}"
 
 
-Number = int | float
-
-MAX_LENGTH = 500
-"""Characters of an expression."""
-MAX_MAGNITUDE = 1e300
-"""Of every intermediate result, so that `9**9**9` ends at once."""
+# --- arithmetic --------------------------------------------------------------------------------
 
 _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -126,19 +121,19 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "sqrt": math.sqrt,
 }
 _MANY = ("min", "max")
-"""Functions of two or more numbers; the others take one."""
+"""Functions of two or more numbers. The others take one."""
 
 
 def evaluate(expression: str, names: Mapping[str, Number]) -> Number:
-    """Return what an expression is worth, such as `0.1 * batch_size / 128`.
+    """Evaluate an expression such as `0.1 * batch_size / 128`.
 
     Args:
         expression: numbers, names (dotted ones too), + - * / // % **, parentheses, and min, max,
             round, floor, ceil, sqrt.
-        names: what each name stands for.
+        names: the value of each name.
 
     Raises:
-        ValueError: it is no such expression, a name is unknown, or the result is not a finite number.
+        ValueError: it is not such an expression, a name is unknown, or the result is not a finite number.
     """
     try:
         return _walk(_parse(expression), names)
@@ -155,7 +150,7 @@ def names_in(expression: str) -> frozenset[str]:
     """Return the names an expression uses.
 
     Raises:
-        ValueError: it is no expression.
+        ValueError: it is not an expression.
     """
     try:
         return frozenset(_names(_parse(expression)))
@@ -169,7 +164,7 @@ def _parse(expression: str) -> ast.expr:
         raise ValueError(f"an expression may have {MAX_LENGTH} characters, this one has {len(expression)}")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Python's advice on its own grammar is not for users
+            warnings.simplefilter("ignore")  # Python's warnings about its grammar would confuse users
             return ast.parse(expression.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise ValueError(f"{expression!r} is not arithmetic") from None
@@ -209,7 +204,7 @@ def _result(node: ast.AST, names: Mapping[str, Number]) -> Any:
     if isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
         left, right = _walk(node.left, names), _walk(node.right, names)
         if isinstance(node.op, ast.Pow):
-            left = float(left) if abs(right) > 64 else left  # floats overflow where integers grow on
+            left = float(left) if abs(right) > 64 else left  # a float overflows; an integer would grow
         return _BINARY[type(node.op)](left, right)
     if isinstance(node, ast.UnaryOp) and type(node.op) in _UNARY:
         return _UNARY[type(node.op)](_walk(node.operand, names))

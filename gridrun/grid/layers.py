@@ -1,4 +1,7 @@
-"""Layers of settings: what `base`, a value of an axis, a case or `--set` says, one over the other."""
+"""Layers: settings that are written together, in `base`, one value of an axis, a case or `--set`.
+
+The settings of a row are its layers applied in turn; the last one wins.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,15 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gridrun.grid.node import Node, locate, read_or
 from gridrun.grid.pick import nearest
 from gridrun.grid.published import Published, read_published
-from gridrun.grid.settings import Settings, set_option
-from gridrun.grid.yaml import Node, locate, shown
+from gridrun.grid.settings import Settings, set_option, settable_keys
 from gridrun.trial import digest
+
+CASE_KEYS = ("name", "seeds", "published")
+"""Keys of a case, or of an `extra`, beside its settings."""
+MAX_TRIALS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +29,7 @@ class Layer:
     name: str | None = None
     published: Published | None = None
     seeds: tuple[int, ...] | None = None
-    """Of the rows that it is part of; None leaves them to the grid."""
+    """Seeds of the rows that the layer is part of; None: those of the grid."""
     values: dict[str, Any] = field(init=False)
     """The entries as plain data."""
     _sets: dict[str, bool] = field(init=False, default_factory=dict)
@@ -31,7 +38,7 @@ class Layer:
         object.__setattr__(self, "values", {key: entry.plain() for key, entry in self.entries.items()})
 
     def apply(self, settings: Settings) -> None:
-        """Set what the layer says. Raises GridError: a dotted key, and nothing there to change."""
+        """Set the layer's values. Raises GridError: a dotted key names a field with nothing to change."""
         for key, value in self.values.items():
             if "." not in key:
                 settings[key] = value
@@ -42,21 +49,21 @@ class Layer:
                 raise self.entries[key].error(str(error)) from None
 
     def sets(self, key: str) -> bool:
-        """Tell whether the layer says what the option is, by its key or within a whole mapping."""
+        """Return whether the layer sets an option, under its own key or inside a whole mapping."""
         if key not in self._sets:
             node, rest = self._nearest(key)
             self._sets[key] = node is not None and not rest
         return self._sets[key]
 
     def find(self, key: str) -> Node | None:
-        """Return the place that is to blame for an option: its own, or what holds it or part of it."""
+        """Return where the layer sets an option, or else a whole that holds it or a part of it."""
         node, rest = self._nearest(key)
         if node is not None:
             return Node(node.file, ".".join([node.key, *rest]), node.located)
         return next((entry for name, entry in self.entries.items() if name.startswith(f"{key}.")), None)
 
     def _nearest(self, key: str) -> tuple[Node | None, list[str]]:
-        """Return the innermost place that holds `key`, and the parts of `key` it does not go into."""
+        """Return the innermost node that holds `key`, and the parts of `key` that are not in it."""
         parts = key.split(".")
         for length in range(len(parts), 0, -1):
             node, rest = self.entries.get(".".join(parts[:length])), parts[length:]
@@ -67,28 +74,66 @@ class Layer:
         return None, parts
 
 
+def read_settings(node: Node) -> Layer:
+    """Read a mapping from option to value. Raises GridError."""
+    return read_layer(node, node.mapping("a mapping of options to values"))
+
+
+def read_overrides(settings: Mapping[str, Any], also: Collection[str] = ()) -> Layer:
+    """Read settings by dotted key that come from the command line.
+
+    Args:
+        also: keys to suggest for a misspelt one, beside those that can be set.
+
+    Raises:
+        GridError: a key is unknown.
+    """
+    entries = {key: Node("--set", key, locate(value)) for key, value in settings.items()}
+    return read_layer(Node("--set", "", locate(dict(settings))), entries, also=also)
+
+
+def read_case(node: Node) -> Layer:
+    """Read one of `cases` or `extra`: settings, and some of CASE_KEYS.
+
+    Raises:
+        GridError: it is not a mapping, is empty, or has a key that is neither.
+    """
+    entries = node.mapping("a mapping of options to values")
+    about = {key: entries.pop(key) for key in CASE_KEYS if key in entries}
+    if not entries and "name" not in about:
+        raise node.error("is empty")
+    return read_layer(
+        node,
+        entries,
+        name=read_or(about, "name", Node.text, None),
+        published=read_or(about, "published", lambda entry: read_published(entry, entry.mapping()), None),
+        seeds=read_or(about, "seeds", read_seeds, None),
+    )
+
+
 def read_layer(
     node: Node,
     entries: dict[str, Node],
-    known: Collection[str],
+    *,
     name: str | None = None,
     published: Published | None = None,
     seeds: tuple[int, ...] | None = None,
+    also: Collection[str] = (),
 ) -> Layer:
     """Check the keys of settings that are written together.
 
     Args:
-        node: what holds the entries.
-        known: every key a setting may have.
+        node: the node that holds the entries.
+        also: keys to suggest for a misspelt one, beside those that can be set.
 
     Raises:
-        GridError: a key is unknown, or is set here both whole and in part.
+        GridError: a key is unknown, or an option is set here both whole and in part.
     """
     for key, entry in entries.items():
         if key in ("seed", "seeds"):
             raise entry.error("seeds are an axis of their own: use the top-level `seeds`, or those of a case")
-        if key not in known:
-            raise entry.error(f"unknown option.{nearest(key, known)}")
+        if key not in settable_keys():
+            raise entry.error(f"unknown option.{nearest(key, settable_keys().union(also))}")
         parts = key.split(".")
         for length in range(1, len(parts)):
             if (whole := ".".join(parts[:length])) in entries:
@@ -96,82 +141,52 @@ def read_layer(
     return Layer(node, entries, name, published, seeds)
 
 
-@dataclass(frozen=True, slots=True)
-class LayerReader:
-    """Reads whatever holds settings."""
+# --- axes --------------------------------------------------------------------------------------
 
-    known: Collection[str]
-    """Every key that a setting may have."""
 
-    def settings(self, node: Node) -> Layer:
-        """Read a mapping from option to value. Raises GridError."""
-        return read_layer(node, node.mapping("a mapping of options to values"), self.known)
+def read_axes(node: Node) -> list[list[Layer]]:
+    """Read `axes`: one list of layers for each axis, in the order written.
 
-    def case(self, node: Node) -> Layer:
-        """Read one of `cases` or `extra`: settings, perhaps `name`, `seeds` and `published`.
+    Raises:
+        GridError: an axis is empty, repeats a value or is not a mapping; the lists of a zip differ in length.
+    """
+    items = [node] if isinstance(node.value, dict) else node.items("a list of axes")
+    axes = []
+    for item in items:
+        entries = item.mapping("an axis, such as `lr: [0.1, 0.2]`")
+        if not entries:
+            raise item.error("is empty")
+        axes += [_read_axis(key, entry) for key, entry in entries.items()]
+    return axes
 
-        Raises:
-            GridError: it is neither, or empty.
-        """
-        entries = node.mapping("a mapping of options to values")
-        name, seeds, published = (entries.pop(key, None) for key in ("name", "seeds", "published"))
-        if not entries and name is None:
-            raise node.error("is empty")
-        return read_layer(
-            node,
-            entries,
-            self.known,
-            name.text() if name else None,
-            read_published(published, published.mapping()) if published else None,
-            read_seeds(seeds) if seeds else None,
-        )
 
-    def overrides(self, settings: Mapping[str, Any]) -> Layer:
-        """Read settings by dotted key that come from the command line. Raises GridError."""
-        entries = {key: Node("--set", key, locate(value)) for key, value in settings.items()}
-        return read_layer(Node("--set", "", locate(dict(settings))), entries, self.known)
+def _read_axis(key: str, node: Node) -> list[Layer]:
+    if key == "cases":
+        return [read_case(item) for item in node.items("a list of cases")]
+    if key == "zip":
+        return _read_zip(node)
+    values, seen = _values(node), dict[str, Node]()
+    for value in values:
+        first = seen.setdefault(digest(value.plain()), value)
+        if first is not value:
+            raise value.error(f"{value.shown} stands here twice (first on line {first.line})")
+    return [read_layer(value, {key: value}) for value in values]
 
-    def axes(self, node: Node) -> list[list[Layer]]:
-        """Read `axes`: the choices of each, in the order written.
 
-        Raises:
-            GridError: an axis is empty, repeats a value or is none; a zip is of unequal lengths.
-        """
-        items = [node] if isinstance(node.value, dict) else node.items("a list of axes")
-        axes = []
-        for item in items:
-            entries = item.mapping("an axis, such as `lr: [0.1, 0.2]`")
-            if not entries:
-                raise item.error("is empty")
-            axes += [self._axis(key, entry) for key, entry in entries.items()]
-        return axes
-
-    def _axis(self, key: str, node: Node) -> list[Layer]:
-        if key == "cases":
-            return [self.case(item) for item in node.items("a list of cases")]
-        if key == "zip":
-            return self._zip(node)
-        return [read_layer(value, {key: value}, self.known) for value in _distinct(_values(node))]
-
-    def _zip(self, node: Node) -> list[Layer]:
-        columns = {
-            key: _values(entry) for key, entry in node.mapping("a mapping of options to lists").items()
-        }
-        if columns.keys() <= {"seeds"}:
-            raise node.error("needs an option beside `seeds`" if columns else "is empty")
-        lengths = {key: len(values) for key, values in columns.items()}
-        if len(set(lengths.values())) > 1:
-            told = ", ".join(f"{key} has {length}" for key, length in lengths.items())
-            raise node.error(f"its lists must be equally long; {told}")
-        return [
-            self._zipped(dict(zip(columns, values, strict=True)))
-            for values in zip(*columns.values(), strict=True)
-        ]
-
-    def _zipped(self, entries: dict[str, Node]) -> Layer:
+def _read_zip(node: Node) -> list[Layer]:
+    columns = {key: _values(entry) for key, entry in node.mapping("a mapping of options to lists").items()}
+    if columns.keys() <= {"seeds"}:
+        raise node.error("needs an option beside `seeds`" if columns else "is empty")
+    if len({len(values) for values in columns.values()}) > 1:
+        lengths = ", ".join(f"{key} has {len(values)}" for key, values in columns.items())
+        raise node.error(f"its lists must be equally long; {lengths}")
+    layers = []
+    for values in zip(*columns.values(), strict=True):
+        entries = dict(zip(columns, values, strict=True))
         seeds = entries.pop("seeds", None)
-        node = next(iter(entries.values()))
-        return read_layer(node, entries, self.known, seeds=read_seeds(seeds) if seeds else None)
+        first = next(iter(entries.values()))
+        layers.append(read_layer(first, entries, seeds=read_seeds(seeds) if seeds else None))
+    return layers
 
 
 def _values(node: Node) -> list[Node]:
@@ -179,16 +194,7 @@ def _values(node: Node) -> list[Node]:
     return [Node(node.file, node.key, item.located) for item in node.items("a list of values")]
 
 
-def _distinct(values: list[Node]) -> list[Node]:
-    seen: dict[str, Node] = {}
-    for value in values:
-        first = seen.setdefault(digest(value.plain()), value)
-        if first is not value:
-            raise value.error(f"{shown(value.located)} stands here twice (first on line {first.line})")
-    return values
-
-
-MAX_TRIALS = 1_000_000
+# --- seeds -------------------------------------------------------------------------------------
 
 
 def read_seeds(node: Node) -> tuple[int, ...]:
@@ -196,21 +202,16 @@ def read_seeds(node: Node) -> tuple[int, ...]:
     value = node.plain()
     count = len(value) if isinstance(value, list) else value
     if type(count) is not int or count < 1:
-        got = "an empty one" if value == [] else shown(node.located)
+        got = "an empty one" if value == [] else node.shown
         raise node.error(f"must be a count >= 1 or a list of whole numbers, got {got}")
     if count > MAX_TRIALS:
         raise node.error(f"{count:,} seeds are more than {MAX_TRIALS:,} trials")
     if not isinstance(value, list):
         return tuple(range(count))
-    for index, seed in enumerate(value):
-        read_seed(node.child(index))
-        if seed in value[:index]:
+    seeds: dict[int, None] = {}
+    for index in range(count):
+        seed = node.child(index).count(least=0)
+        if seed in seeds:
             raise node.child(index).error(f"the seed {seed} stands here twice")
-    return tuple(value)
-
-
-def read_seed(node: Node) -> int:
-    """Read one seed. Raises GridError."""
-    if type(node.value) is not int or not 0 <= node.value < 2**63:
-        raise node.error(f"must be a whole number >= 0, got {shown(node.located)}")
-    return node.value
+        seeds[seed] = None
+    return tuple(seeds)

@@ -6,31 +6,35 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gridrun.grid.settings import freeze
-from gridrun.grid.yaml import Node
+from gridrun.grid.node import Node
+from gridrun.grid.settings import freeze, known_keys
 from trainer.registry import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """Options and the values allowed to each; `name` stands for the name of a case."""
+    """Options and the values allowed for each; `name` stands for the name of a case."""
 
     allowed: Mapping[str, frozenset[Any]]
 
     def matches(self, value_of: Callable[[str], Any]) -> bool:
-        """Tell whether a row with these values is picked."""
+        """Return whether a row with these values is picked."""
         return all(freeze(value_of(key)) in allowed for key, allowed in self.allowed.items())
 
 
-def read_pick(node: Node, known: Collection[str]) -> Pick:
+def read_pick(node: Node, also: Collection[str] = ()) -> Pick:
     """Read a mapping from option to value, or to a list of allowed values.
 
+    Args:
+        also: keys allowed beside the options of configs and `name`.
+
     Raises:
-        GridError: it is none or empty, no config has such an option, or a value is a mapping.
+        GridError: it is not a mapping or empty, no config has such an option, or a value is a mapping.
     """
     entries = node.mapping("a mapping of options to values")
     if not entries:
         raise node.error("must name an option")
+    known = known_keys().union(also)
     for key, entry in entries.items():
         if key not in known and key != "name":
             raise entry.error(f"unknown option.{nearest(key, known)}")
@@ -40,14 +44,14 @@ def read_pick(node: Node, known: Collection[str]) -> Pick:
 
 
 def _allowed(value: Any) -> frozenset[Any]:
-    # A list is the value of an option that is one, or several values any of which will do.
+    # A list is either the value of an option that is a list, or several values that are all fine.
     return frozenset([freeze(value), *(map(freeze, value) if isinstance(value, list) else ())])
 
 
 def nearest(key: str, known: Collection[str]) -> str:
-    """Return `did_you_mean` among dotted keys, of which `key` may be a last part.
+    """Return ` Did you mean 'x'?` for a dotted key; `key` may also be the last part of one.
 
-    A whole choice of hundreds would help nobody: where nothing is near, the options without a dot.
+    Where nothing is near, it lists the options without a dot: all of them would be hundreds.
     """
     ends = sorted(name for name in known if name.endswith(f".{key}"))
     if ends:

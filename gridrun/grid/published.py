@@ -9,30 +9,31 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gridrun.errors import GridError
-from gridrun.grid.yaml import Located, Node, read_text, shown
+from gridrun.grid.node import Located, Node, read_or
+from gridrun.grid.yaml import read_text
 from gridrun.metrics import METRICS
 from trainer.registry import did_you_mean
 
 VALUE_KEYS = (*METRICS, "paper", "runs", "note")
-"""Keys of a published entry that say something of its row; all others pick it."""
+"""Keys of a published entry that hold its values; all others pick the row."""
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What is reported elsewhere for a row."""
+    """The values that a paper or a project reports for a row."""
 
     values: Mapping[str, float | str]
-    """By metric; errors in percent, text such as `1h26m` as printed."""
+    """By metric. Errors in percent; text, such as `1h26m`, as printed."""
     runs: int | None = None
-    """How many runs the values stand for."""
+    """Number of runs behind the values."""
     note: str | None = None
     paper: str | None = None
-    """What the paper behind a row reports, where `values` are somebody else's reproduction: as printed."""
+    """The original paper's value, as printed, where `values` come from somebody else's reproduction."""
     place: str | None = field(default=None, compare=False)
-    """File and line where all this is written."""
+    """File and line of the entry."""
 
     def merged(self, other: Published | None) -> Published:
-        """Return these values over those of `other`."""
+        """Return these values, completed by those of `other`."""
         if other is None:
             return self
         return Published(
@@ -48,11 +49,11 @@ def read_published(node: Node, entries: Mapping[str, Node]) -> Published:
     """Read metrics, `paper`, `runs` and `note`.
 
     Args:
-        node: what holds the entries, for error messages.
+        node: the mapping that holds the entries, for error messages.
 
     Raises:
-        GridError: a key is none of VALUE_KEYS, a value is out of its range, or there is neither a
-            metric nor `paper`.
+        GridError: a key is not in VALUE_KEYS, a value is out of range, or there is neither a metric
+            nor `paper`.
     """
     for key, entry in entries.items():
         if key not in VALUE_KEYS:
@@ -60,11 +61,13 @@ def read_published(node: Node, entries: Mapping[str, Node]) -> Published:
     values = {key: _metric(key, entry) for key, entry in entries.items() if key in METRICS}
     if not values and "paper" not in entries:
         raise node.error(f"must give a metric, one of {', '.join(METRICS)}")
-    runs = entries["runs"].value if "runs" in entries else None
-    if runs is not None and (type(runs) is not int or runs < 1):
-        raise entries["runs"].error(f"must be a whole number >= 1, got {shown(entries['runs'].located)}")
-    note, paper = (entries[key].text() if key in entries else None for key in ("note", "paper"))
-    return Published(values, runs, note, paper, f"{node.file}:{node.line}")
+    return Published(
+        values,
+        runs=read_or(entries, "runs", lambda entry: entry.count(least=1), None),
+        note=read_or(entries, "note", Node.text, None),
+        paper=read_or(entries, "paper", Node.text, None),
+        place=f"{node.file}:{node.line}",
+    )
 
 
 def _metric(name: str, node: Node) -> float | str:
@@ -72,17 +75,17 @@ def _metric(name: str, node: Node) -> float | str:
     if isinstance(value, str) and any(character.isdigit() for character in value):
         return value  # as printed: `1h26m`, `~3.75`
     if type(value) not in (int, float):
-        raise node.error(f"must be a number, or text with one such as 1h26m, got {shown(node.located)}")
+        raise node.must_be("a number, or text with one such as 1h26m")
     if value < 0 or (METRICS[name].is_error and value > 100):
         raise node.error(f"must be {'in 0..100, percent' if value > 100 else '>= 0'}, got {value}")
     return float(value)
 
 
 def read_csv(path: Path) -> Iterator[Node]:
-    """Read a CSV file: one mapping a line under the names of its header, empty cells left out.
+    """Read a CSV file: one mapping for each line, by the names in the header; empty cells are left out.
 
     Raises:
-        GridError: the file cannot be read or is no such table.
+        GridError: the file cannot be read or is not such a table.
     """
     text = read_text(path)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
@@ -115,7 +118,7 @@ def _header(path: Path, line: int, names: list[str]) -> list[str]:
 
 
 def _cell(key: str, text: str) -> bool | int | float | str:
-    """Read a number, true or false; anything else is text, as are names, notes and papers' values."""
+    """Read a number, true or false. Anything else is text, and so are `name`, `note` and `paper`."""
     if key in ("name", "note", "paper"):
         return text
     if text.lower() in ("true", "false"):

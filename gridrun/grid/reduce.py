@@ -1,7 +1,7 @@
-"""Reduced forms: each row of a study made anew under a profile, and the study's tables over these rows.
+"""Reduced studies: every row made again under a profile, and the study's tables and figures over these rows.
 
-A grid file is read whole as it stands first, so that its `where`, `exclude` and `published` mean what they
-say, and a mistake in it shows under every profile.
+The grid file is always read in full first. So `where`, `exclude` and `published` refer to the rows of the
+study, and a mistake in the file shows under every profile.
 """
 
 from __future__ import annotations
@@ -13,44 +13,42 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from gridrun.errors import GridError
 from gridrun.grid.plot_specs import PlotSpec
 from gridrun.grid.profiles import Profile
-from gridrun.grid.rows import Choices, Recipe, Row, base_settings, described, make_row, settle
-from gridrun.grid.settings import ConfigReader
+from gridrun.grid.rows import Choices, Recipe, Row, RowMaker, choices_text, node_of
 from gridrun.grid.table_specs import TableSpec, value_of
 from trainer import TrainConfig
 
 Reduction = Mapping[str, Row]
-"""The reduced form of each row that the profile keeps, by the `config_id` of the row of the study."""
+"""The reduced row of each row that the profile keeps, by the `config_id` of the study's row."""
 
 
 def reduce(recipe: Recipe, profile: Profile, made: Sequence[tuple[Row, Choices]]) -> Reduction:
     """Make the reduced rows.
 
     Args:
-        recipe: of the study.
-        profile: what reduces it.
-        made: the rows of the study, and what makes them.
+        recipe: recipe of the study.
+        profile: the profile that reduces it.
+        made: the rows of the study, with the choices that made them.
 
     Raises:
-        GridError: a row cannot be trained under the profile, becomes another's equal or stays one of the
-            study's; `exclude` picks nothing, or everything.
+        GridError: a row cannot be trained under the profile, becomes equal to another one, or equals a row
+            of the study; `exclude` picks no row, or every row.
     """
-    recipe = dataclasses.replace(recipe, profile=profile)
-    base, reader = base_settings(recipe), ConfigReader()
+    maker = RowMaker(dataclasses.replace(recipe, profile=profile))
     study = {row.config for row, _ in made}
     found: dict[TrainConfig, Choices] = {}
     reduction: dict[str, Row] = {}
     for row, choices in _kept(recipe, profile, made):
-        node = choices[-1].node if choices else recipe.node
+        node = node_of(recipe, choices)
         advice = f"{profile.under}; a profile may `exclude` such rows"
         try:
-            new = make_row(recipe, reader, settle(recipe, base, choices), choices)
+            new = maker.row(choices, maker.settings(choices))
         except GridError as error:
             raise GridError(error.path, error.line, error.key, f"{error.problem}, {advice}") from None
         if new.config in study:
-            raise node.error(f"the row ({described(choices)}) is one of the full study's too, {advice}")
+            raise node.error(f"the row ({choices_text(choices)}) is one of the full study's too, {advice}")
         if new.config in found:
-            twin = described(found[new.config])
-            raise node.error(f"the row ({described(choices)}) comes to the same as ({twin}), {advice}")
+            twin = choices_text(found[new.config])
+            raise node.error(f"the row ({choices_text(choices)}) comes to the same as ({twin}), {advice}")
         found[new.config] = choices
         reduction[row.config_id] = dataclasses.replace(
             new, name=_name(row, new), published=None, seeds=profile.seeds or row.seeds
@@ -78,14 +76,14 @@ def _kept(
 
 
 def _name(row: Row, new: Row) -> str | None:
-    """Return the row's name; one that says the study's model says the reduced row's instead."""
+    """Return the row's name, in which the label of the reduced row's model replaces that of the study's."""
     return row.name and row.name.replace(row.config.model.label, new.config.model.label)
 
 
 def reduced_tables(
     tables: Iterable[TableSpec], profile: Profile, reduction: Reduction
 ) -> Iterator[TableSpec]:
-    """Yield those tables of which rows are left: without what is published, for it does not compare."""
+    """Yield the tables that have rows left, without published values: those are for the full study."""
     for table in tables:
         if rows := tuple(reduction[row.config_id] for row in table.rows if row.config_id in reduction):
             yield dataclasses.replace(
@@ -100,7 +98,7 @@ def reduced_tables(
 
 
 def reduced_plots(plots: Iterable[PlotSpec], profile: Profile, reduction: Reduction) -> Iterator[PlotSpec]:
-    """Yield those figures of which rows are left, likewise."""
+    """Yield the figures that have rows left, without published values."""
     for plot in plots:
         if rows := tuple(reduction[row.config_id] for row in plot.rows if row.config_id in reduction):
             yield dataclasses.replace(
@@ -113,15 +111,16 @@ def reduced_plots(plots: Iterable[PlotSpec], profile: Profile, reduction: Reduct
 
 
 def reduced_title(title: str, profile: Profile, rows: Sequence[Row]) -> str:
-    """Return the title with the profile and what it comes to: `... (reduced: 10 epochs, 4,000 images)`."""
+    """Return the title with the profile's effect: `... (reduced: 10 epochs, 4,000 images of CIFAR-10)`."""
     configs = [row.config for row in rows]
-    epochs = _counted("epoch", [config.epochs for config in configs])
-    images = _counted("image", [config.num_train for config in configs])
+    epochs = _count_range("epoch", [config.epochs for config in configs])
+    images = _count_range("image", [config.num_train for config in configs])
     datasets = ", ".join(dict.fromkeys(config.dataset.label for config in configs))
     return f"{title} ({profile.name}: {epochs}, {images} of {datasets})"
 
 
-def _counted(noun: str, numbers: Sequence[int]) -> str:
+def _count_range(noun: str, numbers: Sequence[int]) -> str:
+    """Write `10 epochs`, or `10 to 20 epochs`."""
     low, high = min(numbers), max(numbers)
     count = f"{low:,}" if low == high else f"{low:,} to {high:,}"
     return f"{count} {noun}" if high == 1 else f"{count} {noun}s"

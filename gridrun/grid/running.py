@@ -1,10 +1,11 @@
-"""What a grid says of how its trials are run. None of it is a part of their ids."""
+"""What a grid file says about running its trials. None of it is part of their ids."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gridrun.grid.yaml import Node, shown
+from gridrun.grid.node import Node, read_or
 from gridrun.resources import GpusPerTrial, is_share
 
 RUNNING_KEYS = ("gpus_per_trial", "retries", "stop_after_failures")
@@ -12,21 +13,19 @@ RUNNING_KEYS = ("gpus_per_trial", "retries", "stop_after_failures")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Running:
-    """None: the grid does not say."""
+    """None: the grid file does not say."""
 
     gpus_per_trial: GpusPerTrial | None = None
     retries: int | None = None
     stop_after_failures: int | None = None
 
 
-def read_running(root: Node) -> Running:
-    """Read the keys of a grid's top level. Raises GridError: one cannot be that."""
-    given = {key: root.child(key) for key in RUNNING_KEYS if key in root.value}
-    share, retries, stop = map(given.get, RUNNING_KEYS)
+def read_running(given: Mapping[str, Node]) -> Running:
+    """Read RUNNING_KEYS from a grid file's top level. Raises GridError: a value is not valid."""
     return Running(
-        gpus_per_trial=_read_gpus(share) if share else None,
-        retries=_read_count(retries, least=0) if retries else None,
-        stop_after_failures=_read_count(stop, least=1) if stop else None,
+        gpus_per_trial=read_or(given, "gpus_per_trial", _read_gpus, None),
+        retries=read_or(given, "retries", lambda node: node.count(least=0), None),
+        stop_after_failures=read_or(given, "stop_after_failures", lambda node: node.count(least=1), None),
     )
 
 
@@ -36,11 +35,4 @@ def _read_gpus(node: Node) -> GpusPerTrial:
         return "auto"
     if type(value) in (int, float) and is_share(float(value)):
         return float(value)
-    raise node.error(f"must be auto, a part of a GPU or a whole number, got {shown(node.located)}")
-
-
-def _read_count(node: Node, least: int) -> int:
-    value = node.value
-    if type(value) is not int or value < least:
-        raise node.error(f"must be a whole number >= {least}, got {shown(node.located)}")
-    return value
+    raise node.must_be("auto, a part of a GPU or a whole number")

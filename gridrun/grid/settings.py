@@ -1,4 +1,4 @@
-"""What a grid says of one config: plain values under dotted keys, before and after it is read.
+"""Settings: the plain values of one config's options, before and after the config is read.
 
 Settings are the mapping that `TrainConfig.from_dict` reads. A dotted key such as `model.depth` or
 `augmentation.cutout.size` names one option in it.
@@ -35,6 +35,7 @@ def _registry(field: str) -> tuple[Registry[Any] | None, bool]:
     return registry_of(without_none(hint)), False
 
 
+@functools.cache
 def known_keys() -> frozenset[str]:
     """Return every key that some config can have: the columns of `TrainConfig.flat`."""
     return frozenset(_known_keys())
@@ -53,15 +54,16 @@ def _known_keys() -> Iterator[str]:
             yield from (f"{prefix}.{option}" for option in field_types(registry.get(name)))
 
 
+@functools.cache
 def settable_keys() -> frozenset[str]:
-    """Return every key that a setting can have: `known_keys`, `augmentation` and `model.name`."""
+    """Return every key that a grid may set: `known_keys`, `augmentation`, and `model.name` and its like."""
     fields = field_types(TrainConfig)
     names = {f"{field}.name" for field in fields if _registry(field)[0] and not _registry(field)[1]}
     return known_keys() | names | fields.keys()
 
 
 def dotted_settings(config: TrainConfig) -> Settings:
-    """Return the fewest settings that make a config, by dotted key; a whole stands before its parts."""
+    """Return the fewest settings that make a config, by dotted key: `model` before `model.depth`."""
     settings: Settings = {}
     for field, value in config.canonical().items():
         registry, is_mapping = _registry(field)
@@ -78,10 +80,10 @@ def dotted_settings(config: TrainConfig) -> Settings:
 
 
 def set_option(settings: Settings, key: str, value: Any) -> None:
-    """Set one option; a key without a dot replaces what was there, a dotted key changes it.
+    """Set one option. A key without a dot replaces the whole field; a dotted key changes one part of it.
 
     Raises:
-        ValueError: a dotted key, and there is nothing to change.
+        ValueError: the key is dotted, and the field has no options to change.
     """
     field, *rest = key.split(".")
     if not rest:
@@ -103,10 +105,11 @@ def set_option(settings: Settings, key: str, value: Any) -> None:
 
 @functools.cache
 def _default_settings() -> Settings:
-    return {field: _plain(value) for field, value in defaults(TrainConfig).items()}
+    return {field: _as_written(value) for field, value in defaults(TrainConfig).items()}
 
 
-def _plain(value: Any) -> Any:
+def _as_written(value: Any) -> Any:
+    """Return a default as a grid file would write it."""
     if isinstance(value, Options):
         return {"name": value.name, **canonical(value)}
     if isinstance(value, tuple):
@@ -115,20 +118,20 @@ def _plain(value: Any) -> Any:
 
 
 def epoch_keys(settings: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the keys of the options, `epochs` aside, that count epochs: of this schedule, this warm-up ..."""
+    """Yield the keys of the options that count epochs, such as `schedule.milestones`; not `epochs` itself."""
     for field in field_types(TrainConfig):
         registry, is_mapping = _registry(field)
         if registry is None or is_mapping:
             continue
         try:
             cls = registry.get(option(settings, field))
-        except (TypeError, ValueError):  # none, or one that is unknown: reading the config will say so
+        except (TypeError, ValueError):  # none or unknown: an error when the config is read
             continue
         yield from (f"{field}.{name}" for name in cls.in_epochs)
 
 
 def option(settings: Mapping[str, Any], key: str) -> Any:
-    """Return an option's value, or its default, as `TrainConfig.flat` would have it; or Missing."""
+    """Return an option's value or its default, as `TrainConfig.flat` would give it; or Missing."""
     field, *rest = key.split(".")
     if field not in field_types(TrainConfig):
         return Missing.ABSENT
@@ -159,7 +162,7 @@ def _mapped_option(registry: Registry[Any], here: Any, rest: list[str]) -> Any:
 def _registered_option(registry: Registry[Any], name: Any, given: Mapping[str, Any], rest: list[str]) -> Any:
     try:
         cls = registry.get(name)
-    except (TypeError, ValueError):  # unhashable or unknown: reading the config will say so
+    except (TypeError, ValueError):  # unhashable or unknown: an error when the config is read
         return Missing.ABSENT
     if len(rest) != 1 or rest[0] not in field_types(cls):
         return Missing.ABSENT
@@ -167,7 +170,7 @@ def _registered_option(registry: Registry[Any], name: Any, given: Mapping[str, A
 
 
 def config_option(config: TrainConfig, key: str) -> Any:
-    """Return what `config.flat()` has under a key, without flattening it all; or Missing.
+    """Return `config.flat()[key]` without flattening the whole config; or Missing.
 
     An augmentation that is off is False.
     """
@@ -188,7 +191,7 @@ def config_option(config: TrainConfig, key: str) -> Any:
 
 
 def freeze(value: Any) -> Any:
-    """Return a hashable form in which equal numbers are equal, and true is not 1."""
+    """Return a hashable copy, to compare values by: 1 equals 1.0, but true does not equal 1."""
     if isinstance(value, bool):
         return (bool, value)
     if isinstance(value, (list, tuple)):
@@ -199,30 +202,26 @@ def freeze(value: Any) -> Any:
 
 
 class ConfigReader:
-    """Reads settings into configs, each distinct value of an option only once."""
+    """Reads settings into configs. Rows share most option values, so each value is read only once."""
 
     def __init__(self) -> None:
         self._read: dict[tuple[str, type, Any], Any] = {}
         self._required = field_types(TrainConfig).keys() - defaults(TrainConfig).keys()
 
     def read(self, settings: Mapping[str, Any]) -> TrainConfig:
-        """Do what `TrainConfig.from_dict` does; equal options of two configs are one object.
+        """Return `TrainConfig.from_dict(settings)`; equal options of two configs are one object.
 
         Raises:
-            ConfigError: naming the option at fault.
+            ConfigError: names the option at fault.
         """
-        keys = {field: _key(field, value) for field, value in settings.items()}
-        try:
-            known = {field: self._read[key] for field, key in keys.items()}
-        except KeyError:
+        keys = {field: _value_key(field, value) for field, value in settings.items()}
+        if not self._required <= settings.keys() or any(key not in self._read for key in keys.values()):
             config = TrainConfig.from_dict(settings)
             self._read.update({key: getattr(config, field) for field, key in keys.items()})
             return config
-        if not self._required <= settings.keys():
-            return TrainConfig.from_dict(settings)  # which says what is missing
-        return TrainConfig(**defaults(TrainConfig) | known)
+        return TrainConfig(**defaults(TrainConfig) | {field: self._read[key] for field, key in keys.items()})
 
 
-def _key(field: str, value: Any) -> tuple[str, type, Any]:
-    """Tell values of an option apart, true from 1 too."""
+def _value_key(field: str, value: Any) -> tuple[str, type, Any]:
+    """Return what tells the values of an option apart; the type, because true equals 1."""
     return field, type(value), repr(value) if isinstance(value, (dict, list)) else value

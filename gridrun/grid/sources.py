@@ -1,40 +1,25 @@
-"""The files of one grid: the grid file, what it includes, and its CSV tables."""
+"""Where a grid comes from: the grid file, the files it includes, its CSV tables, and `--set KEY=VALUE`."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from gridrun.errors import GridError
-from gridrun.grid.running import RUNNING_KEYS
-from gridrun.grid.yaml import Node, load_yaml, parse_yaml
+from gridrun.grid.node import Node
+from gridrun.grid.yaml import load_yaml, parse_yaml
 from trainer.registry import did_you_mean
 
-INCLUDED_KEYS = ("base", "derive", "include", "profiles", "seeds")
-GRID_KEYS = (
-    *INCLUDED_KEYS,
-    *(
-        "name",
-        "title",
-        "description",
-        "source",
-        "axes",
-        "exclude",
-        "extra",
-        "tables",
-        "plots",
-        "keep_checkpoint",
-    ),
-    *RUNNING_KEYS,
-)
 MAX_INCLUDES = 100
 
 
 class GridFiles:
-    """The files that a grid may read: those under the nearest directory called `grids`, else its own.
+    """The files that a grid may read: those under the nearest parent directory called `grids`.
+
+    Without such a parent, those under the grid file's own directory.
 
     Args:
         path: the grid file, as the user named it.
@@ -48,42 +33,48 @@ class GridFiles:
         try:
             home = path.resolve().parent
             missing = not path.exists()
-        except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL in the name
+        except (OSError, RuntimeError, ValueError) as error:  # a loop of links, or a NUL in the name
             raise GridError(path, 0, "", f"cannot be read: {error}") from None
         if missing:
             raise GridError(path, 0, "", f"no such file.{nearest_beside(path, Path.is_file)}")
         self._root = next((parent for parent in (home, *home.parents) if parent.name == "grids"), home)
         self._count = 0
 
-    def read(self) -> list[Node]:
-        """Read the grid file and all it includes, each after its own includes: the grid file last.
+    def read(self, keys: Collection[str], includable: Collection[str]) -> list[Node]:
+        """Read the grid file and the files it includes. Each file comes after those that it includes.
+
+        Args:
+            keys: all keys of a grid file's top level.
+            includable: those that an included file may have too.
 
         Raises:
-            GridError: a file cannot be read, has keys that it must not, or includes itself.
+            GridError: a file cannot be read, has a key that it may not have, or includes itself.
         """
-        return list(self._read(self.path, ()))
+        return list(self._read(self.path, (), keys, includable))
 
-    def _read(self, path: Path, includers: tuple[Path, ...]) -> Iterator[Node]:
+    def _read(
+        self, path: Path, includers: tuple[Path, ...], keys: Collection[str], includable: Collection[str]
+    ) -> Iterator[Node]:
         self._count += 1
         root = Node(path, "", load_yaml(path))
-        given = root.options(GRID_KEYS)
-        for key in given.keys() - INCLUDED_KEYS if includers else ():
-            raise given[key].error(f"may not stand in an included file; only {', '.join(INCLUDED_KEYS)} may")
+        given = root.options(keys)
+        for key in given.keys() - includable if includers else ():
+            raise given[key].error(f"may not stand in an included file; only {', '.join(includable)} may")
         includers = (*includers, path.resolve())
-        for node in _paths(given.get("include")):
+        for node in given["include"].one_or_more() if "include" in given else ():
             target = self.find(node)
             if target.resolve() in includers:
                 raise node.error(f"{path} and {target} include each other")
             if self._count > MAX_INCLUDES:
                 raise node.error(f"more than {MAX_INCLUDES} files are included")
-            yield from self._read(target, includers)
+            yield from self._read(target, includers, keys, includable)
         yield root
 
     def find(self, node: Node) -> Path:
-        """Return the file that a path in a grid file means, relative to that grid file.
+        """Return the file that a path in a grid file names, relative to that grid file.
 
         Raises:
-            GridError: the path is absolute, leads out of the directory, or to no file.
+            GridError: the path is absolute, leads out of the directory, or there is no such file.
         """
         text = node.text()
         path = Path(os.path.normpath(Path(node.file).parent / text))
@@ -93,12 +84,12 @@ class GridFiles:
             if path.is_file():
                 return path
         except (OSError, RuntimeError, ValueError):
-            pass  # a name no file can have
+            pass  # no file can have such a name
         raise node.error(f"no such file: {text!r}.{nearest_beside(path, Path.is_file)}")
 
 
 def nearest_beside(path: Path, is_kind: Callable[[Path], bool]) -> str:
-    """Return the question whether its like in the same directory is meant, or nothing."""
+    """Return ` Did you mean 'x'?` for the closest name in the same directory, or an empty text."""
     try:
         hint = did_you_mean(path.name, [found.name for found in path.parent.iterdir() if is_kind(found)])
     except (OSError, ValueError):
@@ -106,31 +97,29 @@ def nearest_beside(path: Path, is_kind: Callable[[Path], bool]) -> str:
     return hint if hint.startswith(" Did") else ""
 
 
-def _paths(include: Node | None) -> list[Node]:
-    if include is None:
-        return []
-    return include.items() if isinstance(include.value, list) else [include]
-
-
 _EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
-"""1e-3: text to YAML 1.1, but on a command line nothing but a number."""
+"""`1e-3` is text in YAML 1.1; on a command line it can only mean a number."""
 
 
 def parse_scale(text: str) -> dict[str, Any]:
-    """Return the values of a text such as `epochs=0.05,train=4000`. Raises GridError."""
+    """Read a text such as `epochs=0.05,train=4000`. Raises GridError."""
     return parse_overrides(text.split(","), "--scale", "epochs=0.05")
 
 
 def parse_overrides(
-    settings: Sequence[str], given_by: str = "--set", example: str = "model.depth=56"
+    texts: Sequence[str], given_by: str = "--set", example: str = "model.depth=56"
 ) -> dict[str, Any]:
-    """Return the values of `KEY=VALUE` texts, VALUE as a grid file would have it.
+    """Read `KEY=VALUE` texts; VALUE is YAML, as in a grid file.
+
+    Args:
+        given_by: the command-line option, for error messages.
+        example: a text to show in an error message.
 
     Raises:
-        GridError: a text is not of that form, or sets a key again.
+        GridError: a text is not `KEY=VALUE`, or a key is set twice.
     """
     values: dict[str, Any] = {}
-    for text in settings:
+    for text in texts:
         key, equals, value = text.partition("=")
         key = key.strip()
         if not equals or not key or not value.strip():

@@ -1,4 +1,4 @@
-"""The tables a grid file declares: which rows, which columns, and what others published for them."""
+"""The tables a grid file declares: which rows, which columns, and the values that others published."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import operator
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
+from gridrun.grid.node import Node, read_or
 from gridrun.grid.pick import nearest, read_pick
 from gridrun.grid.published import VALUE_KEYS, Published, read_csv, read_published
 from gridrun.grid.rows import Row
-from gridrun.grid.settings import Missing, config_option, freeze
-from gridrun.grid.yaml import Node, read_name
+from gridrun.grid.settings import Missing, config_option, freeze, known_keys
 from gridrun.metrics import LABELS, METRICS
 from trainer import TrainConfig
 from trainer.registry import Options, did_you_mean
@@ -21,22 +21,22 @@ from trainer.schema import field_types, mapped_registry
 
 TABLE_KEYS = ("id", "title", "where", "columns", "headers", "published", "reported", "source", "spread")
 Spread = Literal["minmax", "std"]
-"""What a cell shows beside its median: its lowest and highest run, or the standard deviation."""
+"""What a cell shows beside its median: the lowest and highest run, or the standard deviation."""
 DEFAULT_METRICS = ("test_error", "train_time")
 
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """A row that is reported elsewhere and that no trial stands for: shown, never trained."""
+    """A row that is only reported elsewhere: it is shown and never trained."""
 
     options: Mapping[str, Any]
-    """What the columns that are no metrics show."""
+    """What the columns show that are not metrics."""
     published: Published | None
 
 
 @dataclass(frozen=True, slots=True)
 class TableSpec:
-    """One table: what it shows, not what came out."""
+    """One table: what it shows, without results."""
 
     id: str
     title: str
@@ -45,154 +45,153 @@ class TableSpec:
     published: Mapping[str, Published]
     """By `config_id`."""
     reported: tuple[Reported, ...]
-    """Rows that come after those of `rows`."""
+    """Shown after `rows`."""
     headers: Mapping[str, str]
-    """Of columns, where they are not the usual ones."""
+    """Headers of columns that do not have their usual one."""
     spread: Spread | None = None
     source: str | None = None
-    """Where the published values are from."""
+    """Where the published values come from."""
 
 
-@dataclass(frozen=True, slots=True)
-class TableReader:
-    """What every table of a grid is read against."""
-
-    name: str
-    """Of the grid: the id of its only table."""
-    title: str
-    rows: Sequence[Row]
-    known: Collection[str]
-    """Every option there is."""
-    find_file: Callable[[Node], Path]
-    """Returns the file a path in the grid file means, or raises GridError."""
-    source: str | None = None
-    """Of the published values of tables that do not say their own."""
-
-    def default(self) -> TableSpec:
-        """Return the one table of a grid that declares none."""
-        rows = tuple(self.rows)
-        columns = default_columns(rows)
-        published = published_of_cases(rows)
-        return TableSpec(self.name, self.title, rows, columns, published, (), {}, source=self.source)
-
-    def read(self, node: Node) -> tuple[TableSpec, ...]:
-        """Read `tables`. Raises GridError."""
-        nodes = node.items("a list of tables")
-        tables: dict[str, TableSpec] = {}
-        for item in nodes:
-            table = self._table(item, alone=len(nodes) == 1)
-            if table.id in tables:
-                raise item.error(f"the id {table.id!r} is taken by another table")
-            tables[table.id] = table
-        return tuple(tables.values())
-
-    def _table(self, node: Node, alone: bool) -> TableSpec:
-        given = node.options(TABLE_KEYS)
-        if "id" not in given and not alone:
-            raise node.error("needs an `id`, as there are several tables")
-        reported = _reported(given["reported"]) if "reported" in given else ()
-        everything = () if reported else tuple(self.rows)
-        rows = self._where(given["where"]) if "where" in given else everything
-        columns = self._columns(node, given, rows, reported)
-        published = published_of_cases(rows)
-        if "published" in given:
-            table_level = self._published(given["published"], rows)
-            published |= {key: value.merged(published.get(key)) for key, value in table_level.items()}
-        return TableSpec(
-            id=read_name(given["id"]) if "id" in given else self.name,
-            title=given["title"].text() if "title" in given else self.title,
-            rows=rows,
-            columns=columns,
-            published=published,
-            reported=reported,
-            headers=_headers(given["headers"], columns) if "headers" in given else {},
-            spread=_spread(given["spread"]) if "spread" in given else None,
-            source=given["source"].text() if "source" in given else self.source,
-        )
-
-    def _columns(
-        self, node: Node, given: Mapping[str, Node], rows: Sequence[Row], reported: Sequence[Reported]
-    ) -> tuple[str, ...]:
-        """Read `columns`. Raises GridError: a column is unknown, or a reported row has what none shows."""
-        if "columns" not in given:
-            if reported:
-                raise node.error("needs `columns`, as its rows are `reported`")
-            return default_columns(rows)
-        columns = read_columns(given["columns"], rows, {key for row in reported for key in row.options})
-        for item, row in zip(given["reported"].items() if reported else (), reported, strict=True):
-            for key in row.options:
-                if key not in columns:
-                    raise item.child(key).error(f"is no column of this table.{did_you_mean(key, columns)}")
-        return columns
-
-    def _where(self, node: Node) -> tuple[Row, ...]:
-        pick = read_pick(node, {*self.known, "seeds"})
-        rows = tuple(row for row in self.rows if pick.matches(functools.partial(value_of, row)))
-        if not rows:
-            raise node.error("matches no row")
-        return rows
-
-    def _published(self, node: Node, rows: Sequence[Row]) -> dict[str, Published]:
-        entries: Iterable[Node]
-        if isinstance(node.value, dict):
-            given = node.options(["file"])
-            if "file" not in given:
-                raise node.error("must be a list of entries, or {file: a CSV file}")
-            entries = read_csv(self.find_file(given["file"]))
-        else:
-            entries = node.items("a list of entries, or {file: a CSV file}")
-        picker, found = RowPicker(rows, self.known), dict[str, Published]()
-        for entry in entries:
-            given = entry.mapping()
-            row = picker.pick(entry, {key: item for key, item in given.items() if key not in VALUE_KEYS})
-            published = read_published(entry, {key: item for key, item in given.items() if key in VALUE_KEYS})
-            before = found.get(row.config_id)
-            for metric in published.values.keys() & (before.values if before else {}):
-                raise entry.error(f"{metric} of this row is published twice in the table")
-            found[row.config_id] = published.merged(before)
-        return found
+FindFile = Callable[[Node], Path]
+"""Returns the file that a path in the grid file names, or raises GridError."""
 
 
-class RowPicker:
-    """Finds the one row with given values. Rows are indexed by the keys asked for."""
+def default_table(table_id: str, title: str, rows: Sequence[Row], source: str | None) -> TableSpec:
+    """Return the one table of a grid that declares none."""
+    published = published_of_cases(rows)
+    return TableSpec(table_id, title, tuple(rows), default_columns(rows), published, (), {}, source=source)
 
-    def __init__(self, rows: Sequence[Row], known: Collection[str]) -> None:
-        self._rows = rows
-        self._known = known
-        self._indexes: dict[tuple[str, ...], dict[tuple[Any, ...], list[Row]]] = {}
 
-    def pick(self, node: Node, entries: Mapping[str, Node]) -> Row:
-        """Return the row. Raises GridError: none has these values, or several have."""
-        for key, entry in entries.items():
-            if key not in self._known and key != "name":
-                near = did_you_mean(key, {*VALUE_KEYS, *self._known, "name"})
-                raise entry.error(f"is neither an option nor a metric.{near if 'mean' in near else ''}")
-        keys = tuple(sorted(entries))
-        if keys not in self._indexes:
-            index: dict[tuple[Any, ...], list[Row]] = {}
-            for row in self._rows:
-                index.setdefault(tuple(freeze(value_of(row, key)) for key in keys), []).append(row)
-            self._indexes[keys] = index
-        found = self._indexes[keys].get(tuple(freeze(entries[key].plain()) for key in keys), [])
-        if len(found) != 1:
-            raise node.error(f"must pick one row of the table by its options, picks {len(found)}")
-        return found[0]
+def read_tables(node: Node, default: TableSpec, find_file: FindFile) -> tuple[TableSpec, ...]:
+    """Read `tables`.
+
+    Args:
+        default: the grid's default table: its rows are all of the grid's, and what a table leaves out
+            is taken from it.
+
+    Raises:
+        GridError: a table is not valid.
+    """
+    nodes = node.items("a list of tables")
+    tables: dict[str, TableSpec] = {}
+    for item in nodes:
+        table = _read_table(item, default, find_file, is_alone=len(nodes) == 1)
+        if table.id in tables:
+            raise item.error(f"the id {table.id!r} is taken by another table")
+        tables[table.id] = table
+    return tuple(tables.values())
+
+
+def _read_table(node: Node, default: TableSpec, find_file: FindFile, is_alone: bool) -> TableSpec:
+    given = node.options(TABLE_KEYS)
+    if "id" not in given and not is_alone:
+        raise node.error("needs an `id`, as there are several tables")
+    reported = read_or(given, "reported", _read_reported, ())
+    rows = () if reported else default.rows
+    if "where" in given:
+        rows = _read_where(given["where"], default.rows)
+    columns = _read_columns(node, given, rows, reported)
+    published = published_of_cases(rows)
+    if "published" in given:
+        for config_id, values in _read_published(given["published"], rows, find_file).items():
+            published[config_id] = values.merged(published.get(config_id))
+    return TableSpec(
+        id=read_or(given, "id", Node.name, default.id),
+        title=read_or(given, "title", Node.text, default.title),
+        rows=rows,
+        columns=columns,
+        published=published,
+        reported=reported,
+        headers=_read_headers(given["headers"], columns) if "headers" in given else {},
+        spread=read_or(given, "spread", lambda entry: entry.choice(get_args(Spread)), None),
+        source=read_or(given, "source", Node.text, default.source),
+    )
+
+
+def _read_where(node: Node, rows: Sequence[Row]) -> tuple[Row, ...]:
+    pick = read_pick(node, also=["seeds"])
+    picked = tuple(row for row in rows if pick.matches(functools.partial(value_of, row)))
+    if not picked:
+        raise node.error("matches no row")
+    return picked
+
+
+def _read_columns(
+    node: Node, given: Mapping[str, Node], rows: Sequence[Row], reported: Sequence[Reported]
+) -> tuple[str, ...]:
+    """Read `columns`. Raises GridError: a column is unknown, or one of a reported row is missing."""
+    if "columns" not in given:
+        if reported:
+            raise node.error("needs `columns`, as its rows are `reported`")
+        return default_columns(rows)
+    columns = read_columns(given["columns"], rows, {key for row in reported for key in row.options})
+    for item, row in zip(given["reported"].items() if reported else (), reported, strict=True):
+        for key in row.options:
+            if key not in columns:
+                raise item.child(key).error(f"is no column of this table.{did_you_mean(key, columns)}")
+    return columns
+
+
+def _read_published(node: Node, rows: Sequence[Row], find_file: FindFile) -> dict[str, Published]:
+    """Read `published`, by `config_id`. Raises GridError: an entry does not pick exactly one row."""
+    entries: Iterable[Node]
+    if isinstance(node.value, dict):
+        given = node.options(["file"])
+        if "file" not in given:
+            raise node.error("must be a list of entries, or {file: a CSV file}")
+        entries = read_csv(find_file(given["file"]))
+    else:
+        entries = node.items("a list of entries, or {file: a CSV file}")
+    found: dict[str, Published] = {}
+    indexes: dict[tuple[str, ...], dict[Any, list[Row]]] = {}  # by the keys that entries pick rows by
+    for entry in entries:
+        given = entry.mapping()
+        picking = {key: given[key] for key in sorted(given) if key not in VALUE_KEYS}
+        _check_picking(picking)
+        keys = tuple(picking)
+        if keys not in indexes:
+            indexes[keys] = _rows_by_values(rows, keys)
+        picked = indexes[keys].get(tuple(freeze(item.plain()) for item in picking.values()), [])
+        if len(picked) != 1:
+            raise entry.error(f"must pick one row of the table by its options, picks {len(picked)}")
+        published = read_published(entry, {key: item for key, item in given.items() if key in VALUE_KEYS})
+        before = found.get(picked[0].config_id)
+        for metric in published.values.keys() & (before.values if before else {}):
+            raise entry.error(f"{metric} of this row is published twice in the table")
+        found[picked[0].config_id] = published.merged(before)
+    return found
+
+
+def _check_picking(entries: Mapping[str, Node]) -> None:
+    known = {*known_keys(), "name"}
+    for key, entry in entries.items():
+        if key not in known:
+            near = did_you_mean(key, {*VALUE_KEYS, *known})
+            raise entry.error(f"is neither an option nor a metric.{near if 'mean' in near else ''}")
+
+
+def _rows_by_values(rows: Sequence[Row], keys: Sequence[str]) -> dict[Any, list[Row]]:
+    index: dict[Any, list[Row]] = {}
+    for row in rows:
+        index.setdefault(tuple(freeze(value_of(row, key)) for key in keys), []).append(row)
+    return index
 
 
 def value_of(row: Row, key: str) -> Any:
-    """Return an option of a row's config, its `name`, or as `seeds` their number."""
+    """Return an option of a row's config, the row's `name`, or for `seeds` the number of them."""
     if key == "seeds":
         return len(row.seeds)
     return row.name if key == "name" else config_option(row.config, key)
 
 
 def published_of_cases(rows: Iterable[Row]) -> dict[str, Published]:
-    """Return the published values that stand beside the rows' cases, by `config_id`."""
+    """Return the published values that are written in the rows' cases, by `config_id`."""
     return {row.config_id: row.published for row in rows if row.published}
 
 
-def _reported(node: Node) -> tuple[Reported, ...]:
-    """Read `reported`: metrics are published values, any other key is what its column shows."""
+def _read_reported(node: Node) -> tuple[Reported, ...]:
+    """Read `reported`: metrics are published values, any other key is a column's value."""
     rows = []
     for item in node.items("a list of rows"):
         given = item.mapping("a row: a mapping of columns to what they show")
@@ -205,27 +204,20 @@ def _reported(node: Node) -> tuple[Reported, ...]:
     return tuple(rows)
 
 
-def _headers(node: Node, columns: Collection[str]) -> dict[str, str]:
-    """Read `headers`. Raises GridError: there is no such column, or it is a metric's."""
+def _read_headers(node: Node, columns: Collection[str]) -> dict[str, str]:
+    """Read `headers`. Raises GridError: there is no such column, or it is a metric."""
     known = [column for column in columns if column not in METRICS]
     return {key: entry.text() for key, entry in node.options(known).items()}
-
-
-def _spread(node: Node) -> Spread:
-    value, choices = node.text(), get_args(Spread)
-    if value not in choices:
-        raise node.error(f"unknown choice {value!r}.{did_you_mean(value, choices)}")
-    return cast("Spread", value)
 
 
 def read_columns(node: Node, rows: Sequence[Row], more: Collection[str] = ()) -> tuple[str, ...]:
     """Read the names of columns.
 
     Args:
-        more: names that columns may have beside options, labels and metrics.
+        more: names that are allowed beside options, labels and metrics.
 
     Raises:
-        GridError: no row has one, or it is named twice.
+        GridError: no row has such a column, or a column stands twice.
     """
     columns: list[str] = []
     for item in node.items("a list of column names"):
@@ -243,15 +235,15 @@ def read_columns(node: Node, rows: Sequence[Row], more: Collection[str] = ()) ->
 
 
 def default_columns(rows: Sequence[Row]) -> tuple[str, ...]:
-    """Return the columns that tell the rows apart, and the usual metrics.
+    """Return the columns in which the rows differ, and the usual metrics.
 
-    The label of a model, or a data set, stands for its options where it tells them apart.
+    The column `model` or `dataset`, which shows a label, replaces the options where the labels differ.
     """
     columns = ["name"] if any(row.name for row in rows) else []
     configs = [row.config for row in reversed(rows)]
     for field, hint in field_types(TrainConfig).items():
-        # One config for each object, as equal options of two rows are mostly one object: comparing or
-        # flattening every row would take long in a large grid.
+        # Rows mostly share the objects of equal options, so compare one row for each object: comparing
+        # or flattening every row of a large grid would take seconds.
         objects = dict(zip(map(id, map(operator.attrgetter(field), configs)), configs, strict=True))
         if len(objects) < 2:
             continue
@@ -269,7 +261,7 @@ def default_columns(rows: Sequence[Row]) -> tuple[str, ...]:
 
 
 def _varying(field: str, configs: Sequence[TrainConfig]) -> list[str]:
-    """Return the keys of a field that take several values; one that a config lacks is off there."""
+    """Return the keys of a field that take several values. A config without the key is left out."""
     flats = [config.flat() for config in configs]
     keys = dict.fromkeys(key for flat in flats for key in flat if key.split(".")[0] == field)
     return [

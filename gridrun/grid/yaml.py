@@ -1,23 +1,24 @@
-"""YAML to plain data that remembers its lines; what YAML would misread silently is an error here."""
+"""YAML text to plain data that remembers its lines.
+
+What YAML would misread in silence is an error here: `010`, a date, `no: 1`, a key that stands twice.
+"""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import yaml
 
 from gridrun.errors import GridError
-from trainer.registry import did_you_mean
+from gridrun.grid.node import Located
 
 MAX_BYTES = 4 * 2**20
 MAX_DEPTH = 50
 MAX_NODES = 1_000_000
-"""Of a document with its aliases written out; a few nested aliases can stand for billions."""
+"""Values in a document with its aliases written out; a few nested aliases can stand for billions."""
 
 _Loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"
@@ -25,40 +26,11 @@ _LEADING_ZERO = re.compile(r"[-+]?0[0-9_]+")
 _BOOLS = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
 
 
-@dataclass(frozen=True, slots=True)
-class Located:
-    """A value and where it stands.
-
-    `value` is a scalar, a list of Located or a dict from text to Located. `line` counts from 1; an
-    entry of a mapping has the line of its key. 0: not from a file.
-    """
-
-    value: Any
-    line: int = 0
-
-    def plain(self) -> Any:
-        """Return the value without its lines."""
-        if isinstance(self.value, dict):
-            return {key: item.plain() for key, item in self.value.items()}
-        if isinstance(self.value, list):
-            return [item.plain() for item in self.value]
-        return self.value
-
-
-def locate(value: Any) -> Located:
-    """Wrap plain data that comes from no file."""
-    if isinstance(value, dict):
-        return Located({key: locate(item) for key, item in value.items()})
-    if isinstance(value, (list, tuple)):
-        return Located([locate(item) for item in value])
-    return Located(value)
-
-
 def load_yaml(path: Path) -> Located:
     """Read the one YAML document of a file.
 
     Raises:
-        GridError: the file cannot be read, or is not what `parse_yaml` takes.
+        GridError: the file cannot be read, or `parse_yaml` refuses it.
     """
     return parse_yaml(read_text(path), path)
 
@@ -67,7 +39,7 @@ def read_text(path: Path) -> str:
     """Read a UTF-8 text file of at most MAX_BYTES.
 
     Raises:
-        GridError: it is missing, no regular file, too large or not UTF-8.
+        GridError: the file is missing, not a regular file, too large or not UTF-8.
     """
     try:
         if path.exists() and not path.is_file():
@@ -95,14 +67,16 @@ def parse_yaml(text: str, source: Path | str) -> Located:
     stays text.
 
     Args:
-        source: the file's name, for error messages.
+        source: name of the file, for error messages.
 
     Raises:
-        GridError: a syntax error, no document or several, a key that repeats or is not text, a tag
-            or date, a number with a leading zero or without end, or more than MAX_DEPTH, MAX_NODES.
+        GridError: a syntax error; no document, or several; a key that repeats or is not text; a tag or
+            a date; a number with a leading zero, or one that is not finite; a document that exceeds
+            MAX_DEPTH or MAX_NODES.
     """
     try:
-        return _Reader(text, source).document()
+        events = _read_events(text, source)
+        return _Builder(source, events).located(yaml.compose(text, Loader=_Loader))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = ", ".join(part for part in (error.context, error.problem) if part)
@@ -114,106 +88,138 @@ def parse_yaml(text: str, source: Path | str) -> Located:
         raise GridError(source, text.count("\n", 0, error.start) + 1, "", "is not UTF-8 text") from None
 
 
-class _Reader:
-    """Builds values straight from parse events: that bounds their depth, which composing does not."""
+class _Events(NamedTuple):
+    """What the composed nodes no longer tell."""
 
-    def __init__(self, text: str, source: Path | str) -> None:
+    alias_lines: list[int]
+    """Line of every alias, in order."""
+    tags: dict[int, str]
+    """Every tag that is written out, by the index in the text where its value begins."""
+
+
+def _read_events(text: str, source: Path | str) -> _Events:
+    """Check a document's size, depth and aliases before anything is built from it.
+
+    Composing recurses as deep as the text says, and an alias inside the value that it names makes an
+    endless one, so all of this has to be refused first.
+    """
+
+    def fail(line: int, problem: str) -> NoReturn:
+        raise GridError(source, line, "", problem)
+
+    found = _Events([], {})
+    sizes: dict[str, tuple[int, int] | None] = {}  # anchor -> values and depth; None: not ended yet
+    opened: list[tuple[Any, int, int]] = []  # lists and mappings: start event, values and depth so far
+    documents = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        mark: Any = event.start_mark
+        line = mark.line + 1
+        if isinstance(event, yaml.DocumentStartEvent):
+            documents += 1
+            if documents > 1:
+                fail(line, "a second document starts here; put it into a file of its own")
+            continue
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor not in sizes:
+                fail(line, f"unknown alias *{event.anchor}")
+            if (named := sizes[event.anchor]) is None:
+                fail(line, f"the alias *{event.anchor} stands inside what it names")
+            size, depth = named
+            found.alias_lines.append(line)
+        elif isinstance(event, (yaml.ScalarEvent, yaml.CollectionStartEvent)):
+            size, depth = 1, 0
+            if event.anchor in sizes:
+                fail(line, f"the anchor &{event.anchor} names another value already")
+            if event.tag:
+                found.tags[mark.index] = event.tag
+            if event.anchor:
+                sizes[event.anchor] = size, depth
+            if isinstance(event, yaml.CollectionStartEvent):
+                opened.append((event, size, depth))
+                if event.anchor:
+                    sizes[event.anchor] = None
+        elif isinstance(event, yaml.CollectionEndEvent):
+            start, size, depth = opened.pop()
+            depth += 1
+            if size > MAX_NODES:
+                fail(_line(start), f"stands for more than {MAX_NODES:,} values")
+            if start.anchor:
+                sizes[start.anchor] = size, depth
+        else:
+            continue
+        if len(opened) + depth > MAX_DEPTH:
+            fail(line, f"is nested more than {MAX_DEPTH} deep")
+        if opened and not isinstance(event, yaml.CollectionStartEvent):
+            start, total, deepest = opened[-1]
+            opened[-1] = start, total + size, max(deepest, depth)
+    if not documents:
+        fail(1, "is empty")
+    return found
+
+
+class _Builder:
+    """Builds values from composed nodes. An alias is the node that it names, met a second time."""
+
+    def __init__(self, source: Path | str, events: _Events) -> None:
         self.source = source
-        self.loader = _Loader(text)
-        self.anchors: dict[str, tuple[Any, int] | None] = {}  # name -> value and size; None: unfinished
-        self.depth = 0
+        self.alias_lines = iter(events.alias_lines)
+        self.tags = events.tags
+        self.built: dict[int, Any] = {}  # by id of the node
 
-    def document(self) -> Located:
-        self._next()  # stream start
-        if isinstance(self._next(), yaml.StreamEndEvent):
-            self._fail(1, "is empty")
-        event = self._next()
-        root, _ = self._value(event)
-        self._next()  # document end
-        after = self._next()
-        if not isinstance(after, yaml.StreamEndEvent):
-            self._fail(_line(after), "a second document starts here; put it into a file of its own")
-        return Located(root, _line(event))
-
-    def _next(self) -> Any:
-        return self.loader.get_event()
+    def located(self, node: Any) -> Located:
+        """Return the value of a node with the line where it, or the alias, stands."""
+        if id(node) in self.built:
+            return Located(self.built[id(node)], next(self.alias_lines))
+        line, value = _line(node), None
+        if isinstance(node, yaml.ScalarNode):
+            value = self._scalar(node)
+        elif isinstance(node, yaml.MappingNode):
+            self._refuse_tag(node, "map")
+            value = self._mapping(node)
+        else:
+            self._refuse_tag(node, "seq")
+            value = [self.located(item) for item in node.value]
+        self.built[id(node)] = value
+        return Located(value, line)
 
     def _fail(self, line: int, problem: str, key: str = "") -> NoReturn:
         raise GridError(self.source, line, key, problem)
 
-    def _value(self, event: Any) -> tuple[Any, int]:
-        """Return the value that `event` begins, and its number of nodes."""
-        if isinstance(event, yaml.AliasEvent):
-            return self._alias(event)
-        if event.anchor:
-            self.anchors[event.anchor] = None
-        if isinstance(event, yaml.ScalarEvent):
-            value, size = self._scalar(event), 1
-        else:
-            self.depth += 1
-            if self.depth > MAX_DEPTH:
-                self._fail(_line(event), f"is nested more than {MAX_DEPTH} deep")
-            mapping = isinstance(event, yaml.MappingStartEvent)
-            self._refuse_tag(event, "map" if mapping else "seq")
-            value, size = self._mapping() if mapping else self._sequence()
-            self.depth -= 1
-        if size > MAX_NODES:
-            self._fail(_line(event), f"stands for more than {MAX_NODES:,} values")
-        if event.anchor:
-            self.anchors[event.anchor] = value, size
-        return value, size
-
-    def _alias(self, event: Any) -> tuple[Any, int]:
-        if event.anchor not in self.anchors:
-            self._fail(_line(event), f"unknown alias *{event.anchor}")
-        found = self.anchors[event.anchor]
-        if found is None:
-            self._fail(_line(event), f"the alias *{event.anchor} stands inside what it names")
-        return found
-
-    def _sequence(self) -> tuple[list[Located], int]:
-        items, size = [], 1
-        while not isinstance(event := self._next(), yaml.SequenceEndEvent):
-            value, count = self._value(event)
-            items.append(Located(value, _line(event)))
-            size += count
-        return items, size
-
-    def _mapping(self) -> tuple[dict[str, Located], int]:
+    def _mapping(self, node: Any) -> dict[str, Located]:
         items: dict[str, Located] = {}
-        size = 1
-        while not isinstance(event := self._next(), yaml.MappingEndEvent):
-            key, line = self._key(event), _line(event)
+        for key_node, value_node in node.value:
+            key, line = self._key(key_node), _line(key_node)
             if key in items:
                 self._fail(line, f"stands here twice (first on line {items[key].line})", key)
-            value, count = self._value(self._next())
-            items[key] = Located(value, line)
-            size += count
-        return items, size
+            items[key] = Located(self.located(value_node).value, line)
+        return items
 
-    def _key(self, event: Any) -> str:
-        line = _line(event)
-        if not isinstance(event, yaml.ScalarEvent):
+    def _key(self, node: Any) -> str:
+        if id(node) in self.built:
+            self._fail(next(self.alias_lines), "a key must be text")
+        line = _line(node)
+        if not isinstance(node, yaml.ScalarNode):
             self._fail(line, "a key must be text")
-        if event.value == "<<" and not event.style:
+        if node.value == "<<" and not node.style:
             self._fail(line, "merge keys are not read; use `include`", "<<")
-        key = self._scalar(event)
+        key = self.located(node).value
         if not isinstance(key, str):
-            self._fail(line, f"a key must be text; YAML reads it as {key!r} unless quoted", event.value)
+            self._fail(line, f"a key must be text; YAML reads it as {key!r} unless quoted", node.value)
         if not key.isprintable():
             self._fail(line, f"the key {key!r} has characters that cannot be shown")
         return key
 
-    def _scalar(self, event: Any) -> Any:
-        text, line = event.value, _line(event)
-        tag = event.tag or self.loader.resolve(yaml.ScalarNode, text, event.implicit)
-        if not event.style and not event.tag and _LEADING_ZERO.fullmatch(text):
+    def _scalar(self, node: Any) -> Any:
+        text, line = node.value, _line(node)
+        written_tag = self.tags.get(node.start_mark.index)
+        tag = written_tag or node.tag
+        if not node.style and not written_tag and _LEADING_ZERO.fullmatch(text):
             self._fail(
                 line, f"{text}: a leading zero makes YAML read base 8; drop it, or quote it to mean text"
             )
         if tag == _TAG + "timestamp":
             self._fail(line, f"{text}: YAML reads it as a date; quote it to mean text")
-        if tag in (_TAG + "str", _TAG + "value", "!") or (tag == _TAG + "merge" and not event.tag):
+        if tag in (_TAG + "str", _TAG + "value", "!") or (tag == _TAG + "merge" and not written_tag):
             return text
         try:
             return _construct(tag, text)
@@ -222,9 +228,9 @@ class _Reader:
         except ValueError as error:
             self._fail(line, f"{text[:40]!r}: {error}")
 
-    def _refuse_tag(self, event: Any, kind: str) -> None:
-        if event.tag not in (None, "!", _TAG + kind):
-            self._fail(_line(event), f"unknown tag {_shown_tag(event.tag)}; a grid holds plain values only")
+    def _refuse_tag(self, node: Any, kind: str) -> None:
+        if node.tag != _TAG + kind and self.tags.get(node.start_mark.index) != "!":
+            self._fail(_line(node), f"unknown tag {_shown_tag(node.tag)}; a grid holds plain values only")
 
 
 def _construct(tag: str, text: str) -> Any:
@@ -255,89 +261,5 @@ def _shown_tag(tag: str) -> str:
     return repr(tag.replace(_TAG, "!!", 1))
 
 
-def _line(event: Any) -> int:
-    return int(event.start_mark.line) + 1
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A value, the file it stands in and its key there, such as `axes[1].lr`."""
-
-    file: Path | str
-    key: str
-    located: Located
-
-    @property
-    def value(self) -> Any:
-        """The value as `Located` holds it."""
-        return self.located.value
-
-    @property
-    def line(self) -> int:
-        """Counted from 1; 0: not from a file."""
-        return self.located.line
-
-    def error(self, problem: str) -> GridError:
-        """Return the error that says what is wrong here."""
-        return GridError(self.file, self.line, self.key, problem)
-
-    def child(self, key: str | int) -> Node:
-        """Return an entry of a mapping or an item of a list."""
-        if isinstance(key, int):
-            return Node(self.file, f"{self.key}[{key}]", self.value[key])
-        return Node(self.file, f"{self.key}.{key}" if self.key else key, self.value[key])
-
-    def mapping(self, what: str = "a mapping") -> dict[str, Node]:
-        """Return the entries. Raises GridError: this is no mapping."""
-        if not isinstance(self.value, dict):
-            raise self.error(f"must be {what}, got {shown(self.located)}")
-        return {key: self.child(key) for key in self.value}
-
-    def options(self, known: Iterable[str]) -> dict[str, Node]:
-        """Return the entries. Raises GridError: no mapping, or a key is none of `known`."""
-        entries, known = self.mapping(), tuple(known)
-        for key, node in entries.items():
-            if key not in known:
-                raise node.error(f"unknown key.{did_you_mean(key, known)}")
-        return entries
-
-    def items(self, what: str = "a list") -> list[Node]:
-        """Return the items. Raises GridError: this is no list, or an empty one."""
-        if not isinstance(self.value, list):
-            raise self.error(f"must be {what}, got {shown(self.located)}")
-        if not self.value:
-            raise self.error(f"must be {what}, got an empty one")
-        return [self.child(index) for index in range(len(self.value))]
-
-    def text(self) -> str:
-        """Return the value. Raises GridError: it is no text, or blank."""
-        if not isinstance(self.value, str):
-            raise self.error(f"must be text, got {shown(self.located)}; quote it to mean text")
-        if not self.value.strip():
-            raise self.error("must not be blank")
-        return self.value
-
-    def plain(self) -> Any:
-        """Return the value as plain data."""
-        return self.located.plain()
-
-
-def read_name(node: Node) -> str:
-    """Read a name that can stand in a file name. Raises GridError: it cannot."""
-    name = node.text()
-    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", name):
-        raise node.error(f"may hold letters, digits, `_`, `-` and `.` only, got {name!r}")
-    return name
-
-
-def shown(located: Located) -> str:
-    """Return a value as an error message shows it."""
-    value = located.value
-    if value is None:
-        return "nothing"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, (dict, list)):
-        return "a mapping" if isinstance(value, dict) else "a list"
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def _line(event_or_node: Any) -> int:
+    return int(event_or_node.start_mark.line) + 1

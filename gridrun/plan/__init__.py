@@ -108,11 +108,11 @@ class Change:
 def asked_name(grid: Grid, store: Store) -> str:
     """Return the name under which a store remembers what launches of a grid have asked for.
 
-    It is of the file as seen from the store, so that both may move together, and of the form that the
+    It is of the file as seen from the store, so that both may move together, and of the variant that the
     command line gives it: who tries the grid with other settings has not edited it.
     """
     place = os.path.relpath(grid.path.resolve(), store.root.resolve())
-    return f"{grid.name}.{digest([place, grid.form])}"
+    return f"{grid.name}.{digest([place, grid.variant])}"
 
 
 def changed(
