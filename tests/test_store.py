@@ -186,7 +186,7 @@ def test_a_lock_is_one_process_at_a_time_and_leaves_no_file(store: Store) -> Non
         assert not second
     with store.lock("x") as again:
         assert again
-    assert not list(store.root.glob(".work/locks/*"))
+    assert not list(store.root.glob(".work/leases/*"))
 
 
 def _add_forever(root: Path, worker: int) -> None:

@@ -6,7 +6,7 @@
     results/.work/ended/ID.json       ended trials not yet in the Parquet files
     results/.work/checkpoints/ID.pt   trials under way, and ID.pt.epoch: how far they are
     results/.work/asked/NAME.*        ids of trials that launches of a grid have asked for
-    results/.work/locks/, leases/     held while a trial trains, or the Parquet files are rewritten
+    results/.work/leases/             held while a trial trains, or the Parquet files are rewritten
     results/.work/launches/ID.json    what a running launch is doing
 
 A trial's record is written to `ended/` and on disk before anybody is told of it. Compaction moves
@@ -20,6 +20,7 @@ import contextlib
 import os
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -31,7 +32,7 @@ import pyarrow as pa
 from gridrun.errors import StoreError
 from gridrun.store import parquet
 from gridrun.store.launch_state import LaunchState
-from gridrun.store.leases import Claim, Locks
+from gridrun.store.leases import Claim, Leases
 from gridrun.store.records import EPOCH_TYPES, TRIAL_TYPES, Failure, Record, Status
 from trainer import files
 
@@ -74,7 +75,7 @@ class Store:
         self._work = self.root / ".work"
         self._ended = self._work / "ended"
         self._launches = self._work / "launches"
-        self._locks = Locks(self._work / "locks", self._work / "leases")
+        self._leases = Leases(self._work / "leases")
         self._checkpoints = self._work / "checkpoints"
         self._asked = self._work / "asked"
         self._kept = self.root / "checkpoints"
@@ -94,8 +95,9 @@ class Store:
                     raise StoreError(
                         f"{path}: is a link; what belongs to a store lies in it. Link it whole instead."
                     )
-            for directory in (self._ended, self._launches, self._locks.directory, self._checkpoints):
+            for directory in (self._ended, self._launches, self._checkpoints):
                 directory.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(self._work / "locks", ignore_errors=True)  # kernel locks of older versions
             files.write(self._work / "README", "Working files of gridrun. Leave them while a launch runs.\n")
         except OSError as error:
             raise unwritable(self.root, error) from None
@@ -452,22 +454,26 @@ class Store:
     # --- locks -----------------------------------------------------------------------------------
 
     def is_locked(self, name: str) -> bool:
-        """Return whether some process holds the lock called `name`. Clears what a dead one left of it."""
-        if not self._locks.has_traces(name):
-            return False
-        with self.lock(name) as claim:
-            return claim is None
+        """Return whether a live process holds the lock called `name`. What dead ones left is removed.
+
+        Raises:
+            StoreError: that cannot be read, or not be removed.
+        """
+        try:
+            return self._leases.is_held(name)
+        except OSError as error:
+            raise unwritable(self.root, error) from error
 
     def clear_locks(self, start: str = "") -> None:
-        """Remove what holders left that are known to be dead, of the locks whose names begin so."""
-        with contextlib.suppress(StoreError):  # a full disk: whoever wants them next sees to it
-            for name in self._locks.names():
+        """Remove what dead processes left of the locks whose names begin with `start`."""
+        with contextlib.suppress(OSError):  # the next process to take such a lock removes it
+            for name in self._leases.names():
                 if name.startswith(start):
-                    self.is_locked(name)
+                    self._leases.is_held(name)
 
     def has_lock(self, name: str) -> bool:
         """Return whether there is a lock called `name`, be its holder alive or dead, here or elsewhere."""
-        return self._locks.exists(name)
+        return self._leases.exists(name)
 
     @contextlib.contextmanager
     def lock(self, name: str, *, wait: bool = False) -> Iterator[Claim | None]:
@@ -478,7 +484,7 @@ class Store:
         """
         with contextlib.ExitStack() as stack:
             try:
-                claim = stack.enter_context(self._locks.hold(name, wait=wait))
+                claim = stack.enter_context(self._leases.hold(name, wait=wait))
             except OSError as error:
                 raise unwritable(self.root, error) from error
             yield claim
