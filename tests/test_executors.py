@@ -84,7 +84,7 @@ def test_every_trial_ends_once_and_is_in_the_store(executor: Executor, setup: Se
     assert row["lr"] == 0.1
     assert (row["epochs_trained"], row["device"], row["threads"]) == (3, "cpu", 1)
     assert not list(setup.results.glob(".work/checkpoints/*"))
-    assert not list(setup.results.glob(".work/locks/*"))
+    assert not list(setup.results.glob(".work/leases/*"))
 
 
 def test_a_used_worker_gives_the_numbers_of_a_fresh_one(
@@ -210,8 +210,7 @@ def test_a_stop_saves_checkpoints_and_the_next_run_goes_on(
     events: list[Event] = []
 
     def stop_when_running() -> None:
-        lock = setup.results / ".work" / "locks" / f"{trial.trial_id}.lock"
-        while not lock.exists():
+        while not Store(setup.results).has_lock(trial.trial_id):
             time.sleep(0.01)
         time.sleep(0.3)
         setup.stop_file.touch()

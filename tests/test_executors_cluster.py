@@ -295,7 +295,7 @@ def test_trials_are_recorded_at_home_wherever_they_ran(
         stopper.join()
         assert [e.outcome for e in events if isinstance(e, Ended) and e.trial == long] == ["interrupted"]
         assert store.checkpoint(long.trial_id).exists() == sees_results
-    assert not list(setup.results.glob(".work/locks/*"))
+    assert not list(setup.results.glob(".work/leases/*"))
 
 
 GRID = """

@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -270,21 +269,14 @@ def test_a_killed_process_of_this_machine_is_taken_over_at_once(tmp_path: Path) 
     holder.communicate()
 
 
-def test_a_lock_file_of_another_user_leaves_it_to_the_leases(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def denied(lock: FileLock, *_: object, **__: object) -> None:
-        raise PermissionError(13, "Permission denied", lock.lock_file)
-
-    store = Store(tmp_path)
-    store.create()
-    with store.lock("x"):
-        monkeypatch.setattr(FileLock, "acquire", denied)
-        assert Store(tmp_path).is_locked("x")
-    (tmp_path / ".work/locks/x.lock").touch()
-    assert not Store(tmp_path).is_locked("x")
-    with pytest.raises(StoreError, match="Permission denied"), store.lock("y"):
-        pass
+def test_a_paused_process_of_this_machine_keeps_what_it_holds(tmp_path: Path) -> None:
+    holder = script(HOLD, tmp_path)
+    assert said(holder) == "True"
+    holder.send_signal(signal.SIGSTOP)
+    clock = Clock()
+    assert watch(Leases(tmp_path, clock=clock), clock, 3 * DURATION_SECONDS) is None
+    holder.kill()
+    holder.communicate()
 
 
 def test_a_process_that_may_not_be_looked_at_is_alive(
@@ -318,11 +310,10 @@ def test_what_killed_processes_left_goes_and_what_live_ones_hold_stays(tmp_path:
     assert said(killed) == "True"
     killed.kill()
     killed.communicate()
-    assert len(list(tmp_path.glob(".work/l[eo]*s/*"))) == 2
-    (tmp_path / ".work/locks/fedcba9876543210.lock").touch()
+    assert len(list(tmp_path.glob(".work/leases/*"))) == 1
     assert Leases(tmp_path / ".work/leases", owner=ELSEWHERE).claim("elsewhere")
     store.clear_locks()
-    assert [path.name.partition(".")[0] for path in tmp_path.glob(".work/l[eo]*s/*")] == ["elsewhere"]
+    assert [path.name.partition(".")[0] for path in tmp_path.glob(".work/leases/*")] == ["elsewhere"]
 
 
 def test_a_process_id_that_is_used_again_is_not_the_holder(tmp_path: Path) -> None:
@@ -334,18 +325,6 @@ def test_a_process_id_that_is_used_again_is_not_the_holder(tmp_path: Path) -> No
 
 
 # --- two machines and one results directory -----------------------------------------------------------
-
-
-def other_machine(store: Store, place: Path) -> Path:
-    """Return the store's directory as a machine sees it that kernel locks do not reach."""
-    store.create()
-    (store.root / ".work" / "leases").mkdir()
-    (place / ".work").mkdir(parents=True)
-    for entry in (store.root / ".work").iterdir():
-        if entry.name != "locks":
-            (place / ".work" / entry.name).symlink_to(entry)
-    (place / ".work" / "locks").mkdir()
-    return place
 
 
 TRAIN = """
@@ -386,12 +365,12 @@ def test_a_trial_of_a_machine_that_fell_silent_is_trained_by_another_and_recorde
     end: str, tmp_path: Path, cache_dir: Path
 ) -> None:
     store = Store(tmp_path / "results")
-    away = other_machine(store, tmp_path / "away")
+    store.create()
     silent = script(TRAIN, store.root, "one kernel", 600, cache_dir, "leave it when it is another's")
     trial_id = said(silent)
     assert [said(silent), said(silent)] == ["epoch", "epoch"], "and a checkpoint in between"
     silent.send_signal(signal.SIGKILL if end == "killed" else signal.SIGSTOP)
-    taker = script(TRAIN, away, "another kernel", 600, cache_dir)
+    taker = script(TRAIN, store.root, "another kernel", 600, cache_dir)
     assert said(taker) == trial_id
     assert said(taker) == "epoch"
     if end == "paused":

@@ -15,7 +15,6 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from filelock import FileLock
 
 from gridrun.errors import StoreError
 from gridrun.store import Store
@@ -106,31 +105,6 @@ def test_word_to_stop_is_asked_for(tmp_path: Path, opened: list[Path]) -> None:
 
 def stale(*arguments: object, **named: object) -> None:
     raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
-
-
-def test_a_lock_that_was_let_go_of_elsewhere_is_tried_again(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    acquire, left = FileLock.acquire, [2]
-
-    def acquired(lock: FileLock, **named: Any) -> object:
-        left[0] -= 1
-        return stale() if left[0] >= 0 else acquire(lock, **named)
-
-    monkeypatch.setattr(FileLock, "acquire", acquired)
-    with store.lock("one") as claim:
-        assert claim
-    left[0] = 20
-    with store.lock("one", wait=True) as claim:
-        assert claim
-
-
-def test_a_lock_that_others_take_again_and_again_is_held(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(FileLock, "acquire", stale)
-    with store.lock("one") as claim:
-        assert claim is None
 
 
 def test_a_lease_that_was_removed_elsewhere_is_not_held(

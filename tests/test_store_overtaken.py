@@ -14,7 +14,7 @@ from test_store import record
 
 from gridrun import store
 from gridrun.store import Store, leases, parquet
-from gridrun.store.leases import Leases, Locks
+from gridrun.store.leases import Leases
 from trainer import files
 
 CODE = {module.__file__ for module in (store, leases, parquet, files)}
@@ -22,11 +22,9 @@ ELSEWHERE = {"host": "elsewhere", "kernel": "another", "pid": 1, "started": 1}
 
 
 def elsewhere(root: Path) -> Store:
-    """Return a store as a machine sees it that no kernel lock of this one reaches."""
+    """Return a store as another machine has it."""
     there = Store(root)
-    there._locks = Locks(root / ".work" / "locks-elsewhere", root / ".work" / "leases")
-    there._locks.directory.mkdir(exist_ok=True)
-    there._locks._leases = Leases(root / ".work" / "leases", owner=ELSEWHERE)
+    there._leases = Leases(root / ".work" / "leases", owner=ELSEWHERE)
     return there
 
 

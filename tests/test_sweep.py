@@ -184,7 +184,7 @@ def test_an_interruption_saves_what_runs_and_exits_130(
     assert "Interrupted; the same command goes on." in err
     assert list(results.glob(".work/checkpoints/*.pt"))
     assert Store(results).statuses() == {}
-    assert not list(results.glob(".work/locks/*"))
+    assert not list(results.glob(".work/leases/*"))
 
 
 def test_two_launches_at_once_share_the_work(grid: Path, tmp_path: Path, cache_dir: Path) -> None:

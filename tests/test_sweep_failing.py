@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
@@ -22,6 +23,7 @@ from gridrun.executors.ray.tune import RayTuneExecutor, Resources
 from gridrun.executors.serial import SerialExecutor
 from gridrun.grid import Grid, Row
 from gridrun.store import Store
+from gridrun.store.leases import kernel
 from gridrun.sweep import LaunchEvent, Summary
 from gridrun.sweep.events import Ended, Event, Setup
 from gridrun.sweep.executor import Executor
@@ -305,16 +307,17 @@ class _Killing(SerialExecutor):
 
     def __init__(self, store: Store) -> None:
         super().__init__(gpus=0)
-        self.locks = store.root / ".work" / "locks"
+        self.leases = store.root / ".work" / "leases"
 
     def close(self) -> None:
-        (self.locks / f"{'0' * 16}.lock").touch()
+        lease = self.leases / f"{'0' * 16}.0"
+        lease.write_text(json.dumps({"kernel": kernel(), "pid": 2**22 + 1, "started": 1}))
 
 
 def test_nothing_is_left_of_workers_that_closing_has_killed(sweeper: Sweeper) -> None:
     executor = _Killing(sweeper.store)
     sweeper.launch(tiny.config(), executor=executor, close=True)
-    assert not list(executor.locks.iterdir())
+    assert not list(executor.leases.iterdir())
 
 
 def test_a_success_sets_the_count_of_failures_back(sweeper: Sweeper) -> None:

@@ -102,7 +102,7 @@ def test_streamed_trials_are_interrupted_resumed_and_equal_serial_ones(
     os.killpg(first.pid, signal.SIGINT)
     _, said = first.communicate()
     assert first.returncode == 130, said
-    assert not list((tmp_path / "ray").glob(".work/locks/*"))
+    assert not list((tmp_path / "ray").glob(".work/leases/*"))
 
     again = launch(*under_ray)
     _, said = again.communicate()

@@ -6,7 +6,7 @@
     results/.work/ended/ID.json       ended trials not yet in the Parquet files
     results/.work/checkpoints/ID.pt   trials under way, and ID.pt.epoch: how far they are
     results/.work/asked/NAME.*        ids of trials that launches of a grid have asked for
-    results/.work/locks/, leases/     held while a trial trains, or the Parquet files are rewritten
+    results/.work/leases/             held while a trial trains, or the Parquet files are rewritten
     results/.work/launches/ID.json    what a running launch is doing
 
 A trial's record is written to `ended/` and on disk before anybody is told of it. Compaction moves
@@ -20,6 +20,7 @@ import contextlib
 import os
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -31,7 +32,7 @@ import pyarrow as pa
 from gridrun.errors import StoreError
 from gridrun.store import parquet
 from gridrun.store.launch_state import LaunchState
-from gridrun.store.leases import Claim, Locks
+from gridrun.store.leases import Claim, Leases
 from gridrun.store.records import EPOCH_TYPES, TRIAL_TYPES, Failure, Record, Status
 from trainer import files
 
@@ -74,7 +75,7 @@ class Store:
         self._work = self.root / ".work"
         self._ended = self._work / "ended"
         self._launches = self._work / "launches"
-        self._locks = Locks(self._work / "locks", self._work / "leases")
+        self._leases = Leases(self._work / "leases")
         self._checkpoints = self._work / "checkpoints"
         self._asked = self._work / "asked"
         self._kept = self.root / "checkpoints"
@@ -94,8 +95,9 @@ class Store:
                     raise StoreError(
                         f"{path}: is a link; what belongs to a store lies in it. Link it whole instead."
                     )
-            for directory in (self._ended, self._launches, self._locks.directory, self._checkpoints):
+            for directory in (self._ended, self._launches, self._checkpoints):
                 directory.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(self._work / "locks", ignore_errors=True)  # kernel locks of older versions
             files.write(self._work / "README", "Working files of gridrun. Leave them while a launch runs.\n")
         except OSError as error:
             raise unwritable(self.root, error) from None
@@ -116,14 +118,43 @@ class Store:
         Raises:
             StoreError: a Parquet file is damaged or not ours.
         """
-        pending = self._pending(trial_ids)  # before the Parquet file: records only move that way
-        read = None if columns is None else _END_COLUMNS
-        optional = {*(columns or ())} - {*_END_COLUMNS}
-        stored = _listed(parquet.read(self.trials_path, read, trial_ids=trial_ids, optional=optional))
-        rows = {row["trial_id"]: row for row in stored}
-        twice = [rows[record.trial_id] for record in pending if record.trial_id in rows]
-        ends = {row["trial_id"]: End(row["status"], row["ended_at"]) for row in twice}
+        pending, table = self._read(trial_ids, columns)
+        rows = {row["trial_id"]: row for row in _listed(table)}
+        ends = {
+            r.trial_id: End(rows[r.trial_id]["status"], rows[r.trial_id]["ended_at"])
+            for r in pending
+            if r.trial_id in rows
+        }
         return rows | {record.trial_id: record.row() for record in pending if _counts(record, ends)}
+
+    def records(
+        self, trial_ids: Collection[str] | None = None, columns: Collection[str] | None = None
+    ) -> dict[str, Record]:
+        """Return the record of each ended trial, or of those named, by trial id, without its epochs.
+
+        Args:
+            trial_ids: the trials; None for all.
+            columns: the columns to read, where the file has them. The others have their defaults. None
+                for all.
+
+        Raises:
+            StoreError: a Parquet file is damaged or not ours.
+        """
+        pending, table = self._read(trial_ids, columns)
+        stored = [] if table is None else Record.from_columns(table.to_pydict(), len(table))
+        records = {record.trial_id: record for record in stored}
+        ends = {r.trial_id: _end(records[r.trial_id]) for r in pending if r.trial_id in records}
+        newer = [record for record in pending if _counts(record, ends)]
+        return records | {record.trial_id: Record.from_row(record.row()) for record in newer}
+
+    def _read(
+        self, trial_ids: Collection[str] | None, columns: Collection[str] | None
+    ) -> tuple[list[Record], pa.Table | None]:
+        """Return the records outside the Parquet file, and what that says of the same trials."""
+        pending = self._pending(trial_ids)  # first: records only ever move into the Parquet file
+        needed = None if columns is None else _END_COLUMNS
+        optional = {*(columns or ())} - {*_END_COLUMNS}
+        return pending, parquet.read(self.trials_path, needed, trial_ids=trial_ids, optional=optional)
 
     def trials_table(self) -> pa.Table:
         """Return `trials.parquet` as it would be with every ended trial in it. Raises StoreError."""
@@ -423,22 +454,26 @@ class Store:
     # --- locks -----------------------------------------------------------------------------------
 
     def is_locked(self, name: str) -> bool:
-        """Return whether some process holds the lock called `name`. Clears what a dead one left of it."""
-        if not self._locks.has_traces(name):
-            return False
-        with self.lock(name) as claim:
-            return claim is None
+        """Return whether a live process holds the lock called `name`. What dead ones left is removed.
+
+        Raises:
+            StoreError: that cannot be read, or not be removed.
+        """
+        try:
+            return self._leases.is_held(name)
+        except OSError as error:
+            raise unwritable(self.root, error) from error
 
     def clear_locks(self, start: str = "") -> None:
-        """Remove what holders left that are known to be dead, of the locks whose names begin so."""
-        with contextlib.suppress(StoreError):  # a full disk: whoever wants them next sees to it
-            for name in self._locks.names():
+        """Remove what dead processes left of the locks whose names begin with `start`."""
+        with contextlib.suppress(OSError):  # the next process to take such a lock removes it
+            for name in self._leases.names():
                 if name.startswith(start):
-                    self.is_locked(name)
+                    self._leases.is_held(name)
 
     def has_lock(self, name: str) -> bool:
         """Return whether there is a lock called `name`, be its holder alive or dead, here or elsewhere."""
-        return self._locks.exists(name)
+        return self._leases.exists(name)
 
     @contextlib.contextmanager
     def lock(self, name: str, *, wait: bool = False) -> Iterator[Claim | None]:
@@ -449,7 +484,7 @@ class Store:
         """
         with contextlib.ExitStack() as stack:
             try:
-                claim = stack.enter_context(self._locks.hold(name, wait=wait))
+                claim = stack.enter_context(self._leases.hold(name, wait=wait))
             except OSError as error:
                 raise unwritable(self.root, error) from error
             yield claim

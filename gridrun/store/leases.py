@@ -1,22 +1,24 @@
-"""Leases: who works on what, where no kernel lock reaches all that may ask.
+"""Leases: locks that work between machines, and end with the process that holds them.
 
-A lease is a file that its holder touches every few seconds. Whoever wants the same name writes a
-file of its own first and looks at the others' then: it holds the name if each of them is dead, and
-else takes its own away again. Of two that write at once at least one sees the other, so never do
-both hold. A file is dead if its process is known to be (same kernel), or if it has not changed
-while somebody watched it for DURATION_SECONDS; no clocks of two machines are compared.
+A lease is a file that its holder touches every few seconds. To take the lease called `x`, a process
+writes a file of its own, `x.TOKEN`, and then looks at all other files `x.*`. It holds the lease if each
+of those is dead; else it removes its own file again. Of two processes that write at once, at least one
+sees the other's file, so two can never hold the lease together.
 
-A holder that was paused for so long finds its file gone: it asks `Claim.held` before it leaves
-anything that lasts.
+When is a file dead? If its process runs on this machine, the kernel says whether it still lives. If not,
+the file is dead once it has not changed while somebody watched it for DURATION_SECONDS. Clocks of two
+machines are never compared.
 
-filelock's SoftFileLease takes an expired lease by exchanging two names, which NFS refuses; there it
-would never be taken over.
+A holder that was paused for longer may find that another machine has taken over: it must ask
+`Claim.held` before it writes anything that lasts.
+
+Kernel locks (`flock`) would add nothing: they do not reach other machines on many file systems. filelock's
+SoftFileLease takes over an expired lease by exchanging two names, which NFS refuses.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import platform
@@ -24,56 +26,51 @@ import random
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from trainer import files
 
 DURATION_SECONDS = 60.0
-"""A lease that nobody has touched for so long is taken over."""
+"""A lease of another machine that stays untouched for so long is taken over."""
 _TOUCH_SECONDS = DURATION_SECONDS / 4
 _LOOK_SECONDS = 5.0
-"""Between two looks at a file no more than this counts: the one that looks may have slept itself."""
+"""The longest time between two looks that counts: who looks may itself have been paused in between."""
 _ATTEMPTS = 5
-"""How often to try again where two that came at once have both stepped back."""
+"""How often to try again after two processes that came at once have both stepped back."""
+_WAIT_SECONDS = 0.1
 
 
 class Claim:
-    """What one process holds, until it lets go or is taken for dead."""
+    """A lease that this process holds, until it releases it or another machine takes it over."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def held(self) -> bool:
-        """Return whether the lease is still ours, and renew it. Others may have taken it over."""
+        """Return whether the lease is still ours, and renew it."""
         try:
             os.utime(self._path)
-        except OSError as error:  # a file server that is away for a moment is so for the others too
+        except OSError as error:  # a file server that does not answer does not answer the others either
             return not files.is_gone(error)
         return True
 
-    def start(self) -> None:
-        """Begin to renew the lease by itself."""
-        _heart.add(self)
-
     def release(self) -> None:
-        """Let go."""
+        """Give the lease back."""
         _heart.discard(self)
         self._path.unlink(missing_ok=True)
 
 
 class _Heart:
-    """Renews all that this process holds, in one thread: to start one for each takes as long as a claim."""
+    """One thread that renews all leases of this process: one thread each would make a claim twice as slow."""
 
     def __init__(self) -> None:
         self._claims: set[Claim] = set()
         self._pid: int | None = None
 
     def add(self, claim: Claim) -> None:
-        if self._pid != os.getpid():  # a forked process has neither its parent's threads nor what that holds
+        if self._pid != os.getpid():  # a forked child has neither its parent's threads nor its leases
             self._pid, self._claims = os.getpid(), set()
             threading.Thread(target=self._beat, name="leases", daemon=True).start()
         self._claims.add(claim)
@@ -93,7 +90,13 @@ _heart = _Heart()
 
 
 class Leases:
-    """The leases in one directory, as one process sees them."""
+    """The leases in one directory, as one process sees them.
+
+    Args:
+        directory: where the files are; made when it is needed.
+        clock: seconds, by this machine's clock.
+        owner: what a lease says of its holder; None: this process.
+    """
 
     def __init__(
         self,
@@ -107,40 +110,55 @@ class Leases:
         self._owner = owner
         self._watched: dict[Path, _Watch] = {}
 
+    @contextlib.contextmanager
+    def hold(self, name: str, *, wait: bool = False) -> Iterator[Claim | None]:
+        """Hold a lease within a `with`; None if another process holds it. `wait` waits until it is free.
+
+        Raises:
+            OSError: the directory cannot be written.
+        """
+        while (claim := self.claim(name)) is None and wait:
+            time.sleep(_WAIT_SECONDS)
+        try:
+            yield claim
+        finally:
+            if claim:
+                claim.release()
+
     def claim(self, name: str) -> Claim | None:
-        """Return the claim to a name, None if another holds it. What dead holders left is removed.
+        """Take a lease; None if another process holds it. Files of dead holders are removed.
 
         Raises:
             OSError: the directory cannot be written.
         """
         for attempt in range(_ATTEMPTS):
-            if not self._all_dead(self._of(name)):
+            if self.is_held(name):
                 return None
             claim = self._write(name)
-            rivals = [path for path in self._of(name) if path != claim._path]
-            if self._all_dead(rivals):
-                for path in rivals:
-                    path.unlink(missing_ok=True)
-                    self._watched.pop(path, None)
-                claim.start()
+            if not self._others_live(name, claim._path):
+                _heart.add(claim)
                 return claim
             claim.release()
             if attempt + 1 < _ATTEMPTS:
                 time.sleep(random.uniform(0, 0.05))
         return None
 
+    def is_held(self, name: str) -> bool:
+        """Return whether another or this process holds a lease. Files of dead holders are removed."""
+        return self._others_live(name)
+
     def exists(self, name: str) -> bool:
-        """Return whether anybody, dead or alive, has left a lease of that name."""
-        return next(self._of(name), None) is not None
+        """Return whether there is a file of the lease, be its holder alive or dead."""
+        return next(self._files(name), None) is not None
 
     def names(self) -> set[str]:
-        """Return the names of which anybody, dead or alive, has left a lease."""
+        """Return the names of all leases that have a file, be its holder alive or dead."""
         with contextlib.suppress(FileNotFoundError), os.scandir(self._directory) as entries:
-            # `.nfs...` is what NFS keeps of a removed file that is still open.
+            # NFS keeps a removed file that is still open as `.nfs...`.
             return {entry.name.rpartition(".")[0] for entry in entries if not entry.name.startswith(".")}
         return set()
 
-    def _of(self, name: str) -> Iterator[Path]:
+    def _files(self, name: str) -> Iterator[Path]:
         with contextlib.suppress(FileNotFoundError), os.scandir(self._directory) as entries:
             yield from [Path(entry) for entry in entries if entry.name.rpartition(".")[0] == name]
 
@@ -149,18 +167,25 @@ class Leases:
         path = self._directory / f"{name}.{secrets.token_hex(8)}"
         try:
             path.write_text(json.dumps(self._owner or _this_process()), encoding="utf-8")
-        except OSError:  # a full disk has room for the name alone, which others would wait for
+        except OSError:  # a full disk leaves an empty file, which others would have to watch
             path.unlink(missing_ok=True)
             raise
         return Claim(path)
 
-    def _all_dead(self, paths: Iterable[Path]) -> bool:
-        dead = [self._is_dead(path) for path in paths]  # each of them, for each is to be watched
-        return all(dead)
+    def _others_live(self, name: str, own: Path | None = None) -> bool:
+        """Return whether any file but `own` has a live holder; if none has, remove those files."""
+        others = [path for path in self._files(name) if path != own]
+        dead = [self._is_dead(path) for path in others]  # all of them: each look counts as watching
+        if not all(dead):
+            return True
+        for path in others:
+            path.unlink(missing_ok=True)
+            self._watched.pop(path, None)
+        return False
 
     def _is_dead(self, path: Path) -> bool:
         try:
-            # By opening it: a network file system asks its server only then.
+            # A network file system asks its server only when a file is opened.
             with path.open(encoding="utf-8") as file:
                 changed_ns, text = os.fstat(file.fileno()).st_mtime_ns, file.read()
         except OSError as error:
@@ -169,11 +194,13 @@ class Leases:
             self._watched.pop(path, None)
             return True
         watch = self._watched.setdefault(path, _Watch())
-        return watch.unchanged_seconds(changed_ns, self._clock()) >= DURATION_SECONDS or _is_gone(text)
+        silent_seconds = watch.unchanged_seconds(changed_ns, self._clock())
+        lives = _lives(text)
+        return silent_seconds >= DURATION_SECONDS if lives is None else not lives
 
 
 class _Watch:
-    """For how long a file has been seen not to change."""
+    """How long a file has been seen not to change."""
 
     def __init__(self) -> None:
         self._changed_ns = -1
@@ -193,13 +220,13 @@ class _Watch:
 
 
 def _this_process() -> dict[str, Any]:
-    """Return who holds a lease: what tells others on the same kernel whether it lives."""
+    """Return what tells other processes on this machine whether this one still lives."""
     pid = os.getpid()
     return {"host": platform.node(), "kernel": kernel(), "pid": pid, "started": _started(pid)}
 
 
 def kernel() -> str:
-    """Name the running kernel, and the space of process ids in it."""
+    """Return a name of the running kernel and of its space of process ids (containers have their own)."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
@@ -207,126 +234,33 @@ def kernel() -> str:
         return platform.node()
 
 
+_ENDED = -1
+
+
 def _started(pid: int) -> int | None:
-    """Return when a process started, in ticks since boot; None if there is none, or none can be seen."""
+    """Return when a process started, in ticks since boot; _ENDED if it has ended, None if that is hidden."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
         return None
     state, *fields = stat.rpartition(b")")[2].split()
-    return None if state in (b"Z", b"X") else int(fields[18])
+    return _ENDED if state in (b"Z", b"X") else int(fields[18])
 
 
-def _is_gone(text: str) -> bool:
-    """Return whether the process that wrote so is known to have ended."""
+def _lives(text: str) -> bool | None:
+    """Return whether the process that wrote a lease lives; None if that cannot be told from here."""
     try:
         owner = json.loads(text)
         where, pid, started = owner["kernel"], owner["pid"], owner["started"]
-    except (ValueError, TypeError, KeyError):  # being written just now, or cut short
-        return False
+    except (ValueError, TypeError, KeyError):  # just being written, or cut short
+        return None
     if where != kernel() or not isinstance(pid, int):
-        return False
-    return bool(_started(pid) != started) and not _is_hidden(pid)
-
-
-def _is_hidden(pid: int) -> bool:
-    """Return whether a process lives that may not be looked at: another user's, under `hidepid`."""
-    if Path(f"/proc/{pid}/stat").is_file() and os.access(f"/proc/{pid}/stat", os.R_OK):
-        return False
+        return None
     try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return True
+        os.kill(pid, 0)  # sends nothing
     except (ProcessLookupError, OverflowError):
         return False
-    return False
-
-
-_WAIT_SECONDS = 0.5
-_ATTEMPTS = 5
-"""How often to try a lock again that others took and let go meanwhile."""
-
-
-class Locks:
-    """The locks of one store, as one process sees them.
-
-    Args:
-        directory: where the kernel's lock files are.
-        leases: where the leases are (`gridrun.leases`).
-    """
-
-    def __init__(self, directory: Path, leases: Path) -> None:
-        self.directory = directory
-        self._leases = Leases(leases)
-
-    def names(self) -> set[str]:
-        """Return the names of which any holder, dead or alive, has left something."""
-        return {path.stem for path in self.directory.glob("*.lock")} | self._leases.names()
-
-    def has_traces(self, name: str) -> bool:
-        """Return whether any holder, dead or alive, has left something of that name."""
-        return self._file(name).exists() or self.exists(name)
-
-    def exists(self, name: str) -> bool:
-        """Return whether there is a lease of that name, be its holder alive or dead, here or elsewhere."""
-        return self._leases.exists(name)
-
-    @contextlib.contextmanager
-    def hold(self, name: str, *, wait: bool = False) -> Iterator[Claim | None]:
-        """Hold the lock called `name`, whatever becomes of the process; None if another holds it.
-
-        Raises:
-            OSError: a directory cannot be written.
-        """
-        with _kernel_lock(self._file(name), wait) as free:
-            claim = self._leases.claim(name) if free else None
-            while wait and claim is None:
-                time.sleep(_WAIT_SECONDS)
-                claim = self._leases.claim(name)
-            try:
-                yield claim
-            finally:
-                if claim:
-                    claim.release()
-
-    def _file(self, name: str) -> Path:
-        return self.directory / f"{name}.lock"
-
-
-@contextlib.contextmanager
-def _kernel_lock(path: Path, wait: bool) -> Iterator[bool]:
-    """Hold a lock that ends with its process; False if another on this machine holds it."""
-    lock = FileLock(path, fallback_to_soft=False)
-    try:
-        taken = _taken(lock, wait)
-    except OSError as error:
-        of_another = error.errno == errno.EACCES and path.exists()  # a user whose umask keeps it to them
-        if not of_another and error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
-            raise
-        yield True  # or a file system without such locks: leases alone, then
-        return
-    if not taken:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        path.unlink(missing_ok=True)  # while held: who waits for it tries again
-        lock.release()
-
-
-def _taken(lock: FileLock, wait: bool) -> bool:
-    """Take a kernel's lock; return False if another holds it."""
-    attempts = 0
-    while True:
-        try:
-            lock.acquire(timeout=-1 if wait else 0)
-            return True
-        except Timeout:
-            return False
-        except OSError as error:
-            if error.errno != errno.ESTALE:
-                raise
-            attempts += 1  # on NFS: who held it elsewhere removed the file after it was opened here
-            if not wait and attempts == _ATTEMPTS:
-                return False
+    except PermissionError:  # another user's
+        pass
+    now = _started(pid)  # None for other users' processes where /proc is mounted with `hidepid`
+    return None if now is None or started is None else bool(now == started)
