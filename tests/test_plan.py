@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 import cli
 from gridrun import resources
 from gridrun.grid import Grid, load_grid
-from gridrun.plan import Plan, asked_name, changed, forecast, forecast_from, make_plan
+from gridrun.plan import Plan, changed, forecast_from, make_forecast, make_plan, requested_name
 from gridrun.plan.costs import Costs
 from gridrun.resources import Capacity, Hardware
 from gridrun.store import Store
 from gridrun.store.records import Provenance, Record
-from gridrun.sweep.events import now
-from gridrun.sweep.worker import _identity
+from gridrun.sweep.worker import identity_of
+from gridrun.text import utc_now
 from trainer.metrics import Epoch
 
 GRID = """
@@ -70,7 +70,7 @@ def past(plan: Plan, seconds: float) -> Costs:
             "config_json": json.dumps(trial.config.canonical()),
             "status": "done",
             "started_at": None,
-            "ended_at": now(),
+            "ended_at": utc_now(),
             "resumes": 0,
             "train_seconds": seconds * trial.config.epochs,
             "macs": 1,
@@ -89,10 +89,10 @@ def test_grids_share_trials(path: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.yaml"
     other.write_text(GRID.replace("[1, 4]", "[4, 6]").replace("seeds: 2", "seeds: 3"))
     plan = make_plan([load_grid(path), load_grid(other)], {})
-    assert (len(plan.trials), plan.asked_for) == (8, 10)
+    assert (len(plan.trials), plan.num_requested) == (8, 10)
     assert set(plan.shared.values()) == {1}
     assert [trial.seed for trial in plan.trials] == [0, 0, 0, 1, 1, 1, 2, 2]
-    expected = forecast(plan, plan.missing, past(plan, 900.0), CORES)
+    expected = make_forecast(plan, plan.missing, past(plan, 900.0), CORES)
     assert expected.shared_hours == pytest.approx(2 * 4 * 900 / 3600)
     assert expected.hours == pytest.approx((2 * 1 + 3 * 4 + 3 * 6) * 900 / 3600)
 
@@ -104,7 +104,7 @@ def test_every_missing_trial_stands_in_a_forecast_exactly_once(data: st.DataObje
     done = data.draw(st.sets(st.sampled_from(ids)))
     plan = make_plan(GRIDS, dict.fromkeys(done, "done"))
     costs = data.draw(st.sampled_from([Costs([], Hardware("Xeon", is_gpu=False)), past(plan, 1.0)]))
-    expected = forecast(plan, plan.missing, costs, Capacity(cpus=data.draw(st.integers(1, 8)), gpus=0))
+    expected = make_forecast(plan, plan.missing, costs, Capacity(cpus=data.draw(st.integers(1, 8)), gpus=0))
     assert sorted(trial.trial_id for trial in expected.trials) == sorted(
         trial.trial_id for trial in plan.trials if trial.trial_id not in done
     )
@@ -114,7 +114,7 @@ def test_every_missing_trial_stands_in_a_forecast_exactly_once(data: st.DataObje
 def test_a_trial_under_way_counts_what_is_left(path: Path) -> None:
     plan = make_plan([load_grid(path)], {})
     long = next(trial for trial in plan.trials if trial.config.epochs == 4)
-    expected = forecast(plan, plan.missing, past(plan, 10.0), CORES, {long.trial_id: 3})
+    expected = make_forecast(plan, plan.missing, past(plan, 10.0), CORES, {long.trial_id: 3})
     assert expected.costs[long.trial_id].amount == pytest.approx(40.0)
     assert expected.left[long.trial_id] == pytest.approx(10.0)
     assert expected.hours == pytest.approx((10 + 40 + 10 + 10) / 3600)
@@ -140,8 +140,8 @@ def test_trials_that_run_take_room_and_tell_how_long_the_others_take(path: Path,
 def test_what_failed_comes_behind_the_first_tries_of_its_seed(path: Path) -> None:
     plan = make_plan([load_grid(path)], {})
     again = next(trial for trial in plan.trials if (trial.config.epochs, trial.seed) == (4, 0))
-    plan = replace(plan, again=frozenset({again.trial_id}))
-    expected = forecast(plan, plan.trials, past(plan, 10.0), Capacity(cpus=1, gpus=0))
+    plan = replace(plan, to_retry=frozenset({again.trial_id}))
+    expected = make_forecast(plan, plan.trials, past(plan, 10.0), Capacity(cpus=1, gpus=0))
     assert [(trial.seed, trial.config.epochs) for trial in expected.trials] == [
         (0, 1),
         (0, 4),
@@ -201,12 +201,16 @@ def test_grids_of_one_name_in_two_directories_are_no_edits_of_each_other(path: P
         load_grid(path, scale={"train": 500}),
         load_grid(path).with_seeds(1),
     ]
-    assert len({asked_name(grid, store) for grid in forms}) == len(forms)
-    assert asked_name(load_grid(path.name), store) == asked_name(forms[0], store), "however it is named"
+    assert len({requested_name(grid, store) for grid in forms}) == len(forms)
+    assert requested_name(load_grid(path.name), store) == requested_name(forms[0], store), (
+        "however it is named"
+    )
     moved = tmp_path / "moved"
     moved.mkdir()
     (moved / path.name).write_text(GRID)
-    assert asked_name(load_grid(moved / path.name), Store(moved / "results")) == asked_name(forms[0], store)
+    assert requested_name(load_grid(moved / path.name), Store(moved / "results")) == requested_name(
+        forms[0], store
+    )
 
 
 # --- the commands -----------------------------------------------------------------------------------
@@ -269,8 +273,8 @@ def test_shares_that_are_measured_are_those_of_the_past_or_a_guess(
     store = Store(tmp_path / "results")
     store.create()
     gpu = Provenance(gpu="H200", gpu_share=0.25, device="cuda")
-    times = {"started_at": None, "ended_at": now(), "train_seconds": 100.0, "resumes": 0}
-    store.add(Record(**_identity(short), status="done", provenance=gpu, epochs=(), **times))
+    times = {"started_at": None, "ended_at": utc_now(), "train_seconds": 100.0, "resumes": 0}
+    store.add(Record(**identity_of(short), status="done", provenance=gpu, epochs=(), **times))
     found = planned(*auto)["estimate"]
     assert found["unmeasured"] == 0, "longer ones take no more of a GPU"
     # 100, 400 and 400 s, four of them to a GPU.

@@ -16,7 +16,7 @@ from gridrun.resources import is_share
 from gridrun.store import Store
 from gridrun.store.records import Provenance
 from gridrun.sweep.retries import RetryPolicy, RetryState
-from gridrun.sweep.worker import failed
+from gridrun.sweep.worker import failed_record
 from gridrun.trial import Trial
 from trainer import Runtime
 from trainer.memory import CONTEXT_BYTES, limit, memory_fraction
@@ -101,7 +101,7 @@ def test_too_little_gpu_memory_halves_the_trials_beside_until_one_has_all(tmp_pa
     shares = []
     for share in (0.125, 0.25, 0.5, 1.0):
         store.add(
-            failed(
+            failed_record(
                 trial,
                 "gpu_memory",
                 "OutOfMemoryError: CUDA out of memory",

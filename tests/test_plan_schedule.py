@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.makespan import lower_bound
 from gridrun import resources
-from gridrun.plan.schedule import Job, lower_bound, makespan, makespan_of, ordered
+from gridrun.plan.schedule import Job, makespan, makespan_of, ordered
 from gridrun.resources import Capacity
 
 TWO_CORES = Capacity(cpus=2, gpus=0)
@@ -20,7 +21,7 @@ JOBS = st.lists(
         Job,
         what=st.integers(),
         seconds=SECONDS,
-        turn=st.integers(0, 4),
+        round=st.integers(0, 4),
         num_gpus=st.sampled_from([1, 1, 1, 2]),
     ),
     max_size=40,

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gridrun.sweep import queue as lines
-from gridrun.sweep.events import Retry
 from gridrun.sweep.queue import QueuedTrial, TrialQueue
+from gridrun.sweep.retries import Retry
 from gridrun.trial import Trial
 
 TRIALS = [Trial(tiny.config(), seed) for seed in range(5)]

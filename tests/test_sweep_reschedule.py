@@ -11,9 +11,10 @@ from gridrun.plan import Plan
 from gridrun.resources import Capacity
 from gridrun.store import Store
 from gridrun.sweep import Rescheduler
-from gridrun.sweep.events import Progress, Retry, Started
+from gridrun.sweep.events import Progress, Started
 from gridrun.sweep.progress import Tracker
 from gridrun.sweep.queue import QueuedTrial, TrialQueue
+from gridrun.sweep.retries import Retry
 from gridrun.trial import Trial
 from trainer import TrainConfig
 from trainer.metrics import Epoch
