@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +12,14 @@ import pytest
 import tiny
 
 from gridrun.executors.ray import packing, session
-from gridrun.plan.packing import Load, Packer, Share, footprint, trials_per_gpu
+from gridrun.plan.packing import Load, Packer, Share, footprint, past_shares, trials_per_gpu
 from gridrun.resources import is_share
 from gridrun.store import Store
 from gridrun.store.records import Provenance
 from gridrun.sweep.retries import RetryPolicy, RetryState
 from gridrun.sweep.worker import failed_record
 from gridrun.trial import Trial
-from trainer import Runtime
+from trainer import Runtime, TrainConfig
 from trainer.memory import CONTEXT_BYTES, limit, memory_fraction
 from trainer.resource_probe import ResourceProbe
 from trainer.schedules import schedules
@@ -124,6 +125,18 @@ def test_a_footprint_has_what_a_step_takes_and_nothing_else() -> None:
     )
     for change in ({"batch_size": 4}, {"precision": "mixed_bf16"}, {"model": tiny.TinyNet(channels=16)}):
         assert footprint(replace(config, **change)) != footprint(config)
+
+
+def test_the_latest_share_of_a_footprint_counts_and_records_without_one_do_not() -> None:
+    config = TrainConfig.from_dict({"model": {"name": "resnet_preact", "depth": 8}, "epochs": 1})
+
+    def row(config_id: str, hour: int, **columns: object) -> dict[str, object]:
+        known = {"config_id": config_id, "status": "done", "ended_at": f"2026-01-01T{hour:02}:00:00+00:00"}
+        return {**known, "config_json": json.dumps(config.canonical()), "gpu": "H200", **columns}
+
+    rows = [row("b", 2, gpu_share=0.5), row("a", 1, gpu_share=0.25), row("c", 3), row("d", 4, gpu_share=None)]
+    assert past_shares(rows, ["H200"]) == past_shares(rows, []) == {footprint(config): 0.5}
+    assert past_shares(rows, ["T4"]) == {}
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gridrun import resources
 from gridrun.garbage import without_garbage_collection
 from gridrun.plan.costs import PAST_COLUMNS, Cost, Costs
 from gridrun.plan.packing import footprint, past_shares
 from gridrun.plan.schedule import Job, makespan, ordered
 from gridrun.plan.trials import Plan
-from gridrun.resources import Capacity, gpu_names, this_machine
+from gridrun.resources import Capacity
 from gridrun.trial import Trial
 
 if TYPE_CHECKING:
@@ -132,11 +133,11 @@ def forecast_from(
 
     `running` has the last finished epoch of each running trial, None before its first.
     """
-    hardware = this_machine(capacity.share()[1], capacity.cpus_per_trial)
+    hardware = resources.this_machine(capacity.share()[1], capacity.cpus_per_trial)
     past = list(store.rows(columns=PAST_COLUMNS).values()) if trials or running or plan.shared else []
     shares = None
     if capacity.is_measured:
-        shares = past_shares(past, gpu_names())
+        shares = past_shares(past, resources.gpu_names())
         # Each config has a share of its own then: compare times by GPU, not by GPU and share.
         past = [{**row, "gpu_share": None} for row in past]
     seen = {trial: epoch for trial, epoch in (running or {}).items() if epoch}

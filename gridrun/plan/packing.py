@@ -133,8 +133,8 @@ def past_shares(past: Iterable[Mapping[str, Any]], gpus: Collection[str]) -> dic
         row["config_id"]: row
         for row in sorted(past, key=lambda row: str(row["ended_at"]))
         if row["status"] == "done"
-        and isinstance(row["gpu_share"], float)
-        and 0 < row["gpu_share"] <= 1
+        and isinstance(share := row.get("gpu_share"), float)  # records of early versions have none
+        and 0 < share <= 1
         and (not gpus or row["gpu"] in gpus)
     }
     found = {}
