@@ -1,4 +1,4 @@
-"""Plans: what is asked for, what has changed, in which order, at what price."""
+"""Plans: which trials are requested, what has changed, in which order they run, and what they cost."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def past(plan: Plan, seconds: float) -> Costs:
     return Costs(rows, Hardware("Xeon, 1 thread", is_gpu=False))
 
 
-# --- what is asked for ------------------------------------------------------------------------------
+# --- what is requested ------------------------------------------------------------------------------
 
 
 def test_grids_share_trials(path: Path, tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_grids_share_trials(path: Path, tmp_path: Path) -> None:
 
 
 @given(st.data())
-def test_every_missing_trial_stands_in_a_forecast_exactly_once(data: st.DataObject) -> None:
+def test_every_missing_trial_is_in_a_forecast_exactly_once(data: st.DataObject) -> None:
     plan = make_plan([GRIDS[data.draw(st.integers(0, 1))], GRIDS[data.draw(st.integers(0, 1))]], {})
     ids = [trial.trial_id for trial in plan.trials]
     done = data.draw(st.sets(st.sampled_from(ids)))
@@ -111,7 +111,7 @@ def test_every_missing_trial_stands_in_a_forecast_exactly_once(data: st.DataObje
     assert len(expected.trials) == plan.counts["missing"]
 
 
-def test_a_trial_under_way_counts_what_is_left(path: Path) -> None:
+def test_a_trial_with_a_checkpoint_counts_what_is_left(path: Path) -> None:
     plan = make_plan([load_grid(path)], {})
     long = next(trial for trial in plan.trials if trial.config.epochs == 4)
     expected = make_forecast(plan, plan.missing, past(plan, 10.0), CORES, {long.trial_id: 3})
@@ -120,7 +120,7 @@ def test_a_trial_under_way_counts_what_is_left(path: Path) -> None:
     assert expected.hours == pytest.approx((10 + 40 + 10 + 10) / 3600)
 
 
-def test_trials_that_run_take_room_and_tell_how_long_the_others_take(path: Path, tmp_path: Path) -> None:
+def test_running_trials_take_slots_and_show_how_long_others_take(path: Path, tmp_path: Path) -> None:
     store = Store(tmp_path)
     plan = make_plan([load_grid(path)], {})
     long = next(trial for trial in plan.trials if trial.config.epochs == 4)
@@ -137,7 +137,7 @@ def test_trials_that_run_take_room_and_tell_how_long_the_others_take(path: Path,
     assert expected.hours == pytest.approx((10 + 40 + 10) / 3600), "of those that are to be started"
 
 
-def test_what_failed_comes_behind_the_first_tries_of_its_seed(path: Path) -> None:
+def test_retries_come_after_the_first_attempts_of_their_seed(path: Path) -> None:
     plan = make_plan([load_grid(path)], {})
     again = next(trial for trial in plan.trials if (trial.config.epochs, trial.seed) == (4, 0))
     plan = replace(plan, to_retry=frozenset({again.trial_id}))
@@ -153,7 +153,7 @@ def test_what_failed_comes_behind_the_first_tries_of_its_seed(path: Path) -> Non
 # --- what has changed -------------------------------------------------------------------------------
 
 
-def test_what_launches_asked_for_is_remembered_by_grid(tmp_path: Path) -> None:
+def test_a_store_remembers_by_grid_what_launches_requested(tmp_path: Path) -> None:
     store = Store(tmp_path)
     assert store.asked("a") == frozenset()
     one, other = "0" * 16, "1" * 16
@@ -168,7 +168,7 @@ def test_what_launches_asked_for_is_remembered_by_grid(tmp_path: Path) -> None:
     assert store.asked("a") == {one, other, "3" * 16}
 
 
-def test_an_edited_grid_tells_added_from_dropped(path: Path) -> None:
+def test_an_edited_grid_shows_added_and_dropped_trials(path: Path) -> None:
     before = load_grid(path)
     ids = {trial.trial_id for trial in before.trials}
     statuses = dict.fromkeys(ids, "done")
@@ -182,13 +182,13 @@ def test_an_edited_grid_tells_added_from_dropped(path: Path) -> None:
     assert set(change.dropped) == {trial.trial_id for trial in before.trials if trial.config.epochs == 1}
     both = changed([after, before], make_plan([after, before], statuses), [ids, ids], statuses)
     assert both is not None
-    assert not both.dropped, "another grid still asks for them"
+    assert not both.dropped, "another grid still requests them"
     never_ran = changed([after], plan, [ids], {})
     assert never_ran is not None
     assert not never_ran.dropped
 
 
-def test_grids_of_one_name_in_two_directories_are_no_edits_of_each_other(path: Path, tmp_path: Path) -> None:
+def test_grids_of_one_name_in_two_directories_are_different_grids(path: Path, tmp_path: Path) -> None:
     store = Store(tmp_path / "results")
     (tmp_path / "elsewhere").mkdir()
     other = tmp_path / "elsewhere" / path.name
@@ -216,7 +216,7 @@ def test_grids_of_one_name_in_two_directories_are_no_edits_of_each_other(path: P
 # --- the commands -----------------------------------------------------------------------------------
 
 
-def test_the_whole_way(path: Path, tmp_path: Path) -> None:
+def test_plans_before_and_after_launches_and_edits(path: Path, tmp_path: Path) -> None:
     first = planned(path)
     assert first["estimate"]["is_relative"]
     assert first["estimate"]["hours"] is None
@@ -262,7 +262,7 @@ def test_the_whole_way(path: Path, tmp_path: Path) -> None:
     assert "4 trials: 2 done, 2 missing" in edited
 
 
-def test_shares_that_are_measured_are_those_of_the_past_or_a_guess(
+def test_measured_shares_come_from_past_trials_or_are_a_guess(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resources, "gpu_names", list)
@@ -286,7 +286,7 @@ def test_shares_that_are_measured_are_those_of_the_past_or_a_guess(
     assert wider["hours"] == pytest.approx(wider["makespan_seconds"] * 2 / 3600, rel=0.5), "one each"
 
 
-def test_what_fits_nowhere_is_said(path: Path) -> None:
+def test_trials_that_fit_nowhere_are_reported(path: Path) -> None:
     launched = run("launch", path, "--executor", "serial")
     assert launched.exit_code == 0, launched.output
     assert "fit nowhere on 1 core" in ok("plan", path, "--set", "num_gpus=4", "--cpus", 1)

@@ -1,4 +1,4 @@
-"""Which part of a GPU a trial gets: the decision by hand, the measuring on what this machine has."""
+"""How many trials share a GPU: the decision with made-up numbers, and the measurement on this machine."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_packer_measures_configs_that_take_the_same_once() -> None:
     assert asked == [1, 2, 4, 1, 2, 4], "another batch size takes other memory"
 
 
-def test_a_packer_leaves_alone_what_is_not_to_be_measured() -> None:
+def test_a_packer_measures_only_auto_shares_of_one_gpu() -> None:
     measure, asked = device(4, {1: 1000, 2: 2000})
     config = tiny.config()
     assert Packer("auto", 1).share(config, 16, 0, measure) == Share(0, 1), "no GPU, one thread"
@@ -95,7 +95,7 @@ def test_a_trial_that_ran_out_of_memory_gets_what_its_retry_says() -> None:
     assert asked == []
 
 
-def test_too_little_gpu_memory_halves_the_trials_beside_until_one_has_all(tmp_path: Path) -> None:
+def test_out_of_gpu_memory_halves_the_trials_per_gpu_down_to_one(tmp_path: Path) -> None:
     store, trial = Store(tmp_path), Trial(tiny.config(), 0)
     store.create()
     retry_state = RetryState(store, RetryPolicy())
@@ -117,7 +117,7 @@ def test_too_little_gpu_memory_halves_the_trials_beside_until_one_has_all(tmp_pa
     assert end.attempts == 4
 
 
-def test_a_footprint_has_what_a_step_takes_and_nothing_else() -> None:
+def test_a_footprint_has_only_options_that_change_a_step() -> None:
     config = tiny.config()
     multistep = schedules.get("multistep")(milestones=(1.0, 2.0))
     assert footprint(replace(config, lr=1.0, epochs=7, weight_decay=0.0, schedule=multistep)) == footprint(
@@ -146,7 +146,7 @@ def test_shares_that_ray_can_give_out(share: float, ok: bool) -> None:
     assert is_share(share) is ok
 
 
-def test_the_memory_fraction_leaves_room_for_what_cuda_takes_itself() -> None:
+def test_the_memory_fraction_leaves_room_for_the_cuda_context() -> None:
     assert memory_fraction(1.0, 80 * GIB) == 1.0
     assert memory_fraction(2.0, 80 * GIB) == 1.0
     assert memory_fraction(0.25, 80 * GIB) == pytest.approx(0.25 - 0.5 / 80)
@@ -154,7 +154,7 @@ def test_the_memory_fraction_leaves_room_for_what_cuda_takes_itself() -> None:
     assert memory_fraction(0.125, 2 * GIB) == 0.0625, "half of it, where that would be nothing"
 
 
-def test_a_rehearsal_takes_steps_and_leaves_nothing(tmp_path: Path, cache_dir: Path) -> None:
+def test_a_resource_probe_takes_steps_and_leaves_no_files(tmp_path: Path, cache_dir: Path) -> None:
     runtime = Runtime(cache_dir=cache_dir, data_dir=tmp_path, checkpoint=tmp_path / "checkpoint.pt")
     probe = ResourceProbe(tiny.config(), runtime)
     assert 0 < probe.memory_bytes < probe.total_bytes
@@ -171,7 +171,7 @@ def one_gpu_as_far_as_ray_knows(monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     ray_session.close()
 
 
-def test_two_trials_are_measured_beside_each_other(
+def test_two_trials_are_measured_at_once(
     one_gpu_as_far_as_ray_knows: None, tmp_path: Path, cache_dir: Path
 ) -> None:
     runtime = Runtime(cache_dir=cache_dir, data_dir=tmp_path)

@@ -32,7 +32,7 @@ def epoch(number: int, seconds: float) -> Epoch:
 
 @pytest.fixture
 def tracker() -> Tracker:
-    return Tracker(TRIALS, "2026-01-01T00:00:00+00:00", clock=lambda: 0.0)
+    return Tracker(TRIALS, "2026-01-01T00:00:00+00:00", cost=lambda trial: 1.0, clock=lambda: 0.0)
 
 
 def run(tracker: Tracker, trial: Trial, seconds: float) -> None:
@@ -42,7 +42,7 @@ def run(tracker: Tracker, trial: Trial, seconds: float) -> None:
 
 
 def waiting(trial_queue: TrialQueue) -> list[tuple[int, int]]:
-    return [(turn.trial.seed, turn.trial.config.batch_size) for turn in trial_queue.waiting]
+    return [(queued.trial.seed, queued.trial.config.batch_size) for queued in trial_queue.waiting]
 
 
 def test_the_order_and_the_time_left_follow_the_epochs(
