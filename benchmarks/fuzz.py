@@ -38,6 +38,7 @@ from gridrun.grid import load_grid
 from gridrun.store import Store
 from gridrun.store.records import Provenance, Record
 from gridrun.sweep import worker
+from gridrun.text import utc_now
 from trainer import Runtime
 from trainer.metrics import Epoch
 
@@ -166,11 +167,11 @@ seeds: 2
 def record(trial: Any, status: str) -> Record:
     numbers = {"lr": 0.1, "train_loss": 0.5, "train_error": 0.5, "test_loss": 0.5, "test_error": 0.25}
     return Record(
-        **worker._identity(trial),
+        **worker.identity_of(trial),
         status=status,  # type: ignore[arg-type]
         test_error=0.25 if status == "done" else None,
         error=None if status == "done" else "an error",
-        ended_at=worker.now(),
+        ended_at=utc_now(),
         epochs=tuple(Epoch(epoch=number, train_seconds=1.0, **numbers) for number in (1, 2)),
     )
 

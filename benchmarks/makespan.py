@@ -22,9 +22,9 @@ from typing import Any
 
 from gridrun.grid import load_grid
 from gridrun.metrics import parse_time
-from gridrun.plan import Plan, forecast
+from gridrun.plan import Plan, make_forecast
 from gridrun.plan.costs import Costs
-from gridrun.plan.schedule import Job, lower_bound, makespan_of, ordered
+from gridrun.plan.schedule import Job, makespan_of, ordered
 from gridrun.resources import Capacity, Hardware
 from gridrun.trial import Trial, config_id
 from trainer import TrainConfig
@@ -55,6 +55,11 @@ def guessed(times: Sequence[tuple[TrainConfig, float]]) -> list[tuple[float, flo
     return [(seconds, costs.of(config, config_id(config)).amount) for config, seconds in times]
 
 
+def lower_bound(seconds: Sequence[float], slots: int) -> float:
+    """Return the makespan that no order can beat: all slots busy to the end, or the longest job alone."""
+    return max(sum(seconds) / slots, max(seconds, default=0.0))
+
+
 def ours(times: Sequence[tuple[float, float]], seeds: int, gpus: int) -> float:
     """Return the makespan of our order of rows, each with its time and our estimate of it."""
     jobs = [Job(seconds, estimate, seed) for seed in range(seeds) for seconds, estimate in times]
@@ -78,7 +83,7 @@ def learning(times: Sequence[tuple[TrainConfig, float]], seeds: int, gpus: int) 
             for trial, started in running.items()
         }
         pace = {trial: seconds[trial] for trial, epoch in epochs.items() if epoch}
-        order = forecast(
+        order = make_forecast(
             plan,
             waiting,
             Costs(past, HARDWARE, pace),

@@ -31,6 +31,7 @@ from gridrun.store.records import EPOCH_TYPES, TRIAL_TYPES, Provenance, Record
 from gridrun.sweep import provenance, worker
 from gridrun.sweep.events import Ended
 from gridrun.sweep.queue import QueuedTrial, TrialQueue
+from gridrun.text import utc_now
 from gridrun.trial import Trial
 from trainer import Runtime, TrainConfig
 from trainer.metrics import Epoch
@@ -55,7 +56,7 @@ def record(trial: Trial, code: Provenance, epochs: int = 1) -> Record:
         for number in range(epochs)
     )
     return Record(
-        **worker._identity(trial),
+        **worker.identity_of(trial),
         status="done",
         test_error=curve[-1].test_error,
         test_loss=curve[-1].test_loss,
@@ -66,8 +67,8 @@ def record(trial: Trial, code: Provenance, epochs: int = 1) -> Record:
         epochs_trained=epochs,
         train_seconds=draw(),
         images_per_second=draw(),
-        started_at=worker.now(),
-        ended_at=worker.now(),
+        started_at=utc_now(),
+        ended_at=utc_now(),
         provenance=code,
         epochs=curve,
     )

@@ -1,9 +1,9 @@
-"""What can go wrong that a user can mend.
+"""Errors that a user can fix.
 
 GridrunError            shown as one message, exit 2
 ├── GridError           a grid file: names file, line, key, problem
 ├── StoreError          a results directory that cannot be read or written
-└── LaunchError         a sweep that cannot start here
+└── LaunchError         a launch that cannot start here
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from pathlib import Path
 
 
 class GridrunError(Exception):
-    """A problem with what the user gave us; the message says what to change."""
+    """A problem with the user's input. The message says what to change."""
 
 
 class GridError(GridrunError):
-    """A grid file that does not say what to train."""
+    """A mistake in a grid file."""
 
     def __init__(self, path: Path | str, line: int, key: str, problem: str) -> None:
         place = f"{path}:{line}" if line else str(path)
@@ -28,8 +28,8 @@ class GridError(GridrunError):
 
 
 class StoreError(GridrunError):
-    """A results directory that is not ours, damaged, full or closed to us."""
+    """A results directory of something else, or one that is damaged, full or not accessible."""
 
 
 class LaunchError(GridrunError):
-    """A sweep that cannot start on this machine."""
+    """A launch that cannot start here."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any
 
@@ -47,6 +48,11 @@ def format_time(seconds: float) -> str:
         return f"{whole_seconds // 60}m{whole_seconds % 60:02}s"
     minutes = round(seconds / 60)
     return f"{minutes}m" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02}m"
+
+
+def utc_now() -> str:
+    """Return the current time as records write it: UTC, ISO 8601, microseconds."""
+    return datetime.now(timezone.utc).isoformat(timespec="microseconds")
 
 
 def format_option(value: Any) -> str:

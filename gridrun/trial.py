@@ -87,3 +87,21 @@ class Trial:
 def trial_id_of(config_id: str, seed: int) -> str:
     """Return the id of the run of a config with a seed."""
     return _hashed(f'{{"config":"{config_id}","seed":{seed}}}')
+
+
+@functools.lru_cache(maxsize=2**12)
+def config_of(config_json: str) -> TrainConfig:
+    """Return the config of a stored row, given its column `config_json`.
+
+    Cached: a running launch reads the configs of its store every few seconds, to update its estimate.
+
+    Raises:
+        ConfigError: this version does not know the config, because an option or a model is gone.
+        ValueError, TypeError: the text is no JSON of a config.
+    """
+    return TrainConfig.from_dict(json.loads(config_json))
+
+
+def trial_of(config_json: str, seed: int) -> Trial:
+    """Return the trial of a stored row; raises what `config_of` raises."""
+    return Trial(config_of(config_json), seed)

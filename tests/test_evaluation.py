@@ -20,8 +20,7 @@ from torch import nn
 import cli
 from gridrun.store import Store
 from gridrun.store.records import Provenance
-from gridrun.sweep.events import Setup
-from gridrun.sweep.worker import run_trial
+from gridrun.sweep.worker import Setup, run_trial
 from gridrun.trial import Trial
 from trainer import Runtime, TrainConfig, checkpoint, train
 from trainer.datasets import DatasetOptions, DataSpec, Images, datasets

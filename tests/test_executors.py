@@ -25,10 +25,11 @@ from gridrun.executors.ray.tune import RayTuneExecutor, Resources
 from gridrun.executors.serial import SerialExecutor
 from gridrun.store import Store
 from gridrun.store.records import Provenance
-from gridrun.sweep.events import Ended, Event, Lost, Progress, Retry, Setup, Started
+from gridrun.sweep.events import Ended, Event, Lost, Progress, Started
 from gridrun.sweep.executor import Executor
 from gridrun.sweep.queue import QueuedTrial, TrialQueue
-from gridrun.sweep.worker import run_trial
+from gridrun.sweep.retries import Retry
+from gridrun.sweep.worker import Setup, run_trial
 from gridrun.trial import Trial
 from trainer import Runtime
 

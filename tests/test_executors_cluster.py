@@ -25,8 +25,9 @@ from gridrun.grid import load_grid
 from gridrun.store import Store
 from gridrun.store.records import Provenance
 from gridrun.sweep import LaunchEvent, launch
-from gridrun.sweep.events import Ended, Event, Outcome, Setup, Started, Warned
+from gridrun.sweep.events import Ended, Event, Outcome, Started, Warned
 from gridrun.sweep.queue import QueuedTrial, TrialQueue
+from gridrun.sweep.worker import Setup
 from gridrun.trial import Trial
 from trainer import Runtime
 from trainer.loop import ignore

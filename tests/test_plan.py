@@ -1,4 +1,4 @@
-"""Plans: what is asked for, what has changed, in which order, at what price."""
+"""Plans: which trials are requested, what has changed, in which order they run, and what they cost."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 import cli
 from gridrun import resources
 from gridrun.grid import Grid, load_grid
-from gridrun.plan import Plan, asked_name, changed, forecast, forecast_from, make_plan
+from gridrun.plan import Plan, changed, forecast_from, make_forecast, make_plan, requested_name
 from gridrun.plan.costs import Costs
 from gridrun.resources import Capacity, Hardware
 from gridrun.store import Store
 from gridrun.store.records import Provenance, Record
-from gridrun.sweep.events import now
-from gridrun.sweep.worker import _identity
+from gridrun.sweep.worker import identity_of
+from gridrun.text import utc_now
 from trainer.metrics import Epoch
 
 GRID = """
@@ -70,7 +70,7 @@ def past(plan: Plan, seconds: float) -> Costs:
             "config_json": json.dumps(trial.config.canonical()),
             "status": "done",
             "started_at": None,
-            "ended_at": now(),
+            "ended_at": utc_now(),
             "resumes": 0,
             "train_seconds": seconds * trial.config.epochs,
             "macs": 1,
@@ -82,45 +82,45 @@ def past(plan: Plan, seconds: float) -> Costs:
     return Costs(rows, Hardware("Xeon, 1 thread", is_gpu=False))
 
 
-# --- what is asked for ------------------------------------------------------------------------------
+# --- what is requested ------------------------------------------------------------------------------
 
 
 def test_grids_share_trials(path: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.yaml"
     other.write_text(GRID.replace("[1, 4]", "[4, 6]").replace("seeds: 2", "seeds: 3"))
     plan = make_plan([load_grid(path), load_grid(other)], {})
-    assert (len(plan.trials), plan.asked_for) == (8, 10)
+    assert (len(plan.trials), plan.num_requested) == (8, 10)
     assert set(plan.shared.values()) == {1}
     assert [trial.seed for trial in plan.trials] == [0, 0, 0, 1, 1, 1, 2, 2]
-    expected = forecast(plan, plan.missing, past(plan, 900.0), CORES)
+    expected = make_forecast(plan, plan.missing, past(plan, 900.0), CORES)
     assert expected.shared_hours == pytest.approx(2 * 4 * 900 / 3600)
     assert expected.hours == pytest.approx((2 * 1 + 3 * 4 + 3 * 6) * 900 / 3600)
 
 
 @given(st.data())
-def test_every_missing_trial_stands_in_a_forecast_exactly_once(data: st.DataObject) -> None:
+def test_every_missing_trial_is_in_a_forecast_exactly_once(data: st.DataObject) -> None:
     plan = make_plan([GRIDS[data.draw(st.integers(0, 1))], GRIDS[data.draw(st.integers(0, 1))]], {})
     ids = [trial.trial_id for trial in plan.trials]
     done = data.draw(st.sets(st.sampled_from(ids)))
     plan = make_plan(GRIDS, dict.fromkeys(done, "done"))
     costs = data.draw(st.sampled_from([Costs([], Hardware("Xeon", is_gpu=False)), past(plan, 1.0)]))
-    expected = forecast(plan, plan.missing, costs, Capacity(cpus=data.draw(st.integers(1, 8)), gpus=0))
+    expected = make_forecast(plan, plan.missing, costs, Capacity(cpus=data.draw(st.integers(1, 8)), gpus=0))
     assert sorted(trial.trial_id for trial in expected.trials) == sorted(
         trial.trial_id for trial in plan.trials if trial.trial_id not in done
     )
     assert len(expected.trials) == plan.counts["missing"]
 
 
-def test_a_trial_under_way_counts_what_is_left(path: Path) -> None:
+def test_a_trial_with_a_checkpoint_counts_what_is_left(path: Path) -> None:
     plan = make_plan([load_grid(path)], {})
     long = next(trial for trial in plan.trials if trial.config.epochs == 4)
-    expected = forecast(plan, plan.missing, past(plan, 10.0), CORES, {long.trial_id: 3})
+    expected = make_forecast(plan, plan.missing, past(plan, 10.0), CORES, {long.trial_id: 3})
     assert expected.costs[long.trial_id].amount == pytest.approx(40.0)
     assert expected.left[long.trial_id] == pytest.approx(10.0)
     assert expected.hours == pytest.approx((10 + 40 + 10 + 10) / 3600)
 
 
-def test_trials_that_run_take_room_and_tell_how_long_the_others_take(path: Path, tmp_path: Path) -> None:
+def test_running_trials_take_slots_and_show_how_long_others_take(path: Path, tmp_path: Path) -> None:
     store = Store(tmp_path)
     plan = make_plan([load_grid(path)], {})
     long = next(trial for trial in plan.trials if trial.config.epochs == 4)
@@ -137,11 +137,11 @@ def test_trials_that_run_take_room_and_tell_how_long_the_others_take(path: Path,
     assert expected.hours == pytest.approx((10 + 40 + 10) / 3600), "of those that are to be started"
 
 
-def test_what_failed_comes_behind_the_first_tries_of_its_seed(path: Path) -> None:
+def test_retries_come_after_the_first_attempts_of_their_seed(path: Path) -> None:
     plan = make_plan([load_grid(path)], {})
     again = next(trial for trial in plan.trials if (trial.config.epochs, trial.seed) == (4, 0))
-    plan = replace(plan, again=frozenset({again.trial_id}))
-    expected = forecast(plan, plan.trials, past(plan, 10.0), Capacity(cpus=1, gpus=0))
+    plan = replace(plan, to_retry=frozenset({again.trial_id}))
+    expected = make_forecast(plan, plan.trials, past(plan, 10.0), Capacity(cpus=1, gpus=0))
     assert [(trial.seed, trial.config.epochs) for trial in expected.trials] == [
         (0, 1),
         (0, 4),
@@ -153,7 +153,7 @@ def test_what_failed_comes_behind_the_first_tries_of_its_seed(path: Path) -> Non
 # --- what has changed -------------------------------------------------------------------------------
 
 
-def test_what_launches_asked_for_is_remembered_by_grid(tmp_path: Path) -> None:
+def test_a_store_remembers_by_grid_what_launches_requested(tmp_path: Path) -> None:
     store = Store(tmp_path)
     assert store.asked("a") == frozenset()
     one, other = "0" * 16, "1" * 16
@@ -168,7 +168,7 @@ def test_what_launches_asked_for_is_remembered_by_grid(tmp_path: Path) -> None:
     assert store.asked("a") == {one, other, "3" * 16}
 
 
-def test_an_edited_grid_tells_added_from_dropped(path: Path) -> None:
+def test_an_edited_grid_shows_added_and_dropped_trials(path: Path) -> None:
     before = load_grid(path)
     ids = {trial.trial_id for trial in before.trials}
     statuses = dict.fromkeys(ids, "done")
@@ -182,13 +182,13 @@ def test_an_edited_grid_tells_added_from_dropped(path: Path) -> None:
     assert set(change.dropped) == {trial.trial_id for trial in before.trials if trial.config.epochs == 1}
     both = changed([after, before], make_plan([after, before], statuses), [ids, ids], statuses)
     assert both is not None
-    assert not both.dropped, "another grid still asks for them"
+    assert not both.dropped, "another grid still requests them"
     never_ran = changed([after], plan, [ids], {})
     assert never_ran is not None
     assert not never_ran.dropped
 
 
-def test_grids_of_one_name_in_two_directories_are_no_edits_of_each_other(path: Path, tmp_path: Path) -> None:
+def test_grids_of_one_name_in_two_directories_are_different_grids(path: Path, tmp_path: Path) -> None:
     store = Store(tmp_path / "results")
     (tmp_path / "elsewhere").mkdir()
     other = tmp_path / "elsewhere" / path.name
@@ -201,18 +201,22 @@ def test_grids_of_one_name_in_two_directories_are_no_edits_of_each_other(path: P
         load_grid(path, scale={"train": 500}),
         load_grid(path).with_seeds(1),
     ]
-    assert len({asked_name(grid, store) for grid in forms}) == len(forms)
-    assert asked_name(load_grid(path.name), store) == asked_name(forms[0], store), "however it is named"
+    assert len({requested_name(grid, store) for grid in forms}) == len(forms)
+    assert requested_name(load_grid(path.name), store) == requested_name(forms[0], store), (
+        "however it is named"
+    )
     moved = tmp_path / "moved"
     moved.mkdir()
     (moved / path.name).write_text(GRID)
-    assert asked_name(load_grid(moved / path.name), Store(moved / "results")) == asked_name(forms[0], store)
+    assert requested_name(load_grid(moved / path.name), Store(moved / "results")) == requested_name(
+        forms[0], store
+    )
 
 
 # --- the commands -----------------------------------------------------------------------------------
 
 
-def test_the_whole_way(path: Path, tmp_path: Path) -> None:
+def test_plans_before_and_after_launches_and_edits(path: Path, tmp_path: Path) -> None:
     first = planned(path)
     assert first["estimate"]["is_relative"]
     assert first["estimate"]["hours"] is None
@@ -258,7 +262,7 @@ def test_the_whole_way(path: Path, tmp_path: Path) -> None:
     assert "4 trials: 2 done, 2 missing" in edited
 
 
-def test_shares_that_are_measured_are_those_of_the_past_or_a_guess(
+def test_measured_shares_come_from_past_trials_or_are_a_guess(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resources, "gpu_names", list)
@@ -269,8 +273,8 @@ def test_shares_that_are_measured_are_those_of_the_past_or_a_guess(
     store = Store(tmp_path / "results")
     store.create()
     gpu = Provenance(gpu="H200", gpu_share=0.25, device="cuda")
-    times = {"started_at": None, "ended_at": now(), "train_seconds": 100.0, "resumes": 0}
-    store.add(Record(**_identity(short), status="done", provenance=gpu, epochs=(), **times))
+    times = {"started_at": None, "ended_at": utc_now(), "train_seconds": 100.0, "resumes": 0}
+    store.add(Record(**identity_of(short), status="done", provenance=gpu, epochs=(), **times))
     found = planned(*auto)["estimate"]
     assert found["unmeasured"] == 0, "longer ones take no more of a GPU"
     # 100, 400 and 400 s, four of them to a GPU.
@@ -282,7 +286,7 @@ def test_shares_that_are_measured_are_those_of_the_past_or_a_guess(
     assert wider["hours"] == pytest.approx(wider["makespan_seconds"] * 2 / 3600, rel=0.5), "one each"
 
 
-def test_what_fits_nowhere_is_said(path: Path) -> None:
+def test_trials_that_fit_nowhere_are_reported(path: Path) -> None:
     launched = run("launch", path, "--executor", "serial")
     assert launched.exit_code == 0, launched.output
     assert "fit nowhere on 1 core" in ok("plan", path, "--set", "num_gpus=4", "--cpus", 1)

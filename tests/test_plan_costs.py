@@ -1,4 +1,4 @@
-"""Estimates of trials, by hand."""
+"""Estimates of trials, against numbers computed by hand."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_the_same_network_is_scaled_by_images() -> None:
     assert of(costs, config(train_size=5000)).amount == pytest.approx(100.0 * (5000 // 128) / (50000 // 128))
 
 
-def test_another_network_is_scaled_by_macs_where_there_is_but_one_to_learn_from() -> None:
+def test_another_network_is_scaled_by_macs_if_only_one_trial_is_done() -> None:
     small, large = config(), config(model={"name": "resnet_preact", "depth": 56})
     costs = Costs([past(small, 100.0)], CPU)
     spec = small.dataset.spec
@@ -74,7 +74,7 @@ def test_another_network_is_scaled_by_macs_where_there_is_but_one_to_learn_from(
     )
 
 
-def test_the_fit_learns_what_batches_cost_here() -> None:
+def test_the_fit_learns_the_cost_of_batches() -> None:
     """A machine on which the batch size makes no difference, and small networks gain nothing."""
     networks = [{"name": "resnet_preact", "depth": depth} for depth in (8, 14, 20, 32, 44, 56)]
     known = [config(model=model, batch_size=size) for model in networks for size in (8, 32, 128, 512)]
@@ -83,7 +83,7 @@ def test_the_fit_learns_what_batches_cost_here() -> None:
     assert of(costs, new) == Cost(pytest.approx(num_images(new) * 1e-3, rel=0.1), "fitted")
 
 
-def test_trials_under_way_tell_of_time_before_any_has_ended() -> None:
+def test_running_trials_give_estimates_before_any_has_ended() -> None:
     small, large = config(), config(model={"name": "resnet_preact", "depth": 56})
     costs = Costs([], CPU, {Trial(small, 0): 80.0})
     assert not costs.is_relative
@@ -96,7 +96,7 @@ def test_trials_under_way_tell_of_time_before_any_has_ended() -> None:
     assert more.num_past == 1, "these are no trials of the store yet"
 
 
-def test_without_a_past_costs_tell_long_from_short() -> None:
+def test_without_done_trials_costs_only_tell_long_from_short() -> None:
     costs = Costs([], CPU)
     assert costs.is_relative
     assert "relative only" in costs.trust
@@ -108,7 +108,7 @@ def test_without_a_past_costs_tell_long_from_short() -> None:
     assert of(costs, config(num_gpus=2)).amount < plain.amount
 
 
-def test_the_past_of_the_hardware_at_hand_counts_alone() -> None:
+def test_only_done_trials_of_the_same_hardware_count() -> None:
     one = config()
     gpu = {"gpu": "H200", "device": "cuda"}
     rows = [past(one, 100.0), past(one, 120.0), past(one, 3.0, **gpu)]
@@ -119,7 +119,7 @@ def test_the_past_of_the_hardware_at_hand_counts_alone() -> None:
     assert other.trust == "from 1 trial of this store on H200, none on V100"
 
 
-def test_what_says_nothing_is_left_out() -> None:
+def test_rows_without_a_time_or_a_known_config_are_left_out() -> None:
     one = config()
     rows = [
         past(one, 5.0, status="failed"),
@@ -147,13 +147,13 @@ def test_evaluation_and_loading_count_but_not_the_import_of_torch() -> None:
     assert of(Costs([took(12), resumed], CPU), one).amount == pytest.approx(12.0)
 
 
-def test_a_network_that_does_not_say_its_macs_is_known_by_records(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_give_the_macs_of_a_network_that_cannot_compute_them(monkeypatch: pytest.MonkeyPatch) -> None:
     from trainer.models.resnet_preact import ResNetPreactOptions
 
     monkeypatch.setattr(ResNetPreactOptions, "macs", lambda self, data: None)
     small, large = config(), config(model={"name": "resnet_preact", "depth": 14})
     costs = Costs([past(small, 10.0, macs=100), past(large, 20.0, macs=200)], CPU)
-    # The middle of what the records have, where even they know nothing.
+    # No record has this network: the median of all records.
     assert of(costs, config(model={"name": "resnet_preact", "depth": 20})).amount == pytest.approx(
         10.0, rel=0.2
     )

@@ -1,7 +1,8 @@
-"""Which part of a GPU a trial gets: the decision by hand, the measuring on what this machine has."""
+"""How many trials share a GPU: the decision with made-up numbers, and the measurement on this machine."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +12,14 @@ import pytest
 import tiny
 
 from gridrun.executors.ray import packing, session
-from gridrun.plan.packing import Load, Packer, Share, footprint, trials_per_gpu
+from gridrun.plan.packing import Load, Packer, Share, footprint, past_shares, trials_per_gpu
 from gridrun.resources import is_share
 from gridrun.store import Store
 from gridrun.store.records import Provenance
 from gridrun.sweep.retries import RetryPolicy, RetryState
-from gridrun.sweep.worker import failed
+from gridrun.sweep.worker import failed_record
 from gridrun.trial import Trial
-from trainer import Runtime
+from trainer import Runtime, TrainConfig
 from trainer.memory import CONTEXT_BYTES, limit, memory_fraction
 from trainer.resource_probe import ResourceProbe
 from trainer.schedules import schedules
@@ -75,7 +76,7 @@ def test_a_packer_measures_configs_that_take_the_same_once() -> None:
     assert asked == [1, 2, 4, 1, 2, 4], "another batch size takes other memory"
 
 
-def test_a_packer_leaves_alone_what_is_not_to_be_measured() -> None:
+def test_a_packer_measures_only_auto_shares_of_one_gpu() -> None:
     measure, asked = device(4, {1: 1000, 2: 2000})
     config = tiny.config()
     assert Packer("auto", 1).share(config, 16, 0, measure) == Share(0, 1), "no GPU, one thread"
@@ -94,14 +95,14 @@ def test_a_trial_that_ran_out_of_memory_gets_what_its_retry_says() -> None:
     assert asked == []
 
 
-def test_too_little_gpu_memory_halves_the_trials_beside_until_one_has_all(tmp_path: Path) -> None:
+def test_out_of_gpu_memory_halves_the_trials_per_gpu_down_to_one(tmp_path: Path) -> None:
     store, trial = Store(tmp_path), Trial(tiny.config(), 0)
     store.create()
     retry_state = RetryState(store, RetryPolicy())
     shares = []
     for share in (0.125, 0.25, 0.5, 1.0):
         store.add(
-            failed(
+            failed_record(
                 trial,
                 "gpu_memory",
                 "OutOfMemoryError: CUDA out of memory",
@@ -116,7 +117,7 @@ def test_too_little_gpu_memory_halves_the_trials_beside_until_one_has_all(tmp_pa
     assert end.attempts == 4
 
 
-def test_a_footprint_has_what_a_step_takes_and_nothing_else() -> None:
+def test_a_footprint_has_only_options_that_change_a_step() -> None:
     config = tiny.config()
     multistep = schedules.get("multistep")(milestones=(1.0, 2.0))
     assert footprint(replace(config, lr=1.0, epochs=7, weight_decay=0.0, schedule=multistep)) == footprint(
@@ -126,6 +127,18 @@ def test_a_footprint_has_what_a_step_takes_and_nothing_else() -> None:
         assert footprint(replace(config, **change)) != footprint(config)
 
 
+def test_the_latest_share_of_a_footprint_counts_and_records_without_one_do_not() -> None:
+    config = TrainConfig.from_dict({"model": {"name": "resnet_preact", "depth": 8}, "epochs": 1})
+
+    def row(config_id: str, hour: int, **columns: object) -> dict[str, object]:
+        known = {"config_id": config_id, "status": "done", "ended_at": f"2026-01-01T{hour:02}:00:00+00:00"}
+        return {**known, "config_json": json.dumps(config.canonical()), "gpu": "H200", **columns}
+
+    rows = [row("b", 2, gpu_share=0.5), row("a", 1, gpu_share=0.25), row("c", 3), row("d", 4, gpu_share=None)]
+    assert past_shares(rows, ["H200"]) == past_shares(rows, []) == {footprint(config): 0.5}
+    assert past_shares(rows, ["T4"]) == {}
+
+
 @pytest.mark.parametrize(
     ("share", "ok"), [(0, True), (0.25, True), (1, True), (2, True), (1.5, False), (-1, False)]
 )
@@ -133,7 +146,7 @@ def test_shares_that_ray_can_give_out(share: float, ok: bool) -> None:
     assert is_share(share) is ok
 
 
-def test_the_memory_fraction_leaves_room_for_what_cuda_takes_itself() -> None:
+def test_the_memory_fraction_leaves_room_for_the_cuda_context() -> None:
     assert memory_fraction(1.0, 80 * GIB) == 1.0
     assert memory_fraction(2.0, 80 * GIB) == 1.0
     assert memory_fraction(0.25, 80 * GIB) == pytest.approx(0.25 - 0.5 / 80)
@@ -141,7 +154,7 @@ def test_the_memory_fraction_leaves_room_for_what_cuda_takes_itself() -> None:
     assert memory_fraction(0.125, 2 * GIB) == 0.0625, "half of it, where that would be nothing"
 
 
-def test_a_rehearsal_takes_steps_and_leaves_nothing(tmp_path: Path, cache_dir: Path) -> None:
+def test_a_resource_probe_takes_steps_and_leaves_no_files(tmp_path: Path, cache_dir: Path) -> None:
     runtime = Runtime(cache_dir=cache_dir, data_dir=tmp_path, checkpoint=tmp_path / "checkpoint.pt")
     probe = ResourceProbe(tiny.config(), runtime)
     assert 0 < probe.memory_bytes < probe.total_bytes
@@ -158,7 +171,7 @@ def one_gpu_as_far_as_ray_knows(monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     ray_session.close()
 
 
-def test_two_trials_are_measured_beside_each_other(
+def test_two_trials_are_measured_at_once(
     one_gpu_as_far_as_ray_knows: None, tmp_path: Path, cache_dir: Path
 ) -> None:
     runtime = Runtime(cache_dir=cache_dir, data_dir=tmp_path)

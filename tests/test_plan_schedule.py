@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.makespan import lower_bound
 from gridrun import resources
-from gridrun.plan.schedule import Job, lower_bound, makespan, makespan_of, ordered
+from gridrun.plan.schedule import Job, makespan, makespan_of, ordered
 from gridrun.resources import Capacity
 
 TWO_CORES = Capacity(cpus=2, gpus=0)
@@ -20,7 +21,7 @@ JOBS = st.lists(
         Job,
         what=st.integers(),
         seconds=SECONDS,
-        turn=st.integers(0, 4),
+        round=st.integers(0, 4),
         num_gpus=st.sampled_from([1, 1, 1, 2]),
     ),
     max_size=40,
@@ -35,8 +36,10 @@ def names(jobs: list[Job[str]]) -> str:
     return "".join(job.what for job in jobs)
 
 
-def test_the_first_seed_of_every_row_comes_first_and_the_longest_of_each_turn() -> None:
-    jobs = [Job(f"{what}{turn}", seconds, turn) for turn in (1, 0) for what, seconds in (("a", 1), ("b", 3))]
+def test_the_first_seed_of_every_row_comes_first_and_the_longest_of_each_round() -> None:
+    jobs = [
+        Job(f"{what}{round_}", seconds, round_) for round_ in (1, 0) for what, seconds in (("a", 1), ("b", 3))
+    ]
     assert names(ordered(jobs, cores(1))) == "b0a0b1a1"
 
 
@@ -44,8 +47,8 @@ def test_equally_long_trials_keep_the_order_of_the_grid() -> None:
     assert names(ordered([Job(name, 1.0) for name in "abcd"], TWO_CORES)) == "abcd"
 
 
-def test_a_trial_that_would_end_last_is_drawn_forward() -> None:
-    # Two slots, 20 s of work: 10 s at best. In turn, z would start at 6 s and end at 14 s.
+def test_a_trial_that_would_end_last_starts_early() -> None:
+    # Two slots, 20 s of work: 10 s at best. By round, z would start at 6 s and end at 14 s.
     jobs = [*(Job(name, 1.0, 0) for name in "abcdefghijkl"), Job("z", 8.0, 1)]
     assert makespan(jobs, TWO_CORES) == 14
     order = ordered(jobs, TWO_CORES)
@@ -64,7 +67,7 @@ def test_what_runs_already_takes_its_place() -> None:
     assert makespan([], capacity, running) == 7
 
 
-def test_a_long_trial_is_drawn_forward_the_more_the_less_room_there_is() -> None:
+def test_a_long_trial_starts_earlier_the_fewer_slots_are_free() -> None:
     jobs = [*(Job(name, 1.0, 0) for name in "abc"), Job("z", 8.0, 1)]
     assert names(ordered(jobs, TWO_CORES)) == "azbc", "both start at once"
     assert names(ordered(jobs, TWO_CORES, [Job("r", 3.0)])) == "zabc", "after a second, z would end at 9 s"

@@ -1,4 +1,4 @@
-"""GPUs as the driver tells of them, without torch."""
+"""GPUs as the driver reports them, without torch."""
 
 from __future__ import annotations
 

@@ -18,9 +18,8 @@ from gridrun.store import Store
 from gridrun.store import checkpoint_copies as depots
 from gridrun.store.checkpoint_copies import CheckpointCopies, copies_at
 from gridrun.store.records import Provenance
-from gridrun.sweep.events import Retry, Setup
-from gridrun.sweep.retries import RetryPolicy
-from gridrun.sweep.worker import run_trial
+from gridrun.sweep.retries import Retry, RetryPolicy
+from gridrun.sweep.worker import Setup, run_trial
 from gridrun.trial import Trial
 from trainer import Runtime, checkpoint
 

@@ -21,7 +21,7 @@ from gridrun.store import Store
 from gridrun.store.launch_state import LaunchState
 from gridrun.store.leases import Claim, Leases
 from gridrun.store.records import Provenance, Record
-from gridrun.sweep.events import Setup
+from gridrun.sweep.worker import Setup
 from trainer import Runtime
 
 _opened: list[Path] | None = None

@@ -25,10 +25,11 @@ from gridrun.grid import Grid, Row
 from gridrun.store import Store
 from gridrun.store.leases import kernel
 from gridrun.sweep import LaunchEvent, Summary
-from gridrun.sweep.events import Ended, Event, Setup
+from gridrun.sweep.events import Ended, Event
 from gridrun.sweep.executor import Executor
 from gridrun.sweep.queue import TrialQueue
 from gridrun.sweep.retries import Failed, RetryPolicy, coarser, kind_of, kind_of_death, reason_of_death
+from gridrun.sweep.worker import Setup
 from gridrun.trial import Trial
 from trainer import Runtime, TrainConfig, health
 

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from gridrun.commands._views import screen
+from gridrun.plan.costs import num_images
 from gridrun.store.launch_state import LaunchState
 from gridrun.sweep.events import Ended, Progress, Started
 from gridrun.sweep.progress import Tracker
@@ -50,7 +51,7 @@ def trials() -> list[Trial]:
 
 @pytest.fixture
 def tracker(trials: list[Trial], clock: Clock) -> Tracker:
-    return Tracker(trials, "2026-01-01T00:00:00+00:00", clock=clock)
+    return Tracker(trials, "2026-01-01T00:00:00+00:00", lambda trial: num_images(trial.config), clock)
 
 
 def test_the_share_follows_from_the_work_done(tracker: Tracker, trials: list[Trial]) -> None:
@@ -85,7 +86,7 @@ def test_the_time_left_is_counted_down_from_what_is_expected(tracker: Tracker, c
     assert tracker.snapshot().seconds_left is None
 
 
-def test_failures_are_named_and_interrupted_trials_are_not_over(
+def test_failures_are_named_and_interrupted_trials_have_not_ended(
     tracker: Tracker, trials: list[Trial]
 ) -> None:
     short, long = trials
@@ -106,7 +107,7 @@ def test_failures_are_named_and_interrupted_trials_are_not_over(
     assert LaunchState.from_json(state.to_json()) == state
 
 
-def test_the_screen_shows_it_all_and_obeys_nothing(tracker: Tracker, trials: list[Trial]) -> None:
+def test_the_screen_shows_the_state_and_ignores_markup_in_it(tracker: Tracker, trials: list[Trial]) -> None:
     short, long = trials
     for event in (
         Started(short),

@@ -1,4 +1,4 @@
-"""Who is next: order, what other launches hold, what comes back."""
+"""The queue of trials: order, trials held by other launches, retries."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gridrun.sweep import queue as lines
-from gridrun.sweep.events import Retry
+from gridrun.sweep import queue
 from gridrun.sweep.queue import QueuedTrial, TrialQueue
+from gridrun.sweep.retries import Retry
 from gridrun.trial import Trial
 
 TRIALS = [Trial(tiny.config(), seed) for seed in range(5)]
@@ -21,20 +21,20 @@ FIRST, SECOND, THIRD, *_ = TRIALS
 def taken(trial_queue: TrialQueue) -> list[int]:
     """Return the seeds of all that can be taken now."""
     seeds = []
-    while turn := trial_queue.take():
-        seeds.append(turn.trial.seed)
+    while queued := trial_queue.take():
+        seeds.append(queued.trial.seed)
     return seeds
 
 
-def test_what_waits_is_taken_in_order_until_that_changes() -> None:
+def test_trials_are_taken_in_an_order_that_can_change() -> None:
     trial_queue = TrialQueue(map(QueuedTrial, TRIALS))
     assert trial_queue.take() == QueuedTrial(FIRST)
     trial_queue.order(reversed(TRIALS))
-    assert [turn.trial.seed for turn in trial_queue.waiting] == [4, 3, 2, 1]
+    assert [queued.trial.seed for queued in trial_queue.waiting] == [4, 3, 2, 1]
     assert taken(trial_queue) == [4, 3, 2, 1]
 
 
-def test_it_is_over_when_all_turns_are_settled() -> None:
+def test_the_queue_is_over_when_all_trials_are_done() -> None:
     trial_queue = TrialQueue([QueuedTrial(FIRST)])
     trial_queue.take()
     assert trial_queue.take() is None
@@ -47,11 +47,11 @@ def test_it_is_over_when_all_turns_are_settled() -> None:
     assert not trial_queue.left
 
 
-def test_what_comes_back_has_no_turn_before_its_last_is_settled() -> None:
+def test_a_trial_put_back_is_taken_only_after_task_done() -> None:
     trial_queue = TrialQueue([QueuedTrial(FIRST)])
     trial_queue.take()
     trial_queue.put_back(FIRST)
-    assert trial_queue.take() is None, "the launch has yet to do with what was"
+    assert trial_queue.take() is None, "the launch has not handled its last end yet"
     trial_queue.task_done(FIRST)
     assert trial_queue.take() == QueuedTrial(FIRST)
     assert not trial_queue.is_over(), "it runs"
@@ -60,11 +60,11 @@ def test_what_comes_back_has_no_turn_before_its_last_is_settled() -> None:
     assert trial_queue.left == (QueuedTrial(FIRST),)
 
 
-def test_only_what_fits_is_taken_and_waited_for() -> None:
+def test_only_trials_that_fit_are_taken_and_waited_for() -> None:
     trial_queue = TrialQueue(map(QueuedTrial, TRIALS[:2]))
 
-    def fits(turn: QueuedTrial) -> bool:
-        return turn.trial == SECOND
+    def fits(queued: QueuedTrial) -> bool:
+        return queued.trial == SECOND
 
     assert trial_queue.take(fits) == QueuedTrial(SECOND)
     trial_queue.task_done(SECOND)
@@ -74,15 +74,15 @@ def test_only_what_fits_is_taken_and_waited_for() -> None:
 
 @pytest.fixture
 def looking(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have a line-up look for what others let go of each time that it is asked."""
-    monkeypatch.setattr(lines, "_LOOK_SECONDS", 0.0)
+    """Make the queue check for released trials at every call."""
+    monkeypatch.setattr(queue, "_LOOK_SECONDS", 0.0)
 
 
-def test_what_another_launch_has_is_left_to_it_until_it_lets_go(looking: None) -> None:
+def test_a_trial_held_by_another_launch_waits_until_it_is_free(looking: None) -> None:
     theirs = {FIRST, THIRD}
     trial_queue = TrialQueue(map(QueuedTrial, TRIALS[:4]), is_free=lambda trial: trial not in theirs)
     assert trial_queue.take() == QueuedTrial(SECOND)
-    trial_queue.put_off(SECOND)  # taken by them in that very moment
+    trial_queue.put_off(SECOND)  # the other launch got it first
     trial_queue.task_done(SECOND)
     theirs.add(SECOND)
     assert not trial_queue.is_held_up()
@@ -90,14 +90,14 @@ def test_what_another_launch_has_is_left_to_it_until_it_lets_go(looking: None) -
     trial_queue.task_done(TRIALS[3])
     assert trial_queue.is_over(), "for now"
     assert trial_queue.is_held_up()
-    assert {turn.trial for turn in trial_queue.left} == theirs
+    assert {queued.trial for queued in trial_queue.left} == theirs
     theirs.remove(THIRD)
-    assert trial_queue.is_held_up(), "whose worker was killed may have yet to say so"
+    assert trial_queue.is_held_up(), "seen free once: a launch may still write the failure of a killed worker"
     assert not trial_queue.is_held_up()
     assert trial_queue.take() == QueuedTrial(THIRD)
 
 
-def test_what_another_launch_lets_go_of_comes_before_what_stood_behind_it(looking: None) -> None:
+def test_a_released_trial_goes_to_the_front(looking: None) -> None:
     theirs = {FIRST}
     trial_queue = TrialQueue(map(QueuedTrial, TRIALS), is_free=lambda trial: trial not in theirs)
     assert trial_queue.take() == QueuedTrial(SECOND)
@@ -105,14 +105,14 @@ def test_what_another_launch_lets_go_of_comes_before_what_stood_behind_it(lookin
     assert taken(trial_queue) == [2, 0, 3, 4]
 
 
-def test_what_another_launch_has_ended_is_dropped() -> None:
+def test_a_trial_that_another_launch_finished_is_dropped() -> None:
     trial_queue = TrialQueue(map(QueuedTrial, TRIALS[:2]), is_free=lambda trial: trial != FIRST)
     assert taken(trial_queue) == [1]
     trial_queue.drop(FIRST)
-    assert [turn.trial for turn in trial_queue.left] == [SECOND]
+    assert [queued.trial for queued in trial_queue.left] == [SECOND]
 
 
-def test_a_closed_line_hands_out_nothing_and_keeps_no_one_waiting() -> None:
+def test_a_closed_queue_gives_out_nothing_and_wakes_waiters() -> None:
     trial_queue = TrialQueue(map(QueuedTrial, TRIALS))
     trial_queue.take()
     waiting = threading.Thread(target=trial_queue.wait, args=(600,))
@@ -126,7 +126,7 @@ def test_a_closed_line_hands_out_nothing_and_keeps_no_one_waiting() -> None:
 
 
 @given(st.data())
-def test_nobody_is_lost_and_nobody_has_two_turns_at_once(data: st.DataObject) -> None:
+def test_no_trial_is_lost_or_taken_twice(data: st.DataObject) -> None:
     trial_queue = TrialQueue(map(QueuedTrial, TRIALS))
     out: list[Trial] = []
     back: list[Trial] = []  # and still out
@@ -134,9 +134,9 @@ def test_nobody_is_lost_and_nobody_has_two_turns_at_once(data: st.DataObject) ->
     for _ in range(data.draw(st.integers(0, 40))):
         match data.draw(st.sampled_from(["take", "end", "again", "settle", "order"])):
             case "take":
-                if turn := trial_queue.take():
-                    assert turn.trial not in out + back
-                    out.append(turn.trial)
+                if queued := trial_queue.take():
+                    assert queued.trial not in out + back
+                    out.append(queued.trial)
             case "order":
                 trial_queue.order(data.draw(st.permutations(TRIALS)))
             case "settle" if back:
@@ -151,6 +151,6 @@ def test_nobody_is_lost_and_nobody_has_two_turns_at_once(data: st.DataObject) ->
                     trial_queue.task_done(trial)
     while back:
         trial_queue.task_done(back.pop())
-    assert {turn.trial for turn in trial_queue.left} == set(TRIALS) - done
+    assert {queued.trial for queued in trial_queue.left} == set(TRIALS) - done
     assert len(trial_queue.left) == len(TRIALS) - len(done)
     assert trial_queue.is_over() == (len(done) == len(TRIALS))

@@ -11,9 +11,10 @@ from gridrun.plan import Plan
 from gridrun.resources import Capacity
 from gridrun.store import Store
 from gridrun.sweep import Rescheduler
-from gridrun.sweep.events import Progress, Retry, Started
+from gridrun.sweep.events import Progress, Started
 from gridrun.sweep.progress import Tracker
 from gridrun.sweep.queue import QueuedTrial, TrialQueue
+from gridrun.sweep.retries import Retry
 from gridrun.trial import Trial
 from trainer import TrainConfig
 from trainer.metrics import Epoch
@@ -31,7 +32,7 @@ def epoch(number: int, seconds: float) -> Epoch:
 
 @pytest.fixture
 def tracker() -> Tracker:
-    return Tracker(TRIALS, "2026-01-01T00:00:00+00:00", clock=lambda: 0.0)
+    return Tracker(TRIALS, "2026-01-01T00:00:00+00:00", cost=lambda trial: 1.0, clock=lambda: 0.0)
 
 
 def run(tracker: Tracker, trial: Trial, seconds: float) -> None:
@@ -41,7 +42,7 @@ def run(tracker: Tracker, trial: Trial, seconds: float) -> None:
 
 
 def waiting(trial_queue: TrialQueue) -> list[tuple[int, int]]:
-    return [(turn.trial.seed, turn.trial.config.batch_size) for turn in trial_queue.waiting]
+    return [(queued.trial.seed, queued.trial.config.batch_size) for queued in trial_queue.waiting]
 
 
 def test_the_order_and_the_time_left_follow_the_epochs(

@@ -28,8 +28,9 @@ from gridrun.errors import LaunchError
 from gridrun.executors.ray.tune import RayTuneExecutor, Resources
 from gridrun.store import Store
 from gridrun.store.records import Provenance
-from gridrun.sweep.events import Ended, Event, Setup, Started
+from gridrun.sweep.events import Ended, Event, Started
 from gridrun.sweep.queue import QueuedTrial, TrialQueue
+from gridrun.sweep.worker import Setup
 from gridrun.trial import Trial
 from trainer import ConfigError, Runtime, TrainConfig, train
 from trainer.augmentations.horizontal_flip import HorizontalFlip

@@ -30,7 +30,7 @@ def show_plan(plan: Plan, forecast: Forecast, change: Change | None = None, as_j
         echo_json(_to_json(plan, forecast, change))
         return
     click.echo(f"{number_of(len(plan.trials), 'trial')}: {counted(plan.counts)}")
-    more = plan.asked_for - len(plan.trials)
+    more = plan.num_requested - len(plan.trials)
     if more:
         saved = f"; {_hours(forecast, forecast.shared_hours)} saved" if forecast.shared_hours else ""
         click.echo(f"{more} more are asked for twice and trained once{saved}")
@@ -90,7 +90,7 @@ def _to_json(plan: Plan, forecast: Forecast, change: Change | None) -> dict[str,
     return {
         "trials": len(plan.trials),
         "configs": len({trial.config_id for trial in plan.trials}),
-        "asked_for": plan.asked_for,
+        "asked_for": plan.num_requested,
         **{name.replace(" ", "_"): count for name, count in plan.counts.items()},
         "added": [trial.trial_id for trial in change.added] if change else None,
         "no_longer_asked_for": list(change.dropped) if change else None,

@@ -66,7 +66,7 @@ def command(
     wanted, store = grids.read(), Store(results)
     if dry_run:
         plan, again = make_plan(wanted, store.statuses()), due_again(wanted, store, options.retries)
-        plan = narrowed(replace(plan, again=again), only, retry)
+        plan = narrowed(replace(plan, to_retry=again), only, retry)
         show_plan(plan, forecast_from(store, plan, plan.to_start, capacity_of(wanted, options)))
         return
     if tensorboard:
@@ -128,9 +128,11 @@ def narrowed(plan: Plan, only: Sequence[str], retry: bool) -> Plan:
     if not only and not retry:
         return plan
     if retry:
-        plan = replace(plan, again=frozenset(t.trial_id for t in plan.ended("failed", "diverged")))
+        plan = replace(plan, to_retry=frozenset(t.trial_id for t in plan.ended("failed", "diverged")))
     trials = chosen(plan.to_start, plan, only)
     ids = {trial.trial_id for trial in trials}
     status = {i: s for i, s in plan.status.items() if i in ids}
-    again = plan.again & ids
-    return replace(plan, trials=trials, asked_for=len(trials), status=status, shared={}, again=again)
+    to_retry = plan.to_retry & ids
+    return replace(
+        plan, trials=trials, num_requested=len(trials), status=status, shared={}, to_retry=to_retry
+    )

@@ -51,17 +51,17 @@ def command(
     fit to all of them. A store without trials tells long from short alone. --cpus and --gpus ask
     what another machine would take. Exit 1: over the budget.
     """
-    from gridrun.plan import asked_name, changed, forecast_from, make_plan
+    from gridrun.plan import changed, forecast_from, make_plan, requested_name
     from gridrun.resources import capacity
     from gridrun.store import Store
     from gridrun.sweep.retries import due_again
 
     wanted, store = grids.read(), Store(results)
     statuses = store.statuses()
-    plan = replace(make_plan(wanted, statuses), again=due_again(wanted, store))
+    plan = replace(make_plan(wanted, statuses), to_retry=due_again(wanted, store))
     share = agreed(wanted, "gpus_per_trial", gpus_per_trial)
     forecast = forecast_from(store, plan, plan.to_start, capacity(cpus, gpus, share, cpus_per_trial))
-    before = [store.asked(asked_name(grid, store)) for grid in wanted]
+    before = [store.asked(requested_name(grid, store)) for grid in wanted]
     show_plan(plan, forecast, changed(wanted, plan, before, statuses), as_json)
     if budget_hours is not None and (problem := over_budget(forecast, budget_hours)):
         click.echo(problem, err=True)

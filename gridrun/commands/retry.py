@@ -70,7 +70,7 @@ def outcome(row: Row) -> str:
 def stored_grids(store: Store, statuses: Collection[str]) -> list[Grid]:
     """Return the stored trials of some statuses as one grid, or none of none."""
     from gridrun.grid import grid_of
-    from gridrun.sweep.worker import trial_of
+    from gridrun.trial import trial_of
     from trainer import ConfigError
 
     trials = []

@@ -75,7 +75,7 @@ class Found(NamedTuple):
 
 def look(store: Store, grids: Sequence[Grid] | None) -> Found:
     """See what is going on, of some grids or in the whole store."""
-    from gridrun.plan import AGAIN, make_plan
+    from gridrun.plan import TO_RETRY, make_plan
 
     statuses: Mapping[str, str] = store.statuses()
     launches = store.launches()
@@ -88,12 +88,12 @@ def look(store: Store, grids: Sequence[Grid] | None) -> Found:
     statuses = {i: status for i, status in statuses.items() if i not in running}
     again = frozenset(i for state in launches for i in state.again if statuses.get(i) == "failed")
     if grids is None:
-        counts = dict(Counter(AGAIN if i in again else status for i, status in statuses.items()))
+        counts = dict(Counter(TO_RETRY if i in again else status for i, status in statuses.items()))
     else:
         plan = make_plan(grids, statuses)
         wanted = [trial.trial_id for trial in plan.trials]
         running = {trial_id: running[trial_id] for trial_id in wanted if trial_id in running}
-        plan = dataclasses.replace(plan, again=again.intersection(plan.status))
+        plan = dataclasses.replace(plan, to_retry=again.intersection(plan.status))
         counts, statuses = plan.counts, plan.status
         counts["missing"] -= sum(trial.trial_id in running for trial in plan.missing)
     unsuccessful = [i for i, status in statuses.items() if status != "done" and i not in again]

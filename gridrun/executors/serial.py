@@ -8,10 +8,10 @@ from dataclasses import replace
 from gridrun import resources
 from gridrun.errors import LaunchError
 from gridrun.store import Store
-from gridrun.sweep.events import Ended, Event, Progress, Setup, Started
+from gridrun.sweep.events import Ended, Event, Progress, Started
 from gridrun.sweep.executor import Executor
 from gridrun.sweep.queue import TrialQueue
-from gridrun.sweep.worker import run_trial
+from gridrun.sweep.worker import Setup, run_trial
 from gridrun.trial import Trial
 from trainer.metrics import Epoch
 

@@ -1,15 +1,16 @@
-"""How long trials take: from the past of their own store, else from what their networks compute.
+"""How long single trials take, estimated from the done trials of a store.
 
-A trial is estimated by the first of these that the store has, on one kind of hardware:
+The best basis that the store offers on one kind of hardware is used:
 
-    same     trials of the very config: the median of what they took
-    network  trials of the network at this batch size and precision: by images
-    fitted   any trials: a model of the time an image takes, fitted to all of them
-    macs     none: multiply-accumulates times images, more for small batches; no more than long from short
+    same     done trials of the same config: their median time
+    network  done trials of the same network, batch size and precision: their time per image
+    fitted   any done trials: a linear model of the time per image, fitted to all of them
+    macs     no done trials: multiply-accumulates times images, more for small batches. This is no time;
+             it only tells long trials from short ones.
 
-Records have the time of the training steps. A trial keeps its place busy for longer: it loads data
-and evaluates. How much longer is the median over all trials, so that the import of torch, which the
-first trial of each worker waits for, does not count.
+Records have the time of the training steps. A trial takes longer, because it also loads data and
+evaluates. The median ratio over all trials says how much longer. As a median it leaves out the import of
+torch, which only the first trial of each worker waits for.
 """
 
 from __future__ import annotations
@@ -27,25 +28,25 @@ from typing import Any, Literal
 
 from gridrun.resources import Hardware, hardware_of
 from gridrun.text import number_of
-from gridrun.trial import Trial
-from trainer import ConfigError, TrainConfig
+from gridrun.trial import Trial, config_of
+from trainer import TrainConfig
 
 Basis = Literal["same", "network", "fitted", "macs"]
-"""What an estimate rests on, the best first."""
+"""What an estimate is based on, the best first."""
 
 PAST_COLUMNS = (
     *("trial_id", "config_id", "config_json", "status", "started_at", "ended_at", "resumes"),
     *("train_seconds", "macs", "gpu", "cpu", "device", "threads"),
     "gpu_share",
 )
-"""Of `trials.parquet`: what is looked at."""
+"""Columns of `trials.parquet` that estimates need."""
 MAX_CONFIGS = 2000
-"""Of the past that are read whole, the latest first."""
+"""Most configs to learn from; the latest are taken."""
 _RIDGE = 1.0
-"""Holds the fit to what is thought without evidence (`_Fit`)."""
+"""How strongly the fit holds to its prior (`_Fit`)."""
 _STEP_IMAGES = 32
-"""A step takes about as long as so many images more than it has, whatever their number: a guess that
-the published study of batch sizes 8 to 4096 bears out on its GPU."""
+"""Fixed cost of a step, in images: a step of 128 images takes as long as 160 would without it. A guess
+that agrees with the published study of batch sizes 8 to 4096 on its GPU."""
 
 _speed_options = operator.attrgetter(
     "model", "batch_size", "num_gpus", "sync_bn", "optimizer", "subdivision", "augmentation", "precision"
@@ -53,7 +54,7 @@ _speed_options = operator.attrgetter(
 
 
 def speed_key(config: TrainConfig) -> tuple[Any, ...]:
-    """Return what the time of an image depends on; the rest of a config hardly matters to it."""
+    """Return the options that the time per image depends on; the others hardly matter."""
     return (*_speed_options(config), *_shape(config))
 
 
@@ -63,22 +64,22 @@ def _shape(config: TrainConfig) -> tuple[int, int, int]:
 
 
 def num_images(config: TrainConfig) -> int:
-    """Return the images of all epochs of a trial."""
+    """Return how many images a trial trains on in all its epochs."""
     return config.epochs * config.images_per_epoch
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """An estimate of a trial."""
+    """The estimate of a trial."""
 
     amount: float
-    """Seconds; with the basis `macs` no unit of time."""
+    """Seconds; with the basis `macs` not a time, only comparable."""
     basis: Basis
 
 
 @dataclass(frozen=True, slots=True)
 class _Speed:
-    """What past trials of one speed key say."""
+    """How fast done trials of one `speed_key` were."""
 
     config: TrainConfig
     seconds_per_image: float
@@ -86,13 +87,13 @@ class _Speed:
 
 
 class Costs:
-    """Estimates trials by those that a store has.
+    """Estimates trials from those that a store has.
 
     Args:
-        past: rows of done trials, of PAST_COLUMNS or more; others are ignored.
-        hardware: what trials are going to run on. Where none has run on that, what most have run on
-            stands for it, GPUs for GPUs if there are any.
-        running: trials under way there, with the seconds that all their steps are going to take.
+        past: rows of a store with PAST_COLUMNS or more; only done trials count.
+        hardware: what the trials will run on. If no done trial ran on it, the hardware of most done
+            trials is used instead, a GPU in place of a GPU if possible.
+        running: trials that run on `hardware`, with the seconds that all their steps will take.
     """
 
     def __init__(
@@ -101,9 +102,9 @@ class Costs:
         hardware: Hardware,
         running: Mapping[Trial, float] | None = None,
     ) -> None:
-        found = [(row, hardware_of(row), _trained(row)) for row in past if row["status"] == "done"]
+        found = [(row, hardware_of(row), _train_seconds(row)) for row in past if row["status"] == "done"]
         kinds = Counter(kind for _, kind, seconds in found if seconds)
-        self.asked_hardware = hardware
+        self.wanted_hardware = hardware
         self.hardware = max(
             kinds,
             key=lambda kind: (kind == hardware, kind.is_gpu == hardware.is_gpu, kinds[kind]),
@@ -111,9 +112,9 @@ class Costs:
         )
         timed = [(row, seconds) for row, kind, seconds in found if seconds and kind == self.hardware]
         self.num_past = len(timed)
-        """Past trials that the estimates rest on."""
+        """Number of done trials that the estimates are based on."""
         self._overhead = _overhead(timed)
-        timed += [(_unended(trial), seconds) for trial, seconds in (running or {}).items()]
+        timed += [(_running_row(trial), seconds) for trial, seconds in (running or {}).items()]
         self._same = {
             key: self._overhead * seconds
             for key, seconds in _medians((row["config_id"], seconds) for row, seconds in timed).items()
@@ -124,18 +125,17 @@ class Costs:
 
     @property
     def is_relative(self) -> bool:
-        """Whether estimates only tell long from short."""
+        """Whether estimates only tell long trials from short ones."""
         return self._fit is None
 
     @property
     def trust(self) -> str:
-        """What the estimates rest on, in words."""
+        """What the estimates are based on, in words."""
         if self.is_relative:
             return "relative only: no past trials in this store"
         trials = f"{number_of(self.num_past, 'trial')} of this store"
-        if self.hardware == self.asked_hardware:
-            return f"from {trials} on {self.hardware.name}"
-        return f"from {trials} on {self.hardware.name}, none on {self.asked_hardware.name}"
+        none = "" if self.hardware == self.wanted_hardware else f", none on {self.wanted_hardware.name}"
+        return f"from {trials} on {self.hardware.name}{none}"
 
     def of(self, config: TrainConfig, config_id: str) -> Cost:
         """Return the estimate of a whole trial."""
@@ -156,7 +156,7 @@ class Costs:
         return self._fit.seconds_per_image(config, macs), "fitted"
 
     def _macs(self, config: TrainConfig) -> int:
-        """Return a network's MACs: its own word, that of a record, or else the middle of the records."""
+        """Return a network's MACs: as its options or a record say, else the median of all records."""
         if (macs := config.model.macs(config.dataset.spec)) is not None:
             return macs
         known = [speed for speed in self._speeds.values() if speed.macs > 0]
@@ -167,26 +167,26 @@ class Costs:
         return statistics.median_low([speed.macs for speed in known]) if known else 1
 
 
-def _trained(row: Mapping[str, Any]) -> float | None:
-    """Return the seconds of a trial's training steps, None if its record does not say."""
+def _train_seconds(row: Mapping[str, Any]) -> float | None:
+    """Return the seconds of a trial's training steps, None if its record has no valid number."""
     seconds = row["train_seconds"]
     return float(seconds) if isinstance(seconds, (int, float)) and 0 < seconds < math.inf else None
 
 
-def _unended(trial: Trial) -> dict[str, Any]:
-    """Return of a trial's record what does not have to wait for its end."""
+def _running_row(trial: Trial) -> dict[str, Any]:
+    """Return a row for a running trial, later than all that have ended."""
     config = json.dumps(trial.config.canonical())
     return {"config_id": trial.config_id, "config_json": config, "ended_at": "later", "macs": 0}
 
 
 def _overhead(timed: Iterable[tuple[Mapping[str, Any], float]]) -> float:
-    """Return the time from a trial's first moment to its record over that of its steps: the median."""
+    """Return the median ratio of a trial's whole time to the time of its training steps."""
     shares = []
     for row, trained in timed:
         if row["started_at"] and not row["resumes"]:
-            with contextlib.suppress(TypeError, ValueError):  # times that are none
+            with contextlib.suppress(TypeError, ValueError):  # not a time
                 took = datetime.fromisoformat(row["ended_at"]) - datetime.fromisoformat(row["started_at"])
-                shares.append(max(took.total_seconds() / trained, 1.0))  # a clock may have been put back
+                shares.append(max(took.total_seconds() / trained, 1.0))  # below 1 if the clock was put back
     return statistics.median(shares) if shares else 1.0
 
 
@@ -200,13 +200,13 @@ def _medians(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:
 def _speeds(
     timed: Sequence[tuple[Mapping[str, Any], float]], medians: Mapping[str, float]
 ) -> dict[tuple[Any, ...], _Speed]:
-    """Read the latest configs of the past, and what an image took under each speed key."""
+    """Return the speed of each speed key, from the latest configs."""
     latest = {row["config_id"]: row for row, _ in sorted(timed, key=lambda pair: str(pair[0]["ended_at"]))}
     found: dict[tuple[Any, ...], list[_Speed]] = {}
     for row in list(latest.values())[-MAX_CONFIGS:]:
         try:
-            config = TrainConfig.from_dict(json.loads(row["config_json"]))
-        except (ConfigError, ValueError, TypeError):  # of code that is no longer there
+            config = config_of(row["config_json"])
+        except (ValueError, TypeError):  # this version no longer knows it
             continue
         seconds = medians[row["config_id"]] / num_images(config)
         found.setdefault(speed_key(config), []).append(_Speed(config, seconds, row["macs"] or 0))
@@ -221,10 +221,11 @@ def _step_factor(config: TrainConfig) -> float:
 
 
 class _Fit:
-    """log(seconds an image takes), linear in the logs of MACs, step factor and GPUs, and in the precision.
+    """A linear model of log(seconds per image) in log(MACs), log(step factor), log(GPUs) and the precision.
 
-    Least squares, drawn towards time in proportion to MACs and step factor, and inversely to GPUs: one
-    trial is enough to scale by, and many of them say how batches and precisions matter here.
+    Fitted by ridge regression towards a prior: time grows with MACs and step factor, and shrinks with
+    GPUs, all in proportion. So one trial is enough to scale by, and many teach what batch size and
+    precision cost on this hardware.
     """
 
     def __init__(self, speeds: Sequence[_Speed]) -> None:
@@ -242,11 +243,11 @@ class _Fit:
         self._weights = prior + np.linalg.solve(normal, centred.T @ residual)
 
     def _features(self, config: TrainConfig, macs: int) -> list[float]:
-        which = [float(config.precision == precision) for precision in self._precisions]
-        return [math.log(macs), math.log(_step_factor(config)), math.log(config.num_gpus), *which]
+        is_of = [float(config.precision == precision) for precision in self._precisions]
+        return [math.log(macs), math.log(_step_factor(config)), math.log(config.num_gpus), *is_of]
 
     def seconds_per_image(self, config: TrainConfig, macs: int) -> float:
-        """Return the estimate."""
+        """Return the estimate for a config with these MACs."""
         x = self._features(config, macs)
         return math.exp(float((x - self._x_mean) @ self._weights + self._y_mean))
 

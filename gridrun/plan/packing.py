@@ -1,48 +1,49 @@
-"""What part of a GPU a trial gets: as many share one as its memory holds and its throughput gains by."""
+"""How many trials share a GPU: as many as fit its memory and still raise its throughput."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
+import functools
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from gridrun.resources import GpusPerTrial
-from trainer import ConfigError, TrainConfig
+from gridrun.trial import config_of
+from trainer import TrainConfig
 from trainer.schema import defaults
 
 USABLE = 0.92
-"""Part of a GPU's memory to plan with: what a trial takes varies a little from run to run."""
+"""Part of a GPU's memory to fill; what a trial takes varies a little from run to run."""
 WORTH = 1.1
-"""Gain in throughput below which twice as many trials only make each other slower."""
+"""Throughput that twice as many trials must reach, relative to half as many."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What trials beside each other on one GPU took, as measured over some steps."""
+    """What trials that share a GPU take of it, measured over some steps."""
 
     memory_bytes: int
-    """Of the one that took most, at its peak."""
+    """Peak memory of the trial that took most."""
     total_bytes: int
-    """The GPU's whole memory."""
+    """All memory of the GPU."""
     images_per_second: float
-    """Of all of them together."""
+    """Of all these trials together."""
 
 
 def trials_per_gpu(measure: Callable[[int], Load | None], most: int) -> int:
     """Return how many trials of one config to put on a GPU: 1, 2, 4 ...
 
     Args:
-        measure: runs so many for a moment on one GPU; None if they ran out of memory.
-        most: for which there are CPUs.
+        measure: runs a number of trials on one GPU for a moment; None if they ran out of memory.
+        most: number of trials for which there are CPUs.
     """
     if most < 2:
         return 1
     alone = measure(1)
     if alone is None:
-        return 1  # it may still fit without what else holds memory now; if not, that is said of the trial
+        return 1  # it may fit later, when others have freed memory; if not, the trial fails and says so
     room = int(USABLE * alone.total_bytes) // max(alone.memory_bytes, 1)
     best, found = alone.images_per_second, 1
     while 2 * found <= min(room, most):
@@ -55,24 +56,24 @@ def trials_per_gpu(measure: Callable[[int], Load | None], most: int) -> int:
 
 @dataclass(frozen=True, order=True, slots=True)
 class Share:
-    """What one trial takes of a machine."""
+    """GPUs and CPUs that one trial takes."""
 
     gpu: float
     cpu: int
 
 
 class Packer:
-    """Decides on the share of each trial, measuring each footprint once.
+    """Decides what each trial takes, measuring each footprint once.
 
     Args:
-        gpus_per_trial: of a trial on one GPU; None: a whole one. One with `num_gpus` above 1 takes so many.
-        cpus_per_trial: times `num_gpus`.
+        gpus_per_trial: GPUs for a trial with `num_gpus` 1; None: a whole one. Other trials take `num_gpus`.
+        cpus_per_trial: CPUs for each of a trial's `num_gpus`.
     """
 
     def __init__(self, gpus_per_trial: GpusPerTrial | None, cpus_per_trial: int) -> None:
         self._gpus_per_trial, self._cpus_per_trial = gpus_per_trial, cpus_per_trial
         self.fitted: dict[TrainConfig, int] = {}
-        """Trials a GPU, by footprint."""
+        """Trials per GPU, by footprint."""
 
     def share(
         self,
@@ -85,11 +86,11 @@ class Packer:
         """Return what a trial takes.
 
         Args:
-            config: of the trial.
-            cpus: that there are.
-            gpus: that there are; without any, trials run on CPUs.
-            measure: runs so many trials of the config for a moment (`trials_per_gpu`).
-            given: of a GPU, where the trial's last attempt has shown how much it needs.
+            config: the trial's config.
+            cpus: CPUs of the machine or cluster.
+            gpus: its GPUs; with 0, trials run on CPUs.
+            measure: runs a number of trials of the config for a moment (`trials_per_gpu`).
+            given: part of a GPU that the trial needs, if its last attempt ran out of memory.
         """
         number = config.num_gpus
         gpu = float(number) if gpus else 0.0
@@ -111,32 +112,33 @@ _FREE = (
     *("epochs", "lr", "schedule", "warmup", "weight_decay", "no_weight_decay_on_bn"),
     *("label_smoothing", "init", "split_seed", "eval_every"),
 )
-"""Options that change neither what a step takes of a GPU nor how long it does."""
+"""Options that change neither the memory nor the time of a step."""
 
 
+@functools.lru_cache(maxsize=2**12)
 def footprint(config: TrainConfig) -> TrainConfig:
-    """Return the config that stands for all which take as much of a GPU as this one."""
+    """Return one config for all configs that take the same share of a GPU."""
     usual = {name: defaults(TrainConfig)[name] for name in _FREE if name in defaults(TrainConfig)}
     return dataclasses.replace(config, **(usual | {"epochs": 1}))
 
 
 def past_shares(past: Iterable[Mapping[str, Any]], gpus: Collection[str]) -> dict[TrainConfig, float]:
-    """Return what part of a GPU trials had when they were done, the latest of each footprint.
+    """Return the part of a GPU that done trials had: of each footprint, the latest.
 
     Args:
-        past: rows of a store, of `costs.PAST_COLUMNS` or more.
-        gpus: names of those at hand, whose trials alone count; all do if there is none.
+        past: rows of a store with `costs.PAST_COLUMNS` or more.
+        gpus: names of this machine's GPUs; only trials on these count, or all if it has none.
     """
     shared = {
         row["config_id"]: row
         for row in sorted(past, key=lambda row: str(row["ended_at"]))
         if row["status"] == "done"
-        and isinstance(row["gpu_share"], float)
-        and 0 < row["gpu_share"] <= 1
+        and isinstance(share := row.get("gpu_share"), float)  # records of early versions have none
+        and 0 < share <= 1
         and (not gpus or row["gpu"] in gpus)
     }
     found = {}
     for row in shared.values():
-        with contextlib.suppress(ConfigError, ValueError, TypeError):  # of code that is no longer there
-            found[footprint(TrainConfig.from_dict(json.loads(row["config_json"])))] = row["gpu_share"]
+        with contextlib.suppress(ValueError, TypeError):  # this version no longer knows the config
+            found[footprint(config_of(row["config_json"]))] = row["gpu_share"]
     return found

@@ -1,10 +1,10 @@
-"""In which order trials start, and when the last of them ends. Pure arithmetic on estimates.
+"""In which order trials start, and when the last of them ends. Arithmetic on estimates alone.
 
-Trials start in a list's order, each where there is room first. Longest first comes close to the
-shortest makespan there is (Graham, 1969), but fills a table's last seeds before its first ones.
-So the first seed of every row comes before the second, the longest first among equals, and trials
-that would end too late if they waited any longer are drawn forward: as few as keep the makespan
-within a hundredth of that of longest first.
+Trials start in the order of a list, each in the slot that is free first. Longest first comes close to the
+shortest makespan there is (Graham, 1969), but it would start the last seeds of long rows before the first
+seeds of short ones. So trials start by round: the first seed of every row before the second, and the
+longest first within a round. A trial that would end too late if it waited for its round starts earlier.
+As few as possible do, so that the makespan stays within 1 % of longest first.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from gridrun.resources import Capacity
 T = TypeVar("T")
 
 _LONGER = 1.01
-"""Makespan that seeds first may cost, over that of longest first."""
-_AIMS = (math.inf, 1.0, 0.95, 0.9, 0.8, 0.0)
-"""When a trial must end not to be drawn forward, over the makespan of longest first. From seeds first
-alone to longest first alone: the mildest that does is taken."""
+"""Accepted makespan, relative to longest first."""
+_DEADLINES = (math.inf, 1.0, 0.95, 0.9, 0.8, 0.0)
+"""Deadlines to try, relative to the makespan of longest first. A trial that would miss the deadline starts
+before its round: with inf none does, with 0 all do. The first that keeps to `_LONGER` is taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +32,17 @@ class Job(Generic[T]):
 
     what: T
     seconds: float
-    """How long it takes, in any unit that is the same for all."""
-    turn: float = 0
-    """Jobs of a lower turn are wanted earlier."""
+    """How long it takes; any unit will do if it is the same for all jobs."""
+    round: float = 0
+    """Jobs of a lower round are wanted earlier."""
     num_gpus: float = 1
-    """Below 1: the part of one that it shares with others."""
+    """Below 1: the part of a GPU that it shares with others."""
 
 
 def ordered(jobs: Iterable[Job[T]], capacity: Capacity, running: Iterable[Job[T]] = ()) -> list[Job[T]]:
-    """Return the jobs in the order in which they are to start, beside what is left of those that run.
+    """Return the jobs in the order in which to start them while `running` ones end.
 
-    Jobs on several GPUs come first, those on most before all: beside small jobs a large one might wait
-    for ever for its GPUs to be free at once.
+    Jobs on more GPUs come first. Behind small jobs, a large one might never find its GPUs free at once.
     """
     busy = _seconds(running)
     return [
@@ -54,9 +53,9 @@ def ordered(jobs: Iterable[Job[T]], capacity: Capacity, running: Iterable[Job[T]
 
 
 def makespan(jobs: Iterable[Job[T]], capacity: Capacity, running: Iterable[Job[T]] = ()) -> float:
-    """Return when the last job ends, if they start in this order; no two sizes run at once.
+    """Return when the last job ends if they start in this order, and jobs of one size run at a time.
 
-    Infinite, if one fits nowhere.
+    Infinite if a job fits nowhere.
     """
     seconds, busy = _seconds(jobs), _seconds(running)
     return sum(
@@ -66,12 +65,12 @@ def makespan(jobs: Iterable[Job[T]], capacity: Capacity, running: Iterable[Job[T
 
 
 def makespan_of(seconds: Sequence[float], slots: int, busy: Sequence[float] = ()) -> float:
-    """Return when the last of some jobs ends that start in this order, each in the slot free first.
+    """Return when the last job ends if each starts, in this order, in the slot that is free first.
 
     Args:
-        seconds: how long each takes.
-        slots: how many run side by side.
-        busy: when those slots are free again in which something runs already.
+        seconds: how long each job takes.
+        slots: how many jobs run side by side.
+        busy: when the slots with running jobs become free.
     """
     free = _free(slots, busy)
     if not free:
@@ -82,15 +81,10 @@ def makespan_of(seconds: Sequence[float], slots: int, busy: Sequence[float] = ()
 
 
 def _free(slots: int, busy: Sequence[float]) -> list[float]:
-    """Return when each slot is free, as a heap. What runs has a slot, even if there should be fewer."""
+    """Return when each slot is free, as a heap. Every running job has one, even if `slots` is smaller."""
     free = [*busy, *[0.0] * (slots - len(busy))]
     heapq.heapify(free)
     return free
-
-
-def lower_bound(seconds: Sequence[float], slots: int) -> float:
-    """Return what no order can beat: all slots busy to the end, or the longest job alone."""
-    return max(sum(seconds) / slots, max(seconds, default=0.0))
 
 
 def _by_size(jobs: Iterable[Job[T]]) -> list[tuple[float, list[Job[T]]]]:
@@ -105,36 +99,42 @@ def _seconds(jobs: Iterable[Job[T]]) -> dict[float, list[float]]:
 
 
 def _ordered(jobs: Sequence[Job[T]], slots: int, busy: Sequence[float]) -> list[Job[T]]:
-    in_turn = sorted(jobs, key=lambda job: (job.turn, -job.seconds))
-    longest_first = sorted(in_turn, key=lambda job: -job.seconds)
+    by_round = sorted(jobs, key=lambda job: (job.round, -job.seconds))
+    longest_first = sorted(by_round, key=lambda job: -job.seconds)
     shortest = makespan_of([job.seconds for job in longest_first], slots, busy)
-    for aim in _AIMS if slots else ():
-        aim_seconds = aim * shortest if shortest else 0.0
-        order = _drawn_forward(in_turn, longest_first, _free(slots, busy), aim_seconds)
+    for relative in _DEADLINES if slots else ():
+        deadline = relative * shortest if shortest else 0.0
+        order = _to_deadline(by_round, longest_first, _free(slots, busy), deadline)
         if makespan_of([job.seconds for job in order], slots, busy) <= _LONGER * shortest:
             return order
-    return in_turn
+    return by_round
 
 
-def _drawn_forward(
-    in_turn: Sequence[Job[T]], longest_first: Sequence[Job[T]], free: list[float], aim: float
+def _to_deadline(
+    by_round: Sequence[Job[T]], longest_first: Sequence[Job[T]], free: list[float], deadline: float
 ) -> list[Job[T]]:
-    """Return the jobs in turn, but each in time to end at `aim` that could not if it waited once more.
+    """Return the jobs by round, but start the longest job first whenever it could not wait any longer.
 
-    `free` says when each slot is free.
+    It cannot wait if it would miss the deadline by starting in the next slot that becomes free.
+
+    Args:
+        by_round: the jobs in the order of their rounds.
+        longest_first: the same jobs, the longest first.
+        free: when each slot is free, as a heap.
+        deadline: when jobs should have ended.
     """
-    queue, long = iter(in_turn), iter(longest_first)
+    next_jobs, long_jobs = iter(by_round), iter(longest_first)
     started: set[int] = set()
     order: list[Job[T]] = []
-    next_in_turn, longest = next(queue), next(long)
-    while len(order) < len(in_turn):
-        while id(next_in_turn) in started:
-            next_in_turn = next(queue)
+    next_job, longest = next(next_jobs), next(long_jobs)
+    while len(order) < len(by_round):
+        while id(next_job) in started:
+            next_job = next(next_jobs)
         while id(longest) in started:
-            longest = next(long)
+            longest = next(long_jobs)
         now = heapq.heappop(free)
-        next_chance = min(now + next_in_turn.seconds, free[0] if free else math.inf)
-        job = longest if next_chance + longest.seconds > aim else next_in_turn
+        next_chance = min(now + next_job.seconds, free[0] if free else math.inf)
+        job = longest if next_chance + longest.seconds > deadline else next_job
         started.add(id(job))
         order.append(job)
         heapq.heappush(free, now + job.seconds)

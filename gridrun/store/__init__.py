@@ -426,7 +426,7 @@ class Store:
     # --- what launches have asked for ----------------------------------------------------------
 
     def asked(self, name: str) -> frozenset[str]:
-        """Return the ids of all trials that launches have asked for under this name (`plan.asked_name`)."""
+        """Return the ids of all trials that launches requested under this name (`plan.requested_name`)."""
         found: set[str] = set()
         with contextlib.suppress(OSError), os.scandir(self._asked) as entries:
             for path in [Path(entry) for entry in entries if entry.name.startswith(name)]:

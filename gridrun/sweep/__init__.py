@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING
 
 from gridrun import resources
 from gridrun.errors import LaunchError
-from gridrun.plan import Forecast, Plan, asked_name, forecast_from, make_plan
+from gridrun.plan import Forecast, Plan, forecast_from, make_plan, requested_name
 from gridrun.store import Store, unwritable
 from gridrun.store.checkpoint_copies import CheckpointCopies
 from gridrun.store.launch_state import LaunchState
 from gridrun.sweep import provenance
-from gridrun.sweep.events import Ended, Event, Lost, PackingChosen, Progress, Setup, Warned, now
+from gridrun.sweep.events import Ended, Event, Lost, PackingChosen, Progress, Warned
 from gridrun.sweep.executor import Executor
 from gridrun.sweep.progress import Tracker
 from gridrun.sweep.queue import QueuedTrial, TrialQueue
 from gridrun.sweep.retries import Failed, RetryPolicy, RetryState
-from gridrun.sweep.worker import failed
-from gridrun.text import number_of
+from gridrun.sweep.worker import Setup, failed_record
+from gridrun.text import number_of, utc_now
 from gridrun.trial import Trial
 from trainer import Runtime
 
@@ -131,7 +131,7 @@ def launch(
     if retry:
         retry_state.ask(plan.ended("failed", "diverged"))
     again = filter(retry_state.is_left, plan.ended("failed", "diverged"))
-    whole, plan = plan, replace(plan, again=frozenset(trial.trial_id for trial in again))
+    whole, plan = plan, replace(plan, to_retry=frozenset(trial.trial_id for trial in again))
     wanted = chosen(plan.to_start, plan, only)
     if not wanted:
         _note_asked(store, grids)
@@ -205,7 +205,7 @@ def _is_free(store: Store, trial: Trial) -> bool:
 def _note_asked(store: Store, grids: Sequence[Grid]) -> None:
     for grid in grids:
         if grid.tables:  # a lone trial is no grid that anybody edits
-            store.note_asked(asked_name(grid, store), [trial.trial_id for trial in grid.trials])
+            store.note_asked(requested_name(grid, store), [trial.trial_id for trial in grid.trials])
 
 
 def _check_budget(expected: Forecast, budget_hours: float | None) -> None:
@@ -257,7 +257,7 @@ class _Sweep:
         self.failing: set[str] = set()  # trials that have failed since the last that did not
         self.launch_id = secrets.token_hex(8)
         self.tracker = Tracker(
-            expected.trials, now(), lambda trial: expected.costs[trial.trial_id].amount or 1.0
+            expected.trials, utc_now(), lambda trial: expected.costs[trial.trial_id].amount or 1.0
         )
         self.tracker.expect(expected.makespan_seconds)
         self.rescheduler = Rescheduler(store, plan, expected.capacity, trial_queue, self.tracker)
@@ -280,7 +280,7 @@ class _Sweep:
         match event:
             case Lost(trial, failure, reason):
                 about = {"attempts": self.retry_state.attempts(trial), "provenance": provenance.of_code()}
-                self.store.add(failed(trial, failure, reason, **about))
+                self.store.add(failed_record(trial, failure, reason, **about))
                 event = self._fail(trial)
             case Ended(trial, "failed"):
                 event = self._fail(trial)
@@ -404,7 +404,7 @@ class Rescheduler:
         with contextlib.suppress(StoreError):  # whoever needs what cannot be read will say so
             expected = forecast_from(
                 self._store,
-                replace(self._plan, again=again, shared={}),
+                replace(self._plan, to_retry=again, shared={}),
                 [turn.trial for turn in turns],
                 self._capacity,
                 self._tracker.running,

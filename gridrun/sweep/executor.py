@@ -1,4 +1,4 @@
-"""What a sweep asks of whatever runs its trials."""
+"""The interface between a launch and whatever runs its trials."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import abc
 from collections.abc import Callable
 from types import TracebackType
 
-from gridrun.sweep.events import Event, Setup
+from gridrun.sweep.events import Event
 from gridrun.sweep.queue import TrialQueue
+from gridrun.sweep.worker import Setup
 
 
 class Executor(abc.ABC):
-    """Runs trials. Use it as a context manager; what it holds is released at the end."""
+    """Runs trials. Use it as a context manager, which releases what it holds at the end."""
 
     @property
     @abc.abstractmethod
@@ -20,11 +21,11 @@ class Executor(abc.ABC):
 
     @abc.abstractmethod
     def run(self, trial_queue: TrialQueue, setup: Setup, on_event: Callable[[Event], None]) -> None:
-        """Take turns from `trial_queue` as there is room, and return when it is over.
+        """Take trials from `trial_queue` while there is room, and return when the queue is over.
 
-        `on_event` is called in the caller's thread. For every turn it gets exactly one `Ended`
-        or `Lost`, last, and may line the trial up again; then the turn is settled. Once
-        `setup.is_closed`, turns not yet started may get none.
+        Calls `on_event` in the caller's thread. The last event of each trial taken is exactly one `Ended`
+        or `Lost`. While handling it, the caller may put the trial back into the queue; only then does the
+        executor call `task_done`. Once `setup.is_closed`, trials that have not started may get no event.
         """
 
     def close(self) -> None:  # noqa: B027 - not every executor holds something

@@ -1,11 +1,11 @@
-"""Following a launch by its events."""
+"""How far a launch is, according to its events."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from gridrun.grid.describe import describe
@@ -16,19 +16,14 @@ from gridrun.trial import Trial
 from trainer.metrics import Epoch
 
 NUM_LAST = 5
-"""Trials that a state names of those that ended, and of those that failed."""
-
-
-def work(trial: Trial) -> float:
-    """Return a trial's work as images to train on: right among trials of one network."""
-    return float(trial.config.epochs * trial.config.images_per_epoch)
+"""How many ended trials, and how many failed ones, a state names."""
 
 
 class Tracker:
     """Follows the events of a launch.
 
     Args:
-        trials: all that are to run.
+        trials: all trials that will run.
         started_at: UTC, ISO 8601.
         cost: work of a trial, in any unit.
         clock: seconds.
@@ -38,25 +33,24 @@ class Tracker:
         self,
         trials: Sequence[Trial],
         started_at: str,
-        cost: Callable[[Trial], float] = work,
+        cost: Callable[[Trial], float],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._costs = {trial.trial_id: cost(trial) for trial in trials}
         self._total = sum(self._costs.values())
         self._done = 0.0
         self._clock = clock
-        self._over_at: float | None = None
+        self._ends_at: float | None = None
         self.running: dict[Trial, Epoch | None] = {}
-        """Trials that run, with the last epoch of each; None before its first."""
+        """The last epoch of each running trial; None before its first."""
         self.state = LaunchState(started_at=started_at, total=len(trials))
 
     def expect(self, seconds: float | None) -> None:
-        """Take note that all is going to be over in so many seconds, None if that cannot be told."""
-        can_tell = seconds is not None and math.isfinite(seconds)
-        self._over_at = self._clock() + seconds if seconds is not None and can_tell else None
+        """Expect the launch to end in so many seconds; None if nobody can tell."""
+        self._ends_at = None if seconds is None or not math.isfinite(seconds) else self._clock() + seconds
 
     def handle(self, event: Event | Failed) -> None:
-        """Take note of an event."""
+        """Update the state by an event."""
         match event:
             case Started(trial):
                 self._run(trial, None)
@@ -68,26 +62,26 @@ class Tracker:
                 self._end(trial, outcome, test_error=epoch.test_error if epoch else None)
             case Failed(trial, again=True):
                 self._leave(trial)
-                self.state = dataclasses.replace(self.state, again=(*self.state.again, trial.trial_id))
+                self.state = replace(self.state, again=(*self.state.again, trial.trial_id))
             case Failed(trial, _, reason):
                 self._end(trial, "failed", reason=reason)
 
     def snapshot(self) -> LaunchState:
-        """Return the state now. Any thread may ask."""
-        state, over_at = self.state, self._over_at  # another thread may change both meanwhile
+        """Return the state now. Any thread may call this."""
+        state, ends_at = self.state, self._ends_at  # read once: another thread may change them
         done = self._done + sum(
             self._costs.get(run.trial_id, 0.0) * run.epoch / run.epochs for run in state.running
         )
-        return dataclasses.replace(
+        return replace(
             state,
             share=done / self._total if self._total else 1.0,
-            seconds_left=None if over_at is None else max(over_at - self._clock(), 0.0),
+            seconds_left=None if ends_at is None else max(ends_at - self._clock(), 0.0),
         )
 
     def _run(self, trial: Trial, epoch: Epoch | None, place: str = "") -> None:
         run = Running(trial_id=trial.trial_id, about=describe(trial), epochs=trial.config.epochs)
         if epoch:
-            run = dataclasses.replace(
+            run = replace(
                 run,
                 epoch=epoch.epoch,
                 test_error=epoch.test_error,
@@ -95,23 +89,23 @@ class Tracker:
                 place=place,
             )
         self.running[trial] = epoch
-        others = tuple(other for other in self.state.running if other.trial_id != run.trial_id)
+        others = (other for other in self.state.running if other.trial_id != run.trial_id)
         again = tuple(trial_id for trial_id in self.state.again if trial_id != run.trial_id)
-        self.state = dataclasses.replace(self.state, running=(*others, run), again=again)
+        self.state = replace(self.state, running=(*others, run), again=again)
 
     def _leave(self, trial: Trial) -> None:
         self.running.pop(trial, None)
-        left = tuple(run for run in self.state.running if run.trial_id != trial.trial_id)
-        self.state = dataclasses.replace(self.state, running=left)
+        others = tuple(run for run in self.state.running if run.trial_id != trial.trial_id)
+        self.state = replace(self.state, running=others)
 
-    def _end(self, trial: Trial, outcome: str, **about: Any) -> None:
+    def _end(self, trial: Trial, outcome: str, **fields: Any) -> None:
         self._leave(trial)
         self._done += self._costs.get(trial.trial_id, 0.0)
-        over = EndedTrial(trial_id=trial.trial_id, about=describe(trial), outcome=outcome, **about)
+        ended = EndedTrial(trial_id=trial.trial_id, about=describe(trial), outcome=outcome, **fields)
         failed = outcome in ("failed", "diverged")
-        self.state = dataclasses.replace(
+        self.state = replace(
             self.state,
             ended=self.state.ended + 1,
-            last=(over, *self.state.last)[:NUM_LAST],
-            failures=(over, *self.state.failures)[:NUM_LAST] if failed else self.state.failures,
+            last=(ended, *self.state.last)[:NUM_LAST],
+            failures=(ended, *self.state.failures)[:NUM_LAST] if failed else self.state.failures,
         )

@@ -1,4 +1,4 @@
-"""Where a result comes from: the code's commit and the machine it ran on."""
+"""Where a result comes from: the commit of the code and the machine that trained."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from gridrun.resources import cpu_name
 from gridrun.store.records import Provenance
 
 _CODE = ("cli.py", "gridrun", "trainer")
-"""What can change a result; results and grids under way beside it cannot."""
+"""Paths whose changes make the code dirty. Edited grids and new results do not."""
 
 
 @functools.cache
 def of_code() -> Provenance:
-    """Return the commit, dirty flag and version of the code in use."""
+    """Return the commit and versions of the code in use, and this machine's name and CPU."""
     import gridrun
 
     root = Path(gridrun.__file__).parent.parent
@@ -37,7 +37,7 @@ def of_code() -> Provenance:
 
 
 def of_machine(code: Provenance, device: str, threads: int) -> Provenance:
-    """Add what only the process that trains knows. Imports torch."""
+    """Add what only the training process knows: its device, GPU and torch. Imports torch."""
     import torch
 
     gpu = torch.cuda.get_device_name(device) if device.startswith("cuda") else None
@@ -55,7 +55,7 @@ def of_machine(code: Provenance, device: str, threads: int) -> Provenance:
 
 
 def _git(root: Path, *arguments: str) -> str | None:
-    if not (root / ".git").exists():  # an installed copy inside somebody else's repository
+    if not (root / ".git").exists():  # installed inside the repository of another project
         return None
     command = ["git", "-C", str(root), *arguments]
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}

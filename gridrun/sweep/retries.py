@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from gridrun.store import End, Store
 from gridrun.store.checkpoint_copies import UnreadableError
 from gridrun.store.records import Failure
-from gridrun.sweep.events import Retry
 from gridrun.trial import Trial
 
 if TYPE_CHECKING:
@@ -69,6 +68,17 @@ def reason_of_death(text: str) -> str:
     found = re.search(r"OOM kill reason: (.+)", text)
     last = (text.strip().splitlines() or [""])[-1]
     return (found[1] if found else last).strip()[:300]
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """The end of a trial that its next attempt will replace."""
+
+    ended_at: str
+    attempts: int
+    """How often the trial has been started so far."""
+    gpu_share: float | None = None
+    """Part of a GPU that the next attempt gets, if it needs more than the launch gives a trial."""
 
 
 @dataclass(frozen=True, slots=True)

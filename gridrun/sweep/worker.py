@@ -1,4 +1,4 @@
-"""One trial in this process, from claim to record: what every executor runs."""
+"""One trial in this process, from its lock to its record. Every executor calls `run_trial`."""
 
 from __future__ import annotations
 
@@ -8,29 +8,62 @@ import os
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from gridrun.store import Store, checkpoint_copies
 from gridrun.store.leases import Claim, kernel
-from gridrun.store.records import Failure, Record
+from gridrun.store.records import Failure, Provenance, Record
 from gridrun.sweep import provenance
-from gridrun.sweep.events import Outcome, Retry, Setup, now
-from gridrun.sweep.retries import kind_of
+from gridrun.sweep.events import Outcome
+from gridrun.sweep.retries import Retry, kind_of
+from gridrun.text import utc_now
 from gridrun.trial import Trial
 from trainer import Runtime, TrainConfig, files
 from trainer.metrics import Epoch, Result
 
-if TYPE_CHECKING:
-    from typing import Any
-
-
 _STOP_POLL_SECONDS = 0.25
-_NOTE_SECONDS = 1.0
-"""How often the last finished epoch is noted, for estimates of what is left."""
 _HELD_POLL_SECONDS = 5.0
+_NOTE_SECONDS = 1.0
+"""How often the last finished epoch is noted in the store, for estimates of what is left."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setup:
+    """What all trials of a launch share. It is sent to every worker."""
+
+    results: Path
+    runtime: Runtime
+    code: Provenance
+    stop_file: Path
+    """While this file exists, trials save their checkpoints and stop."""
+    driver_pid: int = field(default_factory=os.getpid)
+    """Process id of the launch."""
+    driver_kernel: str = field(default_factory=kernel)
+    """Kernel that the launch runs on; a process id means nothing on another one."""
+    checkpoints: str | None = None
+    """Directory or URI that checkpoints are also copied to and fetched from (`CheckpointCopies`)."""
+    drain_file: Path | None = None
+    """While this file exists, no trial starts; running ones carry on."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether no trial may start."""
+        return any(files.is_there(path) for path in (self.stop_file, self.drain_file) if path)
+
+
+class ClaimLost(Exception):
+    """Another process has taken over the trial, because this one showed no sign of life for too long."""
+
+
+class ReportError(Exception):
+    """`on_epoch` failed, for example because of a full disk. The trial is not at fault."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
 
 
 def run_trial(
@@ -40,11 +73,16 @@ def run_trial(
     store: Store | None = None,
     retry: Retry | None = None,
 ) -> Outcome:
-    """Train `trial` unless it has ended or is being trained elsewhere, and keep its record.
+    """Train a trial and store its record, unless it has ended or another process is training it.
 
-    Whatever goes wrong inside the trial becomes a `failed` record; the caller goes on. `store` is
-    that of `setup.results` unless given. What `on_epoch` raises is no fault of the trial, and ends it
-    without a record.
+    An error in the trial becomes a `failed` record, and the caller carries on with the next trial.
+
+    Args:
+        trial: what to train.
+        setup: what all trials of the launch share.
+        on_epoch: called after each epoch. What it raises ends the trial without a record and is raised here.
+        store: the store of `setup.results`, opened here if None.
+        retry: the end to replace, if the trial has ended before.
     """
     from trainer.loop import Interrupted
 
@@ -58,51 +96,21 @@ def run_trial(
             return status
         try:
             record = _train(trial, setup, store, claim, on_epoch, retry)
-            _check_held(claim)
-            if record.status == "failed" and _orphaned(setup):
-                return "interrupted"  # what fails after its launch was killed may fail for that
+            _check_claim(claim)
+            if record.status == "failed" and _launch_is_dead(setup):
+                return "interrupted"  # the death of the launch may be why it failed
             store.add(record)
         except Interrupted:
             return "interrupted"
-        except Superseded:
+        except ClaimLost:
             return "busy"
         except ReportError as error:
-            raise error.why from None
-        if record.status != "failed":  # that one may be tried again from there
+            raise error.cause from None
+        if record.status != "failed":  # a retry of a failed trial resumes from its checkpoint
             store.drop_checkpoint(trial.trial_id)
             if setup.checkpoints:
                 checkpoint_copies.copies_at(setup.checkpoints).drop(trial.trial_id)
         return record.status
-
-
-class Superseded(Exception):
-    """This process was silent for so long that another has taken over its trial."""
-
-
-class ReportError(Exception):
-    """Who was told of an epoch could not take it: its disk is full, say, or its terminal gone."""
-
-    def __init__(self, why: Exception) -> None:
-        super().__init__(str(why))
-        self.why = why
-
-
-def _check_held(claim: Claim) -> None:
-    if not claim.held():
-        raise Superseded
-
-
-def _orphaned(setup: Setup) -> bool:
-    """Return whether the launch is dead, as far as can be told from here."""
-    if setup.driver_kernel != kernel():
-        return False
-    try:
-        os.kill(setup.driver_pid, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False
 
 
 def _train(
@@ -113,24 +121,55 @@ def _train(
     on_epoch: Callable[[Epoch], None],
     retry: Retry | None,
 ) -> Record:
+    """Train a trial and return its record, a `failed` one if the trial raises an error."""
     from trainer.loop import Interrupted, train
 
     checkpoint = store.checkpoint(trial.trial_id)
-    files.refresh_directory(checkpoint.parent)  # of a machine that this trial is taken over from
+    files.refresh_directory(checkpoint.parent)  # NFS may not show yet what another machine wrote there
+    store.drop_weights(trial.trial_id)  # a worker that was killed before it wrote the record leaves them
+    should_stop = _make_should_stop(setup.stop_file, claim)
     runtime = replace(
         setup.runtime,
         checkpoint=checkpoint,
         weights_path=store.weights_path(trial.trial_id),
         trial_id=trial.trial_id,
-        should_stop=_poll(setup.stop_file, claim),
+        should_stop=should_stop,
     )
-    store.drop_weights(trial.trial_id)  # of a worker that was killed before its record was written
-    started_at, seen = now(), []
+    on_gpu = runtime.device.startswith("cuda")
+    code = replace(setup.code, gpu_share=runtime.gpu_share if on_gpu else None)
+    fields: dict[str, Any] = {
+        "started_at": utc_now(),
+        "provenance": code,
+        "attempts": retry.attempts + 1 if retry else 1,
+    }
+    epochs: list[Epoch] = []
+    try:
+        fields["provenance"] = provenance.of_machine(code, runtime.device, runtime.threads)
+        if place := setup.checkpoints:
+            checkpoint_copies.fetch(place, trial.trial_id, checkpoint, _make_sleep(should_stop))
+            keep = checkpoint_copies.copies_at(place).keep
+            runtime = replace(runtime, on_saved=partial(keep, trial.trial_id, checkpoint))
+        report = _make_report(trial, store, on_epoch, epochs)
+        result = train(trial.config, seed=trial.seed, report=report, runtime=runtime)
+    except (Interrupted, ClaimLost, ReportError):
+        raise
+    except Exception as error:
+        fields |= {"epochs": tuple(epochs), "epochs_trained": len(epochs)}
+        text = str(error).strip().splitlines()
+        reason = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+        return failed_record(trial, kind_of(error), reason, traceback=traceback.format_exc(), **fields)
+    return _record(trial, result, checkpoint=_kept_weights(runtime), **fields)
+
+
+def _make_report(
+    trial: Trial, store: Store, on_epoch: Callable[[Epoch], None], epochs: list[Epoch]
+) -> Callable[[Epoch], None]:
+    """Return what the trainer calls after each epoch: it fills `epochs`, notes progress, calls `on_epoch`."""
     noted_at = time.monotonic()
 
     def report(epoch: Epoch) -> None:
         nonlocal noted_at
-        seen.append(epoch)
+        epochs.append(epoch)
         if time.monotonic() - noted_at >= _NOTE_SECONDS:
             noted_at = time.monotonic()
             store.note_epoch(trial.trial_id, epoch.epoch)
@@ -139,60 +178,92 @@ def _train(
         except Exception as error:
             raise ReportError(error) from error
 
-    code = replace(setup.code, gpu_share=runtime.gpu_share if runtime.device.startswith("cuda") else None)
-    about = {"started_at": started_at, "provenance": code, "attempts": retry.attempts + 1 if retry else 1}
+    return report
+
+
+def _make_should_stop(stop_file: Path, claim: Claim) -> Callable[[], bool]:
+    """Return a function that says whether to stop, cheap enough to call at every step.
+
+    It raises ClaimLost if another process has taken over the trial.
+    """
+    asked_at = checked_at = time.monotonic()
+    answer = files.is_there(stop_file)
+
+    def should_stop() -> bool:
+        nonlocal asked_at, checked_at, answer
+        if not answer and (now := time.monotonic()) - asked_at >= _STOP_POLL_SECONDS:
+            asked_at, answer = now, files.is_there(stop_file)
+            if now - checked_at >= _HELD_POLL_SECONDS:
+                checked_at = now
+                _check_claim(claim)
+        return answer
+
+    return should_stop
+
+
+def _make_sleep(should_stop: Callable[[], bool]) -> Callable[[float], None]:
+    """Return a sleep, in seconds, that raises Interrupted as soon as the trial is told to stop."""
+    from trainer.loop import Interrupted
+
+    def sleep(seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            if should_stop():
+                raise Interrupted
+            time.sleep(min(left, _STOP_POLL_SECONDS))
+
+    return sleep
+
+
+def _check_claim(claim: Claim) -> None:
+    if not claim.held():
+        raise ClaimLost
+
+
+def _launch_is_dead(setup: Setup) -> bool:
+    """Return whether the process of the launch is gone; False if it runs on another machine."""
+    if setup.driver_kernel != kernel():
+        return False
     try:
-        about["provenance"] = provenance.of_machine(code, runtime.device, runtime.threads)
-        if setup.checkpoints:
-            assert runtime.checkpoint
-            place = setup.checkpoints
-            checkpoint_copies.fetch(place, trial.trial_id, runtime.checkpoint, _pause(runtime.should_stop))
-            keep = checkpoint_copies.copies_at(place).keep
-            runtime = replace(runtime, on_saved=partial(keep, trial.trial_id, runtime.checkpoint))
-        result = train(trial.config, seed=trial.seed, report=report, runtime=runtime)
-    except (Interrupted, Superseded, ReportError):
-        raise
-    except Exception as error:
-        failed_in = {"epochs": tuple(seen), "epochs_trained": len(seen)}
-        text = str(error).strip().splitlines()
-        reason = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
-        shown = {"traceback": traceback.format_exc(), **failed_in, **about}
-        return failed(trial, kind_of(error), reason, **shown)
-    return _record(trial, result, checkpoint=_kept(runtime), **about)
+        os.kill(setup.driver_pid, 0)
+    except OSError as error:  # PermissionError: it lives, and belongs to another user
+        return isinstance(error, ProcessLookupError)
+    return False
 
 
-def _kept(runtime: Runtime) -> str | None:
-    """Return which weights the trial has kept, once their file's name is on disk."""
+def _kept_weights(runtime: Runtime) -> str | None:
+    """Return which weights the trial has kept, after the name of their file is on disk."""
     if runtime.weights_path is None or not runtime.weights_path.exists():
         return None
-    with contextlib.suppress(OSError):  # a power cut may take them then, but nothing the record
+    with contextlib.suppress(OSError):  # then a power cut may lose the weights, but never the record
         files.sync(runtime.weights_path.parent)
     return runtime.keep_checkpoint
 
 
 def _macs(config: TrainConfig) -> int | None:
-    """Return the multiply-accumulates for one image, None of a network that needs real numbers."""
+    """Return the multiply-accumulates of one image, or None if the network needs real numbers to run."""
     from trainer.evaluation import on_meta
     from trainer.models.count import count_macs
 
     spec = config.dataset.spec
     try:
         return count_macs(on_meta(config.model, spec), spec)
-    except Exception:  # whatever it is, the trial is done
+    except Exception:  # the trial is done, whatever this raises
         return None
 
 
-def failed(trial: Trial, failure: Failure, reason: str, **fields: Any) -> Record:
-    """Return the record of a trial that was stopped by an error."""
-    about = {"ended_at": now(), **fields}
-    return Record(**_identity(trial), status="failed", failure=failure, error=reason, **about)
+def failed_record(trial: Trial, failure: Failure, reason: str, **fields: Any) -> Record:
+    """Return the record of a trial that an error has stopped."""
+    fields = {"ended_at": utc_now(), **fields}
+    return Record(**identity_of(trial), status="failed", failure=failure, error=reason, **fields)
 
 
 def _record(trial: Trial, result: Result, **fields: Any) -> Record:
+    """Return the record of a trial that has trained to its end, or until it diverged."""
     last, best = result.epochs[-1], result.best
     diverged = result.status == "diverged"
     return Record(
-        **_identity(trial),
+        **identity_of(trial),
         **fields,
         status=result.status,
         test_error=last.test_error,
@@ -208,7 +279,7 @@ def _record(trial: Trial, result: Result, **fields: Any) -> Record:
         num_params=result.num_params,
         macs=_macs(trial.config),
         resumes=result.resumes,
-        ended_at=now(),
+        ended_at=utc_now(),
         notes="; ".join(result.notes) or None,
         error=f"non-finite loss in epoch {last.epoch}" if diverged else None,
         failure="divergence" if diverged else None,
@@ -216,7 +287,8 @@ def _record(trial: Trial, result: Result, **fields: Any) -> Record:
     )
 
 
-def _identity(trial: Trial) -> dict[str, Any]:
+def identity_of(trial: Trial) -> dict[str, Any]:
+    """Return the fields of a record that say which trial it is of."""
     return {
         "trial_id": trial.trial_id,
         "config_id": trial.config_id,
@@ -224,39 +296,3 @@ def _identity(trial: Trial) -> dict[str, Any]:
         "config": trial.config.flat(),
         "config_json": json.dumps(trial.config.canonical(), sort_keys=True),
     }
-
-
-def trial_of(config_json: str, seed: int) -> Trial:
-    """Return the trial behind a stored row."""
-    return Trial(TrainConfig.from_dict(json.loads(config_json)), seed)
-
-
-def _poll(stop_file: Path, claim: Claim) -> Callable[[], bool]:
-    """Return a question cheap enough to ask at every step; it raises Superseded where that is the answer."""
-    asked_at = held_at = time.monotonic()
-    answer = files.is_there(stop_file)
-
-    def should_stop() -> bool:
-        nonlocal asked_at, held_at, answer
-        if not answer and (now := time.monotonic()) - asked_at >= _STOP_POLL_SECONDS:
-            asked_at, answer = now, files.is_there(stop_file)
-            if now - held_at >= _HELD_POLL_SECONDS:
-                held_at = now
-                _check_held(claim)
-        return answer
-
-    return should_stop
-
-
-def _pause(should_stop: Callable[[], bool]) -> Callable[[float], None]:
-    """Return a sleep that a trial which is asked to stop wakes from, and leaves."""
-    from trainer.loop import Interrupted
-
-    def pause(seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            if should_stop():
-                raise Interrupted
-            time.sleep(min(left, _STOP_POLL_SECONDS))
-
-    return pause

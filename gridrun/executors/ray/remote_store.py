@@ -23,8 +23,9 @@ from gridrun.resources import default_cache_dir, default_data_dir
 from gridrun.store import Store
 from gridrun.store.leases import Claim
 from gridrun.store.records import Record, Status
-from gridrun.sweep.events import Outcome, Retry, Setup
-from gridrun.sweep.worker import Superseded, run_trial
+from gridrun.sweep.events import Outcome
+from gridrun.sweep.retries import Retry
+from gridrun.sweep.worker import ClaimLost, Setup, run_trial
 from gridrun.trial import Trial
 from trainer import Runtime, files
 from trainer.metrics import Epoch
@@ -266,7 +267,7 @@ class RemoteStore(Store):
         """Send a record there, and the weights that it speaks of; when this returns they are on disk.
 
         Raises:
-            Superseded: another worker has the trial by now.
+            ClaimLost: another worker has the trial by now.
         """
         path = self.weights_path(record.trial_id)
         try:
@@ -276,7 +277,7 @@ class RemoteStore(Store):
         taken = _ask(self._home.add, record.to_json(), self._token, weights)
         path.unlink(missing_ok=True)
         if not taken:
-            raise Superseded
+            raise ClaimLost
 
 
 class RemoteClaim(Claim):

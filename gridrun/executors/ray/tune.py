@@ -28,10 +28,11 @@ from gridrun.executors.ray.session import RaySession
 from gridrun.executors.ray.trackers import Trackers
 from gridrun.plan.packing import Load, Packer, Share
 from gridrun.resources import Capacity, GpusPerTrial, is_share
-from gridrun.sweep.events import Ended, Event, Lost, PackingChosen, Progress, Setup, Started, Warned
+from gridrun.sweep.events import Ended, Event, Lost, PackingChosen, Progress, Started, Warned
 from gridrun.sweep.executor import Executor
 from gridrun.sweep.queue import QueuedTrial, TrialQueue
 from gridrun.sweep.retries import kind_of_death, reason_of_death
+from gridrun.sweep.worker import Setup
 from gridrun.trial import Trial
 from trainer import Runtime, TrainConfig
 from trainer.metrics import Epoch

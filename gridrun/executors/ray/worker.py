@@ -19,8 +19,8 @@ from gridrun import resources
 from gridrun.errors import StoreError
 from gridrun.executors.ray.remote_store import Address, hold_back, lacks, run_anywhere
 from gridrun.store import Store
-from gridrun.sweep.events import Retry, Setup
-from gridrun.sweep.worker import run_trial
+from gridrun.sweep.retries import Retry
+from gridrun.sweep.worker import Setup, run_trial
 from gridrun.trial import Trial
 from trainer.datasets import DatasetOptions
 from trainer.metrics import Epoch

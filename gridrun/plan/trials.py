@@ -1,0 +1,127 @@
+"""The trials that grids request: which have ended, and what has changed since earlier launches."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from gridrun.garbage import without_garbage_collection
+from gridrun.trial import Trial, digest
+
+if TYPE_CHECKING:
+    from gridrun.grid import Grid
+    from gridrun.store import Store
+
+TO_RETRY = "to be tried again"
+"""How counts call failed trials that will run again. It is no status of a record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Every trial that some grids request, each once, ordered by round."""
+
+    trials: tuple[Trial, ...]
+    num_requested: int
+    """Number of trials if each grid counts its own; larger than `len(trials)` where grids share some."""
+    status: Mapping[str, str]
+    """Status of each trial that has ended, by trial id."""
+    rounds: Mapping[str, int] = field(default_factory=dict)
+    """By trial id. Round 0 has the first seed of every row, round 1 the second ..."""
+    shared: Mapping[str, int] = field(default_factory=dict)
+    """How many more grids request a trial, by trial id; trials of one grid are left out."""
+    to_retry: frozenset[str] = frozenset()
+    """Ids of the failed and diverged trials that will run again."""
+
+    @property
+    def missing(self) -> tuple[Trial, ...]:
+        """Trials that have not ended."""
+        return tuple(trial for trial in self.trials if trial.trial_id not in self.status)
+
+    @property
+    def to_start(self) -> tuple[Trial, ...]:
+        """Missing trials, then those to retry."""
+        return (*self.missing, *(trial for trial in self.trials if trial.trial_id in self.to_retry))
+
+    def ended(self, *statuses: str) -> tuple[Trial, ...]:
+        """Return the trials that have ended with one of `statuses`."""
+        return tuple(trial for trial in self.trials if self.status.get(trial.trial_id) in statuses)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of trials by status, and missing ones. Trials to retry are counted as such alone."""
+        found = Counter(status for trial_id, status in self.status.items() if trial_id not in self.to_retry)
+        return {
+            **{status: found[status] for status in ("done", "diverged", "failed")},
+            **({TO_RETRY: len(self.to_retry)} if self.to_retry else {}),
+            "missing": len(self.trials) - len(self.status),
+        }
+
+
+@without_garbage_collection()
+def make_plan(grids: Sequence[Grid], statuses: Mapping[str, str]) -> Plan:
+    """Return the plan for `grids`, given the status of every ended trial by id."""
+    by_round: dict[int, dict[str, Trial]] = defaultdict(dict)
+    requests: Counter[str] = Counter()
+    for grid in grids:
+        for row in grid.rows:
+            for number, trial in enumerate(row.trials):
+                by_round[number].setdefault(trial.trial_id, trial)
+        requests.update([trial_id for row in grid.rows for trial_id in row.trial_ids])
+    rounds: dict[str, int] = {}
+    trials: dict[str, Trial] = {}
+    for number, found in sorted(by_round.items()):
+        new = {i: trial for i, trial in found.items() if i not in trials} if trials else found
+        trials.update(new)
+        rounds.update(dict.fromkeys(new, number))
+    return Plan(
+        trials=tuple(trials.values()),
+        num_requested=requests.total(),
+        status={trial_id: statuses[trial_id] for trial_id in trials if trial_id in statuses},
+        rounds=rounds,
+        shared={trial_id: count - 1 for trial_id, count in requests.items() if count > 1}
+        if requests.total() > len(trials)
+        else {},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """How a plan differs from what earlier launches of its grids requested."""
+
+    added: tuple[Trial, ...]
+    """Trials requested for the first time."""
+    dropped: tuple[str, ...]
+    """Ids of ended trials that are no longer requested."""
+
+
+def requested_name(grid: Grid, store: Store) -> str:
+    """Return the name under which a store remembers the trials that launches of a grid requested.
+
+    The name has the file's path relative to the store, so that both can move together. It also has the
+    settings from the command line: a launch with `--set` is another grid, not an edit of this one.
+    """
+    place = os.path.relpath(grid.path.resolve(), store.root.resolve())
+    return f"{grid.name}.{digest([place, grid.variant])}"
+
+
+def changed(
+    grids: Sequence[Grid], plan: Plan, before: Sequence[Collection[str]], statuses: Mapping[str, str]
+) -> Change | None:
+    """Compare a plan with earlier launches. Return None if none of its grids was ever launched.
+
+    Args:
+        grids: those of the plan.
+        plan: the plan as of now.
+        before: ids of the trials that launches of each grid have requested (`Store.asked`).
+        statuses: status of every ended trial of the store.
+    """
+    known = {trial_id for ids in before for trial_id in ids}
+    if not known:
+        return None
+    launched = [grid for grid, ids in zip(grids, before, strict=True) if ids]
+    added = {t.trial_id: t for grid in launched for t in grid.trials if t.trial_id not in known}
+    wanted = {trial.trial_id for trial in plan.trials}
+    return Change(tuple(added.values()), tuple(sorted(i for i in known - wanted if i in statuses)))
