@@ -20,7 +20,8 @@ from gridrun.grid import Published
 from gridrun.grid.table_specs import Reported
 from gridrun.tables.build import build_table
 from gridrun.tables.model import Table
-from gridrun.tables.render import plain, to_csv, to_json, to_markdown, to_text
+from gridrun.tables.render import to_csv, to_json, to_markdown, to_text
+from gridrun.text import one_line
 from gridrun.trial import Trial
 
 
@@ -92,9 +93,9 @@ def test_a_renderer_shows_text_of_grid_files_as_it_is(text: str) -> None:
     pieces = [token.children or [] for token in tokens if token.type == "inline"]
     assert {piece.type for inline in pieces for piece in inline} <= {"text", "text_special"}
     heading, _, _, _, _, name, *_, note = ["".join(piece.content for piece in inline) for inline in pieces]
-    assert heading == plain(text)
-    assert name == plain(text or "FakeNet-20")
-    assert note == plain(f"published: see {text}")
+    assert heading == one_line(text)
+    assert name == one_line(text or "FakeNet-20")
+    assert note == one_line(f"published: see {text}")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import click
 
 from gridrun.commands._grids import GridOptions, grid_options
 from gridrun.commands._options import json_option, results_option
-from gridrun.commands._show import echo_json, printable
+from gridrun.commands._show import echo_json
+from gridrun.text import printable
 
 if TYPE_CHECKING:
     from gridrun.tables.why import Run, Why
