@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import random
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +21,7 @@ from hypothesis import strategies as st
 from gridrun.errors import StoreError
 from gridrun.store import Store
 from gridrun.store.launch_state import EndedTrial, LaunchState, Running
-from gridrun.store.records import Record
+from gridrun.store.records import Provenance, Record
 from trainer.metrics import Epoch
 
 STATUSES = ("done", "diverged", "failed")
@@ -315,3 +317,34 @@ def test_a_damaged_epochs_file_is_noticed_before_anything_is_trained(store: Stor
     store.epochs_path.write_text("PAR1")
     with pytest.raises(StoreError, match=r"epochs\.parquet: is damaged"):
         store.create()
+
+
+@pytest.mark.parametrize("where", ["pending", "stored"])
+def test_records_are_the_rows_with_types(store: Store, where: str) -> None:
+    kept = [
+        replace(record(1), provenance=Provenance(gpu="NVIDIA H200", gpu_share=0.5), notes="moved"),
+        record(2, "failed", dropout=0.5),
+    ]
+    for one in kept:
+        store.add(one)
+    if where == "stored":
+        store.compact(now=True)
+    assert store.records() == {one.trial_id: replace(one, epochs=()) for one in kept}
+    assert store.records([kept[1].trial_id]).keys() == {kept[1].trial_id}
+    few = store.records(columns=["gpu", "lr"])[kept[0].trial_id]
+    assert (few.provenance.gpu, few.config["lr"], few.ended_at) == ("NVIDIA H200", 0.1, kept[0].ended_at)
+
+
+@pytest.mark.parametrize("wrong", [None, math.nan, math.inf, -0.1, 1e300, "0.5", True])
+def test_a_row_that_cannot_be_has_the_defaults_in_its_record(wrong: object) -> None:
+    row = record(1).row() | {"test_error": wrong, "num_params": wrong, "attempts": wrong, "gpu_share": wrong}
+    found = Record.from_row(row | {"commit": 5, "config_json": None, "dirty": "yes"})
+    assert (found.test_error, found.num_params, found.attempts) == (None, None, 1)
+    assert found.provenance == Provenance()
+    assert (found.trial_id, found.config_json) == (record(1).trial_id, "")
+
+
+def test_a_row_of_an_older_version_lacks_columns() -> None:
+    found = Record.from_row({"trial_id": "0" * 16, "status": "done", "epochs_trained": 5.0, "epochs": 10})
+    assert (found.epochs_trained, found.attempts, found.failure) == (5, 1, None)
+    assert found.config == {"epochs": 10}

@@ -116,14 +116,43 @@ class Store:
         Raises:
             StoreError: a Parquet file is damaged or not ours.
         """
-        pending = self._pending(trial_ids)  # before the Parquet file: records only move that way
-        read = None if columns is None else _END_COLUMNS
-        optional = {*(columns or ())} - {*_END_COLUMNS}
-        stored = _listed(parquet.read(self.trials_path, read, trial_ids=trial_ids, optional=optional))
-        rows = {row["trial_id"]: row for row in stored}
-        twice = [rows[record.trial_id] for record in pending if record.trial_id in rows]
-        ends = {row["trial_id"]: End(row["status"], row["ended_at"]) for row in twice}
+        pending, table = self._read(trial_ids, columns)
+        rows = {row["trial_id"]: row for row in _listed(table)}
+        ends = {
+            r.trial_id: End(rows[r.trial_id]["status"], rows[r.trial_id]["ended_at"])
+            for r in pending
+            if r.trial_id in rows
+        }
         return rows | {record.trial_id: record.row() for record in pending if _counts(record, ends)}
+
+    def records(
+        self, trial_ids: Collection[str] | None = None, columns: Collection[str] | None = None
+    ) -> dict[str, Record]:
+        """Return the record of each ended trial, or of those named, by trial id, without its epochs.
+
+        Args:
+            trial_ids: the trials; None for all.
+            columns: the columns to read, where the file has them. The others have their defaults. None
+                for all.
+
+        Raises:
+            StoreError: a Parquet file is damaged or not ours.
+        """
+        pending, table = self._read(trial_ids, columns)
+        stored = [] if table is None else Record.from_columns(table.to_pydict(), len(table))
+        records = {record.trial_id: record for record in stored}
+        ends = {r.trial_id: _end(records[r.trial_id]) for r in pending if r.trial_id in records}
+        newer = [record for record in pending if _counts(record, ends)]
+        return records | {record.trial_id: Record.from_row(record.row()) for record in newer}
+
+    def _read(
+        self, trial_ids: Collection[str] | None, columns: Collection[str] | None
+    ) -> tuple[list[Record], pa.Table | None]:
+        """Return the records outside the Parquet file, and what that says of the same trials."""
+        pending = self._pending(trial_ids)  # first: records only ever move into the Parquet file
+        needed = None if columns is None else _END_COLUMNS
+        optional = {*(columns or ())} - {*_END_COLUMNS}
+        return pending, parquet.read(self.trials_path, needed, trial_ids=trial_ids, optional=optional)
 
     def trials_table(self) -> pa.Table:
         """Return `trials.parquet` as it would be with every ended trial in it. Raises StoreError."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any, Literal, TypeVar
 
 from trainer.metrics import Epoch
@@ -56,7 +58,9 @@ class Provenance:
     """Of a GPU, that the trial had; None without one."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(
+    kw_only=True, slots=True
+)  # frozen ones take three times as long to make, and a table makes thousands
 class Record:
     """A trial that has ended, whole."""
 
@@ -111,6 +115,46 @@ class Record:
         """Return the trial's row: flat columns, config options under their dotted names."""
         own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in _NESTED}
         return {**own, **dataclasses.asdict(self.provenance), **self.config}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Record:
+        """Make a record of one row of `trials.parquet`, or of some of its columns (`from_columns`)."""
+        (record,) = cls.from_columns({name: [value] for name, value in row.items()}, 1)
+        return record
+
+    @classmethod
+    def from_columns(cls, columns: Mapping[str, Sequence[Any]], length: int) -> list[Record]:
+        """Make the records of `trials.parquet`, or of some of its columns.
+
+        What a column says that cannot be, and what has no column, has its default: None for a measurement
+        that is negative, infinite or no number at all. `config` has the options that are not null.
+        `epochs` stays empty.
+
+        Args:
+            columns: the values of each column, by name.
+            length: the number of rows.
+        """
+        checked = {name: [default] * length for name, default in _REQUIRED.items()}
+        checked |= {
+            name: [
+                default if value is None or (possible := check(value)) is None else possible
+                for value in columns[name]
+            ]
+            for name, (check, default) in _CHECKS.items()
+            if name in columns
+        }
+        own = {name: values for name, values in checked.items() if name not in _PROVENANCE}
+        options = {name: values for name, values in columns.items() if name not in _CHECKS}
+        sources = zip(*(checked.get(name) or repeat(None, length) for name in _PROVENANCE), strict=True)
+        configs: Iterable[Any] = zip(*options.values(), strict=True) if options else repeat((), length)
+        return [
+            cls(
+                **dict(zip(own, values, strict=True)),
+                provenance=_provenance(*source),
+                config={key: value for key, value in zip(options, config, strict=True) if value is not None},
+            )
+            for values, source, config in zip(zip(*own.values(), strict=True), sources, configs, strict=True)
+        ]
 
     def epoch_rows(self) -> list[dict[str, Any]]:
         """Return the epochs' rows, each with the trial's id."""
@@ -190,6 +234,44 @@ TRIAL_TYPES = {name: hint for name, hint in _types(Record).items() if name not i
 )
 """Of every column but the config's, so that a column has its type before it has a value."""
 EPOCH_TYPES = {"trial_id": str, **_types(Epoch)}
+
+
+MAX_MEASUREMENT = 1e100
+"""Larger than any float32; its square is still finite."""
+
+
+def measurement(value: Any) -> float | None:
+    """Return a measured value, or None if nobody can have measured it: NaN, infinite, negative, a text."""
+    return value if type(value) in (int, float) and 0 <= value <= MAX_MEASUREMENT else None
+
+
+def _count(value: Any) -> int | None:
+    """Return a whole number; a column that was once widened to float has 5.0 for 5."""
+    number = measurement(value)
+    return None if number is None or number != int(number) else int(number)
+
+
+def _text(value: Any) -> str | None:
+    return value if type(value) is str else None
+
+
+def _flag(value: Any) -> bool | None:
+    return value if type(value) is bool else None
+
+
+_CHECK_OF: dict[type, Callable[[Any], Any]] = {float: measurement, int: _count, str: _text, bool: _flag}
+_PROVENANCE = tuple(f.name for f in dataclasses.fields(Provenance))
+_OWN = [f for f in dataclasses.fields(Record) if f.name not in _NESTED]
+_REQUIRED = {f.name: TRIAL_TYPES[f.name]() for f in _OWN if f.default is dataclasses.MISSING}
+_DEFAULTS = {f.name: f.default for f in _OWN} | _REQUIRED
+_CHECKS = {name: (_CHECK_OF[kind], _DEFAULTS.get(name)) for name, kind in TRIAL_TYPES.items()}
+"""Of each column but the config's: what returns a value if it is possible, else None; and the default."""
+
+
+@functools.lru_cache(maxsize=4096)
+def _provenance(*values: Any) -> Provenance:
+    """Return one object for all trials that come from the same place, as most of a store do."""
+    return Provenance(**dict(zip(_PROVENANCE, values, strict=True)))
 
 
 def about(row: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
