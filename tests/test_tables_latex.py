@@ -48,7 +48,7 @@ def test_a_whole_table() -> None:
   \smallskip
   \begin{minipage}{\linewidth}
     \footnotesize\raggedright
-    diverged: plain, initial lr 0.2 (seed 0)\par
+    diverged: plain, lr 0.2 (seed 0)\par
     not run yet: 2 of 6 trials\par
     Verdict: whether the published value lies between our lowest and highest run, of at least 3
   \end{minipage}

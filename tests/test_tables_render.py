@@ -18,6 +18,7 @@ from markdown_it import MarkdownIt
 
 from gridrun.grid import Published
 from gridrun.grid.table_specs import Reported
+from gridrun.store.records import Record
 from gridrun.tables.build import build_table
 from gridrun.tables.model import Table
 from gridrun.tables.render import to_csv, to_json, to_markdown, to_text
@@ -189,7 +190,7 @@ def test_cells_say_their_runs_where_rows_ask_for_different_numbers() -> None:
     once, thrice = replace(row(lr=0.1), seeds=(0,)), replace(row(lr=0.2), seeds=(0, 1, 2))
     spec = Spec((once, thrice), ("lr", "test_error", "train_time"))
 
-    def cells(*found: dict[str, Any]) -> list[list[str]]:
+    def cells(*found: Record) -> list[list[str]]:
         return markdown_cells(build_table(spec, records(*found)))  # type: ignore[arg-type]
 
     alone = record(once, 0, test_error=0.05, train_seconds=60.0)

@@ -11,17 +11,8 @@ if TYPE_CHECKING:
 
 Verdict = Literal["within spread", "differs", "too few runs"]
 """Whether a published value lies between our lowest and highest run, both as printed."""
-TrialRow = Mapping[str, Any]
-"""A trial as a row of the store (`Record.row`)."""
 MIN_RUNS_OF_A_VERDICT = 3
 """Two runs say too little about the spread."""
-LARGEST = 1e100
-"""Larger than any float32; its square is still finite."""
-
-
-def number(value: Any) -> float | None:
-    """Return a measured value, or None if nobody can have measured it: NaN, infinite, negative, a text."""
-    return value if isinstance(value, (int, float)) and 0 <= value <= LARGEST else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
