@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gridrun.garbage import without_garbage_collection
 from gridrun.text import number_of, printable
 
 if TYPE_CHECKING:
@@ -43,7 +42,6 @@ def say_if_missing(store: Store) -> None:
         click.echo(f"{store.root}: no results there yet", err=True)
 
 
-@without_garbage_collection()
 def show_tables(tables: Sequence[Table], form: str | None) -> None:
     """Print tables in one of the forms."""
     from gridrun.tables import latex, render

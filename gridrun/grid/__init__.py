@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from gridrun.errors import GridError
-from gridrun.garbage import without_garbage_collection
 from gridrun.grid.derive import read_derivation
 from gridrun.grid.layers import MAX_TRIALS, LayerReader, read_seed, read_seeds
 from gridrun.grid.pick import read_pick
@@ -107,7 +106,6 @@ class Grid:
         return PlotReader(self.name, self.title, self.rows, self.tables, known_keys())
 
 
-@without_garbage_collection()
 def load_grid(
     path: str | os.PathLike[str],
     overrides: Mapping[str, Any] | None = None,

@@ -8,7 +8,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gridrun.garbage import without_garbage_collection
 from gridrun.plan.packing import footprint, past_shares
 from gridrun.plan.schedule import Job, makespan, ordered
 from gridrun.resources import Capacity
@@ -68,7 +67,6 @@ class Plan:
         }
 
 
-@without_garbage_collection()
 def make_plan(grids: Sequence[Grid], statuses: Mapping[str, str]) -> Plan:
     """Return the plan for `grids`, given the status of every ended trial by id."""
     by_turn: dict[int, dict[str, Trial]] = defaultdict(dict)
@@ -166,7 +164,6 @@ class Forecast:
         return dict(Counter(self.costs[trial.trial_id].basis for trial in self.trials))
 
 
-@without_garbage_collection()
 def forecast(
     plan: Plan,
     trials: Sequence[Trial],

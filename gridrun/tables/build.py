@@ -53,14 +53,17 @@ def _line(spec: TableSpec, row: Row, records: Mapping[str, Record]) -> Line:
     trials = dict(zip(row.seeds, row.trial_ids, strict=True))
     seeds: dict[str, list[int]] = {"done": [], "diverged": [], "failed": [], "missing": []}
     for seed, trial_id in trials.items():
-        status = records[trial_id].status if trial_id in records else "missing"
+        record = records.get(trial_id)
+        status = record.status if record else "missing"
         seeds[status if status in seeds else "missing"].append(seed)
-    done = {seed: records[trials[seed]] for seed in seeds["done"]}
+    done = [(seed, records[trials[seed]]) for seed in seeds["done"]]
     published = spec.published.get(row.config_id)
     options, cells = {}, {}
     for column in spec.columns:
         if column in METRICS:
-            cells[column] = make_cell(column, _values(column, done), len(trials), published)
+            field = METRICS[column].record
+            values = {seed: value for seed, one in done if (value := getattr(one, field)) is not None}
+            cells[column] = make_cell(column, values, len(trials), published)
         elif column == "paper":
             options[column] = (published and published.paper) or ""
         else:
@@ -87,18 +90,6 @@ def _reported_line(columns: Sequence[str], row: Reported) -> Line:
         failed=(),
         missing=(),
     )
-
-
-def _values(column: str, done: Mapping[int, Record]) -> dict[int, float]:
-    """Return a metric's value by seed, where the trial has one."""
-    values = {seed: metric_value(column, record) for seed, record in done.items()}
-    return {seed: value for seed, value in values.items() if value is not None}
-
-
-def metric_value(column: str, record: Record) -> float | None:
-    """Return the value of one of `METRICS` in a record, in the store's unit."""
-    value: float | None = getattr(record, METRICS[column].record)
-    return value
 
 
 def make_cell(column: str, values: Mapping[int, float], wanted: int, published: Published | None) -> Cell:

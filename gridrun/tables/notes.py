@@ -183,7 +183,8 @@ def _trial_notes(
     similar: dict[str, dict[str, list[tuple[str, int]]]] = {}
     for line in lines:
         for seed in (*line.done, *line.diverged):
-            for note in filter(None, (records[line.trials[seed]].notes or "").split("; ")):
+            notes = records[line.trials[seed]].notes
+            for note in notes.split("; ") if notes else ():
                 by_note = similar.setdefault(_STEP.sub("", note), {})
                 by_note.setdefault(note, []).append((label(line), seed))
     for short, by_note in similar.items():

@@ -13,9 +13,9 @@ import yaml
 
 from gridrun.errors import GridrunError
 from gridrun.grid.settings import dotted_settings
-from gridrun.metrics import Metric
+from gridrun.metrics import METRICS, Metric
 from gridrun.resources import hardware_of
-from gridrun.tables.build import build_table, metric_value
+from gridrun.tables.build import build_table
 from gridrun.tables.model import Cell, Line, Table
 from gridrun.tables.notes import line_labels
 from trainer.registry import did_you_mean
@@ -149,7 +149,7 @@ def _runs(line: Line, config: TrainConfig, records: Mapping[str, Record]) -> Ite
             seed=seed,
             trial_id=trial_id,
             status=record.status if record else "not run",
-            values={column: metric_value(column, record) if record else None for column in line.cells},
+            values={column: getattr(record, METRICS[column].record, None) for column in line.cells},
             commit=provenance.commit if provenance else None,
             dirty=provenance.dirty if provenance else None,
             machine=hardware_of(dataclasses.asdict(provenance)).name if provenance else None,
