@@ -1,4 +1,4 @@
-"""What a table's columns are called, and how their values are written and read."""
+"""The columns of tables: their headers, and how values are written and published ones read."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CONFIG_HEADERS = {
     "ghost_batch_size": "ghost batch size",
     "num_gpus": "#GPUs",
 }
-"""Options as the field's tables call them; any other stands under its dotted name."""
+"""Headers as papers write them; any other option has its dotted name as header."""
 
 PRECISIONS = {
     "fp32": "FP32",
@@ -37,7 +37,7 @@ PRECISIONS = {
     "mixed_bf16": "mixed (bf16)",
     "pure_fp16": "FP16",
 }
-"""As the field's tables write them."""
+"""Precisions as papers write them."""
 
 
 def _ghost_batch_size(config: TrainConfig) -> int | str:
@@ -50,11 +50,10 @@ COMPUTED: dict[str, Callable[[TrainConfig], Any]] = {
     "ghost_batch_size": _ghost_batch_size,
     "weight_decay_on_bn": lambda config: not config.no_weight_decay_on_bn,
 }
-"""Columns that say something of a config in other words than its options: those of tables elsewhere."""
+"""Columns that are computed from a config because papers report them so."""
 
 LABELS = ("name", "paper", *COMPUTED)
 """Columns that are neither a metric nor an option."""
-
 
 _NUMBER = r"\d+(?:\.\d+)?"
 _QUALIFIER = re.compile(
@@ -66,13 +65,13 @@ _TIME = re.compile(
 
 
 def parse_runs(text: str) -> int | None:
-    """Read how many runs a published text says it stands for: 5 of `6.37 (median of 5 runs)`."""
+    """Read the number of runs in a published text: 5 in `6.37 (median of 5 runs)`."""
     found = re.search(r"(\d+) runs?\b", text)
     return int(found.group(1)) if found else None
 
 
 def _unqualified(text: str) -> str:
-    """Drop what may follow a published value and not change it: `*`, `+/- 0.16`, `(1 run)`, `(best 0.67)`."""
+    """Drop what follows a published value without changing it: `*`, `+/- 0.16`, `(1 run)`, `(best 0.67)`."""
     text = text.strip()
     while shorter := _QUALIFIER.search(text):
         text = text[: shorter.start()]
@@ -80,9 +79,10 @@ def _unqualified(text: str) -> str:
 
 
 def parse_number(text: str) -> float | None:
-    """Read a published number, thousands separators allowed.
+    """Read a published number, with or without thousands separators.
 
-    A value that is not quite one, such as `~3.75` or `6.43 (best)`, is not read.
+    Returns:
+        None for what is not exactly one number, such as `~3.75` or `6.43 (best)`.
     """
     text = _unqualified(text).removesuffix("%").replace(",", "").strip()
     return float(text) if re.fullmatch(_NUMBER, text, re.ASCII) else None
@@ -105,29 +105,29 @@ def parse_time(text: str) -> float | None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Metric:
-    """A column that is measured. Values are in the unit of the store."""
+    """A measured column. Values are in the store's unit: errors are fractions, times seconds."""
 
     header: str
     record: str
-    """The store's column."""
+    """Column of the store, and field of `Record`."""
     csv: str
-    """The column in CSV, its unit a suffix."""
+    """Column in CSV, with its unit as a suffix."""
     format: Callable[[float], str]
     parse_text: Callable[[str], float | None] = parse_number
     scale: float = 1.0
-    """Published numbers and CSV / the store: 100 for percent of a fraction."""
+    """Factor from the store's unit to that of CSV and published numbers: 100 for percent."""
     is_error: bool = False
-    """The difference to a published value is worth showing."""
+    """Whether tables show the difference to a published value."""
     varies: bool = True
-    """From seed to seed."""
+    """Whether it differs from seed to seed."""
     portable: bool = True
-    """Comparable between machines."""
+    """Whether values from different machines compare."""
 
     def parse(self, published: float | str) -> float | None:
-        """Read a published value, in the unit of the store; None where the text is not one number.
+        """Return a published value in the store's unit, or None if the text is not one number.
 
         Args:
-            published: percent for errors, seconds for times, or text as printed (`4.91`, `1h26m`).
+            published: percent for errors, seconds for times, or text as printed: `4.91`, `1h26m`.
         """
         if isinstance(published, str):
             return self.parse_text(published)
@@ -186,7 +186,7 @@ METRICS: dict[str, Metric] = {
         varies=False,
     ),
 }
-"""What a table may show of a trial, by the name a grid file uses."""
+"""Metrics that a table can show, by their name in a grid file."""
 
 
 def header_of(option: str) -> str:
@@ -195,14 +195,14 @@ def header_of(option: str) -> str:
 
 
 def format_column(column: str, value: Any) -> str:
-    """Write the value of a config column as the field's tables do: `LARS`, `FP16`, `0.1`."""
+    """Write the value of a config column as papers do: `LARS`, `FP16`, `0.1`."""
     spelled = _spellings(column).get(value) if isinstance(value, str) else None
     return spelled or format_option(value)
 
 
 @functools.cache
 def _spellings(column: str) -> Mapping[str, str]:
-    """Return how the field's tables write the values of a config column, where not as a config does."""
+    """Return the values of a config column that papers write differently, with their spelling."""
     if column == "optimizer":
         from trainer.optimizers import optimizers
 

@@ -1,11 +1,12 @@
-"""What is stored, and the tables of it, as pandas data frames: `import gridrun` in a notebook.
+"""Results and tables in a notebook: what `import gridrun` offers, as pandas data frames.
 
-Errors are fractions here as in the store, times seconds. Whole numbers and truth values have pandas'
-nullable types, so that a model without a depth does not make every depth a float.
+Errors are fractions and times are seconds, as in the store. Whole numbers and booleans have pandas'
+nullable types; otherwise one model without a depth would turn every depth into a float.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,77 +20,31 @@ from gridrun.grid import load_grid
 from gridrun.grid.sources import nearest_beside, parse_scale
 from gridrun.metrics import METRICS
 from gridrun.store import Store
+from gridrun.tables import render
 from gridrun.tables.build import tables_of
 from gridrun.tables.model import Line, Table
 
 _NULLABLE = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
 
 
-def load_results(path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
-    """Return one row a trial that has ended, also of a sweep that is under way.
+class NotebookTable(Table):
+    """A table that a notebook shows as a README does."""
 
-    Columns are those of `trials.parquet`: ids, every option by its dotted name, metrics, provenance.
+    def to_markdown(self) -> str:
+        """Return the table as Markdown."""
+        return render.to_markdown(self)
 
-    Args:
-        path: the results directory; None is `GRIDRUN_RESULTS`, else `results`, as on the command line.
+    _repr_markdown_ = to_markdown
 
-    Raises:
-        StoreError: there are no results, or they are damaged.
-    """
-    return _frame(_store(path).trials_table())
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per line of the table: its options, then each metric's median.
 
-
-def load_epochs(path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
-    """Return one row an epoch of these trials; `trial_id` says which.
-
-    Args:
-        path: the results directory, as for `load_results`.
-
-    Raises:
-        StoreError: there are no results, or they are damaged.
-    """
-    return _frame(_store(path).epochs_table())
-
-
-def load_tables(
-    *grids: str | os.PathLike[str],
-    results: str | os.PathLike[str] | None = None,
-    profile: str | None = None,
-    scale: Mapping[str, Any] | str | None = None,
-) -> list[Table]:
-    """Return the tables of some grid files; a notebook shows one as it stands in a README.
-
-    Args:
-        grids: the files.
-        results: the results directory, as for `load_results`; a table of trials that it does not have is
-            an empty one.
-        profile: the reduced form that is wanted, by its name in the files.
-        scale: of a reduced form, such as `{"epochs": 0.05, "train": 4000}` or `"epochs=0.05,train=4000"`.
-
-    Raises:
-        GridrunError: no grid is named, or something that names none.
-        GridError: a file does not say what to train.
-        StoreError: there are no results, or they are damaged.
-    """
-    if not grids:
-        raise GridrunError("load_tables needs a grid file, such as 'grids/quickstart.yaml'")
-    for grid in grids:
-        if not isinstance(grid, (str, os.PathLike)):
-            raise GridrunError(f"load_tables takes grid files one by one, each a path, got {grid!r}")
-    store, scales = _store(results), _scale(scale)
-    loaded = [load_grid(path, profile=profile, scale=scales) for path in grids]
-    return tables_of(loaded, store)
-
-
-def table_frame(table: Table) -> pd.DataFrame:
-    """Return one row a line of the table: options, then each metric's median and what it comes from.
-
-    `runs` counts the trials that are done. Beside a metric that differs from run to run stand its `_min`,
-    `_max` and `_std`, beside one that is published elsewhere its `published_` and, of an error, its
-    `_verdict`; what does not apply is missing.
-    """
-    frame: pd.DataFrame = pd.DataFrame([_line(table, line) for line in table.lines])
-    return frame
+        `runs` counts the trials that are done. A metric that varies between runs also has `_min`, `_max`
+        and `_std` columns; one with published values has a `published_` column and, if it is an error,
+        a `_verdict`. What does not apply is missing.
+        """
+        frame: pd.DataFrame = pd.DataFrame([_line(self, line) for line in self.lines])
+        return frame
 
 
 def _line(table: Table, line: Line) -> dict[str, Any]:
@@ -105,6 +60,65 @@ def _line(table: Table, line: Line) -> dict[str, Any]:
     return values
 
 
+def load_results(path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
+    """Return one row per ended trial, also of a sweep that is still running.
+
+    Columns are those of `trials.parquet`: ids, every option by its dotted name, metrics, provenance.
+
+    Args:
+        path: the results directory. None means `GRIDRUN_RESULTS`, or else `results`, as on the command line.
+
+    Raises:
+        StoreError: there are no results, or they are damaged.
+    """
+    return _frame(_store(path).trials_table())
+
+
+def load_epochs(path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
+    """Return one row per epoch of these trials, with its `trial_id`.
+
+    Args:
+        path: the results directory, as for `load_results`.
+
+    Raises:
+        StoreError: there are no results, or they are damaged.
+    """
+    return _frame(_store(path).epochs_table())
+
+
+def load_tables(
+    *grids: str | os.PathLike[str],
+    results: str | os.PathLike[str] | None = None,
+    profile: str | None = None,
+    scale: Mapping[str, Any] | str | None = None,
+) -> list[NotebookTable]:
+    """Return the tables of grid files; a notebook shows each as it looks in a README.
+
+    Args:
+        grids: paths of grid files.
+        results: the results directory, as for `load_results`. Trials that it lacks count as not run.
+        profile: a profile of the files, in place of the full study.
+        scale: scale the study down, for example `{"epochs": 0.05, "train": 4000}` or
+            `"epochs=0.05,train=4000"`.
+
+    Raises:
+        GridrunError: no grid is given, or an argument is not the path of one.
+        GridError: a grid file has a mistake.
+        StoreError: there are no results, or they are damaged.
+    """
+    if not grids:
+        raise GridrunError("load_tables needs a grid file, such as 'grids/quickstart.yaml'")
+    for grid in grids:
+        if not isinstance(grid, (str, os.PathLike)):
+            raise GridrunError(f"load_tables takes paths of grid files, each its own argument, got {grid!r}")
+    store, scales = _store(results), _scale(scale)
+    loaded = [load_grid(path, profile=profile, scale=scales) for path in grids]
+    return [
+        NotebookTable(**{field.name: getattr(table, field.name) for field in dataclasses.fields(table)})
+        for table in tables_of(loaded, store)
+    ]
+
+
 def _frame(table: pa.Table) -> pd.DataFrame:
     frame: pd.DataFrame = table.to_pandas(types_mapper=_NULLABLE.get, use_threads=False)
     return frame
@@ -116,7 +130,7 @@ def _scale(scale: Mapping[str, Any] | str | None) -> Mapping[str, Any] | None:
         return parse_scale(scale)
     if scale is None or isinstance(scale, Mapping):
         return scale
-    raise GridrunError(f"scale must be such as 'epochs=0.05,train=4000', or a mapping, got {scale!r}")
+    raise GridrunError(f"scale must be a mapping or text such as 'epochs=0.05,train=4000', got {scale!r}")
 
 
 def _store(path: str | os.PathLike[str] | None) -> Store:

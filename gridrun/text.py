@@ -1,7 +1,8 @@
-"""Numbers, counts and times as text."""
+"""Numbers, counts, times and option values as text, and text that is safe to print."""
 
 from __future__ import annotations
 
+import unicodedata
 from datetime import datetime, timezone
 from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any
@@ -13,7 +14,7 @@ def format_percent(fraction: float) -> str:
 
 
 def format_hundredths(value: float) -> str:
-    """Write two decimals, a half upwards in decimal and not as binary has it: 24.685 as `24.69`."""
+    """Write two decimals and round a half up as it reads in decimal: 24.685 as `24.69`."""
     return str(Decimal(f"{value:.12g}").quantize(Decimal("0.01"), ROUND_HALF_UP, Context(prec=400)))
 
 
@@ -28,17 +29,17 @@ def format_count(count: float) -> str:
 
 
 def format_whole(number: float) -> str:
-    """Write a small count plainly, a median between two of them with its half: `200`, `62.5`."""
+    """Write a small count, or the median of two: `200`, `62.5`."""
     return f"{number:.12g}"
 
 
 def number_of(count: int, noun: str) -> str:
-    """Say how many there are of something: `1 epoch`, `200 epochs`."""
+    """Write a count with its noun: `1 epoch`, `200 epochs`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def format_time(seconds: float) -> str:
-    """Write a time as short as it is still telling: `8.2s`, `45s`, `2m16s`, `22m`, `1h26m`."""
+    """Write a time in two or three digits: `8.2s`, `45s`, `2m16s`, `22m`, `1h26m`."""
     if seconds < 10:
         return f"{round(seconds, 1):g}s"
     whole_seconds = round(seconds)
@@ -73,3 +74,15 @@ def _format_float(value: float) -> str:
         return f"{value:.12f}".rstrip("0").rstrip(".")
     mantissa, _, exponent = f"{value:.11e}".partition("e")
     return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+
+
+def printable(text: str) -> str:
+    """Drop control, format and unpaired surrogate characters, so that no text can steer a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(c for c in text if unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
+
+
+def one_line(text: str) -> str:
+    """Return a text on one line, printable, with single spaces between words."""
+    return printable(" ".join(text.split()))

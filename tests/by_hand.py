@@ -70,9 +70,10 @@ CPU = Provenance(
 
 def record(
     row: Row, seed: int, status: Any = "done", *, provenance: Provenance = H200, **metrics: Any
-) -> dict[str, Any]:
+) -> Record:
+    """Return the record of a trial as the store would give it back: values that cannot be are dropped."""
     trial = Trial(row.config, seed)
-    return Record(
+    made = Record(
         trial_id=trial.trial_id,
         config_id=trial.config_id,
         seed=seed,
@@ -82,19 +83,20 @@ def record(
         ended_at="2026-01-01T00:00:00.000+00:00",
         provenance=provenance,
         **metrics,
-    ).row()
+    )
+    return Record.from_row(made.row())
 
 
-def records(*found: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {one["trial_id"]: one for one in found}
+def records(*found: Record) -> dict[str, Record]:
+    return {one.trial_id: one for one in found}
 
 
-def errors(row: Row, *test_errors: float) -> list[dict[str, Any]]:
+def errors(row: Row, *test_errors: float) -> list[Record]:
     """Return one record a seed, from 0 on."""
     return [record(row, seed, test_error=value) for seed, value in enumerate(test_errors)]
 
 
-def build(spec: Spec, seeds: Sequence[int], *found: dict[str, Any]) -> Table:
+def build(spec: Spec, seeds: Sequence[int], *found: Record) -> Table:
     """Return a table all of whose rows have these seeds."""
     rows = tuple(replace(one, seeds=tuple(seeds)) for one in spec.rows)
     return build_table(replace(spec, rows=rows), records(*found))  # type: ignore[arg-type]

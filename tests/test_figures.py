@@ -114,7 +114,7 @@ def record(row: Any, seed: int, *test_errors: float | None, status: Any = "done"
 
 def build(spec: PlotSpec, *records: Record) -> Figure:
     epochs = {one.trial_id: one.epoch_rows() for one in records}
-    return build_figure(spec, {one.trial_id: one.row() for one in records}, epochs)
+    return build_figure(spec, {one.trial_id: Record.from_row(one.row()) for one in records}, epochs)
 
 
 def series_of(figure: Figure, label: str, role: str = "measured", metric: str = "test_error") -> Series:
@@ -601,7 +601,7 @@ def test_a_bar_says_what_its_table_says(tmp_path: Path, grid_of: Any) -> None:
     row = grid.rows[0]
     found = [record(row, 0, 0.2466), record(row, 1, 0.2471)]  # 24.685 %, a half that binary has lower
     draw.save(build(default(grid, kind="bars"), *found), tmp_path / "bars.svg")
-    assert " 24.69 |" in to_markdown(build_table(grid.tables[0], {one.trial_id: one.row() for one in found}))
+    assert " 24.69 |" in to_markdown(build_table(grid.tables[0], {one.trial_id: one for one in found}))
     assert "<!-- 24.69 -->" in (tmp_path / "bars.svg").read_text()
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gridrun.grid import load_grid, lone_trial
-from gridrun.grid.describe import describe
+from gridrun.grid.describe import column_value, describe, describe_option, describe_options, varying_columns
 
 GRIDS = sorted((Path(__file__).parent.parent / "grids").glob("*.yaml"))
 
@@ -23,17 +24,17 @@ def described(*settings: str) -> str:
         ("epochs=5 seed=3 lr=0.00005", "batch size 128, lr 5e-5, cosine, 5 epochs, seed 3"),
         (
             "epochs=9 optimizer=lars num_gpus=2 precision=mixed_bf16",
-            "LARS, batch size 128, 2 GPUs, lr 0.1, cosine, 9 epochs, precision mixed (bf16), seed 0",
+            "LARS, batch size 128, 2 GPUs, lr 0.1, cosine, 9 epochs, mixed (bf16), seed 0",
         ),
         (
             "epochs=9 schedule=multistep schedule.milestones=[3,6] warmup=linear warmup.epochs=2",
-            "batch size 128, lr 0.1, multistep (milestones 3, 6), linear warm-up (epochs 2), 9 epochs, "
+            "batch size 128, lr 0.1, multistep (milestones 3, 6), linear warm-up (2 epochs), 9 epochs, "
             "seed 0",
         ),
         (
             "epochs=9 augmentation.random_crop=true augmentation.cutout.size=2 no_weight_decay_on_bn=true",
-            "batch size 128, lr 0.1, cosine, 9 epochs, cutout (size 2), random_crop, "
-            "no weight decay on bn, seed 0",
+            "batch size 128, lr 0.1, cosine, 9 epochs, cutout (size 2), random crop, "
+            "no weight decay on BN, seed 0",
         ),
     ],
 )
@@ -73,3 +74,55 @@ def test_a_data_set_has_its_label(dataset: str, words: str) -> None:
 def test_no_two_trials_of_a_grid_read_the_same(path: Path) -> None:
     words = {trial.trial_id: describe(trial) for trial in load_grid(path).trials}
     assert len(set(words.values())) == len(words)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("batch_size", 128, "batch size 128"),
+        ("epochs", 1, "1 epoch"),
+        ("num_gpus", 8, "8 GPUs"),
+        ("lr", 5e-5, "lr 5e-5"),
+        ("schedule", "cosine", "cosine"),
+        ("optimizer", {"name": "lars", "trust": 0.01}, "LARS (trust 0.01)"),
+        ("warmup", "linear", "linear warm-up"),
+        ("warmup", None, "no warmup"),
+        ("augmentation.cutout", False, "no cutout"),
+        ("augmentation.cutout.size", 16, "cutout size 16"),
+        ("no_weight_decay_on_bn", False, "weight decay on BN"),
+        ("weight_decay_on_bn", False, "no weight decay on BN"),
+        ("model.depth", 20, "depth 20"),
+    ],
+)
+def test_words_of_an_option(key: str, value: Any, words: str) -> None:
+    assert describe_option(key, value) == words
+
+
+def test_words_of_what_tells_rows_apart() -> None:
+    rows = [{"name": "a", "lr": 0.1, "epochs": 5}, {"name": "b", "lr": 0.1, "epochs": 9}]
+    columns = varying_columns(["name", "lr", "epochs"], rows)
+    assert columns == ["name", "epochs"]
+    assert [describe_options({key: row[key] for key in columns}) for row in rows] == [
+        "a, 5 epochs",
+        "b, 9 epochs",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("name", "ResNet-preact-8"),
+        ("model", "ResNet-preact-8"),
+        ("model.depth", 8),
+        ("model.widening_factor", None),
+        ("augmentation", ["cutout"]),
+        ("augmentation.cutout", True),
+        ("augmentation.mixup", False),
+        ("augmentation.mixup.alpha", None),
+        ("ghost_batch_size", "N/A"),
+    ],
+)
+def test_value_of_a_row_in_a_column(column: str, value: Any) -> None:
+    settings = ["model=resnet_preact", "model.depth=8", "epochs=9", "augmentation.cutout.size=2"]
+    (trial,) = lone_trial(settings).trials
+    assert column_value(trial.config, None, column) == value

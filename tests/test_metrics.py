@@ -203,5 +203,5 @@ def test_published_text_that_is_not_a_number(text: str) -> None:
 
 
 def test_every_metric_is_a_column_of_the_store() -> None:
-    columns = record(row(), 0).keys()
+    columns = record(row(), 0).row().keys()
     assert {metric.record for metric in METRICS.values()} <= columns

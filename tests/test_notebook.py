@@ -182,13 +182,13 @@ def test_mistakes_are_named(grid: Path, store: Store, tmp_path: Path) -> None:
         gridrun.load_tables(tmp_path / "none.yaml", results=store.root)
     with pytest.raises(StoreError, match=r"no such results directory. Did you mean 'results'\?"):
         gridrun.load_tables(grid, results=tmp_path / "result")
-    with pytest.raises(GridrunError, match="takes grid files one by one, each a path"):
+    with pytest.raises(GridrunError, match="takes paths of grid files, each its own argument"):
         gridrun.load_tables([grid], results=store.root)
     for scale, problem in (
         ("epochs", "--scale: must be KEY=VALUE, such as epochs=0.05, got 'epochs'"),
         ("epoch=1", "--scale: epoch: unknown key. Did you mean 'epochs'?"),
         ({"epoch": 1}, "--scale: epoch: unknown key. Did you mean 'epochs'?"),
-        (0.05, "scale must be such as 'epochs=0.05,train=4000', or a mapping, got 0.05"),
+        (0.05, "scale must be a mapping or text such as 'epochs=0.05,train=4000', got 0.05"),
     ):
         with pytest.raises(GridrunError, match=re.escape(problem)):
             gridrun.load_tables(grid, results=store.root, scale=scale)

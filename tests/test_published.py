@@ -14,7 +14,7 @@ from gridrun.grid import Grid, TableSpec, load_grid
 from gridrun.metrics import METRICS, format_column, header_of
 from gridrun.tables.build import build_table
 from gridrun.tables.model import Cell, Line, Table
-from gridrun.tables.render import columns_of, to_csv, to_json, to_markdown, to_text
+from gridrun.tables.render import text_columns, to_csv, to_json, to_markdown, to_text
 from trainer import TrainConfig
 from trainer.models._residual import NARROW_FIRST_STAGE
 
@@ -86,7 +86,7 @@ BESIDE = ("Published", "Difference", "Verdict")
 @pytest.mark.parametrize("name", TABLES)
 def test_headers_read_as_published(name: str) -> None:
     table = empty(name)
-    shown = [column.header for column in columns_of(table) if not column.header.startswith(BESIDE)]
+    shown = [column.header for column in text_columns(table) if not column.header.startswith(BESIDE)]
     printed = [re.sub(r"\*$|(?<=Error) \(%\)$", "", header) for header in TABLES[name]["columns"]]
     if table.runs is None:  # then each cell says its runs
         printed = [header.replace("(median of 3 runs)", "(median)") for header in printed]

@@ -95,7 +95,7 @@ def test_a_table_of_a_store_reads_all_that_it_shows_and_notes(tmp_path: Path) ->
     found += [record(other, 2, "diverged", error="not finite")]
     store = Store(tmp_path)
     store.create()
-    parquet.append(store.trials_path, found, TRIAL_TYPES, ())
+    parquet.append(store.trials_path, [one.row() for one in found], TRIAL_TYPES, ())
     rows = tuple(replace(one, seeds=tuple(range(6))) for one in (one, other))
     spec = TableSpec("g", "A grid", rows, ("batch_size", *METRICS), {}, (), {})
     grid = Grid(path=tmp_path, name="g", title="", description="", rows=rows, seeds=(), tables=(spec,))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from gridrun.grid import Published
 from gridrun.tables.latex import _ESCAPES, escape, to_latex
 from gridrun.tables.model import Table
-from gridrun.tables.render import plain
+from gridrun.text import one_line
 
 HOSTILE = r"""50% & \input{x} _a_ $y$ ^^41 ~ # "q" `g` 'a' [b] <c> |d| -- --- * ?` !` {"""
 
@@ -48,7 +48,7 @@ def test_a_whole_table() -> None:
   \smallskip
   \begin{minipage}{\linewidth}
     \footnotesize\raggedright
-    diverged: plain, initial lr 0.2 (seed 0)\par
+    diverged: plain, lr 0.2 (seed 0)\par
     not run yet: 2 of 6 trials\par
     Verdict: whether the published value lies between our lowest and highest run, of at least 3
   \end{minipage}
@@ -79,7 +79,7 @@ def test_latex_shows_text_as_it_is(text: str, latex: str) -> None:
 def test_an_escaped_text_reads_back(text: str) -> None:
     back = {latex: character for character, latex in _ESCAPES.items()}
     tokens = "|".join(map(re.escape, sorted(back, key=len, reverse=True)))
-    assert re.sub(tokens, lambda found: back[found[0]], escape(text)) == plain(text)
+    assert re.sub(tokens, lambda found: back[found[0]], escape(text)) == one_line(text)
 
 
 @given(st.text(max_size=40))

@@ -24,8 +24,8 @@ def test_diverged_and_failed_trials_are_named() -> None:
         record(rows[1], 2, test_error=0.1),
     ]
     assert build(Spec(rows, columns), [0, 1, 2], *found).notes == (
-        "diverged: batch size 4096, initial lr 3.2 (seeds 0, 2)",
-        "failed: batch size 128, initial lr 0.1 (seed 1)",
+        "diverged: batch size 4096, lr 3.2 (seeds 0, 2)",
+        "failed: batch size 128, lr 0.1 (seed 1)",
     )
 
 
@@ -111,19 +111,17 @@ def noted(*notes: str | None) -> tuple[str, ...]:
 
 
 def test_what_trials_note_of_themselves_is_told() -> None:
-    assert noted(None, "started again: no space") == (
-        "noted of initial lr 0.2 (seed 0): started again: no space",
-    )
+    assert noted(None, "started again: no space") == ("note from lr 0.2 (seed 0): started again: no space",)
     assert noted("a", "b; a", "a", None) == (
-        "noted of initial lr 0.1 (seeds 0, 1); initial lr 0.2 (seed 0): a",
-        "noted of initial lr 0.2 (seed 0): b",
+        "note from lr 0.1 (seeds 0, 1); lr 0.2 (seed 0): a",
+        "note from lr 0.2 (seed 0): b",
     )
-    assert noted(*["a"] * 6) == ("noted of 6 trials: a",)
+    assert noted(*["a"] * 6) == ("note from 6 trials: a",)
     assert noted("moved from V100 to H200 at step 7", None) == (
-        "noted of initial lr 0.1 (seed 0): moved from V100 to H200 at step 7",
+        "note from lr 0.1 (seed 0): moved from V100 to H200 at step 7",
     )
     assert noted("moved from V100 to H200 at step 7", "moved from V100 to H200 at step 9") == (
-        "noted of initial lr 0.1 (seed 0); initial lr 0.2 (seed 0): moved from V100 to H200",
+        "note from lr 0.1 (seed 0); lr 0.2 (seed 0): moved from V100 to H200",
     )
 
 
@@ -131,7 +129,7 @@ def test_notes_of_a_diverged_trial_are_told_too() -> None:
     found = record(row(), 0, "diverged", notes="moved from cuda to cpu at step 1")
     assert build(Spec((row(),)), [0], found).notes == (
         "diverged: batch size 128 (seed 0)",
-        "noted of batch size 128 (seed 0): moved from cuda to cpu at step 1",
+        "note from batch size 128 (seed 0): moved from cuda to cpu at step 1",
     )
 
 

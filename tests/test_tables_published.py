@@ -152,7 +152,7 @@ def test_a_note_on_published_values_names_the_rows_it_is_about() -> None:
     both = {one.config_id: noted for one in rows}
     assert "published: on a P100" in build(Spec(rows, ("lr", "test_error"), both), [0]).notes
     one = {rows[0].config_id: noted, rows[1].config_id: plain}
-    assert "published, initial lr 0.1: on a P100" in build(Spec(rows, ("lr", "test_error"), one), [0]).notes
+    assert "published, lr 0.1: on a P100" in build(Spec(rows, ("lr", "test_error"), one), [0]).notes
 
 
 def test_the_source_of_published_values_is_noted() -> None:

@@ -18,9 +18,11 @@ from markdown_it import MarkdownIt
 
 from gridrun.grid import Published
 from gridrun.grid.table_specs import Reported
+from gridrun.store.records import Record
 from gridrun.tables.build import build_table
 from gridrun.tables.model import Table
-from gridrun.tables.render import plain, to_csv, to_json, to_markdown, to_text
+from gridrun.tables.render import to_csv, to_json, to_markdown, to_text
+from gridrun.text import one_line
 from gridrun.trial import Trial
 
 
@@ -92,9 +94,9 @@ def test_a_renderer_shows_text_of_grid_files_as_it_is(text: str) -> None:
     pieces = [token.children or [] for token in tokens if token.type == "inline"]
     assert {piece.type for inline in pieces for piece in inline} <= {"text", "text_special"}
     heading, _, _, _, _, name, *_, note = ["".join(piece.content for piece in inline) for inline in pieces]
-    assert heading == plain(text)
-    assert name == plain(text or "FakeNet-20")
-    assert note == plain(f"published: see {text}")
+    assert heading == one_line(text)
+    assert name == one_line(text or "FakeNet-20")
+    assert note == one_line(f"published: see {text}")
 
 
 @pytest.mark.parametrize(
@@ -188,7 +190,7 @@ def test_cells_say_their_runs_where_rows_ask_for_different_numbers() -> None:
     once, thrice = replace(row(lr=0.1), seeds=(0,)), replace(row(lr=0.2), seeds=(0, 1, 2))
     spec = Spec((once, thrice), ("lr", "test_error", "train_time"))
 
-    def cells(*found: dict[str, Any]) -> list[list[str]]:
+    def cells(*found: Record) -> list[list[str]]:
         return markdown_cells(build_table(spec, records(*found)))  # type: ignore[arg-type]
 
     alone = record(once, 0, test_error=0.05, train_seconds=60.0)

@@ -175,15 +175,15 @@ def test_ways_to_name_a_table_and_a_row(grid: Path) -> None:
     ("table", "row", "message"),
     [
         ("warmpu", 1, "there is no table 'warmpu'. Did you mean 'warmup'?"),
-        ("warmup", 4, "the table 'warmup' has no row 4; it has rows 1 to 3"),
-        ("warmup", 0, "has no row 0; it has rows 1 to 3"),
-        ("warmup", "plane", "the table 'warmup' has no row 'plane'. Did you mean 'plain'?"),
+        ("warmup", 4, "table 'warmup' has no row 4; its rows are 1 to 3"),
+        ("warmup", 0, "has no row 0; its rows are 1 to 3"),
+        ("warmup", "plane", "table 'warmup' has no row 'plane'. Did you mean 'plain'?"),
         (
             "warmup",
             "ResNet-preact-8",
-            "'ResNet-preact-8' is of the rows 1, 2, 3 of 'warmup'; name one by its number",
+            "'ResNet-preact-8' matches rows 1, 2, 3 of 'warmup'; give one number",
         ),
-        ("", 1, "several tables are called '': warmup of warmup.yaml, elsewhere of warmup.yaml"),
+        ("", 1, "'' matches several tables: warmup in warmup.yaml, elsewhere in warmup.yaml"),
     ],
 )
 def test_a_wrong_name_is_answered_with_the_nearest(grid: Path, table: str, row: object, message: str) -> None:
@@ -226,9 +226,7 @@ def test_train_commands_train_these_trials(path: Path) -> None:
 
 
 def cell(*values: float) -> Cell:
-    return make_cell(
-        "test_error", {seed: {"test_error": value} for seed, value in enumerate(values)}, 3, None
-    )
+    return make_cell("test_error", dict(enumerate(values)), 3, None)
 
 
 @given(st.lists(st.integers(0, 10000), max_size=8))

@@ -52,8 +52,8 @@ def figures_of(
     if where:  # a figure of some rows must not pass for that of all
         said = f" ({', '.join(where)})"
         chosen = [(grid, dataclasses.replace(spec, title=spec.title + said)) for grid, spec in chosen]
-    rows, epochs = store.rows(wanted), store.epochs(wanted) if curved else {}
-    return [build_figure(spec, rows, epochs) for _, spec in chosen]
+    records, epochs = store.records(wanted), store.epochs(wanted) if curved else {}
+    return [build_figure(spec, records, epochs) for _, spec in chosen]
 
 
 def specs_of(grid: Grid, asked: Mapping[str, Any], pick: Pick | None) -> list[PlotSpec]:

@@ -66,9 +66,9 @@ def _rendered(home: Path, request: Request, figures: dict[Path, Figure]) -> str:
         raise GridrunError(f"{request.results}: no such results directory, seen from {home}/")
     if request.command == "table":
         return "\n\n".join(render.to_markdown(table).rstrip() for table in tables_of(grids, store))
-    form, *more = read_formats(request.form)
+    form, *more = read_formats(request.format)
     if more:
-        raise GridrunError(f"--format {request.form}: a marker shows its figures in one format")
+        raise GridrunError(f"--format {request.format}: a marker shows its figures in one format")
     shown = {
         request.out / f"{figure.id}.{form}": figure
         for figure in worth_drawing(figures_of(grids, store), request.results)

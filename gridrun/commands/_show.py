@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gridrun.garbage import without_garbage_collection
-from gridrun.text import number_of
+from gridrun.text import number_of, printable
 
 if TYPE_CHECKING:
     from gridrun.plan import Plan
@@ -24,17 +23,12 @@ def echo_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
-def printable(text: str | None) -> str:
-    """Return a stored text without what would steer a terminal."""
-    return "".join(c for c in text or "" if c.isprintable())
-
-
 def ending(row: Mapping[str, Any]) -> str:
     """Return in one line how a trial ended that is not done."""
     kind = row.get("failure")
     tries = row.get("attempts") or 1
     about = ", ".join([*([kind] if kind else []), *([f"{tries} attempts"] if tries > 1 else [])])
-    return f"{row['status']}{f' ({about})' if about else ''}: {printable(row['error'])}"
+    return f"{row['status']}{f' ({about})' if about else ''}: {printable(row['error'] or '')}"
 
 
 def counted(counts: dict[str, int]) -> str:
@@ -48,7 +42,6 @@ def say_if_missing(store: Store) -> None:
         click.echo(f"{store.root}: no results there yet", err=True)
 
 
-@without_garbage_collection()
 def show_tables(tables: Sequence[Table], form: str | None) -> None:
     """Print tables in one of the forms."""
     from gridrun.tables import latex, render

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gridrun.commands._grids import grids_here
-from gridrun.commands._show import printable
-from gridrun.text import number_of
+from gridrun.text import number_of, printable
 
 if TYPE_CHECKING:
     from trainer.models import ModelOptions

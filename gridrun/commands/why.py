@@ -9,7 +9,8 @@ import click
 
 from gridrun.commands._grids import GridOptions, grid_options
 from gridrun.commands._options import json_option, results_option
-from gridrun.commands._show import echo_json, printable
+from gridrun.commands._show import echo_json
+from gridrun.text import printable
 
 if TYPE_CHECKING:
     from gridrun.tables.why import Run, Why
@@ -37,13 +38,13 @@ def command(
     from gridrun.store import Store
     from gridrun.tables import why
 
-    form = [
+    grid_options = [
         f"--{name}={value}" for name, value in (("profile", grids.profile), ("scale", grids.scale)) if value
     ]
     wanted = grids.read()
     _, spec = why.find_table(wanted, table)
-    records = Store(results).rows([trial.trial_id for row in spec.rows for trial in row.trials])
-    found = why.explain(wanted, table, row, records, results=results, form=form)
+    records = Store(results).records([trial.trial_id for row in spec.rows for trial in row.trials])
+    found = why.explain(wanted, table, row, records, results=results, grid_options=grid_options)
     if as_json:
         echo_json(why.to_dict(found))
     else:

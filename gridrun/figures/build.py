@@ -10,8 +10,9 @@ from gridrun.figures.model import CROSS, Axis, Figure, Panel, Point, Series
 from gridrun.grid.plot_specs import EPOCH_METRICS, PlotSpec, is_number, plot_value
 from gridrun.grid.table_specs import TableSpec
 from gridrun.metrics import METRICS
+from gridrun.store.records import Record, measurement
 from gridrun.tables.build import build_table
-from gridrun.tables.model import Line, TrialRow, number
+from gridrun.tables.model import Line
 from gridrun.tables.notes import origins_of, provenance_notes
 from gridrun.text import number_of
 
@@ -34,12 +35,12 @@ MAX_NAMED = 2
 """Of rows that lack runs; of more, the runs are only counted."""
 
 
-def build_figure(spec: PlotSpec, records: Mapping[str, TrialRow], epochs: EpochRows) -> Figure:
+def build_figure(spec: PlotSpec, records: Mapping[str, Record], epochs: EpochRows) -> Figure:
     """Gather a figure from the trials that have ended.
 
     Args:
         spec: rows with their seeds, axes and published values, as a grid file gives them.
-        records: rows of the store by trial id; those of other figures are ignored.
+        records: by trial id; those of other figures are ignored.
         epochs: of the same trials; only curves look at them.
     """
     metrics = ("test_error",) if spec.kind == "curves" else spec.y
@@ -204,7 +205,7 @@ def _curves(spec: PlotSpec, row: Row, line: Line, places: _Places, epochs: Epoch
 
 def _finite(run: Sequence[Mapping[str, Any]], metric: str, scale: float) -> Iterable[tuple[int, float]]:
     for epoch in run:
-        at, value = number(epoch["epoch"]), number(epoch[metric])
+        at, value = measurement(epoch["epoch"]), measurement(epoch[metric])
         if at is not None and value is not None:
             yield int(at), _number(value * scale)
 

@@ -1,84 +1,131 @@
-"""A trial in a few words, for a line in a terminal."""
+"""Trials and rows in words, for a line in a terminal, a note below a table or the legend of a figure."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gridrun.grid.settings import dotted_settings
-from gridrun.metrics import format_column
-from gridrun.text import format_option, number_of
+from gridrun.grid.settings import Missing, config_option
+from gridrun.metrics import COMPUTED, format_column
+from gridrun.text import format_option
 from gridrun.trial import Trial
-from trainer import ConfigError
+from trainer import ConfigError, TrainConfig
 from trainer.datasets import DatasetOptions
 from trainer.models import ModelOptions
 from trainer.schema import canonical, defaults, read
 
 
 def describe(trial: Trial) -> str:
-    """Return a trial in a few words: what every trial has, and whatever is not as usual."""
-    return ", ".join([*_words(trial), f"seed {trial.seed}"])
-
-
-def _words(trial: Trial) -> Iterator[str]:
+    """Describe a trial: what every trial has, every option that is not at its default, and the seed."""
     config = trial.config
-    settings = dotted_settings(config)
-    yield f"{_labelled(config.dataset)} {_labelled(config.model)}"
-    if "optimizer" in settings:
-        yield f"{format_column('optimizer', config.optimizer.name)}{_aside(settings, 'optimizer')}"
-    yield f"batch size {config.batch_size}"
-    if config.num_gpus > 1:
-        yield f"{config.num_gpus} GPUs"
-    yield f"lr {format_option(config.lr)}"
-    yield f"{config.schedule.name}{_aside(settings, 'schedule')}"
-    if config.warmup:
-        yield f"{config.warmup.name} warm-up{_aside(settings, 'warmup')}"
-    yield number_of(config.epochs, "epoch")
-    if "precision" in settings:
-        yield f"precision {format_column('precision', config.precision)}"
-    for options in config.augmentation:
-        yield f"{options.name}{_aside(settings, f'augmentation.{options.name}')}"
-    for key, value in settings.items():
-        if key not in _TOLD and key.partition(".")[0] not in _TOLD_WHOLE:
-            yield _said(key, value)
+    settings = config.canonical()  # without options at their defaults
+    always = {
+        "batch_size": config.batch_size,
+        "lr": config.lr,
+        "schedule": {"name": config.schedule.name},
+        "epochs": config.epochs,
+    }
+    given = always | settings
+    rest = [key for key in settings if key not in (*_ORDER, "dataset", "model", "augmentation")]
+    options = {key: given[key] for key in _ORDER if key in given}
+    options |= {f"augmentation.{name}": inside for name, inside in settings.get("augmentation", {}).items()}
+    options |= {key: settings[key] for key in rest}
+    data_and_model = f"{_label_and_options(config.dataset)} {_label_and_options(config.model)}"
+    return f"{data_and_model}, {describe_options(options)}, seed {trial.seed}"
 
 
-_TOLD = {"batch_size", "num_gpus", "lr", "epochs", "precision"}
-_TOLD_WHOLE = {"dataset", "model", "optimizer", "schedule", "warmup", "augmentation"}
+_ORDER = ("optimizer", "batch_size", "num_gpus", "lr", "schedule", "warmup", "epochs", "precision")
 
 
-def _aside(settings: Mapping[str, Any], whole: str) -> str:
-    """Write the options inside of one, in parentheses."""
-    inside = {key.removeprefix(f"{whole}."): key for key in settings if key.startswith(f"{whole}.")}
-    return _in_parentheses({name: settings[key] for name, key in inside.items() if "." not in name})
+def describe_options(options: Mapping[str, Any]) -> str:
+    """Describe options by dotted key: `batch size 128, lr 0.1, cosine, 200 epochs`."""
+    return ", ".join(describe_option(key, value) for key, value in options.items())
+
+
+def describe_option(key: str, value: Any) -> str:
+    """Describe one option: `batch size 128`, `cosine`, `200 epochs`, `no nesterov`, `cutout (size 16)`.
+
+    Args:
+        key: dotted key of an option, `name` or a computed column.
+        value: its value; a mapping for an option with options of its own, which follow in parentheses.
+    """
+    if isinstance(value, Mapping):
+        inside = {name: item for name, item in value.items() if name != "name"}
+        whole = describe_option(key, value["name"]) if "name" in value else _words(key)
+        return f"{whole} ({describe_options(inside)})" if inside else whole
+    words = _words(key)
+    if value is True:
+        return words
+    if value is False or value is None:
+        return words.removeprefix("no ") if words.startswith("no ") else f"no {words}"
+    text = format_column(key, value)
+    if key == "warmup":
+        return f"{text} warm-up"
+    if key in _COUNTED:
+        return f"{text} {_COUNTED[key]}{'' if value == 1 else 's'}"
+    return text if key in _CLEAR_WITHOUT_KEY and isinstance(value, str) else f"{words} {text}"
+
+
+_COUNTED = {"epochs": "epoch", "num_gpus": "GPU"}
+"""Keys whose value counts something, and what it counts."""
+_CLEAR_WITHOUT_KEY = ("name", "model", "dataset", "optimizer", "schedule", "precision")
+"""Keys that are left out where their value is text: `cosine`, not `schedule cosine`."""
+
+
+def _words(key: str) -> str:
+    """Return a key in words: `model.depth` is the `depth`, `augmentation.cutout.size` the `cutout size`."""
+    _, *inside = key.split(".")
+    text = " ".join(inside) or key
+    return text.replace("_", " ").replace(" bn", " BN")
+
+
+def column_value(config: TrainConfig, name: str | None, column: str) -> Any:
+    """Return the value of a row in a column of a table, or along an axis of a figure.
+
+    Args:
+        config: the row's config.
+        name: the row's name; the model's label stands in where it has none.
+        column: an option's dotted key, `name` or one of `COMPUTED`.
+
+    Returns:
+        None where the config has no such option. For an option that is a mapping, such as
+        `augmentation`, the names that are switched on.
+    """
+    if column == "name":
+        return name or config.model.label
+    if column in COMPUTED:
+        return COMPUTED[column](config)
+    value = config_option(config, column)
+    if value is not Missing.ABSENT:
+        return value
+    entries = getattr(config, column, None)
+    return [options.name for options in entries] if isinstance(entries, tuple) and entries else None
+
+
+def varying_columns(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the columns whose values tell rows apart.
+
+    Args:
+        columns: the candidates, in the order wanted.
+        rows: the value of each column, row by row.
+    """
+    return [column for column in columns if any(row[column] != rows[0][column] for row in rows)]
 
 
 @functools.lru_cache(maxsize=2**12)
-def _labelled(options: ModelOptions | DatasetOptions) -> str:
-    """Write the label of a model or a data set, and the options that it does not tell."""
-    untold = {name: value for name, value in canonical(options).items() if not _is_told(options, name)}
-    return f"{options.label}{_in_parentheses(untold)}"
+def _label_and_options(options: ModelOptions | DatasetOptions) -> str:
+    """Return the label of a model or data set, then the options that the label does not show."""
+    hidden = {name: value for name, value in canonical(options).items() if not _shows_in_label(options, name)}
+    return f"{options.label} ({describe_options(hidden)})" if hidden else options.label
 
 
-def _is_told(options: ModelOptions | DatasetOptions, option: str) -> bool:
-    """Return whether the label would be another if the option were the usual one."""
+def _shows_in_label(options: ModelOptions | DatasetOptions, option: str) -> bool:
+    """Return whether the label would change if the option were at its default."""
     if option not in defaults(type(options)):
         return True
     try:
         others = {name: value for name, value in canonical(options).items() if name != option}
         return read(type(options), others).label != options.label
-    except ConfigError:
+    except ConfigError:  # this option cannot be left out alone
         return format_option(getattr(options, option)) in options.label
-
-
-def _in_parentheses(options: Mapping[str, Any]) -> str:
-    told = ", ".join(_said(name, value) for name, value in options.items())
-    return f" ({told})" if told else ""
-
-
-def _said(name: str, value: Any) -> str:
-    words = name.replace("_", " ")
-    if isinstance(value, bool):
-        return words if value else f"no {words}"
-    return f"{words} {format_option(value)}"

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gridrun import resources
-from gridrun.garbage import without_garbage_collection
 from gridrun.plan.costs import PAST_COLUMNS, Cost, Costs
 from gridrun.plan.packing import footprint, past_shares
 from gridrun.plan.schedule import Job, makespan, ordered
@@ -55,7 +54,6 @@ class Forecast:
         return dict(Counter(self.costs[trial.trial_id].basis for trial in self.trials))
 
 
-@without_garbage_collection()
 def make_forecast(
     plan: Plan,
     trials: Sequence[Trial],

@@ -8,7 +8,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gridrun.garbage import without_garbage_collection
 from gridrun.trial import Trial, digest
 
 if TYPE_CHECKING:
@@ -60,7 +59,6 @@ class Plan:
         }
 
 
-@without_garbage_collection()
 def make_plan(grids: Sequence[Grid], statuses: Mapping[str, str]) -> Plan:
     """Return the plan for `grids`, given the status of every ended trial by id."""
     by_round: dict[int, dict[str, Trial]] = defaultdict(dict)

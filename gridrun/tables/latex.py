@@ -1,4 +1,4 @@
-"""Tables as LaTeX: a `table` float with booktabs' rules, its notes below."""
+"""Tables as LaTeX: a `table` float with booktabs rules and the notes below."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import re
 import textwrap
 
 from gridrun.tables.model import Table
-from gridrun.tables.render import Column, columns_of, each, plain
+from gridrun.tables.render import TextColumn, text_columns
+from gridrun.text import one_line
 
 _FLOAT = r"""\begin{table}
   \centering
@@ -33,9 +34,9 @@ _NOTES = r"""
 def to_latex(table: Table) -> str:
     r"""Render a table as a float. The document needs `\usepackage{booktabs}` and nothing else.
 
-    Letters that pdflatex does not know stay as they are; LuaLaTeX and XeLaTeX know them.
+    Letters outside pdflatex's fonts stay as they are; LuaLaTeX and XeLaTeX can set them.
     """
-    columns = columns_of(table)
+    columns = text_columns(table)
     header, *lines = (
         rf"{' & '.join(cells)} \\" for cells in zip(*([_header(c), *_cells(c)] for c in columns), strict=True)
     )
@@ -50,9 +51,9 @@ def to_latex(table: Table) -> str:
     }
 
 
-def _header(column: Column) -> str:
-    """Break a header into lines that are hardly wider than its cells: pages are narrow."""
-    header = plain(column.header)
+def _header(column: TextColumn) -> str:
+    """Break a header into lines about as wide as its cells, because pages are narrow."""
+    header = one_line(column.header)
     width = max(map(len, (*column.cells, *header.split())), default=1)
     parts = re.split(r" (?=\()", header, maxsplit=1)
     lines = [escape(line) for part in parts for line in textwrap.wrap(part, width)]
@@ -63,15 +64,15 @@ def _header(column: Column) -> str:
     return rf"\begin{{tabular}}[b]{{@{{}}{side}@{{}}}}{stack}\end{{tabular}}"
 
 
-def _cells(column: Column) -> list[str]:
-    """Write a column's cells, a minus before a number as one."""
-    escaped = each(escape, column.cells)
+def _cells(column: TextColumn) -> list[str]:
+    """Escape a column's cells, and set the minus of a negative number in math mode."""
+    escaped = list(map(escape, column.cells))
     return [re.sub(r"^-(?=\d)", "$-$", cell) for cell in escaped] if column.is_number else escaped
 
 
 _ESCAPES = {
     **{character: f"\\{character}" for character in "{}$&#%_"},
-    **{character: f"{{{character}}}" for character in "[]*"},  # after `\\` they would mean something
+    **{character: f"{{{character}}}" for character in "[]*"},  # these have a meaning after `\\`
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
@@ -89,4 +90,4 @@ _SPECIAL = re.compile(f"-(?=-)|[{re.escape(''.join(_ESCAPES.keys() - {'-'}))}]")
 
 def escape(text: str) -> str:
     """Make LaTeX show a text as it is."""
-    return _SPECIAL.sub(lambda found: _ESCAPES[found[0]], plain(text))
+    return _SPECIAL.sub(lambda found: _ESCAPES[found[0]], one_line(text))

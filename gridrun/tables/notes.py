@@ -2,130 +2,132 @@
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from gridrun.metrics import METRICS, format_column, header_of
+from gridrun.grid.describe import describe_options, varying_columns
+from gridrun.metrics import METRICS
 from gridrun.resources import HARDWARE_KEYS, UNKNOWN, hardware_of
-from gridrun.tables.model import MIN_RUNS_OF_A_VERDICT, TrialRow, number
+from gridrun.tables.model import MIN_RUNS_OF_A_VERDICT
 from gridrun.text import format_option, number_of
 
 if TYPE_CHECKING:
     from gridrun.grid import TableSpec
+    from gridrun.store.records import Provenance, Record
     from gridrun.tables.model import Line
-
 
 OPTIONS_NOTED = {
     "precision": "precisions",
     "epochs": "numbers of epochs",
     "num_gpus": "numbers of GPUs",
 }
-"""What tells at a glance that two rows do not compare, unless it is a column."""
-_ORIGIN_KEYS = (*HARDWARE_KEYS, *OPTIONS_NOTED, "commit", "dirty", "torch_version", "trainer_version")
-NOTED_COLUMNS = frozenset((*_ORIGIN_KEYS, "status", "error", "notes"))
-"""Of the store: what notes are made from."""
-Origins = Sequence[tuple[TrialRow, int]]
-"""What trials say of where they come from, each saying once, with the number of trials that say it."""
+"""Options that are noted where trials differ in them and no column shows it, with their plurals."""
+NOTED_COLUMNS = frozenset(
+    (
+        *(*HARDWARE_KEYS, "commit", "dirty", "torch_version", "trainer_version"),
+        *OPTIONS_NOTED,
+        *("status", "error", "notes"),
+    )
+)
+"""Columns of the store that notes are made from."""
+MAX_REASON = 160
+"""Longest error that a note shows, in characters."""
+MAX_NAMED = 4
+"""A note names up to this many trials; of more, it gives the number."""
 
 
 def notes_of(
-    spec: TableSpec, lines: Sequence[Line], records: Mapping[str, TrialRow], origins: Origins
+    spec: TableSpec, lines: Sequence[Line], records: Mapping[str, Record], origins: Counter[Origin]
 ) -> Iterator[str]:
     """Yield a table's notes.
 
     Args:
-        spec: what the grid file says of the table.
-        lines: those of the rows that are trained.
-        records: rows of the store by trial id.
+        spec: what the grid file says about the table.
+        lines: those with trials.
+        records: by trial id.
         origins: of the trials that are done.
     """
-    labels = Labels(spec.columns, lines)
-    yield from _ending_notes(labels, lines, records)
-    yield from _trial_notes(labels, lines, records)
+    label = line_labels(spec.columns, lines)
+    yield from _ending_notes(label, lines, records)
+    yield from _trial_notes(label, lines, records)
     yield from provenance_notes(spec.columns, origins)
-    yield from _published_notes(spec, labels, lines)
+    yield from _published_notes(spec, label, lines)
     yield from _reported_notes(len(spec.reported), len(lines))
 
 
-def origins_of(trials: Iterable[TrialRow]) -> Origins:
-    """Gather where trials come from. Most say the same, so that all else looks at a few sayings."""
-    said = Counter(tuple(map(record.get, _ORIGIN_KEYS)) for record in trials)
-    return [(dict(zip(_ORIGIN_KEYS, values, strict=True)), n) for values, n in said.items()]
+def line_labels(columns: Sequence[str], lines: Sequence[Line]) -> Callable[[Line], str]:
+    """Return a function that names a line by the options that tell it from the other lines."""
+    shown = [column for column in columns if column not in METRICS and column != "paper"]
+    telling = varying_columns(shown, [line.options for line in lines]) or shown[:1]
+
+    def label(line: Line) -> str:
+        words = describe_options({column: line.options[column] for column in telling})
+        return words or line.name or f"config {line.config_id}"
+
+    return label
 
 
-def provenance_notes(columns: Sequence[str], origins: Origins) -> Iterator[str]:
-    """Say where trials that are shown together come from different hardware, options or code."""
+# --- where trials come from ----------------------------------------------------------------------
+
+
+class Origin(NamedTuple):
+    """Where a trial comes from, each part as a note writes it."""
+
+    hardware: str
+    commit: str
+    dirty: bool
+    torch_version: str
+    trainer_version: str
+    precision: str
+    epochs: str
+    num_gpus: str
+
+
+def origins_of(records: Iterable[Record]) -> Counter[Origin]:
+    """Count trials by where they come from."""
+    counts = Counter((record.provenance, tuple(map(record.config.get, OPTIONS_NOTED))) for record in records)
+    origins = Counter[Origin]()
+    for (provenance, options), count in counts.items():
+        origins[_origin(provenance, options)] += count
+    return origins
+
+
+def _origin(provenance: Provenance, options: Iterable[object]) -> Origin:
+    return Origin(
+        hardware_of(dataclasses.asdict(provenance)).name,
+        (provenance.commit or UNKNOWN)[:10],
+        provenance.dirty is True,
+        provenance.torch_version or UNKNOWN,
+        UNKNOWN if provenance.trainer_version is None else str(provenance.trainer_version),
+        *(UNKNOWN if value is None else format_option(value) for value in options),
+    )
+
+
+def provenance_notes(columns: Sequence[str], origins: Counter[Origin]) -> Iterator[str]:
+    """Say where trials that are shown together differ in hardware, options or code."""
     yield from _hardware_notes(columns, origins)
-    yield from _option_notes(columns, origins)
-    yield from _code_notes(origins)
+    for option, plural in OPTIONS_NOTED.items():
+        if option not in columns and (mixture := _mixture(origins, option)):
+            yield f"different {plural}: {mixture}"
+    if mixture := _mixture(origins, "commit"):
+        yield f"different commits: {mixture}"
+    if dirty := sum(count for origin, count in origins.items() if origin.dirty):
+        yield f"uncommitted changes in the code of {dirty} of {number_of(origins.total(), 'trial')}"
+    if mixture := _mixture(origins, "torch_version"):
+        yield f"different torch versions: {mixture}"
+    if mixture := _mixture(origins, "trainer_version"):
+        yield f"different trainer versions: {mixture}"
 
 
-def hardware_mixture(origins: Origins) -> str | None:
-    """Count trials by what their speed depends on; None where that is one and the same."""
-    return _mixture(origins, lambda record: hardware_of(record).name)
+def hardware_mixture(origins: Counter[Origin]) -> str | None:
+    """Count trials by what their speed depends on; None where it is the same for all."""
+    return _mixture(origins, "hardware")
 
 
-def _ending_notes(labels: Labels, lines: Sequence[Line], records: Mapping[str, TrialRow]) -> Iterable[str]:
-    """Name the trials that diverged or failed, with the reason, and count those that have not run."""
-    for status in ("diverged", "failed"):
-        for line in lines:
-            by_reason: dict[str, list[int]] = {}
-            for seed in getattr(line, status):
-                by_reason.setdefault(_reason(records[line.trials[seed]]), []).append(seed)
-            for reason, seeds in by_reason.items():
-                yield f"{status}: {labels.of(line)} ({_counted_seeds(seeds)}){reason}"
-    missing = sum(len(line.missing) for line in lines)
-    wanted = sum(len(line.trials) for line in lines)
-    if missing:
-        yield "not run yet" + (f": {missing} of {number_of(wanted, 'trial')}" if missing < wanted else "")
-
-
-MAX_REASON = 160
-"""Characters of an error in a note."""
-
-
-def _reason(record: TrialRow) -> str:
-    """Say why a trial failed or diverged, as far as its record knows."""
-    error = _known(record, "error", "")
-    return f": {error if len(error) <= MAX_REASON else error[: MAX_REASON - 3] + '...'}" if error else ""
-
-
-def _trial_notes(labels: Labels, lines: Sequence[Line], records: Mapping[str, TrialRow]) -> Iterable[str]:
-    """Say what trials have noted of themselves: a checkpoint that could not be saved, another machine."""
-    noted = [
-        (line, seed, notes)
-        for line in lines
-        for seed in (*line.done, *line.diverged)
-        if (notes := records[line.trials[seed]].get("notes")) and isinstance(notes, str)
-    ]
-    found: dict[str, dict[str, list[tuple[str, int]]]] = {}
-    for line, seed, notes in noted:
-        for note in notes.split("; "):
-            alike = found.setdefault(_STEP.sub("", note), {})
-            alike.setdefault(note, []).append((labels.of(line), seed))
-    for short, alike in found.items():
-        who = [trial for trials in alike.values() for trial in trials]
-        named = _named(who) if len(who) <= MAX_NAMED else number_of(len(who), "trial")
-        if short:
-            yield f"noted of {named}: {short if len(alike) > 1 else next(iter(alike))}"
-
-
-MAX_NAMED = 4
-"""Of trials with the same note; of more, the number is told."""
-_STEP = re.compile(r" at step \d+$")
-
-
-def _named(trials: Iterable[tuple[str, int]]) -> str:
-    seeds: dict[str, list[int]] = {}
-    for label, seed in trials:
-        seeds.setdefault(label, []).append(seed)
-    return "; ".join(f"{label} ({_counted_seeds(of_label)})" for label, of_label in seeds.items())
-
-
-def _hardware_notes(columns: Sequence[str], origins: Origins) -> Iterable[str]:
+def _hardware_notes(columns: Sequence[str], origins: Counter[Origin]) -> Iterable[str]:
     mixture = hardware_mixture(origins)
     bound = [
         METRICS[column].header for column in columns if column in METRICS and not METRICS[column].portable
@@ -135,53 +137,104 @@ def _hardware_notes(columns: Sequence[str], origins: Origins) -> Iterable[str]:
     elif mixture:
         yield f"trained on different hardware: {mixture}"
     elif bound and origins:
-        yield f"{', '.join(bound)}: on {hardware_of(origins[0][0]).name}"
+        yield f"{', '.join(bound)}: on {next(iter(origins)).hardware}"
 
 
-def _option_notes(columns: Sequence[str], origins: Origins) -> Iterable[str]:
-    """Say where the trials differ in what a reader takes to be the same."""
-    for option, plural in OPTIONS_NOTED.items():
-        if option not in columns and (mixture := _mixture(origins, _word_of(option))):
-            yield f"different {plural}: {mixture}"
+def _mixture(origins: Counter[Origin], field: str) -> str | None:
+    """Count trials by one field of their origin, the most frequent first; None if all are the same."""
+    values = Counter[str]()
+    for origin, count in origins.items():
+        values[getattr(origin, field)] += count
+    if len(values) < 2:
+        return None
+    return ", ".join(f"{value} ({number_of(count, 'trial')})" for value, count in values.most_common())
 
 
-def _code_notes(origins: Origins) -> Iterable[str]:
-    """Say where the trials differ in what computed them."""
-    if mixture := _mixture(origins, lambda record: _known(record, "commit")[:10]):
-        yield f"different commits: {mixture}"
-    if dirty := sum(n for record, n in origins if record["dirty"] is True):
-        trials = number_of(sum(n for _, n in origins), "trial")
-        yield f"uncommitted changes in the code of {dirty} of {trials}"
-    if mixture := _mixture(origins, _word_of("torch_version")):
-        yield f"different torch versions: {mixture}"
-    if mixture := _mixture(origins, _word_of("trainer_version")):
-        yield f"different trainer versions: {mixture}"
+# --- how trials ended ----------------------------------------------------------------------------
 
 
-def _published_notes(spec: TableSpec, labels: Labels, lines: Sequence[Line]) -> Iterable[str]:
-    shown = [line for line in lines if any(cell.published_text for cell in line.cells.values())]
+def _ending_notes(
+    label: Callable[[Line], str], lines: Sequence[Line], records: Mapping[str, Record]
+) -> Iterable[str]:
+    """Name the trials that diverged or failed, with the reason, and count those that have not run."""
+    for status in ("diverged", "failed"):
+        for line in lines:
+            by_reason: dict[str, list[int]] = {}
+            for seed in getattr(line, status):
+                by_reason.setdefault(_reason(records[line.trials[seed]]), []).append(seed)
+            for reason, seeds in by_reason.items():
+                yield f"{status}: {label(line)} ({_seeds(seeds)}){reason}"
+    missing = sum(len(line.missing) for line in lines)
+    wanted = sum(len(line.trials) for line in lines)
+    if missing:
+        yield "not run yet" + (f": {missing} of {number_of(wanted, 'trial')}" if missing < wanted else "")
+
+
+def _reason(record: Record) -> str:
+    """Return why a trial failed or diverged, or nothing if its record does not say."""
+    error = record.error or ""
+    return f": {error if len(error) <= MAX_REASON else error[: MAX_REASON - 3] + '...'}" if error else ""
+
+
+def _trial_notes(
+    label: Callable[[Line], str], lines: Sequence[Line], records: Mapping[str, Record]
+) -> Iterable[str]:
+    """Repeat what trials note themselves, such as a move to another machine; similar notes once."""
+    similar: dict[str, dict[str, list[tuple[str, int]]]] = {}
+    for line in lines:
+        for seed in (*line.done, *line.diverged):
+            notes = records[line.trials[seed]].notes
+            for note in notes.split("; ") if notes else ():
+                by_note = similar.setdefault(_STEP.sub("", note), {})
+                by_note.setdefault(note, []).append((label(line), seed))
+    for short, by_note in similar.items():
+        trials = [trial for of_note in by_note.values() for trial in of_note]
+        named = _named(trials) if len(trials) <= MAX_NAMED else number_of(len(trials), "trial")
+        yield f"note from {named}: {short if len(by_note) > 1 else next(iter(by_note))}"
+
+
+_STEP = re.compile(r" at step \d+$")
+"""The part of a note in which similar ones differ."""
+
+
+def _named(trials: Iterable[tuple[str, int]]) -> str:
+    seeds: dict[str, list[int]] = {}
+    for label, seed in trials:
+        seeds.setdefault(label, []).append(seed)
+    return "; ".join(f"{label} ({_seeds(of_label)})" for label, of_label in seeds.items())
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
+
+
+# --- what others report --------------------------------------------------------------------------
+
+
+def _published_notes(spec: TableSpec, label: Callable[[Line], str], lines: Sequence[Line]) -> Iterable[str]:
+    published = [line for line in lines if any(cell.published_text for cell in line.cells.values())]
     bound = [
         METRICS[column].header
         for column in spec.columns
         if column in METRICS
         and not METRICS[column].portable
-        and any(line.cells[column].published_text for line in shown)
+        and any(line.cells[column].published_text for line in published)
     ]
-    if spec.source and (shown or any(row.published for row in spec.reported)):
+    if spec.source and (published or any(row.published for row in spec.reported)):
         yield f"published values: {spec.source}"
     if bound:
         yield f"published {', '.join(bound)}: on the authors' own hardware, so no difference is shown"
-    by_note: dict[str, list[Line]] = {}
-    for line in shown:
-        if note := spec.published[line.config_id].note:
-            by_note.setdefault(note, []).append(line)
-    if any(cell.verdict for line in shown for cell in line.cells.values()):
+    if any(cell.verdict for line in published for cell in line.cells.values()):
         yield (
             "Verdict: whether the published value lies between our lowest and highest run, "
             f"of at least {MIN_RUNS_OF_A_VERDICT}"
         )
+    by_note: dict[str, list[Line]] = {}
+    for line in published:
+        if note := spec.published[line.config_id].note:
+            by_note.setdefault(note, []).append(line)
     for note, noted in by_note.items():
-        which = "" if len(noted) == len(shown) else f", {'; '.join(map(labels.of, noted))}"
+        which = "" if len(noted) == len(published) else f", {'; '.join(map(label, noted))}"
         yield f"published{which}: {note}"
 
 
@@ -189,53 +242,3 @@ def _reported_notes(count: int, trained: int) -> Iterable[str]:
     if count:
         which = f"the last {number_of(count, 'row')}" if trained else "every row"
         yield f"{which}: as published, not trained here"
-
-
-class Labels:
-    """Says each line's config in words: the columns in which the table's lines differ."""
-
-    def __init__(self, columns: Sequence[str], lines: Sequence[Line]) -> None:
-        self._options = [column for column in columns if column not in METRICS and column != "paper"]
-        self._lines = lines
-
-    def of(self, line: Line) -> str:
-        """Return the words for a line."""
-        said = ", ".join(self._words(line, column) for column in self._shown)
-        return said or line.name or f"config {line.config_id}"
-
-    @functools.cached_property
-    def _shown(self) -> list[str]:  # not before a label is asked for: it looks through all lines
-        return [column for column in self._options if self._differ(column)] or self._options[:1]
-
-    def _differ(self, column: str) -> bool:
-        texts = (format_column(column, line.options[column]) for line in self._lines)
-        first = next(texts, None)
-        return any(text != first for text in texts)
-
-    def _words(self, line: Line, column: str) -> str:
-        value = format_column(column, line.options[column])
-        return value if column in ("model", "name") else f"{header_of(column)} {value}"
-
-
-def _known(record: TrialRow, key: str, unknown: str = UNKNOWN) -> str:
-    value = record.get(key)
-    if isinstance(value, str):
-        return value or unknown
-    return unknown if number(value) is None else format_option(value)
-
-
-def _word_of(key: str) -> Callable[[TrialRow], str]:
-    return lambda record: _known(record, key)
-
-
-def _mixture(origins: Origins, word: Callable[[TrialRow], str]) -> str | None:
-    """Count trials by a word for where they come from, the most frequent first; None if it is one for all."""
-    words: Counter[str] = Counter()
-    for record, n in origins:
-        words[word(record)] += n
-    counts = words.most_common()
-    return ", ".join(f"{value} ({number_of(n, 'trial')})" for value, n in counts) if len(counts) > 1 else None
-
-
-def _counted_seeds(seeds: Sequence[int]) -> str:
-    return f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"

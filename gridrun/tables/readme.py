@@ -1,4 +1,4 @@
-"""Tables and figures between markers in a Markdown file.
+"""Keep tables and figures in a Markdown file up to date, each between two markers.
 
     <!-- gridrun table grids/quickstart.yaml --results results/readme -->
     ... rewritten by `gridrun table --readme FILE` ...
@@ -8,7 +8,7 @@
     ![Schedules on digits](docs/figures/quickstart_curves.svg)
     <!-- end -->
 
-The marker is the command that prints or draws what stands below it.
+The first marker is the command that makes what is below it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _OPTIONS = {
     "table": ("--results", "--profile"),
     "plot": ("--results", "--profile", "--out", "--format"),
 }
-_FORMS = {
+_USAGE = {
     "table": "GRID... [--profile NAME] --results DIR",
     "plot": "GRID... [--profile NAME] --results DIR --out DIR [--format FORMAT]",
 }
@@ -36,7 +36,7 @@ _FORMS = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """What a marker asks for; paths as written, relative to the file."""
+    """What a marker asks for. Paths are as written, relative to the Markdown file."""
 
     command: str
     """table or plot."""
@@ -44,22 +44,23 @@ class Request:
     results: Path
     profile: str | None = None
     out: Path = Path()
-    """Where figures go, in a plot's format."""
-    form: str = "png"
+    """Directory for the figures of a plot."""
+    format: str = "png"
+    """File format of the figures of a plot."""
 
 
 def rewrite(text: str, render: Callable[[Request], str]) -> str:
-    """Return `text` with what stands between its markers rendered anew.
+    """Return `text` with everything between its markers rendered again.
 
     Raises:
-        GridrunError: there are no markers, one is not closed, or one cannot be understood.
+        GridrunError: there are no markers, one is not closed, or one is not a valid command.
     """
     blocks = _BLOCK.findall(text)
     if not blocks or len(blocks) != len(_MARKER.findall(text)):
         raise GridrunError(
             "expected `<!-- gridrun table GRID... --results DIR -->` or "
-            "`<!-- gridrun plot GRID... --results DIR --out DIR -->`, and below it `<!-- end -->`, "
-            "each on a line of its own"
+            "`<!-- gridrun plot GRID... --results DIR --out DIR -->`, with `<!-- end -->` below it, "
+            "each on its own line"
         )
     return _BLOCK.sub(lambda block: f"{block[1]}\n{render(_request(block[2], block[3]))}\n\n{block[5]}", text)
 
@@ -67,19 +68,19 @@ def rewrite(text: str, render: Callable[[Request], str]) -> str:
 def _request(command: str, text: str) -> Request:
     try:
         words = shlex.split(text)
-    except ValueError:  # a quotation that does not end
+    except ValueError:  # an unclosed quotation mark
         words = []
     grids = list(itertools.takewhile(lambda word: not word.startswith("--"), words))
     given = words[len(grids) :]
     options = dict(zip(given[::2], given[1::2], strict=False))
     well_formed = grids and len(given) == 2 * len(options) and options.keys() <= set(_OPTIONS[command])
     if not well_formed or "--results" not in options or (command == "plot" and "--out" not in options):
-        raise GridrunError(f"a marker must read {_FORMS[command]}, got {text!r}")
+        raise GridrunError(f"a marker must read {_USAGE[command]}, got {text!r}")
     return Request(
         command=command,
         grids=tuple(map(Path, grids)),
         results=Path(options["--results"]),
         profile=options.get("--profile"),
         out=Path(options.get("--out", "")),
-        form=options.get("--format", "png"),
+        format=options.get("--format", "png"),
     )

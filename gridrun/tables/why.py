@@ -1,10 +1,10 @@
-"""From a row of a table to its trials: what each came to and where, and how to run them again."""
+"""Trace a row of a table back to its trials: their results, where they ran, and how to run them again."""
 
 from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,18 +16,21 @@ from gridrun.grid.settings import dotted_settings
 from gridrun.metrics import METRICS, Metric
 from gridrun.resources import hardware_of
 from gridrun.tables.build import build_table
-from gridrun.tables.model import Cell, Line, Table, TrialRow, number
-from gridrun.tables.notes import Labels
+from gridrun.tables.model import Cell, Line, Table
+from gridrun.tables.notes import line_labels
 from trainer.registry import did_you_mean
 
 if TYPE_CHECKING:
     from gridrun.grid import Grid, TableSpec
+    from gridrun.store.records import Record
     from trainer import TrainConfig
 
 ELSEWHERE = Path("results/again")
-"""A store for running again what is done: in its own store, a trial is never trained twice."""
+"""Store for training done trials once more; in its own store, a trial is never trained twice."""
 SHORTEST_ID = 4
-"""Of a beginning of a config id, so that it is hardly a number or a name."""
+"""Shortest prefix of a config id; anything shorter is more likely a number or a name."""
+MAX_CHOICES = 30
+"""Up to this many row names, a message suggests the closest."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +42,7 @@ class Run:
     status: str
     """done, diverged, failed or not run."""
     values: Mapping[str, float | None]
-    """By metric column, in the unit of the store."""
+    """By metric column, in the store's unit."""
     commit: str | None
     dirty: bool | None
     machine: str | None
@@ -51,69 +54,74 @@ class Run:
     notes: str | None
     error: str | None
     train: str
-    """The command that trains it alone, elsewhere."""
+    """Command that trains it alone, in another store."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Why:
-    """A row of a table, with all that it rests on."""
+    """A row of a table and everything its numbers are based on."""
 
     table: str
     title: str
     grid: str
     row: int
-    """Counted from 1, as the table shows them."""
+    """From 1, in the order of the table."""
     rows: int
     config_id: str
     """Empty where the row is only reported elsewhere."""
     about: str
+    """The row in words."""
     runs: tuple[Run, ...]
     cells: Mapping[str, Cell]
-    """By metric column, in the unit of the store."""
+    """By metric column, in the store's unit."""
     published_at: str | None
-    """File and line of what is published for the row."""
+    """File and line that give the row's published values."""
     published_note: str | None
     source: str | None
     """Where the table's published values are from."""
     paper: str | None
+    """What the paper behind the row reports."""
     again: str | None
-    """The command that trains what is done once more, elsewhere; None where nothing is."""
+    """Command that trains the done trials once more, in another store; None if there are none."""
     rest: str | None
-    """The command that trains what is missing or has failed; None where nothing is."""
+    """Command that trains the missing, failed and diverged trials; None if there are none."""
 
 
 def explain(
     grids: Sequence[Grid],
     table: str,
     row: str,
-    records: Mapping[str, TrialRow],
+    records: Mapping[str, Record],
     *,
     results: Path,
-    form: Sequence[str] = (),
+    grid_options: Sequence[str] = (),
 ) -> Why:
     """Trace a row of a table to its trials.
 
     Args:
         grids: where to look for the table.
-        table: its id or title, or how one of them begins.
+        table: its id or title, or the beginning of one.
         row: its number from 1, the beginning of its config id, or its model or setting.
-        records: rows of the store by trial id.
+        records: by trial id.
         results: the store, as the user named it.
-        form: the options that were given to read the grids so, for the commands to have them too.
+        grid_options: command-line options with which the grids were read; launch commands repeat them.
 
     Raises:
-        GridrunError: there is no such table or row, or several; names them, or the nearest.
+        GridrunError: no table or row matches, or several do. Names them, or the nearest.
     """
     grid, spec = find_table(grids, table)
     built = build_table(spec, records)
     index = find_line(built, row)
     line = built.lines[index]
-    config = spec.rows[index].config if index < len(spec.rows) else None
-    published = (
-        spec.published.get(line.config_id) if config else spec.reported[index - len(spec.rows)].published
-    )
-    runs = tuple(_runs(line, config, records)) if config else ()
-    launch = ["gridrun", "launch", str(grid.path), *form]
+    if index < len(spec.rows):
+        published = spec.published.get(line.config_id)
+        runs = tuple(_runs(line, spec.rows[index].config, records))
+        about = line_labels(spec.columns, built.lines[: len(spec.rows)])(line)
+    else:
+        published = spec.reported[index - len(spec.rows)].published
+        runs = ()
+        about = ", ".join(str(value) for value in line.options.values() if value)
+    launch = ["gridrun", "launch", str(grid.path), *grid_options]
     return Why(
         table=spec.id,
         title=spec.title,
@@ -121,7 +129,7 @@ def explain(
         row=index + 1,
         rows=len(built.lines),
         config_id=line.config_id,
-        about=_about(spec, built, line),
+        about=about,
         runs=runs,
         cells=line.cells,
         published_at=published.place if published else None,
@@ -133,111 +141,100 @@ def explain(
     )
 
 
-def _about(spec: TableSpec, table: Table, line: Line) -> str:
-    if not line.config_id:
-        return ", ".join(str(value) for value in line.options.values() if value)
-    return Labels(spec.columns, table.lines[: len(spec.rows)]).of(line)
-
-
-def _runs(line: Line, config: TrainConfig, records: Mapping[str, TrialRow]) -> Iterable[Run]:
+def _runs(line: Line, config: TrainConfig, records: Mapping[str, Record]) -> Iterator[Run]:
     for seed, trial_id in line.trials.items():
-        record = records.get(trial_id, {})
-
-        def text(key: str, record: TrialRow = record) -> str | None:
-            value = record.get(key)
-            return value if isinstance(value, str) and value else None
-
+        record = records.get(trial_id)
+        provenance = record.provenance if record else None
         yield Run(
             seed=seed,
             trial_id=trial_id,
-            status=text("status") or "not run",
-            values={column: number(record.get(METRICS[column].record)) for column in line.cells},
-            commit=text("commit"),
-            dirty=record.get("dirty") if isinstance(record.get("dirty"), bool) else None,
-            machine=hardware_of(record).name if record else None,
-            host=text("host"),
-            ended_at=text("ended_at"),
+            status=record.status if record else "not run",
+            values={column: getattr(record, METRICS[column].record, None) for column in line.cells},
+            commit=provenance.commit if provenance else None,
+            dirty=provenance.dirty if provenance else None,
+            machine=hardware_of(dataclasses.asdict(provenance)).name if provenance else None,
+            host=provenance.host if provenance else None,
+            ended_at=record.ended_at if record else None,
             precision=config.precision,
             epochs=config.epochs,
-            notes=text("notes"),
-            error=text("error"),
+            notes=record.notes if record else None,
+            error=record.error if record else None,
             train=train_command(config, seed),
         )
 
 
-# --- finding -----------------------------------------------------------------------------------
+# --- finding a table and a row -------------------------------------------------------------------
 
 
 def find_table(grids: Sequence[Grid], text: str) -> tuple[Grid, TableSpec]:
     """Return the table with this id or title, or the only one that begins so. Raises GridrunError."""
-    every = [(grid, spec) for grid in grids for spec in grid.tables]
-    wanted = text.casefold()
-    names = [(spec.id.casefold(), spec.title.casefold()) for _, spec in every]
-    found = [one for one, of in zip(every, names, strict=True) if wanted in of]
+    tables = [(grid, spec) for grid in grids for spec in grid.tables]
+    found = _matches(text, [[spec.id, spec.title] for _, spec in tables])
     if not found:
-        found = [one for one, of in zip(every, names, strict=True) if any(n.startswith(wanted) for n in of)]
-    if not found:
-        raise GridrunError(f"there is no table {text!r}.{did_you_mean(text, [spec.id for _, spec in every])}")
+        near = did_you_mean(text, [spec.id for _, spec in tables])
+        raise GridrunError(f"there is no table {text!r}.{near}")
     if len(found) > 1:
-        which = ", ".join(f"{spec.id} of {grid.path}" for grid, spec in found)
-        raise GridrunError(f"several tables are called {text!r}: {which}; name one by its id, and its grid")
-    return found[0]
+        which = ", ".join(f"{spec.id} in {grid.path}" for grid, spec in (tables[i] for i in found))
+        raise GridrunError(f"{text!r} matches several tables: {which}; give one id, and its grid file")
+    return tables[found[0]]
 
 
 def find_line(table: Table, text: str) -> int:
-    """Return the place of a row, by its number from 1, its config id or its name. Raises GridrunError."""
+    """Return the index of a row, by its number from 1, its config id or its name. Raises GridrunError."""
     count = len(table.lines)
     if text.isdecimal() and (len(text) < SHORTEST_ID or int(text) <= count):
         if not 1 <= int(text) <= count:
-            raise GridrunError(f"the table {table.id!r} has no row {text}; it has rows 1 to {count}")
+            raise GridrunError(f"table {table.id!r} has no row {text}; its rows are 1 to {count}")
         return int(text) - 1
-    wanted = text.casefold()
-    by_id = [i for i, line in enumerate(table.lines) if line.config_id and line.config_id.startswith(wanted)]
     names = [_names(line) for line in table.lines]
-    exactly = [i for i, of in enumerate(names) if wanted in of]
-    begins = [i for i, of in enumerate(names) if any(name.startswith(wanted) for name in of)]
-    for found in (by_id if len(text) >= SHORTEST_ID else [], exactly, begins):
-        if len(found) > 1:
-            which = ", ".join(str(i + 1) for i in found)
-            raise GridrunError(f"{text!r} is of the rows {which} of {table.id!r}; name one by its number")
-        if found:
-            return found[0]
-    shown = dict.fromkeys(name for line in table.lines for name in _names(line, str))
-    near = did_you_mean(text, shown) if len(shown) <= MAX_CHOICES else ""
-    raise GridrunError(
-        f"the table {table.id!r} has no row {text!r}.{near} Or give a number from 1 to {count}."
-    )
+    found = []
+    if len(text) >= SHORTEST_ID:
+        ids = [line.config_id for line in table.lines]
+        found = [i for i, config_id in enumerate(ids) if config_id.startswith(text.casefold())]
+    found = found or _matches(text, names)
+    if not found:
+        choices = dict.fromkeys(name for of_line in names for name in of_line)
+        near = did_you_mean(text, choices) if len(choices) <= MAX_CHOICES else ""
+        raise GridrunError(
+            f"table {table.id!r} has no row {text!r}.{near} Or give a number from 1 to {count}."
+        )
+    if len(found) > 1:
+        which = ", ".join(str(i + 1) for i in found)
+        raise GridrunError(f"{text!r} matches rows {which} of {table.id!r}; give one number")
+    return found[0]
 
 
-MAX_CHOICES = 30
+def _matches(text: str, names: Sequence[Iterable[str]]) -> list[int]:
+    """Return the indexes of what has this name, or else of what has a name that begins so."""
+    wanted = text.casefold()
+    folded = [[name.casefold() for name in of_one] for of_one in names]
+    exact = [i for i, of_one in enumerate(folded) if wanted in of_one]
+    return exact or [i for i, of_one in enumerate(folded) if any(n.startswith(wanted) for n in of_one)]
 
 
-def _names(line: Line, form: Any = str.casefold) -> list[str]:
-    """Return what a row may be called by: its setting and its model, as far as the table shows them."""
-    said = (line.name, line.options.get("name"), line.options.get("model"))
-    return [form(name) for name in said if isinstance(name, str) and name]
+def _names(line: Line) -> list[str]:
+    """Return the names of a row: its setting and its model, if the table shows them."""
+    names = (line.name, line.options.get("name"), line.options.get("model"))
+    return [name for name in names if isinstance(name, str) and name]
 
 
-# --- words -------------------------------------------------------------------------------------
+# --- words and commands --------------------------------------------------------------------------
 
 
 def computation(metric: Metric, cell: Cell) -> str:
-    """Say how a cell's number comes about: `median of 4.85, 4.91, 5.02`."""
+    """Say how a cell's number is computed: `median of 4.85, 4.91, 5.02`."""
     texts = [metric.format(value) for value in sorted(cell.values.values())]
     if len(set(texts)) == 1 and not metric.varies:
         return "of every run"
     if len(texts) < 2:
         return "the only run" if texts else "no run is done"
+    median = f"median of {', '.join(texts)}"
     middle = len(texts) // 2
-    told = f"median of {', '.join(texts)}"
-    return told if len(texts) % 2 else f"{told}: the mean of {texts[middle - 1]} and {texts[middle]}"
-
-
-# --- commands ----------------------------------------------------------------------------------
+    return median if len(texts) % 2 else f"{median}: the mean of {texts[middle - 1]} and {texts[middle]}"
 
 
 def train_command(config: TrainConfig, seed: int) -> str:
-    """Return the command that trains one trial without its grid, in a store of its own."""
+    """Return the command that trains one trial without its grid file, in a store of its own."""
     settings = [f"{key}={_yaml(value)}" for key, value in {**dotted_settings(config), "seed": seed}.items()]
     return shlex.join(["gridrun", "train", *settings, "--results", str(ELSEWHERE)])
 
@@ -267,5 +264,5 @@ def _rest(launch: Sequence[str], runs: Sequence[Run], results: Path) -> str | No
 
 
 def to_dict(why: Why) -> dict[str, Any]:
-    """Return all of it as plain data: errors are fractions, times seconds."""
+    """Return everything as plain data: errors are fractions, times seconds."""
     return dataclasses.asdict(why)
