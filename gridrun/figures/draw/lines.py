@@ -23,7 +23,7 @@ def draw_lines(figure: Figure, panel: Panel, axes: Axes) -> None:
     set_option_ticks(axes.xaxis, figure.x, inches=2.6 if len(figure.panels) > 1 else 4.8)
     for series in panel.series:
         _draw_line(figure, series, axes)
-    axes.dataLim.update_from_data_x(figure.x.ticks, ignore=False)  # room also for values at which nothing ran
+    axes.dataLim.intervalx = (figure.x.ticks[0], figure.x.ticks[-1])  # also values at which nothing ran
     _draw_crosses(figure, panel, axes)
 
 

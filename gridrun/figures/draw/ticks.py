@@ -38,10 +38,11 @@ def set_option_ticks(axis: Axis, option: model.Axis, inches: float) -> None:
         axis.set_major_locator(FixedLocator(values))
     elif option.log and max(gaps) <= 1.01 * min(gaps):  # powers of one number: every second, or third
         axis.set_major_locator(FixedLocator(values, nbins=most))
-    elif option.log:
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if 3 * decades <= most else (1,), numticks=most + 1))
-    else:
-        axis.set_major_locator(MaxNLocator(most, steps=ROUND_STEPS))
+    elif decades >= 1:
+        subs = (1, 2, 5) if 3.4 * decades <= most else (1,)
+        axis.set_major_locator(LogLocator(subs=subs, numticks=most + 1))
+    else:  # on a logarithmic axis, even steps stand closer towards its end
+        axis.set_major_locator(MaxNLocator(max(1, most // 3) if option.log else most, steps=ROUND_STEPS))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(format_tick)
 
