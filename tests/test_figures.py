@@ -773,7 +773,7 @@ def test_mistakes_are_told(store: Path, arguments: Sequence[str], message: str) 
 def test_an_empty_store_gives_a_message_and_no_picture(store: Path, tmp_path: Path) -> None:
     result = plot(store, "--results", tmp_path / "nothing")
     assert result.exit_code == 2
-    assert "none of these trials has figures yet, so there is nothing to draw" in result.stderr
+    assert "none of these trials has results yet, so there is nothing to draw" in result.stderr
     assert not (store.parent / "out").exists()
 
 

@@ -82,6 +82,11 @@ def digest_in(path: Path) -> str | None:
     return found.group(1).decode() if found else None
 
 
+def is_current(path: Path, figure: Figure) -> bool:
+    """Return whether a file exists and shows this figure."""
+    return digest_in(path) == figure.digest
+
+
 def _metadata(figure: Figure, form: str) -> dict[str, Any]:
     mark = f"gridrun figure {figure.digest}"
     match form:
