@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import subprocess
@@ -15,15 +16,14 @@ from typing import Any
 import pytest
 import test_layering
 from click.testing import CliRunner, Result
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cli
 from gridrun.errors import GridError
 from gridrun.figures import draw
 from gridrun.figures.build import build_figure
-from gridrun.figures.draw.ticks import marks
-from gridrun.figures.model import FORMATS, Axis, Figure, Point, Series
+from gridrun.figures.model import FORMATS, Axis, Figure, Panel, Point, Series
 from gridrun.grid import Grid, PlotSpec, load_grid
 from gridrun.grid.plot_specs import is_geometric
 from gridrun.metrics import METRICS
@@ -546,30 +546,59 @@ def test_what_cannot_have_been_measured_is_no_value(tmp_path: Path, grid_of: Any
         draw.save(figure, tmp_path / "figure.png")
 
 
+def line_over(values: Sequence[float], log: bool, panels: int = 3) -> Figure:
+    """Return a line figure over the values of an option."""
+    points = tuple(Point(x=x, median=5.0, low=4.0, high=6.0, n=3, wanted=3) for x in values)
+    panel = Panel(title="", series=(Series(role="measured", index=0, metric="test_error", points=points),))
+    return Figure(
+        id="line",
+        title="A line",
+        kind="line",
+        x=Axis(label="x", log=log, ticks=tuple(values)),
+        y=Axis(label="Test error (%)"),
+        legend="",
+        labels=("A line",),
+        ordered=False,
+        metrics={},
+        panels=(panel,) * panels,
+        notes=(),
+    )
+
+
+def x_labels(figure: Figure) -> list[str]:
+    """Return the labels along the lowest x axis, as they are drawn. They must not overlap."""
+    with draw.in_style():
+        canvas = draw.draw(figure)
+        canvas.draw_without_rendering()
+    axis = canvas.axes[-1].xaxis
+    low, high = sorted(axis.get_view_interval())
+    shown = [tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+    boxes = [label.get_window_extent() for label in shown]
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
+    return [label.get_text() for label in shown]
+
+
 @pytest.mark.parametrize(
-    ("values", "log", "inches", "expected"),
+    ("values", "log", "expected"),
     [
-        ((128, 256, 512), True, 2.6, [128, 256, 512]),
-        ([2**k for k in range(3, 20)], True, 2.6, [16, 128, 1024, 8192, 65536, 524288]),
-        (range(1, 101), False, 2.6, range(10, 101, 10)),
-        ((0.00125, 0.0025, 0.005, 0.0075, 0.01, 0.02, 0.4, 1.2, 1.6, 2, 2.4, 3.2), True, 2.6,
-         [0.003, 0.01, 0.03, 0.1, 0.3, 1, 3]),
-        ((0.05, 0.1, 0.2, 0.4, 0.8, 1.2, 1.6, 2.0, 2.4, 2.8, 3.2), True, 4.0, [0.05, 0.1, 0.2, 0.5, 1, 2]),
-        ((5,), True, 2.6, [5]),
+        ((128, 256, 512), True, "128 256 512"),
+        ([2**k for k in range(3, 20)], True, "8 128 2048 32768 524288"),
+        (range(1, 101), False, "0 20 40 60 80 100"),
+        ((0.00125, 0.0025, 0.005, 0.0075, 0.01, 0.02, 0.4, 1.2, 1.6, 2, 2.4, 3.2), True, "0.001 0.01 0.1 1"),
+        ((0.1, 0.12, 0.13, 0.5), False, "0.1 0.2 0.3 0.4 0.5"),
+        ((5,), True, "5"),
     ],
 )  # fmt: skip
-def test_an_axis_is_marked_at_its_values_or_at_round_numbers(
-    values: Sequence[float], log: bool, inches: float, expected: Sequence[float]
+def test_an_axis_is_labelled_at_its_values_or_at_round_numbers(
+    values: Sequence[float], log: bool, expected: str
 ) -> None:
-    assert sorted(marks(Axis(label="", log=log, ticks=tuple(values)), inches)) == list(expected)
+    assert x_labels(line_over(values, log)) == expected.split()
 
 
+@settings(max_examples=20, deadline=None, derandomize=True)
 @given(st.sets(st.floats(1e-30, 1e30), min_size=1, max_size=40), st.booleans())
-def test_an_axis_has_a_mark_whatever_its_values(values: set[float], log: bool) -> None:
-    ticks = tuple(sorted(values))
-    found = marks(Axis(label="", log=log, ticks=ticks), 2.6)
-    assert len(found) > 0
-    assert all(ticks[0] <= mark <= ticks[-1] for mark in found)
+def test_an_axis_has_a_label_whatever_its_values(values: set[float], log: bool) -> None:
+    assert x_labels(line_over(sorted(values), log))
 
 
 def test_whatever_is_in_it_a_figure_can_be_drawn(tmp_path: Path, grid_of: Any) -> None:
@@ -603,6 +632,29 @@ def test_a_bar_says_what_its_table_says(tmp_path: Path, grid_of: Any) -> None:
     draw.save(build(default(grid, kind="bars"), *found), tmp_path / "bars.svg")
     assert " 24.69 |" in to_markdown(build_table(grid.tables[0], {one.trial_id: one for one in found}))
     assert "<!-- 24.69 -->" in (tmp_path / "bars.svg").read_text()
+
+
+def test_a_value_stands_at_its_own_bar_and_at_no_other_mark(grid_of: Any) -> None:
+    grid = grid_of(
+        """
+        axes: [{cases: [{name: one, published: {test_error: 30.5, runs: 1}}, {name: two, lr: 0.2}]}]
+        seeds: 2
+        """
+    )
+    runs = [record(grid.rows[0], 0, 0.1), record(grid.rows[0], 1, 0.1028), record(grid.rows[1], 0, 0.4)]
+    with draw.in_style():
+        canvas = draw.draw(build(default(grid), *runs))
+        canvas.draw_without_rendering()
+    (axes,) = canvas.axes
+    values = {text.get_text(): text.get_window_extent() for text in axes.texts}
+    assert list(values) == ["10.14", "(1/2 runs) 40.00"]
+    for box, bar in zip(values.values(), axes.patches, strict=True):
+        assert box.x1 < axes.bbox.x0, "left of the axis, where there are no marks"
+        assert (box.y0 + box.y1) / 2 == pytest.approx(
+            bar.get_window_extent().p0[1] + bar.get_window_extent().height / 2, abs=2
+        )
+    names = [label.get_window_extent() for label in axes.get_yticklabels()]
+    assert max(name.x1 for name in names) < min(box.x0 for box in values.values())
 
 
 def test_the_same_figure_gives_the_same_bytes_whatever_the_user_s_settings(
@@ -721,7 +773,7 @@ def test_mistakes_are_told(store: Path, arguments: Sequence[str], message: str) 
 def test_an_empty_store_gives_a_message_and_no_picture(store: Path, tmp_path: Path) -> None:
     result = plot(store, "--results", tmp_path / "nothing")
     assert result.exit_code == 2
-    assert "none of these trials has figures yet, so there is nothing to draw" in result.stderr
+    assert "none of these trials has results yet, so there is nothing to draw" in result.stderr
     assert not (store.parent / "out").exists()
 
 

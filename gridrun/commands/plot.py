@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from gridrun.commands._figures import figures_of, read_formats, worth_drawing
 from gridrun.commands._grids import GridOptions, grid_options, seeds_option
 from gridrun.commands._options import Directory, results_option
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     default="figures",
     show_default=True,
     type=Directory(),
-    help="Where the files go.",
+    help="Directory for the files.",
 )
 @click.option(
     "--format",
@@ -37,18 +37,18 @@ if TYPE_CHECKING:
 @click.option(
     "--kind",
     type=click.Choice(["line", "curves", "bars"]),
-    help="Draw one such figure of all rows, instead of the grid's own.",
+    help="Draw one figure of this kind over all rows, instead of the grid's own figures.",
 )
-@click.option("--x", metavar="KEY", help="Likewise: the option along the axis.")
-@click.option("--y", metavar="METRIC,...", help="Likewise: what is shown; test_error if left out.")
-@click.option("--by", metavar="KEY,...", help="Likewise: options by which series differ.")
-@click.option("--panels", metavar="KEY,...", help="Likewise: options by which panels differ.")
-@click.option("--log-x/--linear-x", default=None, help="Likewise: how x is spaced.")
-@click.option("--log-y/--linear-y", default=None, help="Likewise: how y is spaced.")
+@click.option("--x", metavar="KEY", help="The same, with this option on the x axis.")
+@click.option("--y", metavar="METRIC,...", help="The same, of these metrics. [default: test_error]")
+@click.option("--by", metavar="KEY,...", help="The same, with a series for each value of these options.")
+@click.option("--panels", metavar="KEY,...", help="The same, with a panel for each value of these options.")
+@click.option("--log-x/--linear-x", default=None, help="The same, with this scale of the x axis.")
+@click.option("--log-y/--linear-y", default=None, help="The same, with this scale of the y axis.")
 @click.option(
-    "--where", metavar="KEY=VALUE", multiple=True, help="Show only rows with this option; [A, B] means any."
+    "--where", metavar="KEY=VALUE", multiple=True, help="Show only rows with this value; [A, B] means either."
 )
-@click.option("--check", is_flag=True, help="Write nothing, exit 1 where a file shows other data.")
+@click.option("--check", is_flag=True, help="Write nothing; exit 1 if a file is out of date.")
 def command(
     grids: GridOptions,
     results: Path,
@@ -58,27 +58,28 @@ def command(
     check: bool,
     **options: Any,
 ) -> None:
-    """Draw the figures of some grids, or of every grids/*.yaml.
+    """Draw the figures of the named grids, or of every grids/*.yaml.
 
-    A grid's figures are those under its `plots`, else one for each table.
+    A grid's figures are those under `plots`; without any, each table becomes a figure.
     """
+    from gridrun.figures.select import figures_of, read_formats
     from gridrun.store import Store
 
-    forms = read_formats(formats)
-    asked = {key: listed(value) for key, value in options.items() if value is not None}
-    wanted = grids.read()
-    figures = worth_drawing(figures_of(wanted, Store(results), asked, where), results)
-    paths = {out / f"{figure.id}.{form}": figure for figure in figures for form in forms}
-    (compare if check else draw)(paths)
+    chosen_formats = read_formats(formats)
+    given = {key: _listed(value) for key, value in options.items() if value is not None}
+    warn = functools.partial(click.echo, err=True)
+    figures = figures_of(grids.read(), Store(results), warn, given, where)
+    paths = {out / f"{figure.id}.{name}": figure for figure in figures for name in chosen_formats}
+    (_compare if check else _draw)(paths)
 
 
-def listed(value: Any) -> Any:
+def _listed(value: Any) -> Any:
     """Return `a,b` as a list, as a grid file would have it."""
     return value.split(",") if isinstance(value, str) and "," in value else value
 
 
-def draw(paths: dict[Path, Figure]) -> None:
-    """Write figures, and say where."""
+def _draw(paths: dict[Path, Figure]) -> None:
+    """Write the files and print their paths."""
     from gridrun.figures.draw import save
 
     for path, figure in paths.items():
@@ -86,11 +87,11 @@ def draw(paths: dict[Path, Figure]) -> None:
         click.echo(path)
 
 
-def compare(paths: dict[Path, Figure]) -> None:
-    """Say which files do not show what is stored, and exit 1 if any."""
-    from gridrun.figures.draw import digest_in
+def _compare(paths: dict[Path, Figure]) -> None:
+    """Print which files are out of date, and exit with 1 if any is."""
+    from gridrun.figures.draw import is_current
 
-    stale = [path for path, figure in paths.items() if digest_in(path) != figure.digest]
+    stale = [path for path, figure in paths.items() if not is_current(path, figure)]
     for path in paths:
         click.echo(
             f"{path}: {'differs from the stored results' if path in stale else 'up to date'}", err=True

@@ -1,4 +1,4 @@
-"""From records to figures: `build` describes a figure as numbers and words, `draw` writes it to a file.
+"""Figures of stored runs: `select` picks them, `build` makes numbers and labels, `draw` writes files.
 
 Knows grids, the store and tables. Must not know sweeps, executors, torch, ray or the terminal.
 """

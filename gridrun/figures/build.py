@@ -1,4 +1,4 @@
-"""Records to figures: medians over the seeds, their spread, and what is missing. Numbers, no drawing."""
+"""Stored runs to figures: medians over the seeds, their spread, and notes on what is missing. No drawing."""
 
 from __future__ import annotations
 
@@ -6,6 +6,15 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from gridrun.figures.labels import (
+    METRIC_AXES,
+    METRIC_LABELS,
+    UNITS,
+    capitalized,
+    option_header,
+    options_label,
+    short_label,
+)
 from gridrun.figures.model import CROSS, Axis, Figure, Panel, Point, Series
 from gridrun.grid.plot_specs import EPOCH_METRICS, PlotSpec, is_number, plot_value
 from gridrun.grid.table_specs import TableSpec
@@ -19,29 +28,19 @@ from gridrun.text import number_of
 if TYPE_CHECKING:
     from gridrun.grid import Row
 
-
-from typing import TYPE_CHECKING
-
-from gridrun.metrics import CONFIG_HEADERS, format_column
-
-if TYPE_CHECKING:
-    from gridrun.grid import Row
-
 EpochRows = Mapping[str, Sequence[Mapping[str, Any]]]
 """Epochs of each trial, in order, by trial id (`Store.epochs`)."""
-
-
 MAX_NAMED = 2
-"""Of rows that lack runs; of more, the runs are only counted."""
+"""Rows without all their runs that a note names. More are only counted."""
 
 
 def build_figure(spec: PlotSpec, records: Mapping[str, Record], epochs: EpochRows) -> Figure:
-    """Gather a figure from the trials that have ended.
+    """Build a figure from the trials that have ended.
 
     Args:
-        spec: rows with their seeds, axes and published values, as a grid file gives them.
-        records: by trial id; those of other figures are ignored.
-        epochs: of the same trials; only curves look at them.
+        spec: rows with their seeds, axes and published values, from a grid file.
+        records: by trial id. Trials that are not in the figure are ignored.
+        epochs: epochs of the same trials. Only curves need them.
     """
     metrics = ("test_error",) if spec.kind == "curves" else spec.y
     table = build_table(
@@ -57,14 +56,14 @@ def build_figure(spec: PlotSpec, records: Mapping[str, Record], epochs: EpochRow
         records,
     )
     pairs = list(zip(spec.rows, table.lines, strict=True))
-    places = _Places(spec)
+    positions = _Positions(spec)
     if spec.kind == "curves":
-        x, y_label = Axis(label="Epoch", log=spec.log_x), AXES[_shared(spec.y)]
-        made = [(row, one) for row, line in pairs for one in _curves(spec, row, line, places, epochs)]
+        x, y_label = Axis(label="Epoch", log=spec.log_x), METRIC_AXES[_shared(spec.y)]
+        made = [(row, one) for row, line in pairs for one in _curves(spec, row, line, positions, epochs)]
     else:
         scale, y_label = _scale(spec.y[0], table.lines)
-        x = _x_axis(spec, places)
-        made = [(row, one) for row, line in pairs for one in _points(spec, row, line, places, scale)]
+        x = _x_axis(spec, positions)
+        made = [(row, one) for row, line in pairs for one in _points(spec, row, line, positions, scale)]
     zeros = [point.median == 0 for _, series in made for point in series.points if point.median is not None]
     log_y = spec.log_y and not all(zeros)
     done = (records[line.trials[seed]] for _, line in pairs for seed in line.done)
@@ -74,13 +73,13 @@ def build_figure(spec: PlotSpec, records: Mapping[str, Record], epochs: EpochRow
         kind=spec.kind,
         x=x,
         y=Axis(label=y_label, log=log_y),
-        legend=header_of(spec.by[0]) if len(spec.by) == 1 else "",
-        labels=tuple(places.labels.values()),
-        ordered=places.ordered,
-        metrics={metric: METRIC_WORDS[metric] for metric in spec.y} if len(spec.y) > 1 else {},
+        legend=option_header(spec.by[0]) if len(spec.by) == 1 else "",
+        labels=tuple(positions.labels.values()),
+        ordered=positions.ordered,
+        metrics={metric: METRIC_LABELS[metric] for metric in spec.y} if len(spec.y) > 1 else {},
         panels=tuple(
-            Panel(title=title, series=_joined(one for row, one in made if places.panel(row) == panel))
-            for panel, title in places.titles.items()
+            Panel(title=title, series=_joined(one for row, one in made if positions.panel(row) == panel))
+            for panel, title in positions.titles.items()
         ),
         notes=(
             *_run_notes(spec, table.lines),
@@ -91,8 +90,8 @@ def build_figure(spec: PlotSpec, records: Mapping[str, Record], epochs: EpochRow
     )
 
 
-class _Places:
-    """Where each row stands: which panel, which series, which bar."""
+class _Positions:
+    """The panel, the series and the bar of each row."""
 
     def __init__(self, spec: PlotSpec) -> None:
         self._spec = spec
@@ -108,18 +107,18 @@ class _Places:
         self.bars = list(dict.fromkeys(self._bar(row) for row in spec.rows))
 
     def label(self, row: Row) -> str:
-        """Return the row's series in words."""
-        return value_or_words(row, self._spec.by)
+        """Return the label of the row's series."""
+        return short_label(row, self._spec.by)
 
     def _bar(self, row: Row) -> str:
-        return value_or_words(row, self._spec.x)
+        return short_label(row, self._spec.x)
 
     def panel(self, row: Row) -> str:
-        """Return the row's panel in words."""
-        return words(row, self._spec.panels)
+        """Return the title of the row's panel."""
+        return options_label(row, self._spec.panels)
 
     def x(self, row: Row) -> float:
-        """Return where along the axis the row stands."""
+        """Return the row's value on the x axis; of a bar, the index of its name."""
         if self._spec.kind == "bars":
             return self.bars.index(self._bar(row))
         x = plot_value(row, self._spec.x[0])
@@ -127,20 +126,20 @@ class _Places:
         return x
 
 
-def _x_axis(spec: PlotSpec, places: _Places) -> Axis:
+def _x_axis(spec: PlotSpec, positions: _Positions) -> Axis:
     if spec.kind == "bars":
         named = len(spec.x) == 1 and spec.x != ("name",)
-        return Axis(label=titled(header_of(spec.x[0])) if named else "", names=tuple(places.bars))
+        return Axis(label=capitalized(option_header(spec.x[0])) if named else "", names=tuple(positions.bars))
     unit = f" ({UNITS[spec.x[0]]})" if spec.x[0] in UNITS else ""
-    ticks = tuple(sorted({places.x(row) for row in spec.rows}))
-    return Axis(label=titled(header_of(spec.x[0])) + unit, log=spec.log_x, ticks=ticks)
+    ticks = tuple(sorted({positions.x(row) for row in spec.rows}))
+    return Axis(label=capitalized(option_header(spec.x[0])) + unit, log=spec.log_x, ticks=ticks)
 
 
-def _points(spec: PlotSpec, row: Row, line: Line, places: _Places, scale: float) -> Iterable[Series]:
-    """Yield a row's point of its series, and what is published for it."""
+def _points(spec: PlotSpec, row: Row, line: Line, positions: _Positions, scale: float) -> Iterable[Series]:
+    """Yield a row's point, and its published value, each as a series of one point."""
     (metric,) = spec.y
-    cell, x = line.cells[metric], places.x(row)
-    index = places.index[places.label(row)]
+    cell, x = line.cells[metric], positions.x(row)
+    index = positions.index[positions.label(row)]
     yield Series(
         role="measured",
         index=index,
@@ -167,9 +166,11 @@ def _published(index: int, metric: str, x: float, fraction: float, runs: int | N
     return Series(role="published", index=index, metric=metric, points=(point,))
 
 
-def _curves(spec: PlotSpec, row: Row, line: Line, places: _Places, epochs: EpochRows) -> Iterable[Series]:
-    """Yield a row's curves: of the runs that are done together, of each that diverged alone."""
-    index = places.index[places.label(row)]
+def _curves(
+    spec: PlotSpec, row: Row, line: Line, positions: _Positions, epochs: EpochRows
+) -> Iterable[Series]:
+    """Yield a row's curves: one of all runs that are done, and one of each run that diverged."""
+    index = positions.index[positions.label(row)]
     for metric in spec.y:
         scale = 100.0 if EPOCH_METRICS[metric] == "error" else 1.0
         done = [epochs.get(line.trials[seed], ()) for seed in line.done]
@@ -192,12 +193,12 @@ def _curves(spec: PlotSpec, row: Row, line: Line, places: _Places, epochs: Epoch
             yield Series(role="measured", index=index, metric=metric, points=points)
         for seed in line.diverged:
             run = epochs.get(line.trials[seed], ())
-            alone = tuple(
+            points = tuple(
                 Point(x=epoch, median=value, low=value, high=value, n=0, wanted=1, diverged=1)
                 for epoch, value in _finite(run, metric, scale)
             )
-            if alone:
-                yield Series(role="diverged", index=index, metric=metric, points=alone)
+            if points:
+                yield Series(role="diverged", index=index, metric=metric, points=points)
     cell = line.cells["test_error"]
     if "test_error" in spec.y and cell.published is not None:
         yield _published(index, "test_error", row.config.epochs, cell.published, cell.published_runs)
@@ -211,26 +212,23 @@ def _finite(run: Sequence[Mapping[str, Any]], metric: str, scale: float) -> Iter
 
 
 def _joined(series: Iterable[Series]) -> tuple[Series, ...]:
-    """Put the points of one series together, along their axis; curves are whole already."""
+    """Merge the series of one label and metric, their points in order. Runs that diverged stay apart."""
     points: dict[tuple[Any, ...], list[Point]] = {}
-    whole: list[Series] = []
+    diverged: list[Series] = []
     for one in series:
         if one.role == "diverged":
-            whole.append(one)
+            diverged.append(one)
         else:
             points.setdefault((one.role, one.index, one.metric), []).extend(one.points)
     joined = [
         Series(role=role, index=index, metric=metric, points=tuple(sorted(found, key=lambda point: point.x)))
         for (role, index, metric), found in points.items()
     ]
-    return tuple(sorted((*joined, *whole), key=lambda one: (one.index, one.metric, one.role)))
-
-
-# --- notes -------------------------------------------------------------------------------------
+    return tuple(sorted((*joined, *diverged), key=lambda one: (one.index, one.metric, one.role)))
 
 
 def _run_notes(spec: PlotSpec, lines: Sequence[Line]) -> Iterable[str]:
-    """Say how many runs stand behind the points, and which of the wanted do not."""
+    """Yield how many runs a median is of, and which runs are missing."""
     counts = sorted({len(line.done) for line in lines if line.done})
     spread = {"line": "bars", "curves": "band", "bars": "whiskers"}[spec.kind]
     if counts and counts[-1] == 1:
@@ -244,51 +242,50 @@ def _run_notes(spec: PlotSpec, lines: Sequence[Line]) -> Iterable[str]:
         ("failed", lambda line: line.failed),
     )
     wanted = sum(len(line.trials) for line in lines)
-    for how, seeds in ended:
+    for what, seeds in ended:
         if not (count := sum(len(seeds(line)) for line in lines)):
             continue
         rows = [row for row, line in zip(spec.rows, lines, strict=True) if seeds(line)]
         named = (
-            "; ".join(words(row, spec.keys) for row in rows) if len(rows) <= MAX_NAMED < len(lines) else ""
+            "; ".join(options_label(row, spec.keys) for row in rows)
+            if len(rows) <= MAX_NAMED < len(lines)
+            else ""
         )
-        yield f"{how}: {count} of {number_of(wanted, 'run')}" + (f" ({named})" if named else "")
+        yield f"{what}: {count} of {number_of(wanted, 'run')}" + (f" ({named})" if named else "")
 
 
 def _zero_notes(count: int) -> Iterable[str]:
-    """Say how many medians a logarithmic axis cannot show: an error of 0 is common in training."""
+    """Yield how many medians a logarithmic axis cannot show: training errors of 0 are common."""
     if count:
         yield f"below the axis, as they are 0: {number_of(count, 'point')}"
 
 
 def _published_notes(spec: PlotSpec, made: Sequence[tuple[Row, Series]]) -> Iterable[str]:
-    """Say of what is published how many runs it stands for, where that is known, and where it is from."""
+    """Yield how many runs the published values are of, where that is known, and their source."""
     points = [point for _, series in made if series.role == "published" for point in series.points]
     if not points:
         return
     runs = sorted({point.n for point in points if point.n})
     counted = f"{runs[0]} to {runs[-1]}" if len(runs) > 1 else "".join(map(str, runs))
-    said = [f"{counted} {'run' if runs[-1] == 1 else 'runs'}"] if runs else []
-    if said := [*said, *([spec.source] if spec.source else [])]:
-        yield f"published: {', '.join(said)}"
-
-
-# --- numbers ------------------------------------------------------------------------------------
+    parts = [f"{counted} {'run' if runs[-1] == 1 else 'runs'}"] if runs else []
+    if parts := [*parts, *([spec.source] if spec.source else [])]:
+        yield f"published: {', '.join(parts)}"
 
 
 def _shared(metrics: Sequence[str]) -> str:
-    """Return what the axis of some curves shows: their metric, or what they have in common."""
+    """Return the key of METRIC_AXES for some curves: their metric, or `error` or `loss` for two."""
     return metrics[0] if len(metrics) == 1 else EPOCH_METRICS[metrics[0]]
 
 
 def _scale(metric: str, lines: Sequence[Line]) -> tuple[float, str]:
-    """Return what brings the store's unit to the axis's, and the axis's label."""
+    """Return the factor from the store's unit to the axis's, and the axis's label."""
     if metric == "train_time":
         longest = max((line.cells[metric].high or 0 for line in lines), default=0)
         seconds, unit = next(
             (each for each in ((3600.0, "h"), (60.0, "min")) if longest >= 2 * each[0]), (1.0, "s")
         )
-        return 1 / seconds, f"{AXES[metric]} ({unit})"
-    return METRICS[metric].scale, AXES.get(metric, METRICS[metric].header)
+        return 1 / seconds, f"{METRIC_AXES[metric]} ({unit})"
+    return METRICS[metric].scale, METRIC_AXES.get(metric, METRICS[metric].header)
 
 
 def _scaled(value: float | None, scale: float) -> float | None:
@@ -296,73 +293,5 @@ def _scaled(value: float | None, scale: float) -> float | None:
 
 
 def _number(value: float) -> float:
-    """Drop the digits that only binary knows."""
+    """Round away binary noise: 5.000000000000001 becomes 5.0."""
     return float(f"{value:.12g}")
-
-
-HEADERS = CONFIG_HEADERS | {
-    "name": "setting",
-    "model": "model",
-    "lr": "initial learning rate",
-    "schedule": "learning rate schedule",
-    "epochs": "epochs",
-    "num_gpus": "GPUs",
-    "no_weight_decay_on_bn": "no weight decay on BN",
-}
-"""Options as axes and legends call them; any other by its dotted name in words."""
-PLAIN = ("name", "model", "dataset", "schedule", "optimizer", "precision")
-"""Options whose values speak for themselves."""
-AXES = {
-    "test_error": "Test error (%)",
-    "best_test_error": "Best test error (%)",
-    "train_error": "Training error (%)",
-    "test_loss": "Test loss (nats)",
-    "train_loss": "Training loss (nats)",
-    "train_time": "Training time",
-    "images_per_second": "Throughput (images/s)",
-    "peak_memory_mib": "Peak memory (MiB)",
-    "num_params": "Parameters",
-    "macs": "Multiply-accumulates an image",
-    "epochs_trained": "Epochs trained",
-    "error": "Error (%)",
-    "loss": "Loss (nats)",
-}
-METRIC_WORDS = {
-    "test_error": "test",
-    "train_error": "training",
-    "test_loss": "test",
-    "train_loss": "training",
-}
-SHORT = {"lr": "lr", "schedule": "schedule"}
-"""Headers where a value follows."""
-UNITS = {"batch_size": "images"}
-
-
-def header_of(key: str) -> str:
-    """Return what an axis or a legend calls an option: `model.depth` is its depth."""
-    if key in HEADERS:
-        return HEADERS[key]
-    *_, owner, name = ("", *key.split("."))
-    return f"{owner if key.count('.') > 1 else ''} {name}".strip().replace("_", " ")
-
-
-def words(row: Row, keys: Sequence[str]) -> str:
-    """Say what a row's options are: `batch size 128, cosine, 200 epochs`."""
-    return ", ".join(_words(key, plot_value(row, key)) for key in keys)
-
-
-def _words(key: str, value: Any) -> str:
-    text = format_column(key, value)
-    if key == "epochs":
-        return number_of(value, "epoch")
-    return text if key in PLAIN and isinstance(value, str) else f"{SHORT.get(key) or header_of(key)} {text}"
-
-
-def value_or_words(row: Row, keys: Sequence[str]) -> str:
-    """Say what a row's options are, the bare value where a title says of what."""
-    return format_column(keys[0], plot_value(row, keys[0])) if len(keys) == 1 else words(row, keys)
-
-
-def titled(text: str) -> str:
-    """Begin a text with a capital."""
-    return text[:1].upper() + text[1:]

@@ -1,4 +1,4 @@
-"""What a figure shows, as numbers and words: what `plots` makes and `draw` draws."""
+"""What a figure shows, as numbers and labels: `build` makes it, `draw` draws it."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from gridrun.trial import digest
 
 FORMATS = ("png", "svg", "pdf")
 CROSS = "\N{MULTIPLICATION SIGN}"
-"""Stands for runs that diverged."""
+"""Marks runs that diverged."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Point:
-    """One place along a series, in the unit of its axis."""
+    """One point of a series, in the units of its axes."""
 
     x: float
-    """Of bars, the index of the name."""
+    """For bars, the index in `Axis.names`."""
     median: float | None
-    """None where no run has a value."""
+    """None if no run has a value."""
     low: float | None
     high: float | None
     n: int
-    """Runs behind it."""
+    """Runs that the median is of."""
     wanted: int
     """Runs the grid asks for."""
     diverged: int = 0
-    """Runs of those that diverged; they give no value."""
+    """How many of those diverged. They give no value."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Series:
-    """What one line, or the bars of one colour, shows."""
+    """One line, one curve, or the bars of one colour."""
 
     role: Literal["measured", "published", "diverged"]
-    """diverged: one run as far as its figures are finite, over epochs."""
+    """diverged: the curve of one run, up to its last finite value."""
     index: int
-    """Of its label in `Figure.labels`; what belongs together has one."""
+    """Of its label in `Figure.labels`. Measured and published values of one label share it."""
     metric: str
     points: tuple[Point, ...]
 
@@ -55,19 +55,20 @@ class Panel:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Axis:
-    """What stands along an axis, with its unit."""
+    """An x axis (an option, or epochs) or a y axis (a metric). Bars are drawn with the two swapped."""
 
     label: str
+    """With its unit."""
     log: bool = False
     ticks: tuple[float, ...] = ()
-    """Values worth marking; empty: any."""
+    """The values of the option, in order. Empty for a metric and for epochs."""
     names: tuple[str, ...] = ()
-    """Of bars."""
+    """Names of the bars, from top to bottom."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Figure:
-    """A figure, whole but for its looks."""
+    """A figure, complete except for its style."""
 
     id: str
     title: str
@@ -75,24 +76,24 @@ class Figure:
     x: Axis
     y: Axis
     legend: str
-    """What the labels are values of; empty where they say so themselves."""
+    """The option whose values the labels are. Empty if the labels name their options."""
     labels: tuple[str, ...]
     ordered: bool
-    """The labels are numbers in order."""
+    """Whether the labels are numbers, in order."""
     metrics: Mapping[str, str]
-    """What the curves of one label show, in words, where they show several."""
+    """Label of each metric, if the figure shows several."""
     panels: tuple[Panel, ...]
     notes: tuple[str, ...]
-    """What a reader must know beyond the numbers."""
+    """Lines below the figure, such as `not run yet: 3 of 18 runs`."""
 
     @property
     def digest(self) -> str:
-        """Id of all that is shown: it changes with the data alone."""
+        """Hash of all that is shown. It changes with the data alone, never with the style."""
         return digest(dataclasses.asdict(self))
 
     @property
     def is_empty(self) -> bool:
-        """No run stands behind it, whatever is published."""
+        """Whether there is no run to show. Published values do not count."""
         return not any(
             point.n or point.diverged
             for panel in self.panels

@@ -1,13 +1,15 @@
-"""Figures to PNG, SVG and PDF by matplotlib: the only package that imports it.
+"""Draw figures to PNG, SVG and PDF with matplotlib: the only package that imports it.
 
-Drawn without a screen and without the user's own settings, and with nothing of time or place in the
-files: the same figure gives the same bytes. Each file names the digest of its figure.
+Drawing needs no screen and ignores the user's own matplotlib settings. Files hold no time and no place:
+the same figure gives the same bytes. Each file holds the digest of its figure.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ STYLE = {
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlesize": 9,
+    "axes.xmargin": 0.04,
+    "axes.ymargin": 0.07,
     "figure.constrained_layout.use": True,
     "figure.titlesize": 11,
     "font.size": 9,
@@ -38,21 +42,28 @@ STYLE = {
     "lines.markersize": 5,
     "savefig.dpi": 200,
     "svg.hashsalt": "gridrun",
-    "text.parse_math": False,  # titles are no formulas
+    "text.parse_math": False,  # a `$` in a title starts no formula
     "xtick.labelsize": 8,
     "ytick.labelsize": 8,
 }
 
 
+@contextlib.contextmanager
+def in_style() -> Iterator[None]:
+    """Draw what follows in gridrun's own style."""
+    with matplotlib.rc_context(), matplotlib.style.context(["default", STYLE]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # it is drawn as a box
+        yield
+
+
 def save(figure: Figure, path: Path) -> None:
-    """Draw a figure into a file of one of FORMATS, by its suffix, in one step.
+    """Draw a figure into a file; its suffix is one of FORMATS. The file is replaced in one step.
 
     Raises:
         StoreError: the file cannot be written.
     """
     form = path.suffix.lstrip(".")
-    with matplotlib.rc_context(), matplotlib.style.context(["default", STYLE]), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box stands for it
+    with in_style():
         canvas = draw(figure)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +74,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def digest_in(path: Path) -> str | None:
-    """Return the digest of the figure that a file shows, None where there is no such file."""
+    """Return the digest in a figure's file; None if there is none, or no such file."""
     try:
         found = DIGEST.search(path.read_bytes())
     except OSError:
@@ -71,12 +82,17 @@ def digest_in(path: Path) -> str | None:
     return found.group(1).decode() if found else None
 
 
+def is_current(path: Path, figure: Figure) -> bool:
+    """Return whether a file exists and shows this figure."""
+    return digest_in(path) == figure.digest
+
+
 def _metadata(figure: Figure, form: str) -> dict[str, Any]:
-    named = f"gridrun figure {figure.digest}"
+    mark = f"gridrun figure {figure.digest}"
     match form:
         case "png":
-            return {"Title": figure.title, "Description": named, "Software": None}
+            return {"Title": figure.title, "Description": mark, "Software": None}
         case "svg":
-            return {"Title": figure.title, "Description": named, "Date": None, "Creator": None}
+            return {"Title": figure.title, "Description": mark, "Date": None, "Creator": None}
         case _:
-            return {"Title": figure.title, "Keywords": named, "CreationDate": None, "Creator": None}
+            return {"Title": figure.title, "Keywords": mark, "CreationDate": None, "Creator": None}

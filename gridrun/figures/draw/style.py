@@ -1,4 +1,4 @@
-"""How series look: told apart by the colour-blind, and in grey print."""
+"""Colours, markers and dashes: series differ for the colour-blind too, and in grey print."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import matplotlib
 from gridrun.figures.model import Figure, Point
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
-"""Okabe and Ito's, told apart by the colour-blind; their yellow is too pale on white."""
+"""Okabe and Ito's palette, which the colour-blind can tell apart, without its yellow: too pale on white."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 2, 1, 2)))
 HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++", "oooo", "----")
 GREY = "#595959"
-"""Of what is said beside the data."""
+"""The colour of notes and of legend entries that belong to no one series."""
 PUBLISHED: dict[str, Any] = {
     "markerfacecolor": "white",
     "markersize": 6,
@@ -41,34 +41,34 @@ DIVERGED: dict[str, Any] = {
 }
 
 
-def color(figure: Figure, index: int) -> Any:
-    """Return a series' colour: a shade where the labels are numbers in order."""
+def series_color(figure: Figure, index: int) -> Any:
+    """Return a series' colour: a shade of one scale where the labels are numbers in order."""
     if figure.ordered:
         return matplotlib.colormaps["viridis"](0.85 * index / (len(figure.labels) - 1))
     return COLORS[index % len(COLORS)]
 
 
-def look(figure: Figure, index: int, metric: str = "") -> dict[str, Any]:
-    """Return what tells a series apart in print without colours too."""
+def series_style(figure: Figure, index: int, metric: str = "") -> dict[str, Any]:
+    """Return a series' colour, marker and dashes; the curves of one label differ by their dashes."""
     metrics = list(figure.metrics)
     dash = metrics.index(metric) if metric in metrics else index
     return {
-        "color": color(figure, index),
+        "color": series_color(figure, index),
         "marker": MARKERS[index % len(MARKERS)],
         "linestyle": DASHES[dash % len(DASHES)],
     }
 
 
-def values(points: Sequence[Point]) -> list[float]:
-    """Return the medians, a gap where there is none."""
+def medians(points: Sequence[Point]) -> list[float]:
+    """Return the medians; NaN, which leaves a gap, where no run has a value."""
     return [math.nan if point.median is None else point.median for point in points]
 
 
 def whiskers(points: Sequence[Point]) -> list[list[float]]:
-    """Return how far lowest and highest are from the medians."""
+    """Return how far lowest and highest run are from the medians; NaN, drawn as nothing, below two runs."""
     spans = [
-        (0.0, 0.0)
-        if point.median is None or point.low is None or point.high is None
+        (math.nan, math.nan)
+        if point.median is None or point.low is None or point.high is None or point.n < 2
         else (point.median - point.low, point.high - point.median)
         for point in points
     ]
@@ -76,5 +76,5 @@ def whiskers(points: Sequence[Point]) -> list[list[float]]:
 
 
 def wrapped(text: str, width: float) -> str:
-    """Break a text into lines of so many characters."""
+    """Break a text into lines of at most `width` characters."""
     return textwrap.fill(text, max(20, int(width)))

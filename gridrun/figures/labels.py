@@ -1,0 +1,85 @@
+"""What axes, legends and panels are labelled with: options and metrics in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from gridrun.grid.plot_specs import plot_value
+from gridrun.metrics import CONFIG_HEADERS, format_column
+from gridrun.text import number_of
+
+if TYPE_CHECKING:
+    from gridrun.grid import Row
+
+HEADERS = CONFIG_HEADERS | {
+    "name": "setting",
+    "model": "model",
+    "lr": "initial learning rate",
+    "schedule": "learning rate schedule",
+    "epochs": "epochs",
+    "num_gpus": "GPUs",
+    "no_weight_decay_on_bn": "no weight decay on BN",
+}
+"""Names of options on axes and in legends. Any other option is named by its key."""
+NAMELESS = ("name", "model", "dataset", "schedule", "optimizer", "precision")
+"""Options whose values need no name before them, such as `cosine`."""
+METRIC_AXES = {
+    "test_error": "Test error (%)",
+    "best_test_error": "Best test error (%)",
+    "train_error": "Training error (%)",
+    "test_loss": "Test loss (nats)",
+    "train_loss": "Training loss (nats)",
+    "train_time": "Training time",
+    "images_per_second": "Throughput (images/s)",
+    "peak_memory_mib": "Peak memory (MiB)",
+    "num_params": "Parameters",
+    "macs": "Multiply-accumulates an image",
+    "epochs_trained": "Epochs trained",
+    "error": "Error (%)",
+    "loss": "Loss (nats)",
+}
+"""Labels of metric axes; `error` and `loss` where curves show two metrics."""
+METRIC_LABELS = {
+    "test_error": "test",
+    "train_error": "training",
+    "test_loss": "test",
+    "train_loss": "training",
+}
+SHORT_HEADERS = {"lr": "lr", "schedule": "schedule"}
+"""Shorter names, before a value: `lr 0.1`."""
+UNITS = {"batch_size": "images"}
+
+
+def option_header(key: str) -> str:
+    """Return the name of an option on an axis or a legend, such as `depth` for `model.depth`."""
+    if key in HEADERS:
+        return HEADERS[key]
+    *_, owner, name = ("", *key.split("."))
+    return f"{owner if key.count('.') > 1 else ''} {name}".strip().replace("_", " ")
+
+
+def options_label(row: Row, keys: Sequence[str]) -> str:
+    """Return a row's options in words: `batch size 128, cosine, 200 epochs`."""
+    return ", ".join(_option_label(key, plot_value(row, key)) for key in keys)
+
+
+def _option_label(key: str, value: Any) -> str:
+    text = format_column(key, value)
+    if key == "epochs":
+        return number_of(value, "epoch")
+    return (
+        text
+        if key in NAMELESS and isinstance(value, str)
+        else f"{SHORT_HEADERS.get(key) or option_header(key)} {text}"
+    )
+
+
+def short_label(row: Row, keys: Sequence[str]) -> str:
+    """Return a row's options in words, but a lone option, which axis or legend names, as its bare value."""
+    return format_column(keys[0], plot_value(row, keys[0])) if len(keys) == 1 else options_label(row, keys)
+
+
+def capitalized(text: str) -> str:
+    """Return a text with its first letter as a capital, the others unchanged."""
+    return text[:1].upper() + text[1:]
