@@ -233,7 +233,7 @@ def test_list_names_what_there_is(what: str, expected: str) -> None:
         ("plan --profile short", "4 trials: 4 missing\n"),
         ("table", "### A small grid\n"),
         ("why c 1", "Second: row 1 of 2 of c, grids/c.yaml\n"),
-        ("status --profile short", "4 missing (launches under way: 0)\n"),
+        ("status --profile short", "4 missing; nothing is running\n"),
     ],
 )
 def test_a_broken_grid_hides_no_other(command: str, shown: str, tmp_path: Path) -> None:
@@ -463,7 +463,7 @@ def test_what_is_done_is_not_trained_again_for_its_weights(grid: Path, tmp_path:
     kept = tmp_path / "results" / "checkpoints"
     assert not kept.exists()
     more = serial(grid, "--keep-checkpoint", "last")
-    assert "2 done without a kept checkpoint; no trial is trained again for one." in more.stderr
+    assert "No weights for 2 done trials: done trials are not trained again for them." in more.stderr
     assert len(list(kept.iterdir())) == 2, more.output
     bare = min(row["trial_id"] for row in Store("results").rows().values() if row["checkpoint"] is None)
     assert f"trial {bare} has kept no checkpoint" in refused("evaluate", bare)

@@ -55,7 +55,7 @@ def test_watching_into_a_pipe_tells_what_there_is(tmp_path: Path) -> None:
     watch = command("status", ROOT / "grids/quickstart.yaml", "--results", tmp_path / "none", "--watch")
     with subprocess.Popen(watch, stdout=subprocess.PIPE, text=True, cwd=tmp_path) as process:
         assert process.stdout
-        assert process.stdout.readline() == "48 missing (launches under way: 0)\n"
+        assert process.stdout.readline() == "48 missing; nothing is running\n"
         process.terminate()
 
 

@@ -77,7 +77,7 @@ def test_retry_runs_again_what_is_asked_for_and_nothing_else(
     breaking(0.2)
     launched = sweep("launch", grid)
     assert launched.exit_code == 1
-    assert "`gridrun retry --failed` tries again" in launched.stderr
+    assert "`gridrun retry --failed` retries them" in launched.stderr
     assert ends(tmp_path) == {0.1: ("done", 1), 0.2: ("failed", 1), 1e18: ("diverged", 1)}
 
     diverged = sweep("retry", "--diverged", grid)
@@ -116,7 +116,7 @@ def test_a_stored_trial_that_this_version_does_not_know_is_left_out_and_named(
     sweep("launch", grid)
     monkeypatch.setattr(trainer, "VERSION", trainer.VERSION + 1)
     retried = sweep("retry", "--failed")
-    assert "is left out: this version trains it otherwise" in retried.stderr
+    assert "is left out: this version trains it differently" in retried.stderr
     assert ends(tmp_path)[0.2] == ("failed", 1)
 
 
@@ -126,7 +126,7 @@ def test_the_grid_says_how_often_to_retry_and_the_command_line_says_otherwise(
     breaking(0.2)
     grid.write_text(GRID + "retries: 2\n")
     launched = sweep("launch", grid)
-    assert launched.stderr.count("no such number as 0.2; will be tried again") == 2
+    assert launched.stderr.count("no such number as 0.2; will retry") == 2
     assert ends(tmp_path)[0.2] == ("failed", 3)
     assert "failed (exception, 3 attempts): ArithmeticError: no such number" in gridrun("status").stdout
     sweep("launch", grid, "--retries", 3)
@@ -167,7 +167,7 @@ def test_the_status_tells_what_a_launch_tries_again_from_what_failed(
         assert "1 to be tried again" in shown
         assert "failed" not in shown
     store.write_launch("0", LaunchState(started_at=now(), total=1))
-    assert "1 done, 1 diverged, 1 failed (launches under way: 1)" in gridrun("status", grid).stdout
+    assert "1 done, 1 diverged, 1 failed; 1 launch running" in gridrun("status", grid).stdout
 
 
 def test_the_grid_says_when_to_give_up(grid: Path, breaking: Callable[[float], None]) -> None:
@@ -176,7 +176,7 @@ def test_the_grid_says_when_to_give_up(grid: Path, breaking: Callable[[float], N
     launched = sweep("launch", grid)
     assert launched.exit_code == 1
     assert "1 failed, 2 missing of 3 trials" in launched.stderr
-    assert "Gave up: trial after trial failed." in launched.stderr
+    assert "Stopped: 1 trial in a row failed." in launched.stderr
     assert "1 done, 1 diverged, 1 failed" in sweep("launch", grid).stderr, "the others had not been tried"
 
 
@@ -203,6 +203,10 @@ def test_grids_launched_together_must_agree(grid: Path, tmp_path: Path) -> None:
     grid.write_text(GRID + "retries: 1\n")
     other = tmp_path / "other.yaml"
     other.write_text(GRID + "retries: 2\n")
-    refused = sweep("launch", grid, other)
-    assert refused.exit_code == 2
-    assert "let --retries decide" in refused.stderr
+    commands = (["plan"], ["launch", "--dry-run"], ["launch", "--executor", "serial"])
+    results = [gridrun(*command, grid, other) for command in commands]
+    assert [result.exit_code for result in results] == [2, 2, 2]
+    (message,) = {result.stderr for result in results}
+    assert f"retries: {grid} says 1, {other} says 2; plan and launch them one at a time" in message
+    assert "let --retries decide" in message
+    assert gridrun("launch", "--dry-run", "--retries", 1, grid, other).exit_code == 0

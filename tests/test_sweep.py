@@ -181,7 +181,7 @@ def test_an_interruption_saves_what_runs_and_exits_130(
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert time.monotonic() - stopped < 20
-    assert "Interrupted; the same command goes on." in err
+    assert "Interrupted. Run the same command again to resume." in err
     assert list(results.glob(".work/checkpoints/*.pt"))
     assert Store(results).statuses() == {}
     assert not list(results.glob(".work/locks/*"))

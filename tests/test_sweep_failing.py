@@ -15,16 +15,17 @@ import pytest
 import tiny
 from broken import DyingInTrainingNet, DyingNet, FlakyNet, LosingNet, RaisingNet, SealingNet
 
-from gridrun import sweep as sweep
+from gridrun import sweep
 from gridrun.errors import LaunchError, StoreError
 from gridrun.executors.ray import tune
 from gridrun.executors.ray.tune import RayTuneExecutor, Resources
 from gridrun.executors.serial import SerialExecutor
 from gridrun.grid import Grid, Row
 from gridrun.store import Store
-from gridrun.sweep import LaunchEvent, Summary
+from gridrun.sweep import LaunchEvent, OnEvent, Summary
 from gridrun.sweep.events import Ended, Event, Setup
 from gridrun.sweep.executor import Executor
+from gridrun.sweep.options import LaunchOptions
 from gridrun.sweep.queue import TrialQueue
 from gridrun.sweep.retries import Failed, RetryPolicy, coarser, kind_of, kind_of_death, reason_of_death
 from gridrun.trial import Trial
@@ -53,16 +54,24 @@ class Sweeper:
         self.events: list[LaunchEvent] = []
 
     def launch(
-        self, *configs: TrainConfig, executor: Executor | None = None, seeds: int = 1, **options: Any
+        self,
+        *configs: TrainConfig,
+        executor: Executor | None = None,
+        seeds: int = 1,
+        retry: bool = False,
+        close: bool = False,
+        on_event: OnEvent | None = None,
+        **policy: int,
     ) -> Summary:
         self.events.clear()
         return sweep.launch(
             [grid_of(*configs, seeds=seeds)],
             self.store,
             executor or SerialExecutor(gpus=0),
-            runtime=self.runtime,
-            on_event=self.events.append,
-            **options,
+            LaunchOptions(
+                runtime=self.runtime, retry=retry, retry_policy=RetryPolicy(**policy), close_executor=close
+            ),
+            on_event or self.events.append,
         )
 
     def row(self, config: TrainConfig) -> dict[str, Any]:
@@ -71,7 +80,7 @@ class Sweeper:
 
     @property
     def failures(self) -> list[tuple[str | None, bool]]:
-        return [(event.failure, event.again) for event in self.events if isinstance(event, Failed)]
+        return [(event.failure, event.will_retry) for event in self.events if isinstance(event, Failed)]
 
     @property
     def starts(self) -> int:
@@ -103,7 +112,7 @@ def ray() -> Iterator[Executor]:
 )
 def test_an_error_is_told_apart_by_what_raised_it(error: str, failure: str, sweeper: Sweeper) -> None:
     config = tiny.config(model=FlakyNet(log=sweeper.log, failures=99, error=error))
-    summary = sweeper.launch(config, policy=RetryPolicy(retries=0))
+    summary = sweeper.launch(config, retries=0)
     row = sweeper.row(config)
     assert (row["status"], row["failure"], row["attempts"]) == ("failed", failure, 1)
     assert "Traceback" in row["traceback"]
@@ -133,7 +142,7 @@ def test_what_libraries_of_a_gpu_say_is_told_apart(text: str, failure: str) -> N
 
 def test_a_diverged_trial_says_so_and_is_never_tried_again_unasked(sweeper: Sweeper) -> None:
     config = tiny.config(lr=1e20)
-    sweeper.launch(config, policy=RetryPolicy(retries=5))
+    sweeper.launch(config, retries=5)
     row = sweeper.row(config)
     assert (row["status"], row["failure"], row["attempts"]) == ("diverged", "divergence", 1)
     sweeper.launch(config, retry=True)
@@ -145,7 +154,7 @@ def test_an_exception_is_tried_again_only_when_asked(sweeper: Sweeper) -> None:
     sweeper.launch(config)
     assert sweeper.failures == [("exception", False)]
     assert sweeper.launch(config).started == 0
-    summary = sweeper.launch(config, policy=RetryPolicy(retries=2))
+    summary = sweeper.launch(config, retries=2)
     assert sweeper.failures == [("exception", True)], "the second of three attempts"
     assert summary.plan.counts["done"] == 1
     row = sweeper.row(config)
@@ -159,7 +168,7 @@ def test_what_may_pass_is_tried_twice_again_unasked_and_then_no_more(sweeper: Sw
     assert (sweeper.starts, sweeper.row(config)["attempts"]) == (3, 3)
     assert sweeper.row(tiny.config())["status"] == "done"
     assert sweeper.launch(config).started == 0, "attempts count across launches"
-    sweeper.launch(config, policy=RetryPolicy(retries=3))
+    sweeper.launch(config, retries=3)
     assert sweeper.starts == 4
     sweeper.launch(config, retry=True)
     assert sweeper.starts == 4 + 3, "whoever asks for it forgives what was"
@@ -167,7 +176,7 @@ def test_what_may_pass_is_tried_twice_again_unasked_and_then_no_more(sweeper: Sw
 
 def test_a_failure_that_a_killed_launch_left_is_tried_again_by_the_next(sweeper: Sweeper) -> None:
     config = tiny.config(model=FlakyNet(log=sweeper.log, failures=2, error="MemoryError"))
-    sweeper.launch(config, policy=RetryPolicy(retries=0))  # as if it had been killed just then
+    sweeper.launch(config, retries=0)  # as if it had been killed just then
     assert sweeper.starts == 1
     summary = sweeper.launch(config)
     assert summary.plan.counts["done"] == 1
@@ -222,8 +231,8 @@ def test_a_trial_that_kills_every_worker_is_given_up(sweeper: Sweeper, ray: Exec
 
 def test_a_sweep_in_which_all_fails_gives_up(sweeper: Sweeper) -> None:
     bad = [tiny.config(model=RaisingNet(), lr=lr) for lr in (0.1, 0.2, 0.3, 0.4)]
-    summary = sweeper.launch(*bad, policy=RetryPolicy(stop_after_failures=3))
-    assert summary.gave_up
+    summary = sweeper.launch(*bad, stop_after_failures=3)
+    assert summary.failed_in_a_row == 3
     assert (summary.plan.counts["failed"], summary.plan.counts["missing"]) == (3, 1)
     assert not list(sweeper.store.root.glob(".work/launches/*")), "nothing says stop to the next launch"
     assert sweeper.launch(*bad).plan.counts["failed"] == 4
@@ -252,8 +261,7 @@ def test_who_gives_up_does_so_for_good_when_another_launch_clears_up(
 ) -> None:
     monkeypatch.setattr(sweep, "_HEARTBEAT_SECONDS", 0.01)
     bad = [tiny.config(model=RaisingNet(), lr=lr) for lr in (0.1, 0.2, 0.3)]
-    policy = RetryPolicy(stop_after_failures=2)
-    summary = sweeper.launch(*bad, executor=_Outlasting(sweeper.store), policy=policy)
+    summary = sweeper.launch(*bad, executor=_Outlasting(sweeper.store), stop_after_failures=2)
     assert (summary.plan.counts["failed"], summary.plan.counts["missing"]) == (2, 1)
 
 
@@ -269,13 +277,7 @@ def test_a_stop_interrupts_nothing_once_the_last_trial_has_ended(
             if len(ended) == number:
                 os.kill(os.getpid(), signal.SIGINT)
 
-    summary = sweep.launch(
-        [grid_of(tiny.config(), seeds=2)],
-        sweeper.store,
-        SerialExecutor(gpus=0),
-        runtime=sweeper.runtime,
-        on_event=stop,
-    )
+    summary = sweeper.launch(tiny.config(), seeds=2, on_event=stop)
     assert (summary.interrupted, summary.plan.counts["done"]) == (interrupted, number)
 
 
@@ -320,15 +322,15 @@ def test_nothing_is_left_of_workers_that_closing_has_killed(sweeper: Sweeper) ->
 def test_a_success_sets_the_count_of_failures_back(sweeper: Sweeper) -> None:
     bad = [tiny.config(model=RaisingNet(), lr=lr) for lr in (0.1, 0.2, 0.3, 0.4)]
     good = tiny.config()
-    summary = sweeper.launch(*bad[:2], good, *bad[2:], policy=RetryPolicy(stop_after_failures=3))
-    assert not summary.gave_up
+    summary = sweeper.launch(*bad[:2], good, *bad[2:], stop_after_failures=3)
+    assert not summary.failed_in_a_row
     assert (summary.plan.counts["failed"], summary.plan.counts["done"]) == (4, 1)
 
 
 def test_one_trial_failing_again_and_again_is_one_failure(sweeper: Sweeper) -> None:
     flaky = tiny.config(model=FlakyNet(log=sweeper.log, failures=3))
-    summary = sweeper.launch(flaky, policy=RetryPolicy(retries=3, stop_after_failures=2))
-    assert not summary.gave_up
+    summary = sweeper.launch(flaky, retries=3, stop_after_failures=2)
+    assert not summary.failed_in_a_row
     assert summary.plan.counts["done"] == 1
 
 
@@ -450,7 +452,7 @@ def test_a_trial_whose_record_cannot_be_kept_has_neither_ended_nor_failed(
 ) -> None:
     config = tiny.config(model=SealingNet(results=str(sweeper.store.root)))
     with pytest.raises(StoreError, match=r"results: cannot be written to \(Not a directory"):
-        sweeper.launch(config, executor=ray if name == "ray" else None, policy=RetryPolicy(retries=3))
+        sweeper.launch(config, executor=ray if name == "ray" else None, retries=3)
     assert not [event for event in sweeper.events if isinstance(event, (Failed, Ended))]
     ended = sweeper.store.root / ".work" / "ended"
     ended.unlink()
@@ -467,5 +469,5 @@ def test_word_to_start_no_more_that_cannot_be_left_ends_the_launch(
     config = tiny.config(model=RaisingNet())
     monkeypatch.setattr(Path, "touch", full)
     with pytest.raises(StoreError, match=r"cannot be written to \(No space left on device"):
-        sweeper.launch(config, policy=RetryPolicy(stop_after_failures=1))
+        sweeper.launch(config, stop_after_failures=1)
     assert sweeper.store.statuses() == {Trial(config, 0).trial_id: "failed"}
