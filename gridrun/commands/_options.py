@@ -350,7 +350,7 @@ keep_option = click.option(
     "[default: what the grids say, else none]",
 )
 
-_RUN_OPTIONS = (
+RUN_OPTIONS = (
     data_option,
     cpus_option,
     gpus_option,
@@ -404,10 +404,5 @@ _RUN_OPTIONS = (
 
 
 def sweep_options(*options: Decorator) -> Decorator:
-    """Give a command `SweepOptions` as its argument `options`, filled from these click options."""
+    """Give a command `SweepOptions` as its argument `options`, filled from some click options."""
     return options_as(SweepOptions, "options", options)
-
-
-def run_options(*more: Decorator) -> Decorator:
-    """Give a command every option of running trials, and `more`, as its argument `options`."""
-    return sweep_options(*_RUN_OPTIONS, *more)

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 import click
 
 from gridrun.commands._options import (
+    RUN_OPTIONS,
     Directory,
     GridOptions,
     SweepOptions,
     grid_options,
     results_option,
-    run_options,
     seeds_option,
     set_option,
+    sweep_options,
 )
 from gridrun.commands._show import (
     exit_with,
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
 @click.command("launch")
 @grid_options(set_option, seeds_option, required=True)
 @results_option
-@run_options(
+@sweep_options(
+    *RUN_OPTIONS,
     click.option(
         "--only", metavar="ID", multiple=True, help="Run only this trial; the beginning of an id is enough."
     ),
@@ -50,7 +52,7 @@ if TYPE_CHECKING:
 def command(
     grids: GridOptions, results: Path, options: SweepOptions, tensorboard: Path | None, dry_run: bool
 ) -> None:
-    """Train what the grids ask for and the store does not have, then print the tables.
+    """Train the missing trials of the grids, then print the tables.
 
     Run the same command again to resume after an interruption. Press Ctrl-C once to save the running
     trials and stop, twice to stop at once.

@@ -8,13 +8,14 @@ from pathlib import Path
 import click
 
 from gridrun.commands._options import (
+    RUN_OPTIONS,
     GridOptions,
     SweepOptions,
     grid_options,
     results_option,
-    run_options,
     seeds_option,
     set_option,
+    sweep_options,
 )
 from gridrun.commands._show import exit_with, format_end, show_summary, show_tables
 
@@ -24,12 +25,12 @@ from gridrun.commands._show import exit_with, format_end, show_summary, show_tab
 @results_option
 @click.option("--failed", is_flag=True, help="Only failed trials.")
 @click.option("--diverged", is_flag=True, help="Only diverged trials.")
-@run_options()
+@sweep_options(*RUN_OPTIONS)
 def command(grids: GridOptions, results: Path, failed: bool, diverged: bool, options: SweepOptions) -> None:
     """Run failed and diverged trials again.
 
-    Takes those of the named grids, or of the whole store if none is named. A failed trial resumes from its
-    checkpoint, a diverged one starts over. Trials that have never run are left to `gridrun launch`.
+    Takes those of the named grids, or all in the results directory if none is named. A failed trial resumes
+    from its checkpoint, a diverged one starts over. Use `gridrun launch` for trials that have never run.
     """
     from gridrun.grid import grid_of
     from gridrun.store import Store

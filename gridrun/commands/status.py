@@ -39,7 +39,7 @@ MAX_FAILURES = 20
 def command(grids: GridOptions, results: Path, watch: bool, as_json: bool) -> None:
     """Show which trials are running, done, failed and missing.
 
-    Covers the named grids, or the whole store if none is named.
+    Covers the named grids, or the whole results directory if none is named.
     """
     from gridrun.plan.overview import overview
     from gridrun.store import Store

@@ -40,9 +40,8 @@ from gridrun.text import number_of
 def command(settings: tuple[str, ...], results: Path, options: SweepOptions) -> None:
     """Train one trial without a grid.
 
-    For example: gridrun train model=resnet model.depth=20 epochs=10 seed=1. The trial gets the id, and the
-    place in the store, that it would have in a grid. If it is done, it is not trained again; if it failed
-    or diverged, it is.
+    For example: gridrun train model=resnet model.depth=20 epochs=10 seed=1. The trial gets the
+    id that it would have in a grid. If it is done, it is not trained again; if it failed or diverged, it is.
     """
     from gridrun.commands._views import EpochLog, run_sweep
     from gridrun.grid import lone_trial
