@@ -1,4 +1,4 @@
-"""Failures: told apart, tried again where that makes sense, and the end of a sweep in which all fail."""
+"""Failures: their kinds, which are retried, and when a launch stops because of them."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_what_libraries_of_a_gpu_say_is_told_apart(text: str, failure: str) -> N
     assert kind_of(RuntimeError(text)) == failure
 
 
-def test_a_diverged_trial_says_so_and_is_never_tried_again_unasked(sweeper: Sweeper) -> None:
+def test_a_diverged_trial_is_retried_only_on_request(sweeper: Sweeper) -> None:
     config = tiny.config(lr=1e20)
     sweeper.launch(config, retries=5)
     row = sweeper.row(config)
@@ -149,7 +149,7 @@ def test_a_diverged_trial_says_so_and_is_never_tried_again_unasked(sweeper: Swee
     assert sweeper.row(config)["attempts"] == 2
 
 
-def test_an_exception_is_tried_again_only_when_asked(sweeper: Sweeper) -> None:
+def test_an_exception_is_retried_only_on_request(sweeper: Sweeper) -> None:
     config = tiny.config(model=FlakyNet(log=sweeper.log, failures=2))
     sweeper.launch(config)
     assert sweeper.failures == [("exception", False)]
@@ -161,7 +161,7 @@ def test_an_exception_is_tried_again_only_when_asked(sweeper: Sweeper) -> None:
     assert (row["status"], row["attempts"], row["failure"], row["error"]) == ("done", 3, None, None)
 
 
-def test_what_may_pass_is_tried_twice_again_unasked_and_then_no_more(sweeper: Sweeper) -> None:
+def test_a_transient_failure_is_retried_twice_by_default(sweeper: Sweeper) -> None:
     config = tiny.config(model=FlakyNet(log=sweeper.log, failures=99, error="MemoryError"))
     sweeper.launch(config, tiny.config())
     assert sweeper.failures == [("host_memory", True), ("host_memory", True), ("host_memory", False)]
@@ -171,19 +171,19 @@ def test_what_may_pass_is_tried_twice_again_unasked_and_then_no_more(sweeper: Sw
     sweeper.launch(config, retries=3)
     assert sweeper.starts == 4
     sweeper.launch(config, retry=True)
-    assert sweeper.starts == 4 + 3, "whoever asks for it forgives what was"
+    assert sweeper.starts == 4 + 3, "with retry=True earlier attempts do not count"
 
 
-def test_a_failure_that_a_killed_launch_left_is_tried_again_by_the_next(sweeper: Sweeper) -> None:
+def test_a_failure_left_by_a_killed_launch_is_retried_by_the_next(sweeper: Sweeper) -> None:
     config = tiny.config(model=FlakyNet(log=sweeper.log, failures=2, error="MemoryError"))
-    sweeper.launch(config, retries=0)  # as if it had been killed just then
+    sweeper.launch(config, retries=0)  # as if the launch had been killed at that point
     assert sweeper.starts == 1
     summary = sweeper.launch(config)
     assert summary.plan.counts["done"] == 1
     assert sweeper.row(config)["attempts"] == 3
 
 
-def test_a_worker_that_dies_in_training_goes_on_from_its_checkpoint(
+def test_a_trial_whose_worker_dies_resumes_from_its_checkpoint(
     sweeper: Sweeper, ray: Executor, tmp_path: Path, cache_dir: Path
 ) -> None:
     config = tiny.config(model=DyingInTrainingNet(log=sweeper.log))
@@ -192,7 +192,7 @@ def test_a_worker_that_dies_in_training_goes_on_from_its_checkpoint(
     resumed = sweeper.row(config)
     assert (resumed["attempts"], resumed["resumes"]) == (2, 1)
     straight = Sweeper(tmp_path / "straight", cache_dir)
-    straight.launch(config)  # its process has died before: this one goes through
+    straight.launch(config)  # its worker has died once, so now it runs through
     for metric in ("test_error", "test_loss", "train_loss"):
         assert resumed[metric] == straight.row(config)[metric]
 
@@ -209,8 +209,8 @@ def test_a_worker_that_has_lost_its_gpu_is_replaced(sweeper: Sweeper, ray: Execu
     assert [type(event).__name__ for event in sweeper.events].count("Ended") == 4, "and the failed one, once"
 
 
-def test_without_workers_a_lost_gpu_ends_it(sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "can_go_on", health.can_go_on)  # put back at the end
+def test_a_lost_gpu_ends_a_serial_launch(sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "can_go_on", health.can_go_on)  # monkeypatch restores it
     with pytest.raises(LaunchError, match="has left CUDA unusable in this process"):
         sweeper.launch(*lossy())
     assert sweeper.row(lossy()[0])["error"] == "RuntimeError: CUDA error: unspecified launch failure"
@@ -218,7 +218,7 @@ def test_without_workers_a_lost_gpu_ends_it(sweeper: Sweeper, monkeypatch: pytes
     assert sweeper.launch(*lossy()).plan.counts == {"done": 4, "diverged": 0, "failed": 1, "missing": 0}
 
 
-def test_a_trial_that_kills_every_worker_is_given_up(sweeper: Sweeper, ray: Executor) -> None:
+def test_a_trial_that_kills_every_worker_stays_failed(sweeper: Sweeper, ray: Executor) -> None:
     dying = tiny.config(model=DyingNet(log=sweeper.log, deaths=99))
     summary = sweeper.launch(dying, tiny.config(), executor=ray)
     assert sweeper.failures == [("worker_killed", True), ("worker_killed", True), ("worker_killed", False)]
@@ -229,17 +229,17 @@ def test_a_trial_that_kills_every_worker_is_given_up(sweeper: Sweeper, ray: Exec
     assert sweeper.starts == 3
 
 
-def test_a_sweep_in_which_all_fails_gives_up(sweeper: Sweeper) -> None:
+def test_a_launch_stops_after_failures_in_a_row(sweeper: Sweeper) -> None:
     bad = [tiny.config(model=RaisingNet(), lr=lr) for lr in (0.1, 0.2, 0.3, 0.4)]
     summary = sweeper.launch(*bad, stop_after_failures=3)
     assert summary.failed_in_a_row == 3
     assert (summary.plan.counts["failed"], summary.plan.counts["missing"]) == (3, 1)
-    assert not list(sweeper.store.root.glob(".work/launches/*")), "nothing says stop to the next launch"
+    assert not list(sweeper.store.root.glob(".work/launches/*")), "no file stops the next launch"
     assert sweeper.launch(*bad).plan.counts["failed"] == 4
 
 
 class _Outlasting(SerialExecutor):
-    """Goes on for longer than other launches let a silent one's files lie."""
+    """Runs for so long that another launch would delete the files of this one, if it looked dead."""
 
     def __init__(self, store: Store) -> None:
         super().__init__(gpus=0)
@@ -256,7 +256,7 @@ class _Outlasting(SerialExecutor):
         self.store.end_launch("another")
 
 
-def test_who_gives_up_does_so_for_good_when_another_launch_clears_up(
+def test_a_launch_that_gave_up_stays_stopped_when_another_one_tidies_up(
     sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sweep, "_HEARTBEAT_SECONDS", 0.01)
@@ -266,7 +266,7 @@ def test_who_gives_up_does_so_for_good_when_another_launch_clears_up(
 
 
 @pytest.mark.parametrize(("number", "interrupted"), [(1, True), (2, False)])
-def test_a_stop_interrupts_nothing_once_the_last_trial_has_ended(
+def test_a_stop_after_the_last_trial_is_no_interruption(
     number: int, interrupted: bool, sweeper: Sweeper, cache_dir: Path
 ) -> None:
     ended: list[Trial] = []
@@ -281,8 +281,8 @@ def test_a_stop_interrupts_nothing_once_the_last_trial_has_ended(
     assert (summary.interrupted, summary.plan.counts["done"]) == (interrupted, number)
 
 
-class _Told(SerialExecutor):
-    """Is told to stop while it closes, as often as `times` says."""
+class _Stopped(SerialExecutor):
+    """Gets `times` stop signals while it closes."""
 
     def __init__(self, times: int) -> None:
         super().__init__(gpus=0)
@@ -293,17 +293,17 @@ class _Told(SerialExecutor):
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_a_stop_while_all_is_being_closed_cuts_nothing_short_and_a_second_one_does(sweeper: Sweeper) -> None:
-    summary = sweeper.launch(tiny.config(), executor=_Told(1), close=True)
+def test_the_second_stop_while_closing_ends_it(sweeper: Sweeper) -> None:
+    summary = sweeper.launch(tiny.config(), executor=_Stopped(1), close=True)
     assert (summary.interrupted, summary.plan.counts["done"]) == (False, 1)
     with pytest.raises(KeyboardInterrupt):
-        sweeper.launch(tiny.config(lr=0.2), executor=_Told(2), close=True)
+        sweeper.launch(tiny.config(lr=0.2), executor=_Stopped(2), close=True)
     assert sweeper.row(tiny.config(lr=0.2))["status"] == "done"
     assert not list(sweeper.store.root.glob(".work/launches/*"))
 
 
 class _Killing(SerialExecutor):
-    """Ends a worker that still holds a trial when it is closed itself."""
+    """Kills a worker when it closes, which leaves its lock behind."""
 
     def __init__(self, store: Store) -> None:
         super().__init__(gpus=0)
@@ -313,13 +313,13 @@ class _Killing(SerialExecutor):
         (self.locks / f"{'0' * 16}.lock").touch()
 
 
-def test_nothing_is_left_of_workers_that_closing_has_killed(sweeper: Sweeper) -> None:
+def test_locks_of_workers_killed_by_closing_are_cleared(sweeper: Sweeper) -> None:
     executor = _Killing(sweeper.store)
     sweeper.launch(tiny.config(), executor=executor, close=True)
     assert not list(executor.locks.iterdir())
 
 
-def test_a_success_sets_the_count_of_failures_back(sweeper: Sweeper) -> None:
+def test_a_success_resets_the_count_of_failures(sweeper: Sweeper) -> None:
     bad = [tiny.config(model=RaisingNet(), lr=lr) for lr in (0.1, 0.2, 0.3, 0.4)]
     good = tiny.config()
     summary = sweeper.launch(*bad[:2], good, *bad[2:], stop_after_failures=3)
@@ -327,7 +327,7 @@ def test_a_success_sets_the_count_of_failures_back(sweeper: Sweeper) -> None:
     assert (summary.plan.counts["failed"], summary.plan.counts["done"]) == (4, 1)
 
 
-def test_one_trial_failing_again_and_again_is_one_failure(sweeper: Sweeper) -> None:
+def test_repeated_failures_of_one_trial_count_once(sweeper: Sweeper) -> None:
     flaky = tiny.config(model=FlakyNet(log=sweeper.log, failures=3))
     summary = sweeper.launch(flaky, retries=3, stop_after_failures=2)
     assert not summary.failed_in_a_row
@@ -340,7 +340,7 @@ def _sweep(directory: Path, cache_dir: Path, name: str, configs: Sequence[TrainC
 
 
 @pytest.mark.parametrize("name", ["serial", pytest.param("ray", marks=pytest.mark.slow)])
-def test_two_launches_at_once_try_a_failing_trial_no_more_often_than_one(
+def test_two_launches_at_once_share_the_attempts_of_a_failing_trial(
     name: str, tmp_path: Path, cache_dir: Path
 ) -> None:
     logs = [tmp_path / f"log{number}" for number in range(3)]
@@ -435,11 +435,11 @@ def test_tune_takes_a_worker_ended_for_lack_of_memory_for_a_dead_one() -> None:
         (9, "divergence", 1, False),
     ],
 )
-def test_who_is_tried_again(retries: int | None, failure: Any, attempts: int, again: bool) -> None:
+def test_the_retry_policy(retries: int | None, failure: Any, attempts: int, again: bool) -> None:
     assert RetryPolicy(retries).allows(failure, attempts) is again
 
 
-def test_too_little_gpu_memory_passes_where_fewer_trials_share_the_gpu() -> None:
+def test_too_little_gpu_memory_is_retried_on_a_larger_share() -> None:
     policy = RetryPolicy(retries=0)
     assert policy.allows("gpu_memory", 4, gpu_share=0.25)
     assert not policy.allows("gpu_memory", 1, gpu_share=1)
@@ -447,7 +447,7 @@ def test_too_little_gpu_memory_passes_where_fewer_trials_share_the_gpu() -> None
 
 
 @pytest.mark.parametrize("name", ["serial", "ray"])
-def test_a_trial_whose_record_cannot_be_kept_has_neither_ended_nor_failed(
+def test_a_trial_whose_record_cannot_be_written_has_not_ended(
     name: str, sweeper: Sweeper, ray: Executor
 ) -> None:
     config = tiny.config(model=SealingNet(results=str(sweeper.store.root)))
@@ -460,9 +460,7 @@ def test_a_trial_whose_record_cannot_be_kept_has_neither_ended_nor_failed(
     assert sweeper.store.statuses() == {}
 
 
-def test_word_to_start_no_more_that_cannot_be_left_ends_the_launch(
-    sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unwritable_drain_file_ends_the_launch(sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(path: Path, *_: object) -> None:
         raise OSError(28, "No space left on device", str(path))
 

@@ -1,4 +1,4 @@
-"""A launch that learns how long trials take while they run."""
+"""Reordering the queue as a launch learns how long trials take."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def tracker() -> Tracker:
 
 
 def run(tracker: Tracker, trial: Trial, seconds: float) -> None:
-    """Have a trial run, one epoch of ten over."""
+    """Start a trial and finish the first of its ten epochs."""
     tracker.handle(Started(trial))
     tracker.handle(Progress(trial, epoch(1, seconds)))
 
@@ -44,7 +44,7 @@ def waiting(trial_queue: TrialQueue) -> list[tuple[int, int]]:
     return [(turn.trial.seed, turn.trial.config.batch_size) for turn in trial_queue.waiting]
 
 
-def test_the_order_and_the_time_left_follow_the_epochs(
+def test_epochs_update_the_order_and_the_time_left(
     tracker: Tracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reschedule, "_INTERVAL_SECONDS", 0.0)
@@ -59,10 +59,10 @@ def test_the_order_and_the_time_left_follow_the_epochs(
     assert tracker.snapshot().seconds_left == pytest.approx(48.0)
     run(tracker, TRIALS[0], 3.0)
     rescheduler.update()
-    assert waiting(trial_queue) == [(1, 8), (1, 4), (2, 8), (2, 4)], "the other one is longer after all"
+    assert waiting(trial_queue) == [(1, 8), (1, 4), (2, 8), (2, 4)], "now the other one takes longer"
 
 
-def test_what_is_to_be_tried_again_comes_behind_its_seed(tracker: Tracker, tmp_path: Path) -> None:
+def test_retries_come_after_the_other_trials_of_their_seed(tracker: Tracker, tmp_path: Path) -> None:
     trial_queue = TrialQueue(
         [*map(QueuedTrial, TRIALS[1:]), QueuedTrial(TRIALS[0], Retry("then", attempts=1))]
     )
@@ -71,7 +71,7 @@ def test_what_is_to_be_tried_again_comes_behind_its_seed(tracker: Tracker, tmp_p
     assert waiting(trial_queue)[:3] == [(0, 4), (0, 8), (1, 4)]
 
 
-def test_it_is_not_done_for_every_event(tracker: Tracker, tmp_path: Path) -> None:
+def test_not_every_event_causes_a_forecast(tracker: Tracker, tmp_path: Path) -> None:
     trial_queue = TrialQueue(map(QueuedTrial, TRIALS[2:]))
     rescheduler = Rescheduler(Store(tmp_path), PLAN, Capacity(cpus=2, gpus=0), trial_queue, tracker)
     rescheduler.update()
@@ -83,7 +83,7 @@ def test_it_is_not_done_for_every_event(tracker: Tracker, tmp_path: Path) -> Non
     assert tracker.snapshot().seconds_left is None
 
 
-def test_a_store_that_cannot_be_read_ends_no_launch_here(tracker: Tracker, tmp_path: Path) -> None:
+def test_an_unreadable_store_leaves_the_order_alone(tracker: Tracker, tmp_path: Path) -> None:
     (tmp_path / "trials.parquet").write_text("damaged")
     trial_queue = TrialQueue(map(QueuedTrial, TRIALS))
     before = waiting(trial_queue)

@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gridrun.errors import LaunchError
@@ -115,12 +115,6 @@ def launch(
         CheckpointCopies(options.checkpoints).check()
     _note_asked(store, grids)
     _prepare_data(forecast.trials, options.runtime, on_event)
-    trial_queue = TrialQueue(
-        (QueuedTrial(trial, retry_state.retries.get(trial.trial_id)) for trial in forecast.trials),
-        is_free=functools.partial(_is_free, store),
-    )
-    tracker = Tracker(forecast.trials, now(), lambda trial: forecast.costs[trial.trial_id].amount or 1.0)
-    tracker.expect(forecast.makespan_seconds)
     with _stop_file(store) as stop_file:
         setup = Setup(
             results=store.root,
@@ -130,21 +124,10 @@ def launch(
             drain_file=stop_file.with_suffix(".drain"),
             checkpoints=options.checkpoints,
         )
-        bookkeeper = _Bookkeeper(
-            store=store,
-            setup=setup,
-            retry_state=retry_state,
-            trial_queue=trial_queue,
-            tracker=tracker,
-            rescheduler=Rescheduler(store, plan, options.capacity, trial_queue, tracker),
-            on_event=on_event,
-            on_state=on_state,
-        )
-        with _heartbeat(store, setup, tracker):
-            _run(trial_queue, executor, setup, bookkeeper)
-            interrupted = stop_file.exists() and any(
-                retry_state.should_run(entry.trial) for entry in trial_queue.left
-            )
+        bookkeeper = _Bookkeeper(store, setup, plan, forecast, retry_state, on_event, on_state)
+        with _heartbeat(store, setup, bookkeeper.tracker):
+            _run(executor, setup, bookkeeper)
+            interrupted = stop_file.exists() and bookkeeper.has_trials_left()
         store.compact(now=True)
         if options.close_executor:
             executor.close()
@@ -214,9 +197,9 @@ def _is_free(store: Store, trial: Trial) -> bool:
     return True
 
 
-def _run(trial_queue: TrialQueue, executor: Executor, setup: Setup, bookkeeper: _Bookkeeper) -> None:
+def _run(executor: Executor, setup: Setup, bookkeeper: _Bookkeeper) -> None:
     """Run the queued trials, then wait for those that other launches hold in case they let go."""
-    waiting_for: set[Trial] = set()
+    trial_queue, waiting_for = bookkeeper.trial_queue, set[Trial]()
     while (left := trial_queue.left) and not setup.is_closed:
         if not trial_queue.is_held_up():
             executor.run(trial_queue, setup, bookkeeper.handle)
@@ -231,22 +214,35 @@ def _run(trial_queue: TrialQueue, executor: Executor, setup: Setup, bookkeeper: 
                 trial_queue.drop(trial)
 
 
-@dataclass(kw_only=True, slots=True)
 class _Bookkeeper:
     """Keeps the store, the queue and the state of the launch in step with the executor's events."""
 
-    store: Store
-    setup: Setup
-    retry_state: RetryState
-    trial_queue: TrialQueue
-    tracker: Tracker
-    rescheduler: Rescheduler
-    on_event: OnEvent
-    on_state: OnState
-    started: set[str] = field(default_factory=set)
-    failed_in_a_row: set[str] = field(default_factory=set)
-    """Ids of the trials that have failed since the last one that was done."""
-    gave_up: bool = False
+    def __init__(
+        self,
+        store: Store,
+        setup: Setup,
+        plan: Plan,
+        forecast: Forecast,
+        retry_state: RetryState,
+        on_event: OnEvent,
+        on_state: OnState,
+    ) -> None:
+        self.store, self.setup, self.retry_state = store, setup, retry_state
+        self.on_event, self.on_state = on_event, on_state
+        self.trial_queue = TrialQueue(
+            (QueuedTrial(trial, retry_state.retries.get(trial.trial_id)) for trial in forecast.trials),
+            is_free=functools.partial(_is_free, store),
+        )
+        self.tracker = Tracker(forecast.trials, now(), lambda t: forecast.costs[t.trial_id].amount or 1.0)
+        self.tracker.expect(forecast.makespan_seconds)
+        self.rescheduler = Rescheduler(store, plan, forecast.capacity, self.trial_queue, self.tracker)
+        self.started: set[str] = set()
+        self.failed_in_a_row: set[str] = set()  # failed since the last trial that was done
+        self.gave_up = False
+
+    def has_trials_left(self) -> bool:
+        """Return whether trials of the queue have still to run; another launch may have trained some."""
+        return any(self.retry_state.should_run(entry.trial) for entry in self.trial_queue.left)
 
     def handle(self, event: LaunchEvent) -> None:
         """Record an event and pass it on. A failure is passed on as `Failed`, which says what comes next."""
