@@ -30,7 +30,7 @@ _PROCESS_KILLED = re.compile(r"was killed by SIG|DataLoader worker .*exited unex
 
 
 def kind_of(error: BaseException) -> Failure:
-    """Return the kind of failure that an error is which a trial raised in its own process.
+    """Return the kind of failure of an error that a trial raised in its own process.
 
     Errors of other ranks arrive as text, so this looks at the text.
     """
