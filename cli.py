@@ -1,4 +1,4 @@
-"""`gridrun`, the console script; `python cli.py` does the same. The commands are in `gridrun/commands/`."""
+"""The `gridrun` command, also as `python cli.py`. The subcommands are in `gridrun/commands/`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from gridrun.commands import Commands
 def main(debug: bool) -> None:
     """Experiment grids for image classification.
 
-    A grid file says which trials a table needs. gridrun runs those that are missing, on the GPUs
-    that Ray can see, and renders the table from what is stored.
+    A grid file says which trials a table needs. gridrun runs the missing ones on the GPUs that Ray can
+    see, and renders the table from the stored results.
 
-    Exit codes: 0 all went well, 1 a trial failed or a check found a difference, 2 wrong usage or
-    a bad grid, 130 interrupted.
+    Exit codes: 0 all went well, 1 a trial failed or a check found a difference, 2 wrong usage or a bad
+    grid, 130 interrupted.
     """
 
 

@@ -65,7 +65,7 @@ def serial(grid: Path, *arguments: object) -> Result:
     return run("launch", grid, "--executor", "serial", *arguments)
 
 
-def test_the_whole_way(grid: Path) -> None:
+def test_plan_launch_status_and_table_agree(grid: Path) -> None:
     plan = json.loads(ok("plan", grid, "--json"))
     assert (plan["trials"], plan["configs"], plan["missing"], plan["done"]) == (4, 2, 4, 0)
     assert [trial["seed"] for trial in plan["order"]] == [0, 0, 1, 1], "the first seed of every row first"
@@ -113,7 +113,7 @@ def test_only_runs_the_named_trials(grid: Path) -> None:
     )
 
 
-def test_a_failed_trial_is_told_of_and_can_be_retried(
+def test_a_failed_trial_is_reported_and_can_be_retried(
     grid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from trainer import loop
@@ -131,7 +131,7 @@ def test_a_failed_trial_is_told_of_and_can_be_retried(
     assert "failed (exception): ArithmeticError: no such" in status
     assert "\x1b" not in status
 
-    assert serial(grid).exit_code == 1, "what failed is not run again unasked"
+    assert serial(grid).exit_code == 1, "a failed trial is not run again without --retry"
     retried = serial(grid, "--retry")
     assert retried.exit_code == 0, retried.output
     assert "4 done of 4 trials" in retried.stderr
@@ -174,7 +174,7 @@ def test_mistakes_are_named(grid: Path, arguments: list[str], message: str) -> N
     assert message in refused(*arguments)
 
 
-def test_a_number_with_an_exponent_is_one_on_the_command_line(grid: Path) -> None:
+def test_set_reads_a_number_with_an_exponent(grid: Path) -> None:
     assert "4 trials" in ok("plan", grid, "--set", "weight_decay=1e-3")
 
 
@@ -183,14 +183,14 @@ def test_a_grid_error_names_the_line(grid: Path) -> None:
     assert "small.yaml:4: base.model.depth:" in refused("plan", grid)
 
 
-def test_a_store_of_another_kind_is_named(grid: Path, tmp_path: Path) -> None:
+def test_a_damaged_store_is_named(grid: Path, tmp_path: Path) -> None:
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "trials.parquet").write_text("not a table")
     for command in ("plan", "status", "table", "launch"):
         assert "trials.parquet: is damaged" in refused(command, grid)
 
 
-def test_data_that_is_not_to_be_had_stops_a_launch_before_it_starts(
+def test_missing_data_stops_a_launch_before_it_starts(
     grid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from trainer.datasets import DataError
@@ -217,7 +217,7 @@ def test_data_that_is_not_to_be_had_stops_a_launch_before_it_starts(
         ("warmups", "linear"),
     ],
 )
-def test_list_names_what_there_is(what: str, expected: str) -> None:
+def test_list_prints_the_registered_names(what: str, expected: str) -> None:
     assert any(line.startswith(f"{expected} ") for line in ok("list", what).splitlines())
 
 
@@ -233,10 +233,10 @@ def test_list_names_what_there_is(what: str, expected: str) -> None:
         ("plan --profile short", "4 trials: 4 missing\n"),
         ("table", "### A small grid\n"),
         ("why c 1", "Second: row 1 of 2 of c, grids/c.yaml\n"),
-        ("status --profile short", "4 missing (launches under way: 0)\n"),
+        ("status --profile short", "4 missing; nothing is running\n"),
     ],
 )
-def test_a_broken_grid_hides_no_other(command: str, shown: str, tmp_path: Path) -> None:
+def test_a_broken_grid_does_not_hide_the_others(command: str, shown: str, tmp_path: Path) -> None:
     (tmp_path / "grids").mkdir()
     second = GRID.replace("A small grid", "Second").replace("epochs: 1", "epochs: 2")
     second += "    id: c\nprofiles: {short: {set: {epochs: 1}}}\n"
@@ -247,17 +247,17 @@ def test_a_broken_grid_hides_no_other(command: str, shown: str, tmp_path: Path) 
     assert result.stdout.startswith(shown)
     problem = "Error: grids/b.yaml:5: base.epoch: unknown option. Did you mean 'epochs'?"
     assert result.stderr.count(problem) == 1
-    assert problem in refused("plan", "grids/a.yaml", "grids/b.yaml"), "who is named is not passed over"
+    assert problem in refused("plan", "grids/a.yaml", "grids/b.yaml"), "a named grid is not left out"
 
 
-def test_what_an_editor_leaves_beside_a_grid_is_none(tmp_path: Path) -> None:
+def test_hidden_files_of_editors_are_not_grids(tmp_path: Path) -> None:
     (tmp_path / "grids").mkdir()
     (tmp_path / "grids" / "a.yaml").write_text(GRID)
     (tmp_path / "grids" / ".#a.yaml").symlink_to("somebody@host.123:456")  # Emacs, while it is edited
     assert ok("list", "grids") == "grids/a.yaml  4 trials  A small grid\n"
 
 
-def test_where_all_grids_are_broken_each_is_told_of(tmp_path: Path) -> None:
+def test_if_all_grids_are_broken_each_is_reported(tmp_path: Path) -> None:
     (tmp_path / "grids").mkdir()
     for name in "ab":
         (tmp_path / "grids" / f"{name}.yaml").write_text("axes: [")
@@ -314,7 +314,7 @@ def test_a_readme_that_cannot_be_rewritten_is_left_alone(
     assert readme.read_bytes() == text
 
 
-def test_a_readme_keeps_its_line_ends(grid: Path, tmp_path: Path) -> None:
+def test_a_readme_keeps_its_line_endings(grid: Path, tmp_path: Path) -> None:
     (tmp_path / "results").mkdir()
     readme = tmp_path / "README.md"
     readme.write_bytes(b"before\r\n<!-- gridrun table small.yaml --results results -->\r\n<!-- end -->\r\n")
@@ -344,7 +344,7 @@ def test_models_are_listed_with_their_size() -> None:
 SMALL = ("model=resnet_preact", "model.depth=8", "model.initial_channels=4", "epochs=2", "seed=1")
 
 
-def test_train_is_a_trial_of_a_grid_without_the_grid(grid: Path) -> None:
+def test_train_gives_the_same_trial_as_a_grid(grid: Path) -> None:
     trained = run("train", *SMALL)
     assert trained.exit_code == 0, trained.output
     assert "epoch 1 of 2: test error " in trained.stderr
@@ -356,10 +356,10 @@ def test_train_is_a_trial_of_a_grid_without_the_grid(grid: Path) -> None:
 
     again = run("train", *SMALL)
     assert again.stdout == trained.stdout
-    assert again.stderr == "", "what is done is not trained again"
+    assert again.stderr == "", "a done trial is not trained again"
 
 
-def test_train_tries_again_what_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_train_runs_a_failed_trial_again(monkeypatch: pytest.MonkeyPatch) -> None:
     from trainer import loop
 
     def broken(*_: Any, **__: Any) -> None:
@@ -387,11 +387,11 @@ def test_train_tries_again_what_has_failed(monkeypatch: pytest.MonkeyPatch) -> N
         (["model=resnet", "sed=1"], "train: sed: unknown option. Did you mean 'seed'?"),
     ],
 )
-def test_what_cannot_be_trained_is_named(arguments: list[str], message: str) -> None:
+def test_mistakes_in_settings_of_train_are_named(arguments: list[str], message: str) -> None:
     assert message in refused("train", *arguments)
 
 
-def test_show_tells_all_of_a_trial() -> None:
+def test_show_prints_everything_about_a_trial() -> None:
     trial_id = ok("train", *SMALL).split()[0]
     found = json.loads(ok("show", trial_id[:6], "--json"))
     assert found["trial"]["trial_id"] == trial_id
@@ -421,7 +421,7 @@ def test_show_prints_a_failure_s_traceback_without_control_characters(
     assert "\x1b" not in text
 
 
-def test_show_wants_one_trial(tmp_path: Path) -> None:
+def test_show_needs_exactly_one_trial(tmp_path: Path) -> None:
     ids = [ok("train", *SMALL[:-1], f"seed={seed}").split()[0] for seed in range(2)]
     assert "is the beginning of several ids: " + ", ".join(sorted(ids)) in refused("show", "")
     assert "no ended trial has an id that begins with 'xyz'" in refused("show", "xyz")
@@ -440,7 +440,7 @@ def test_show_imports_nothing_heavy(tmp_path: Path) -> None:
 def test_a_grid_says_whose_weights_to_keep(grid: Path, tmp_path: Path) -> None:
     before = json.loads(ok("plan", grid, "--json"))
     grid.write_text(GRID + "keep_checkpoint: best\n")
-    assert json.loads(ok("plan", grid, "--json")) == before, "it is no part of an id"
+    assert json.loads(ok("plan", grid, "--json")) == before, "keep_checkpoint is not part of an id"
     assert serial(grid).exit_code == 0
     kept = {path.stem for path in (tmp_path / "results" / "checkpoints").iterdir()}
     assert kept == {trial["trial_id"] for trial in before["order"]}
@@ -457,13 +457,13 @@ def test_a_grid_says_whose_weights_to_keep(grid: Path, tmp_path: Path) -> None:
     )
 
 
-def test_what_is_done_is_not_trained_again_for_its_weights(grid: Path, tmp_path: Path) -> None:
+def test_done_trials_are_not_trained_again_for_their_weights(grid: Path, tmp_path: Path) -> None:
     first = serial(grid, "--seeds", 1)
     assert first.exit_code == 0, first.output
     kept = tmp_path / "results" / "checkpoints"
     assert not kept.exists()
     more = serial(grid, "--keep-checkpoint", "last")
-    assert "2 done without a kept checkpoint; no trial is trained again for one." in more.stderr
+    assert "No weights for 2 done trials: done trials are not trained again for them." in more.stderr
     assert len(list(kept.iterdir())) == 2, more.output
     bare = min(row["trial_id"] for row in Store("results").rows().values() if row["checkpoint"] is None)
     assert f"trial {bare} has kept no checkpoint" in refused("evaluate", bare)
@@ -490,7 +490,7 @@ def test_epochs_are_written_for_tensorboard_once(grid: Path, tmp_path: Path) -> 
     assert sorted((tmp_path / "events").rglob("*.*")) == written, "and nothing else is left there"
 
 
-def test_where_event_files_cannot_be_written_is_said_before_any_trial(grid: Path, tmp_path: Path) -> None:
+def test_an_unwritable_tensorboard_directory_is_reported_before_any_trial(grid: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorboardX", reason="it comes with Ray Tune")
     (tmp_path / "file").touch()
     problem = refused("launch", grid, "--executor", "serial", "--tensorboard", "file/events")
@@ -499,11 +499,11 @@ def test_where_event_files_cannot_be_written_is_said_before_any_trial(grid: Path
 
 
 @pytest.mark.parametrize("option", ["--budget-hours", "--checkpoint-seconds"])
-def test_nan_is_no_number_of_hours_or_seconds(grid: Path, option: str) -> None:
+def test_nan_hours_or_seconds_are_refused(grid: Path, option: str) -> None:
     assert "must be a number >= 0, got nan" in refused("launch", grid, option, "nan")
 
 
-def test_a_launch_with_nothing_to_do_tidies_up_after_one_that_was_killed(grid: Path, tmp_path: Path) -> None:
+def test_a_launch_with_nothing_to_do_tidies_up_after_a_killed_one(grid: Path, tmp_path: Path) -> None:
     from gridrun.store import Store
 
     serial(grid)
@@ -521,7 +521,7 @@ def test_a_launch_with_nothing_to_do_tidies_up_after_one_that_was_killed(grid: P
     assert not list(store.root.glob(".work/ended/*"))
 
 
-def test_a_dry_run_heeds_only_and_retry(grid: Path) -> None:
+def test_a_dry_run_respects_only(grid: Path) -> None:
     first = json.loads(ok("plan", grid, "--json"))["order"][0]["trial_id"]
     assert ok("launch", grid, "--dry-run", "--only", first).startswith("1 trial: 1 missing")
     assert "an id that begins with ''" in refused("launch", grid, "--dry-run", "--only", "")
@@ -529,7 +529,7 @@ def test_a_dry_run_heeds_only_and_retry(grid: Path) -> None:
 
 @pytest.mark.parametrize("command", ["launch", "plan"])
 @pytest.mark.parametrize("share", ["nan", "1.5", "inf", "-1", "half"])
-def test_a_share_of_a_gpu_that_cannot_be_is_refused(grid: Path, command: str, share: str) -> None:
+def test_an_impossible_share_of_a_gpu_is_refused(grid: Path, command: str, share: str) -> None:
     problem = f"a part of a GPU or a whole number, got {share!r}"
     assert problem in refused(command, grid, "--gpus-per-trial", share)
 
@@ -553,7 +553,7 @@ def test_derived_numbers_are_those_a_person_would_write(grid: Path) -> None:
         ["evaluate", "small.yaml"],
     ],
 )
-def test_gpus_that_are_not_there_are_refused(grid: Path, command: list[str]) -> None:
+def test_missing_gpus_are_refused(grid: Path, command: list[str]) -> None:
     import torch
 
     wanted = torch.cuda.device_count() + 1

@@ -1,4 +1,4 @@
-"""Output that cannot be written: no traceback, and no sweep that ends of it."""
+"""Output that cannot be written causes no traceback and ends no launch."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_full_disk_gives_one_line(arguments: list[object], tmp_path: Path) -> 
     )
 
 
-def test_a_reader_that_has_had_enough_gives_nothing_at_all(tmp_path: Path) -> None:
+def test_a_closed_pipe_prints_no_error(tmp_path: Path) -> None:
     read, write = os.pipe()
     os.close(read)
     plan = command("plan", ROOT / "grids/quickstart.yaml", "--json")
@@ -44,18 +44,18 @@ def test_a_reader_that_has_had_enough_gives_nothing_at_all(tmp_path: Path) -> No
     assert (done.returncode, done.stderr) == (1, "")
 
 
-def test_who_has_no_stdout_at_all_is_no_terminal(tmp_path: Path) -> None:
+def test_a_closed_stdout_is_no_terminal(tmp_path: Path) -> None:
     table = command("table", ROOT / "grids/quickstart.yaml", "--results", tmp_path)
     closed = ["sh", "-c", 'exec "$@" >&-', "sh", *table]
     done = subprocess.run(closed, stderr=subprocess.PIPE, text=True, check=False, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_watching_into_a_pipe_tells_what_there_is(tmp_path: Path) -> None:
+def test_watching_into_a_pipe_prints_lines(tmp_path: Path) -> None:
     watch = command("status", ROOT / "grids/quickstart.yaml", "--results", tmp_path / "none", "--watch")
     with subprocess.Popen(watch, stdout=subprocess.PIPE, text=True, cwd=tmp_path) as process:
         assert process.stdout
-        assert process.stdout.readline() == "48 missing (launches under way: 0)\n"
+        assert process.stdout.readline() == "48 missing; nothing is running\n"
         process.terminate()
 
 
@@ -66,7 +66,7 @@ cli.main(["status"])
 """
 
 
-def test_who_interrupts_what_is_over_changes_neither_exit_code_nor_output(tmp_path: Path) -> None:
+def test_ctrl_c_while_python_exits_changes_neither_exit_code_nor_output(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", LEAVING],
         stdin=subprocess.PIPE,
@@ -84,7 +84,7 @@ def test_who_interrupts_what_is_over_changes_neither_exit_code_nor_output(tmp_pa
 
 
 @pytest.mark.parametrize("broken", ["closed", "full"])
-def test_a_log_that_takes_no_more_ends_no_sweep(broken: str, tmp_path: Path, cache_dir: Path) -> None:
+def test_an_unwritable_log_does_not_end_a_launch(broken: str, tmp_path: Path, cache_dir: Path) -> None:
     (tmp_path / "grid.yaml").write_text(GRID)
     if broken == "closed":
         read, log = os.pipe()

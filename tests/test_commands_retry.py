@@ -1,4 +1,4 @@
-"""`gridrun retry`, and what a grid and the command line say of failures."""
+"""`gridrun retry`, and the settings for failures in grids and on the command line."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def sweep(*arguments: object) -> Result:
 
 @pytest.fixture
 def breaking(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Return what makes trials with a learning rate fail, until called again."""
+    """Return a function that makes trials with this learning rate fail, until it is called again."""
     from trainer import loop
 
     train, broken = loop.train, {0.0}
@@ -71,13 +71,13 @@ def ends(tmp_path: Path) -> dict[float, tuple[str, int]]:
     return {row["lr"]: (row["status"], row["attempts"]) for row in rows}
 
 
-def test_retry_runs_again_what_is_asked_for_and_nothing_else(
+def test_retry_runs_only_the_statuses_asked_for(
     grid: Path, tmp_path: Path, breaking: Callable[[float], None]
 ) -> None:
     breaking(0.2)
     launched = sweep("launch", grid)
     assert launched.exit_code == 1
-    assert "`gridrun retry --failed` tries again" in launched.stderr
+    assert "`gridrun retry --failed` retries them" in launched.stderr
     assert ends(tmp_path) == {0.1: ("done", 1), 0.2: ("failed", 1), 1e18: ("diverged", 1)}
 
     diverged = sweep("retry", "--diverged", grid)
@@ -97,7 +97,7 @@ def test_retry_runs_again_what_is_asked_for_and_nothing_else(
     assert (nothing.exit_code, nothing.stderr) == (0, "Nothing to retry: no trial has failed.\n")
 
 
-def test_retry_leaves_what_has_never_run(
+def test_retry_leaves_missing_trials_alone(
     grid: Path, tmp_path: Path, breaking: Callable[[float], None]
 ) -> None:
     breaking(0.1)
@@ -107,7 +107,7 @@ def test_retry_leaves_what_has_never_run(
     assert ends(tmp_path) == {0.1: ("failed", 2)}
 
 
-def test_a_stored_trial_that_this_version_does_not_know_is_left_out_and_named(
+def test_retry_names_and_leaves_out_trials_of_another_version(
     grid: Path, tmp_path: Path, breaking: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import trainer
@@ -116,24 +116,24 @@ def test_a_stored_trial_that_this_version_does_not_know_is_left_out_and_named(
     sweep("launch", grid)
     monkeypatch.setattr(trainer, "VERSION", trainer.VERSION + 1)
     retried = sweep("retry", "--failed")
-    assert "is left out: this version trains it otherwise" in retried.stderr
+    assert "is left out: this version trains it differently" in retried.stderr
     assert ends(tmp_path)[0.2] == ("failed", 1)
 
 
-def test_the_grid_says_how_often_to_retry_and_the_command_line_says_otherwise(
+def test_retries_on_the_command_line_win_over_the_grid(
     grid: Path, tmp_path: Path, breaking: Callable[[float], None]
 ) -> None:
     breaking(0.2)
     grid.write_text(GRID + "retries: 2\n")
     launched = sweep("launch", grid)
-    assert launched.stderr.count("no such number as 0.2; will be tried again") == 2
+    assert launched.stderr.count("no such number as 0.2; will retry") == 2
     assert ends(tmp_path)[0.2] == ("failed", 3)
     assert "failed (exception, 3 attempts): ArithmeticError: no such number" in gridrun("status").stdout
     sweep("launch", grid, "--retries", 3)
     assert ends(tmp_path)[0.2] == ("failed", 4)
 
 
-def test_a_plan_shows_what_the_next_launch_tries_again(
+def test_a_plan_shows_what_the_next_launch_retries(
     grid: Path, tmp_path: Path, breaking: Callable[[float], None]
 ) -> None:
     breaking(0.2)
@@ -154,7 +154,7 @@ def test_a_plan_shows_what_the_next_launch_tries_again(
     assert "1 failed" in gridrun("plan", grid).stdout
 
 
-def test_the_status_tells_what_a_launch_tries_again_from_what_failed(
+def test_status_counts_trials_that_a_launch_will_retry_apart(
     grid: Path, tmp_path: Path, breaking: Callable[[float], None]
 ) -> None:
     breaking(0.2)
@@ -167,17 +167,17 @@ def test_the_status_tells_what_a_launch_tries_again_from_what_failed(
         assert "1 to be tried again" in shown
         assert "failed" not in shown
     store.write_launch("0", LaunchState(started_at=utc_now(), total=1))
-    assert "1 done, 1 diverged, 1 failed (launches under way: 1)" in gridrun("status", grid).stdout
+    assert "1 done, 1 diverged, 1 failed; 1 launch running" in gridrun("status", grid).stdout
 
 
-def test_the_grid_says_when_to_give_up(grid: Path, breaking: Callable[[float], None]) -> None:
+def test_a_grid_can_stop_a_launch_after_failures(grid: Path, breaking: Callable[[float], None]) -> None:
     breaking(0.1)
     grid.write_text(GRID + "stop_after_failures: 1\n")
     launched = sweep("launch", grid)
     assert launched.exit_code == 1
     assert "1 failed, 2 missing of 3 trials" in launched.stderr
-    assert "Gave up: trial after trial failed." in launched.stderr
-    assert "1 done, 1 diverged, 1 failed" in sweep("launch", grid).stderr, "the others had not been tried"
+    assert "Stopped: 1 trial in a row failed." in launched.stderr
+    assert "1 done, 1 diverged, 1 failed" in sweep("launch", grid).stderr, "the other trials had not run yet"
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_the_grid_says_when_to_give_up(grid: Path, breaking: Callable[[float], N
         ("retry: 1", "Did you mean 'retries'?"),
     ],
 )
-def test_what_a_grid_cannot_mean_is_refused(grid: Path, line: str, problem: str) -> None:
+def test_impossible_values_in_a_grid_are_refused(grid: Path, line: str, problem: str) -> None:
     grid.write_text(f"{GRID}{line}\n")
     refused = gridrun("plan", grid)
     assert refused.exit_code == 2
@@ -199,10 +199,14 @@ def test_what_a_grid_cannot_mean_is_refused(grid: Path, line: str, problem: str)
     assert "small.yaml:7" in refused.stderr
 
 
-def test_grids_launched_together_must_agree(grid: Path, tmp_path: Path) -> None:
+def test_grids_that_contradict_each_other_stop_plan_dry_run_and_launch(grid: Path, tmp_path: Path) -> None:
     grid.write_text(GRID + "retries: 1\n")
     other = tmp_path / "other.yaml"
     other.write_text(GRID + "retries: 2\n")
-    refused = sweep("launch", grid, other)
-    assert refused.exit_code == 2
-    assert "let --retries decide" in refused.stderr
+    commands = (["plan"], ["launch", "--dry-run"], ["launch", "--executor", "serial"])
+    results = [gridrun(*command, grid, other) for command in commands]
+    assert [result.exit_code for result in results] == [2, 2, 2]
+    (message,) = {result.stderr for result in results}
+    assert f"retries: {grid} says 1, {other} says 2; plan and launch them one at a time" in message
+    assert "let --retries decide" in message
+    assert gridrun("launch", "--dry-run", "--retries", 1, grid, other).exit_code == 0

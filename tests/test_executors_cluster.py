@@ -26,6 +26,7 @@ from gridrun.store import Store
 from gridrun.store.records import Provenance
 from gridrun.sweep import LaunchEvent, launch
 from gridrun.sweep.events import Ended, Event, Outcome, Started, Warned
+from gridrun.sweep.options import LaunchOptions
 from gridrun.sweep.queue import QueuedTrial, TrialQueue
 from gridrun.sweep.worker import Setup
 from gridrun.trial import Trial
@@ -322,7 +323,7 @@ def test_a_sweep_outlives_a_node_that_goes_and_takes_one_that_comes(
     store = Store(setup.results)
     with RayTuneExecutor(Resources(), address=cluster.address) as executor:
         grid = load_grid(tmp_path / "small.yaml")
-        summary = launch([grid], store, executor, runtime=setup.runtime, on_event=note)
+        summary = launch([grid], store, executor, LaunchOptions(runtime=setup.runtime), note)
     assert set(summary.plan.status.values()) == {"done"}
     done = [event.trial for event in events if isinstance(event, Ended) and event.outcome == "done"]
     assert len(done) == len(set(done)) == 8, "each is trained to its end once"

@@ -248,7 +248,7 @@ def test_plans_before_and_after_launches_and_edits(path: Path, tmp_path: Path) -
 
     over = run("plan", path, "--budget-hours", 0)
     assert over.exit_code == 1
-    assert "over the budget of 0 core-hours" in over.stderr
+    assert "--budget-hours 0: 2 trials to run, estimated at" in over.stderr
     refused = run("launch", path, "--budget-hours", 0, "--executor", "serial")
     assert refused.exit_code == 2
     assert "--budget-hours 0: 2 trials to run, estimated at" in refused.stderr
@@ -258,7 +258,7 @@ def test_plans_before_and_after_launches_and_edits(path: Path, tmp_path: Path) -
 
     path.write_text(GRID.replace("[1, 4]", "[4, 6]"))
     edited = ok("plan", path)
-    assert "since the launches before: 2 added, 2 no longer asked for (their results stay" in edited
+    assert "since earlier launches: 2 added, 2 no longer asked for (their results stay" in edited
     assert "4 trials: 2 done, 2 missing" in edited
 
 

@@ -110,7 +110,8 @@ def test_out_of_gpu_memory_halves_the_trials_per_gpu_down_to_one(tmp_path: Path)
                 provenance=Provenance(gpu_share=share),
             )
         )
-        shares.append(retry_state.retries[trial.trial_id].gpu_share if retry_state.is_left(trial) else None)
+        should_run = retry_state.should_run(trial)
+        shares.append(retry_state.retries[trial.trial_id].gpu_share if should_run else None)
     assert shares == [0.25, 0.5, 1.0, None]
     end = store.end(trial.trial_id)
     assert end is not None

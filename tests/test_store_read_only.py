@@ -72,7 +72,7 @@ def closed(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.parametrize(
     ("command", "shown"),
     [
-        ("status", "2 done (launches under way: 0)\n"),
+        ("status", "2 done; nothing is running\n"),
         ("plan grid.yaml", "2 trials: 2 done\n"),
         ("table grid.yaml", "### grid\n"),
         ("why grid 2 grid.yaml", "grid: row 2 of 2 of grid, grid.yaml\n"),

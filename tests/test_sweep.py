@@ -1,4 +1,4 @@
-"""Sweeps through the command line, in processes of their own, killed and all."""
+"""Launches from the command line, in processes of their own: killed, interrupted, two at once."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def grid(tmp_path: Path) -> Path:
 
 
 def start(*arguments: object, cache_dir: Path, log: Path | None = None) -> subprocess.Popen[str]:
-    """Start `gridrun` in a process group of its own; what it says goes to pipes, or stderr to `log`."""
+    """Start `gridrun` in a process group of its own; its output goes to pipes, or stderr to `log`."""
     with contextlib.ExitStack() as stack:
         return subprocess.Popen(
             [sys.executable, str(ROOT / "cli.py"), *map(str, arguments)],
@@ -67,7 +67,7 @@ def run(*arguments: object, cache_dir: Path) -> subprocess.CompletedProcess[str]
 
 
 def rows(results: Path) -> list[dict[str, Any]]:
-    """Return what must be equal however the trials came to their ends."""
+    """Return the rows without what may differ between runs."""
     table = pd.read_parquet(results / "trials.parquet").sort_values("trial_id")
     table = table.drop(columns=list(NOT_COMPARED)).map(str)
     return table.to_dict("records")  # type: ignore[return-value]
@@ -78,7 +78,7 @@ def epochs(results: Path) -> list[dict[str, Any]]:
     return table.drop(columns="train_seconds").map(str).to_dict("records")  # type: ignore[return-value]
 
 
-def test_a_sweep_killed_at_random_moments_ends_as_if_nothing_had_been(
+def test_a_launch_killed_at_random_moments_ends_with_the_same_results(
     grid: Path, tmp_path: Path, cache_dir: Path
 ) -> None:
     whole = run("launch", grid, "--results", tmp_path / "whole", "--executor", "serial", cache_dir=cache_dir)
@@ -121,11 +121,11 @@ def test_a_sweep_killed_at_random_moments_ends_as_if_nothing_had_been(
     assert not [path for path in work if path.parent.name not in ("launches", "asked")]
 
 
-def test_a_finished_grid_starts_nothing_and_more_seeds_train_only_those(
+def test_a_finished_grid_starts_nothing_and_more_seeds_add_only_new_trials(
     grid: Path, tmp_path: Path, cache_dir: Path
 ) -> None:
     sweep = ("launch", grid, "--results", tmp_path / "results", "--executor", "serial")
-    assert run(*sweep, "--set", "epochs=2", cache_dir=cache_dir).returncode == 2  # rows fall together
+    assert run(*sweep, "--set", "epochs=2", cache_dir=cache_dir).returncode == 2  # rows become equal
     grid.write_text(GRID.replace("[4, 12]", "[4, 5]"))
     assert run(*sweep, cache_dir=cache_dir).returncode == 0
     before = (tmp_path / "results" / "trials.parquet").read_bytes()
@@ -142,7 +142,7 @@ def test_a_finished_grid_starts_nothing_and_more_seeds_train_only_those(
 
 @pytest.fixture
 def hears_hangups() -> Iterator[None]:
-    """Tests may run under nohup, whose word to ignore SIGHUP is inherited and rightly kept."""
+    """Undo nohup, under which these tests may run: gridrun would ignore SIGHUP as it should."""
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGHUP, before)
@@ -160,7 +160,7 @@ def hears_hangups() -> Iterator[None]:
         pytest.param("ray", signal.SIGHUP, os.killpg, marks=pytest.mark.slow),  # as a closed terminal does
     ],
 )
-def test_an_interruption_saves_what_runs_and_exits_130(
+def test_an_interruption_saves_running_trials_and_exits_130(
     executor: str,
     number: signal.Signals,
     tell: Callable[[int, signal.Signals], None],
@@ -172,7 +172,7 @@ def test_an_interruption_saves_what_runs_and_exits_130(
     results = tmp_path / "results"
     process = start("launch", grid, "--results", results, "--executor", executor, cache_dir=cache_dir)
     deadline = time.monotonic() + 90
-    while not list(results.glob(".work/checkpoints/*.epoch")):  # it is past its first
+    while not list(results.glob(".work/checkpoints/*.epoch")):  # until the first is saved
         assert time.monotonic() < deadline
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
@@ -181,7 +181,7 @@ def test_an_interruption_saves_what_runs_and_exits_130(
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert time.monotonic() - stopped < 20
-    assert "Interrupted; the same command goes on." in err
+    assert "Interrupted. Run the same command again to resume." in err
     assert list(results.glob(".work/checkpoints/*.pt"))
     assert Store(results).statuses() == {}
     assert not list(results.glob(".work/leases/*"))
@@ -202,7 +202,7 @@ def test_two_launches_at_once_share_the_work(grid: Path, tmp_path: Path, cache_d
 
 def test_ray_leaves_nothing_behind(grid: Path, tmp_path: Path, cache_dir: Path) -> None:
     grid.write_text(GRID.replace("[4, 12]", "[1]").replace("0.75", "0.8"))
-    decoy = tmp_path / "trainer.py"  # a name that a working directory may well hold
+    decoy = tmp_path / "trainer.py"  # a name that a working directory may contain
     decoy.write_text("raise SystemExit('the wrong trainer')")
     with tempfile.TemporaryDirectory(prefix="gr") as temp:
         done = subprocess.run(
@@ -234,7 +234,7 @@ def test_ray_leaves_nothing_behind(grid: Path, tmp_path: Path, cache_dir: Path) 
     assert done.stdout.startswith("### grid"), "nothing but the table on stdout"
 
 
-def test_a_session_directory_that_others_could_have_made_is_refused(
+def test_a_session_directory_of_another_user_is_refused(
     grid: Path, tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     theirs = tmp_path / "theirs"

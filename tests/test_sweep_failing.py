@@ -1,4 +1,4 @@
-"""Failures: told apart, tried again where that makes sense, and the end of a sweep in which all fail."""
+"""Failures: their kinds, which are retried, and when a launch stops because of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 import tiny
 from broken import DyingInTrainingNet, DyingNet, FlakyNet, LosingNet, RaisingNet, SealingNet
 
-from gridrun import sweep as sweep
+from gridrun import sweep
 from gridrun.errors import LaunchError, StoreError
 from gridrun.executors.ray import tune
 from gridrun.executors.ray.tune import RayTuneExecutor, Resources
@@ -24,9 +24,10 @@ from gridrun.executors.serial import SerialExecutor
 from gridrun.grid import Grid, Row
 from gridrun.store import Store
 from gridrun.store.leases import kernel
-from gridrun.sweep import LaunchEvent, Summary
+from gridrun.sweep import LaunchEvent, OnEvent, Summary
 from gridrun.sweep.events import Ended, Event
 from gridrun.sweep.executor import Executor
+from gridrun.sweep.options import LaunchOptions
 from gridrun.sweep.queue import TrialQueue
 from gridrun.sweep.retries import Failed, RetryPolicy, coarser, kind_of, kind_of_death, reason_of_death
 from gridrun.sweep.worker import Setup
@@ -56,16 +57,24 @@ class Sweeper:
         self.events: list[LaunchEvent] = []
 
     def launch(
-        self, *configs: TrainConfig, executor: Executor | None = None, seeds: int = 1, **options: Any
+        self,
+        *configs: TrainConfig,
+        executor: Executor | None = None,
+        seeds: int = 1,
+        retry: bool = False,
+        close: bool = False,
+        on_event: OnEvent | None = None,
+        **policy: int,
     ) -> Summary:
         self.events.clear()
         return sweep.launch(
             [grid_of(*configs, seeds=seeds)],
             self.store,
             executor or SerialExecutor(gpus=0),
-            runtime=self.runtime,
-            on_event=self.events.append,
-            **options,
+            LaunchOptions(
+                runtime=self.runtime, retry=retry, retry_policy=RetryPolicy(**policy), close_executor=close
+            ),
+            on_event or self.events.append,
         )
 
     def row(self, config: TrainConfig) -> dict[str, Any]:
@@ -74,7 +83,7 @@ class Sweeper:
 
     @property
     def failures(self) -> list[tuple[str | None, bool]]:
-        return [(event.failure, event.again) for event in self.events if isinstance(event, Failed)]
+        return [(event.failure, event.will_retry) for event in self.events if isinstance(event, Failed)]
 
     @property
     def starts(self) -> int:
@@ -106,7 +115,7 @@ def ray() -> Iterator[Executor]:
 )
 def test_an_error_is_told_apart_by_what_raised_it(error: str, failure: str, sweeper: Sweeper) -> None:
     config = tiny.config(model=FlakyNet(log=sweeper.log, failures=99, error=error))
-    summary = sweeper.launch(config, policy=RetryPolicy(retries=0))
+    summary = sweeper.launch(config, retries=0)
     row = sweeper.row(config)
     assert (row["status"], row["failure"], row["attempts"]) == ("failed", failure, 1)
     assert "Traceback" in row["traceback"]
@@ -134,50 +143,50 @@ def test_what_libraries_of_a_gpu_say_is_told_apart(text: str, failure: str) -> N
     assert kind_of(RuntimeError(text)) == failure
 
 
-def test_a_diverged_trial_says_so_and_is_never_tried_again_unasked(sweeper: Sweeper) -> None:
+def test_a_diverged_trial_is_retried_only_on_request(sweeper: Sweeper) -> None:
     config = tiny.config(lr=1e20)
-    sweeper.launch(config, policy=RetryPolicy(retries=5))
+    sweeper.launch(config, retries=5)
     row = sweeper.row(config)
     assert (row["status"], row["failure"], row["attempts"]) == ("diverged", "divergence", 1)
     sweeper.launch(config, retry=True)
     assert sweeper.row(config)["attempts"] == 2
 
 
-def test_an_exception_is_tried_again_only_when_asked(sweeper: Sweeper) -> None:
+def test_an_exception_is_retried_only_on_request(sweeper: Sweeper) -> None:
     config = tiny.config(model=FlakyNet(log=sweeper.log, failures=2))
     sweeper.launch(config)
     assert sweeper.failures == [("exception", False)]
     assert sweeper.launch(config).started == 0
-    summary = sweeper.launch(config, policy=RetryPolicy(retries=2))
+    summary = sweeper.launch(config, retries=2)
     assert sweeper.failures == [("exception", True)], "the second of three attempts"
     assert summary.plan.counts["done"] == 1
     row = sweeper.row(config)
     assert (row["status"], row["attempts"], row["failure"], row["error"]) == ("done", 3, None, None)
 
 
-def test_what_may_pass_is_tried_twice_again_unasked_and_then_no_more(sweeper: Sweeper) -> None:
+def test_a_transient_failure_is_retried_twice_by_default(sweeper: Sweeper) -> None:
     config = tiny.config(model=FlakyNet(log=sweeper.log, failures=99, error="MemoryError"))
     sweeper.launch(config, tiny.config())
     assert sweeper.failures == [("host_memory", True), ("host_memory", True), ("host_memory", False)]
     assert (sweeper.starts, sweeper.row(config)["attempts"]) == (3, 3)
     assert sweeper.row(tiny.config())["status"] == "done"
     assert sweeper.launch(config).started == 0, "attempts count across launches"
-    sweeper.launch(config, policy=RetryPolicy(retries=3))
+    sweeper.launch(config, retries=3)
     assert sweeper.starts == 4
     sweeper.launch(config, retry=True)
-    assert sweeper.starts == 4 + 3, "whoever asks for it forgives what was"
+    assert sweeper.starts == 4 + 3, "with retry=True earlier attempts do not count"
 
 
-def test_a_failure_that_a_killed_launch_left_is_tried_again_by_the_next(sweeper: Sweeper) -> None:
+def test_a_failure_left_by_a_killed_launch_is_retried_by_the_next(sweeper: Sweeper) -> None:
     config = tiny.config(model=FlakyNet(log=sweeper.log, failures=2, error="MemoryError"))
-    sweeper.launch(config, policy=RetryPolicy(retries=0))  # as if it had been killed just then
+    sweeper.launch(config, retries=0)  # as if the launch had been killed at that point
     assert sweeper.starts == 1
     summary = sweeper.launch(config)
     assert summary.plan.counts["done"] == 1
     assert sweeper.row(config)["attempts"] == 3
 
 
-def test_a_worker_that_dies_in_training_goes_on_from_its_checkpoint(
+def test_a_trial_whose_worker_dies_resumes_from_its_checkpoint(
     sweeper: Sweeper, ray: Executor, tmp_path: Path, cache_dir: Path
 ) -> None:
     config = tiny.config(model=DyingInTrainingNet(log=sweeper.log))
@@ -186,7 +195,7 @@ def test_a_worker_that_dies_in_training_goes_on_from_its_checkpoint(
     resumed = sweeper.row(config)
     assert (resumed["attempts"], resumed["resumes"]) == (2, 1)
     straight = Sweeper(tmp_path / "straight", cache_dir)
-    straight.launch(config)  # its process has died before: this one goes through
+    straight.launch(config)  # its worker has died once, so now it runs through
     for metric in ("test_error", "test_loss", "train_loss"):
         assert resumed[metric] == straight.row(config)[metric]
 
@@ -203,8 +212,8 @@ def test_a_worker_that_has_lost_its_gpu_is_replaced(sweeper: Sweeper, ray: Execu
     assert [type(event).__name__ for event in sweeper.events].count("Ended") == 4, "and the failed one, once"
 
 
-def test_without_workers_a_lost_gpu_ends_it(sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "can_go_on", health.can_go_on)  # put back at the end
+def test_a_lost_gpu_ends_a_serial_launch(sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "can_go_on", health.can_go_on)  # monkeypatch restores it
     with pytest.raises(LaunchError, match="has left CUDA unusable in this process"):
         sweeper.launch(*lossy())
     assert sweeper.row(lossy()[0])["error"] == "RuntimeError: CUDA error: unspecified launch failure"
@@ -212,7 +221,7 @@ def test_without_workers_a_lost_gpu_ends_it(sweeper: Sweeper, monkeypatch: pytes
     assert sweeper.launch(*lossy()).plan.counts == {"done": 4, "diverged": 0, "failed": 1, "missing": 0}
 
 
-def test_a_trial_that_kills_every_worker_is_given_up(sweeper: Sweeper, ray: Executor) -> None:
+def test_a_trial_that_kills_every_worker_stays_failed(sweeper: Sweeper, ray: Executor) -> None:
     dying = tiny.config(model=DyingNet(log=sweeper.log, deaths=99))
     summary = sweeper.launch(dying, tiny.config(), executor=ray)
     assert sweeper.failures == [("worker_killed", True), ("worker_killed", True), ("worker_killed", False)]
@@ -223,17 +232,17 @@ def test_a_trial_that_kills_every_worker_is_given_up(sweeper: Sweeper, ray: Exec
     assert sweeper.starts == 3
 
 
-def test_a_sweep_in_which_all_fails_gives_up(sweeper: Sweeper) -> None:
+def test_a_launch_stops_after_failures_in_a_row(sweeper: Sweeper) -> None:
     bad = [tiny.config(model=RaisingNet(), lr=lr) for lr in (0.1, 0.2, 0.3, 0.4)]
-    summary = sweeper.launch(*bad, policy=RetryPolicy(stop_after_failures=3))
-    assert summary.gave_up
+    summary = sweeper.launch(*bad, stop_after_failures=3)
+    assert summary.failed_in_a_row == 3
     assert (summary.plan.counts["failed"], summary.plan.counts["missing"]) == (3, 1)
-    assert not list(sweeper.store.root.glob(".work/launches/*")), "nothing says stop to the next launch"
+    assert not list(sweeper.store.root.glob(".work/launches/*")), "no file stops the next launch"
     assert sweeper.launch(*bad).plan.counts["failed"] == 4
 
 
 class _Outlasting(SerialExecutor):
-    """Goes on for longer than other launches let a silent one's files lie."""
+    """Runs for so long that another launch would delete the files of this one, if it looked dead."""
 
     def __init__(self, store: Store) -> None:
         super().__init__(gpus=0)
@@ -250,18 +259,17 @@ class _Outlasting(SerialExecutor):
         self.store.end_launch("another")
 
 
-def test_who_gives_up_does_so_for_good_when_another_launch_clears_up(
+def test_a_launch_that_gave_up_stays_stopped_when_another_one_tidies_up(
     sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sweep, "_HEARTBEAT_SECONDS", 0.01)
     bad = [tiny.config(model=RaisingNet(), lr=lr) for lr in (0.1, 0.2, 0.3)]
-    policy = RetryPolicy(stop_after_failures=2)
-    summary = sweeper.launch(*bad, executor=_Outlasting(sweeper.store), policy=policy)
+    summary = sweeper.launch(*bad, executor=_Outlasting(sweeper.store), stop_after_failures=2)
     assert (summary.plan.counts["failed"], summary.plan.counts["missing"]) == (2, 1)
 
 
 @pytest.mark.parametrize(("number", "interrupted"), [(1, True), (2, False)])
-def test_a_stop_interrupts_nothing_once_the_last_trial_has_ended(
+def test_a_stop_after_the_last_trial_is_no_interruption(
     number: int, interrupted: bool, sweeper: Sweeper, cache_dir: Path
 ) -> None:
     ended: list[Trial] = []
@@ -272,18 +280,12 @@ def test_a_stop_interrupts_nothing_once_the_last_trial_has_ended(
             if len(ended) == number:
                 os.kill(os.getpid(), signal.SIGINT)
 
-    summary = sweep.launch(
-        [grid_of(tiny.config(), seeds=2)],
-        sweeper.store,
-        SerialExecutor(gpus=0),
-        runtime=sweeper.runtime,
-        on_event=stop,
-    )
+    summary = sweeper.launch(tiny.config(), seeds=2, on_event=stop)
     assert (summary.interrupted, summary.plan.counts["done"]) == (interrupted, number)
 
 
-class _Told(SerialExecutor):
-    """Is told to stop while it closes, as often as `times` says."""
+class _Stopped(SerialExecutor):
+    """Gets `times` stop signals while it closes."""
 
     def __init__(self, times: int) -> None:
         super().__init__(gpus=0)
@@ -294,17 +296,17 @@ class _Told(SerialExecutor):
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_a_stop_while_all_is_being_closed_cuts_nothing_short_and_a_second_one_does(sweeper: Sweeper) -> None:
-    summary = sweeper.launch(tiny.config(), executor=_Told(1), close=True)
+def test_the_second_stop_while_closing_ends_it(sweeper: Sweeper) -> None:
+    summary = sweeper.launch(tiny.config(), executor=_Stopped(1), close=True)
     assert (summary.interrupted, summary.plan.counts["done"]) == (False, 1)
     with pytest.raises(KeyboardInterrupt):
-        sweeper.launch(tiny.config(lr=0.2), executor=_Told(2), close=True)
+        sweeper.launch(tiny.config(lr=0.2), executor=_Stopped(2), close=True)
     assert sweeper.row(tiny.config(lr=0.2))["status"] == "done"
     assert not list(sweeper.store.root.glob(".work/launches/*"))
 
 
 class _Killing(SerialExecutor):
-    """Ends a worker that still holds a trial when it is closed itself."""
+    """Kills a worker when it closes, which leaves its lock behind."""
 
     def __init__(self, store: Store) -> None:
         super().__init__(gpus=0)
@@ -315,24 +317,24 @@ class _Killing(SerialExecutor):
         lease.write_text(json.dumps({"kernel": kernel(), "pid": 2**22 + 1, "started": 1}))
 
 
-def test_nothing_is_left_of_workers_that_closing_has_killed(sweeper: Sweeper) -> None:
+def test_leases_of_workers_killed_by_closing_are_cleared(sweeper: Sweeper) -> None:
     executor = _Killing(sweeper.store)
     sweeper.launch(tiny.config(), executor=executor, close=True)
     assert not list(executor.leases.iterdir())
 
 
-def test_a_success_sets_the_count_of_failures_back(sweeper: Sweeper) -> None:
+def test_a_success_resets_the_count_of_failures(sweeper: Sweeper) -> None:
     bad = [tiny.config(model=RaisingNet(), lr=lr) for lr in (0.1, 0.2, 0.3, 0.4)]
     good = tiny.config()
-    summary = sweeper.launch(*bad[:2], good, *bad[2:], policy=RetryPolicy(stop_after_failures=3))
-    assert not summary.gave_up
+    summary = sweeper.launch(*bad[:2], good, *bad[2:], stop_after_failures=3)
+    assert not summary.failed_in_a_row
     assert (summary.plan.counts["failed"], summary.plan.counts["done"]) == (4, 1)
 
 
-def test_one_trial_failing_again_and_again_is_one_failure(sweeper: Sweeper) -> None:
+def test_repeated_failures_of_one_trial_count_once(sweeper: Sweeper) -> None:
     flaky = tiny.config(model=FlakyNet(log=sweeper.log, failures=3))
-    summary = sweeper.launch(flaky, policy=RetryPolicy(retries=3, stop_after_failures=2))
-    assert not summary.gave_up
+    summary = sweeper.launch(flaky, retries=3, stop_after_failures=2)
+    assert not summary.failed_in_a_row
     assert summary.plan.counts["done"] == 1
 
 
@@ -342,7 +344,7 @@ def _sweep(directory: Path, cache_dir: Path, name: str, configs: Sequence[TrainC
 
 
 @pytest.mark.parametrize("name", ["serial", pytest.param("ray", marks=pytest.mark.slow)])
-def test_two_launches_at_once_try_a_failing_trial_no_more_often_than_one(
+def test_two_launches_at_once_share_the_attempts_of_a_failing_trial(
     name: str, tmp_path: Path, cache_dir: Path
 ) -> None:
     logs = [tmp_path / f"log{number}" for number in range(3)]
@@ -437,11 +439,11 @@ def test_tune_takes_a_worker_ended_for_lack_of_memory_for_a_dead_one() -> None:
         (9, "divergence", 1, False),
     ],
 )
-def test_who_is_tried_again(retries: int | None, failure: Any, attempts: int, again: bool) -> None:
+def test_the_retry_policy(retries: int | None, failure: Any, attempts: int, again: bool) -> None:
     assert RetryPolicy(retries).allows(failure, attempts) is again
 
 
-def test_too_little_gpu_memory_passes_where_fewer_trials_share_the_gpu() -> None:
+def test_too_little_gpu_memory_is_retried_on_a_larger_share() -> None:
     policy = RetryPolicy(retries=0)
     assert policy.allows("gpu_memory", 4, gpu_share=0.25)
     assert not policy.allows("gpu_memory", 1, gpu_share=1)
@@ -449,12 +451,12 @@ def test_too_little_gpu_memory_passes_where_fewer_trials_share_the_gpu() -> None
 
 
 @pytest.mark.parametrize("name", ["serial", "ray"])
-def test_a_trial_whose_record_cannot_be_kept_has_neither_ended_nor_failed(
+def test_a_trial_whose_record_cannot_be_written_has_not_ended(
     name: str, sweeper: Sweeper, ray: Executor
 ) -> None:
     config = tiny.config(model=SealingNet(results=str(sweeper.store.root)))
     with pytest.raises(StoreError, match=r"results: cannot be written to \(Not a directory"):
-        sweeper.launch(config, executor=ray if name == "ray" else None, policy=RetryPolicy(retries=3))
+        sweeper.launch(config, executor=ray if name == "ray" else None, retries=3)
     assert not [event for event in sweeper.events if isinstance(event, (Failed, Ended))]
     ended = sweeper.store.root / ".work" / "ended"
     ended.unlink()
@@ -462,14 +464,12 @@ def test_a_trial_whose_record_cannot_be_kept_has_neither_ended_nor_failed(
     assert sweeper.store.statuses() == {}
 
 
-def test_word_to_start_no_more_that_cannot_be_left_ends_the_launch(
-    sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unwritable_drain_file_ends_the_launch(sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(path: Path, *_: object) -> None:
         raise OSError(28, "No space left on device", str(path))
 
     config = tiny.config(model=RaisingNet())
     monkeypatch.setattr(Path, "touch", full)
     with pytest.raises(StoreError, match=r"cannot be written to \(No space left on device"):
-        sweeper.launch(config, policy=RetryPolicy(stop_after_failures=1))
+        sweeper.launch(config, stop_after_failures=1)
     assert sweeper.store.statuses() == {Trial(config, 0).trial_id: "failed"}

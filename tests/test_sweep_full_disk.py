@@ -1,4 +1,4 @@
-"""A disk that takes no more: an error that says so, and nothing lost."""
+"""A full disk: an error that says so, and no result lost."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def launch(grid: Path, results: Path, cache_dir: Path, *, full: bool) -> subproc
     )
 
 
-def test_a_full_disk_is_said_and_what_was_trained_is_kept(tmp_path: Path, cache_dir: Path) -> None:
+def test_a_full_disk_is_reported_and_ended_trials_are_kept(tmp_path: Path, cache_dir: Path) -> None:
     grid = tmp_path / "grid.yaml"
     grid.write_text(GRID.replace("[0.1, 0.2, 0.3]", "[0.4]"))
     assert launch(grid, tmp_path / "first", cache_dir, full=False).returncode == 0  # the data set's cache
@@ -63,7 +63,7 @@ def test_a_full_disk_is_said_and_what_was_trained_is_kept(tmp_path: Path, cache_
     assert len(Store(results).statuses()) == 3
 
 
-def test_a_trial_whose_weights_find_no_room_is_done(tmp_path: Path, cache_dir: Path) -> None:
+def test_a_trial_without_room_for_its_weights_is_done(tmp_path: Path, cache_dir: Path) -> None:
     def limit() -> None:  # room for the record and Parquet files, not for 310 kB of weights
         resource.setrlimit(resource.RLIMIT_FSIZE, (2**18, 2**18))
 
@@ -89,7 +89,7 @@ def test_a_trial_whose_weights_find_no_room_is_done(tmp_path: Path, cache_dir: P
     assert not list(store.weights_path(trial_id).parent.glob(f"{trial_id}*"))
 
 
-def test_who_is_interrupted_where_nothing_can_be_left_stops_at_once(tmp_path: Path, cache_dir: Path) -> None:
+def test_an_interrupted_launch_that_cannot_write_stops_at_once(tmp_path: Path, cache_dir: Path) -> None:
     (tmp_path / "grid.yaml").write_text(GRID.replace("epochs: 1", "epochs: 100_000"))
     results = tmp_path / "results"
     with subprocess.Popen(
@@ -108,7 +108,7 @@ def test_who_is_interrupted_where_nothing_can_be_left_stops_at_once(tmp_path: Pa
     assert process.returncode == 130
 
 
-def test_what_may_not_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_store_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path)
     store.create()
 

@@ -94,14 +94,14 @@ def test_failures_are_named_and_interrupted_trials_have_not_ended(
     tracker.handle(Started(long))
     tracker.handle(Ended(short, "interrupted"))
     assert tracker.snapshot().ended == 0
-    tracker.handle(Failed(long, "worker_killed", "its worker died", again=True))
+    tracker.handle(Failed(long, "worker_killed", "its worker died", will_retry=True))
     state = tracker.snapshot()
     assert (state.ended, state.running, state.failures) == (0, (), ()), "it will be tried again"
     assert state.again == (long.trial_id,)
     assert LaunchState.from_json(state.to_json()) == state
     tracker.handle(Started(long))
     assert tracker.snapshot().again == ()
-    tracker.handle(Failed(long, "worker_killed", "its worker died", again=False))
+    tracker.handle(Failed(long, "worker_killed", "its worker died", will_retry=False))
     state = tracker.snapshot()
     assert (state.ended, len(state.running), state.failures[0].reason) == (1, 0, "its worker died")
     assert LaunchState.from_json(state.to_json()) == state

@@ -1,4 +1,4 @@
-"""A launch that learns how long trials take while they run."""
+"""Reordering the queue as a launch learns how long trials take."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from gridrun import sweep
 from gridrun.plan import Plan
 from gridrun.resources import Capacity
 from gridrun.store import Store
-from gridrun.sweep import Rescheduler
+from gridrun.sweep import reschedule
 from gridrun.sweep.events import Progress, Started
 from gridrun.sweep.progress import Tracker
 from gridrun.sweep.queue import QueuedTrial, TrialQueue
+from gridrun.sweep.reschedule import Rescheduler
 from gridrun.sweep.retries import Retry
 from gridrun.trial import Trial
 from trainer import TrainConfig
@@ -36,7 +36,7 @@ def tracker() -> Tracker:
 
 
 def run(tracker: Tracker, trial: Trial, seconds: float) -> None:
-    """Have a trial run, one epoch of ten over."""
+    """Start a trial and finish the first of its ten epochs."""
     tracker.handle(Started(trial))
     tracker.handle(Progress(trial, epoch(1, seconds)))
 
@@ -45,49 +45,49 @@ def waiting(trial_queue: TrialQueue) -> list[tuple[int, int]]:
     return [(queued.trial.seed, queued.trial.config.batch_size) for queued in trial_queue.waiting]
 
 
-def test_the_order_and_the_time_left_follow_the_epochs(
+def test_epochs_update_the_order_and_the_time_left(
     tracker: Tracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweep, "_EVERY_SECONDS", 0.0)
-    monkeypatch.setattr(sweep, "_SHARE", 1e9)
+    monkeypatch.setattr(reschedule, "_INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr(reschedule, "_MAX_TIME_SHARE", 1e9)
     trial_queue = TrialQueue(map(QueuedTrial, TRIALS[2:]))
-    learning = Rescheduler(Store(tmp_path), PLAN, Capacity(cpus=2, gpus=0), trial_queue, tracker)
+    rescheduler = Rescheduler(Store(tmp_path), PLAN, Capacity(cpus=2, gpus=0), trial_queue, tracker)
     run(tracker, TRIALS[0], 1.0)
     run(tracker, TRIALS[1], 2.0)
-    learning.look()
+    rescheduler.update()
     assert waiting(trial_queue) == [(1, 4), (1, 8), (2, 4), (2, 8)]
     # 9 s and 18 s are left of those that run; then 20 at 9, 10 at 18, 20 at 28, 10 at 29.
     assert tracker.snapshot().seconds_left == pytest.approx(48.0)
     run(tracker, TRIALS[0], 3.0)
-    learning.look()
-    assert waiting(trial_queue) == [(1, 8), (1, 4), (2, 8), (2, 4)], "the other one is longer after all"
+    rescheduler.update()
+    assert waiting(trial_queue) == [(1, 8), (1, 4), (2, 8), (2, 4)], "now the other one takes longer"
 
 
-def test_what_is_to_be_tried_again_comes_behind_its_seed(tracker: Tracker, tmp_path: Path) -> None:
+def test_retries_come_after_the_other_trials_of_their_seed(tracker: Tracker, tmp_path: Path) -> None:
     trial_queue = TrialQueue(
         [*map(QueuedTrial, TRIALS[1:]), QueuedTrial(TRIALS[0], Retry("then", attempts=1))]
     )
     run(tracker, TRIALS[0], 1.0)
-    Rescheduler(Store(tmp_path), PLAN, Capacity(cpus=1, gpus=0), trial_queue, tracker).look()
+    Rescheduler(Store(tmp_path), PLAN, Capacity(cpus=1, gpus=0), trial_queue, tracker).update()
     assert waiting(trial_queue)[:3] == [(0, 4), (0, 8), (1, 4)]
 
 
-def test_it_is_not_done_for_every_event(tracker: Tracker, tmp_path: Path) -> None:
+def test_not_every_event_causes_a_forecast(tracker: Tracker, tmp_path: Path) -> None:
     trial_queue = TrialQueue(map(QueuedTrial, TRIALS[2:]))
-    learning = Rescheduler(Store(tmp_path), PLAN, Capacity(cpus=2, gpus=0), trial_queue, tracker)
-    learning.look()
+    rescheduler = Rescheduler(Store(tmp_path), PLAN, Capacity(cpus=2, gpus=0), trial_queue, tracker)
+    rescheduler.update()
     before = waiting(trial_queue)
     run(tracker, TRIALS[0], 1.0)
     run(tracker, TRIALS[1], 1000.0)
-    learning.look()
+    rescheduler.update()
     assert waiting(trial_queue) == before
     assert tracker.snapshot().seconds_left is None
 
 
-def test_a_store_that_cannot_be_read_ends_no_launch_here(tracker: Tracker, tmp_path: Path) -> None:
+def test_an_unreadable_store_leaves_the_order_alone(tracker: Tracker, tmp_path: Path) -> None:
     (tmp_path / "trials.parquet").write_text("damaged")
     trial_queue = TrialQueue(map(QueuedTrial, TRIALS))
     before = waiting(trial_queue)
     run(tracker, TRIALS[0], 1.0)
-    Rescheduler(Store(tmp_path), PLAN, Capacity(cpus=2, gpus=0), trial_queue, tracker).look()
+    Rescheduler(Store(tmp_path), PLAN, Capacity(cpus=2, gpus=0), trial_queue, tracker).update()
     assert waiting(trial_queue) == before

@@ -112,7 +112,7 @@ def test_a_row_that_has_run(grid: Path) -> None:
     assert "written at: warmup.yaml:6" in lines
     assert "source: a paper" in lines
     assert "note: on a P100" in lines
-    assert "to train what is not done:" not in told
+    assert "to train the trials that are not done:" not in told
 
 
 def test_a_row_that_has_run_in_part(grid: Path) -> None:

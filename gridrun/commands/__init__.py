@@ -1,8 +1,8 @@
-"""The command line, one command a file: its module's name is the command's, its `command` the click command.
+"""The command line: each module holds one command, called `command`, and is named after it.
 
-The only package that prints. Results go to stdout, progress and errors to stderr. Everything
-heavier than click is imported by the command that needs it, so that `--help`, `plan`, `status`
-and `table` answer at once.
+This is the only package that prints. Results go to stdout, progress and errors to stderr. A command
+imports everything heavier than click inside its function, so that `--help`, `plan`, `status` and `table`
+answer at once.
 """
 
 from __future__ import annotations
@@ -22,26 +22,25 @@ import click
 
 from gridrun.errors import GridrunError
 
+_HAD_ERRORS = f"{__name__}.had_errors"
 
-class Problem(click.ClickException):
-    """A user's mistake: one message, exit 2."""
+
+class UserError(click.ClickException):
+    """A mistake of the user: one message, exit 2."""
 
     exit_code = 2
 
 
-_TOLD = f"{__name__}.told"
-
-
-def tell_of(error: GridrunError) -> None:
-    """Print a mistake that the command can go on with; it exits with 2 in the end."""
+def report_error(error: GridrunError) -> None:
+    """Print an error and carry on; the command exits with 2 at its end."""
     click.echo(f"Error: {error}", err=True)
-    click.get_current_context().meta[_TOLD] = True
+    click.get_current_context().meta[_HAD_ERRORS] = True
 
 
 class Commands(click.Group):
-    """Every command of this package, imported when it is called.
+    """The group of all commands, each imported when it is needed.
 
-    Turns what a user can mend into a message, and leaves a traceback to `--debug`.
+    It turns errors that a user can fix into messages; `--debug` shows their tracebacks.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -56,29 +55,29 @@ class Commands(click.Group):
     def main(self, *arguments: Any, **options: Any) -> Any:
         try:
             return super().main(*arguments, **options)
-        except OSError as error:  # click itself sees to a closed pipe
-            if not _is_of_output(error):
+        except OSError as error:  # click itself handles a closed pipe
+            if not _is_from_printing(error):
                 raise
             with contextlib.suppress(OSError):
                 click.echo(f"Error: the output cannot be written: {error.strerror}", err=True)
-            _drop_output()
+            _discard_output()
             raise SystemExit(1) from None
-        finally:  # once Python leaves, there is nothing to interrupt, only exit code and quiet to lose
+        finally:  # Ctrl-C while Python exits could only spoil the exit code and print a traceback
             atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            returned = super().invoke(ctx)
+            result = super().invoke(ctx)
         except GridrunError as error:
             if ctx.params.get("debug"):
                 raise
-            raise Problem(str(error)) from None
+            raise UserError(str(error)) from None
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)
             raise SystemExit(130) from None
-        if ctx.meta.get(_TOLD):
-            raise SystemExit(Problem.exit_code)
-        return returned
+        if ctx.meta.get(_HAD_ERRORS):
+            raise SystemExit(UserError.exit_code)
+        return result
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         try:
@@ -86,18 +85,18 @@ class Commands(click.Group):
         except click.UsageError as error:
             from trainer.registry import did_you_mean
 
-            near = did_you_mean(args[0], self.list_commands(ctx))
-            raise click.UsageError(f"{error.message.rstrip('.')}.{near}", ctx) from None
+            hint = did_you_mean(args[0], self.list_commands(ctx))
+            raise click.UsageError(f"{error.message.rstrip('.')}.{hint}", ctx) from None
 
 
-def _is_of_output(error: OSError) -> bool:
-    """Return whether an error arose where something was printed."""
+def _is_from_printing(error: OSError) -> bool:
+    """Return whether click or rich raised an error, and so could not print."""
     return Path(traceback.extract_tb(error.__traceback__)[-1].filename).parent.name in ("click", "rich")
 
 
-def _drop_output() -> None:
-    """Send nowhere what is still buffered: Python would try again at its end, and complain."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+def _discard_output() -> None:
+    """Send buffered output to /dev/null. Python would try to write it again when it exits, and complain."""
+    null = os.open(os.devnull, os.O_WRONLY)
     for stream in filter(None, (sys.stdout, sys.stderr)):
-        with contextlib.suppress(OSError, ValueError):  # in tests there is no file behind it
-            os.dup2(nowhere, stream.fileno())
+        with contextlib.suppress(OSError, ValueError):  # in tests there is no file behind a stream
+            os.dup2(null, stream.fileno())

@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share."""
+"""Options that several commands share, and the objects that they fill."""
 
 from __future__ import annotations
 
@@ -6,69 +6,66 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
-from gridrun.errors import LaunchError
-
-if TYPE_CHECKING:
-    from gridrun.resources import GpusPerTrial
-    from gridrun.sweep.executor import Executor
-
-
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
-
-from gridrun.commands._views import make_view
-from gridrun.errors import GridrunError
+from gridrun.commands import report_error
+from gridrun.errors import GridError, GridrunError, LaunchError
 
 if TYPE_CHECKING:
     from gridrun.grid import Grid
-    from gridrun.resources import Capacity, GpusPerTrial
-    from gridrun.store import Store
-    from gridrun.sweep import Summary
+    from gridrun.resources import GpusPerTrial
+    from gridrun.sweep.executor import Executor
+    from gridrun.sweep.options import LaunchOptions
     from trainer.runtime import KeepCheckpoint
 
+Decorator: TypeAlias = Callable[[Any], Any]
 
-def gathered(
-    made: Callable[..., Any], argument: str, options: Sequence[Callable[[Any], Any]]
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return a decorator that gives a command some options as one argument.
+
+def options_as(cls: Callable[..., Any], argument: str, options: Sequence[Decorator]) -> Decorator:
+    """Return a decorator that gives a command several options as one argument.
 
     Args:
-        made: a dataclass; its fields have the names of the options, those without an option a default.
-        argument: what the command calls it.
-        options: click's own decorators.
+        cls: a dataclass whose fields are named like the options. Fields without an option keep their default.
+        argument: name of the argument.
+        options: click decorators, in the order of `--help`.
     """
-    names = [field.name for field in dataclasses.fields(made)]  # type: ignore[arg-type]
+    names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(command)
-        def collected(*arguments: Any, **given: Any) -> None:
-            own = made(**{name: given.pop(name) for name in names if name in given})
-            command(*arguments, **{argument: own}, **given)
+        def wrapped(*arguments: Any, **values: Any) -> None:
+            own = cls(**{name: values.pop(name) for name in names if name in values})
+            command(*arguments, **{argument: own}, **values)
 
         for option in reversed(options):
-            collected = option(collected)
-        return collected
+            wrapped = option(wrapped)
+        return wrapped
 
     return decorate
-
-
-def no_empty(_: click.Context, __: click.Parameter, place: str | None) -> str | None:
-    """Refuse a place without a name, such as a variable that is not set: it would be none."""
-    if place is not None and not place.strip():
-        raise click.BadParameter(_NO_PLACE)
-    return place
 
 
 _NO_PLACE = "names no place; leave the option out instead"
 
 
+def _not_empty(_: click.Context, __: click.Parameter, place: str | None) -> str | None:
+    """Refuse an empty string, which a shell variable that is not set leaves behind."""
+    if place is not None and not place.strip():
+        raise click.BadParameter(_NO_PLACE)
+    return place
+
+
+def _not_nan(_: click.Context, __: click.Parameter, number: float | None) -> float | None:
+    if number is not None and math.isnan(number):
+        raise click.BadParameter("must be a number >= 0, got nan")
+    return number
+
+
 class Directory(click.Path):
-    """A directory that is there, or can be made; without a name it would be the current one."""
+    """A directory that exists or can be made. An empty name, which would be the current one, is refused."""
 
     def __init__(self) -> None:
         super().__init__(file_okay=False, path_type=Path)
@@ -80,7 +77,7 @@ class Directory(click.Path):
             Path(value).stat()
         except FileNotFoundError:
             pass
-        except OSError as error:  # a name too long, a file among its parents, or one that is closed
+        except OSError as error:  # the name is too long, or a parent is a file or not readable
             self.fail(f"{click.format_filename(value)}: {error.strerror}", param, ctx)
         return super().convert(value, param, ctx)
 
@@ -92,17 +89,8 @@ results_option = click.option(
     default="results",
     show_default=True,
     type=Directory(),
-    help="The store: where results are kept. [env: GRIDRUN_RESULTS]",
+    help="Results directory. [env: GRIDRUN_RESULTS]",
 )
-
-
-def _no_nan(_: click.Context, __: click.Parameter, number: float | None) -> float | None:
-    """Refuse what is no number, for it is neither more nor less than any."""
-    if number is not None and math.isnan(number):
-        raise click.BadParameter("must be a number >= 0, got nan")
-    return number
-
-
 data_option = click.option(
     "--data",
     metavar="DIR",
@@ -110,38 +98,204 @@ data_option = click.option(
     default="data",
     show_default=True,
     type=Directory(),
-    help="Where data-set archives are; what is not there is downloaded. [env: GRIDRUN_DATA]",
+    help="Directory of data-set archives; missing ones are downloaded. [env: GRIDRUN_DATA]",
 )
-checkpoint_seconds_option = click.option(
-    "--checkpoint-seconds",
-    type=click.FloatRange(min=0),
-    default=30.0,
-    show_default=True,
-    callback=_no_nan,
-    help="Save running trials so often; a kill loses at most that much.",
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+# --- which grids -----------------------------------------------------------------------------------
+
+set_option = click.option(
+    "--set",
+    "settings",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Set a trainer option in every trial, such as model.depth=56.",
+)
+seeds_option = click.option(
+    "--seeds", type=click.IntRange(min=1), help="Run seeds 0..N-1 instead of the grid's."
+)
+profile_option = click.option(
+    "--profile", metavar="NAME", help="Run a reduced version of the study, one of the grid's `profiles`."
+)
+scale_option = click.option(
+    "--scale",
+    metavar="epochs=F,train=N",
+    help="Run a reduced version: a fraction or number of epochs, a number of training images.",
 )
 
 
-checkpoints_option = click.option(
-    "--checkpoints",
-    metavar="PLACE",
-    callback=no_empty,
-    help="Copy checkpoints there too, and go on from there on another machine: a directory, or a URI such as "
-    "s3://bucket/path.",
-)
-keep_option = click.option(
-    "--keep-checkpoint",
-    "keep",
-    type=click.Choice(["last", "best", "none"]),
-    help="Keep each trial's weights after its last epoch, or after that of the lowest test error. "
-    "[default: what the grids say, else none]",
-)
-cpus_option = click.option("--cpus", type=click.IntRange(min=1), help="CPUs to use. [default: all]")
-gpus_option = click.option("--gpus", type=click.IntRange(min=0), help="GPUs to use. [default: all]")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GridOptions:
+    """Which grid files to read, and how to change them."""
+
+    paths: Sequence[Path] = ()
+    profile: str | None = None
+    scale: str | None = None
+    settings: Sequence[str] = ()
+    seeds: int | None = None
+
+    def __bool__(self) -> bool:
+        """Whether the user gave any of them."""
+        return any((self.paths, self.profile, self.scale, self.settings, self.seeds))
+
+    def read(self) -> list[Grid]:
+        """Load the named files; if none is named every `grids/*.yaml`, or those that have the profile.
+
+        A broken file that was not named is reported and left out.
+
+        Raises:
+            GridrunError: there is no file, or a named one does not say what to train.
+        """
+        from gridrun.grid import load_grid
+        from gridrun.grid.sources import parse_overrides, parse_scale
+
+        overrides = parse_overrides(self.settings)
+        scale = None if self.scale is None else parse_scale(self.scale)
+        found = {} if self.paths else self._find()
+        if found and not (overrides or scale or self.profile):
+            grids = list(found.values())
+        else:
+            paths = self.paths or found
+            grids = [load_grid(path, overrides, profile=self.profile, scale=scale) for path in paths]
+        return [grid.with_seeds(self.seeds) for grid in grids] if self.seeds else grids
+
+    def _find(self) -> dict[Path, Grid]:
+        grids = find_grids()
+        if self.profile is None:
+            return grids
+        from trainer.registry import did_you_mean
+
+        if found := {path: grid for path, grid in grids.items() if self.profile in grid.profiles}:
+            return found
+        known = {name for grid in grids.values() for name in grid.profiles}
+        raise GridrunError(
+            f"no grids/*.yaml has a profile {self.profile!r}.{did_you_mean(self.profile, known)}"
+        )
+
+
+def find_grids() -> dict[Path, Grid]:
+    """Return every grid of `grids/` by its file. Broken files are reported; the exit code will be 2.
+
+    Raises:
+        GridrunError: there is no file.
+    """
+    from gridrun.grid import load_grid
+
+    paths = sorted(Path("grids").glob("[!.]*.yaml"))  # editors and file servers leave hidden ones
+    if not paths:
+        raise GridrunError("no grid file is named, and there is no grids/*.yaml here")
+    found = {}
+    for path in paths:
+        try:
+            found[path] = load_grid(path)
+        except GridError as error:
+            report_error(error)
+    if not found:
+        raise SystemExit(2)
+    return found
+
+
+def grid_options(*more: Decorator, required: bool = False) -> Decorator:
+    """Give a command `GridOptions` as its argument `grids`.
+
+    Args:
+        more: `set_option` and `seeds_option`, if the command has them.
+        required: whether the user has to name a grid.
+    """
+    paths = click.argument(
+        "paths", metavar="GRID...", nargs=-1, required=required, type=click.Path(path_type=Path)
+    )
+    return options_as(GridOptions, "grids", (paths, profile_option, scale_option, *more))
+
+
+# --- how to run trials -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SweepOptions:
+    """How the user wants trials run. None: what the grids say, else the default."""
+
+    data: Path = Path("data")
+    cpus: int | None = None
+    gpus: int | None = None
+    gpus_per_trial: GpusPerTrial | None = None
+    cpus_per_trial: int = 1
+    budget_hours: float | None = None
+    address: str | None = None
+    checkpoint_seconds: float = 30.0
+    checkpoints: str | None = None
+    keep: KeepCheckpoint | None = None
+    mlflow: str | None = None
+    wandb: bool = False
+    executor: str = "ray"
+    retries: int | None = None
+    stop_after_failures: int | None = None
+    only: Sequence[str] = ()
+    retry: bool = False
+
+    def resolve(self, grids: Sequence[Grid]) -> LaunchOptions:
+        """Combine the options with what the grids say.
+
+        Raises:
+            GridrunError: the grids contradict each other.
+        """
+        from gridrun import resources
+        from gridrun.sweep.options import LaunchOptions, agreed
+        from gridrun.sweep.retries import RetryPolicy
+        from trainer import Runtime
+
+        gpus_per_trial = agreed(grids, "running.gpus_per_trial", self.gpus_per_trial)
+        capacity = resources.capacity(self.cpus, self.gpus, gpus_per_trial, self.cpus_per_trial)
+        if self.executor == "serial":
+            capacity = replace(capacity, cpus=self.cpus_per_trial, gpus=min(capacity.gpus, 1))
+        return LaunchOptions(
+            runtime=Runtime(
+                data_dir=self.data.absolute(),
+                cache_dir=resources.default_cache_dir(),
+                threads=self.cpus_per_trial,
+                checkpoint_seconds=self.checkpoint_seconds,
+                keep_checkpoint=agreed(grids, "keep_checkpoint", self.keep),
+            ),
+            capacity=capacity,
+            gpus_per_trial=gpus_per_trial,
+            retry_policy=RetryPolicy(
+                retries=agreed(grids, "running.retries", self.retries),
+                stop_after_failures=agreed(grids, "running.stop_after_failures", self.stop_after_failures),
+            ),
+            only=self.only,
+            retry=self.retry,
+            checkpoints=self.checkpoints,
+            budget_hours=self.budget_hours,
+            close_executor=True,
+        )
+
+    def make_executor(self, gpus_per_trial: GpusPerTrial | None) -> Executor:
+        """Return the executor, which starts nothing before it has work. `resolve` gives `gpus_per_trial`."""
+        if self.executor == "serial":
+            if self.mlflow or self.wandb:
+                raise LaunchError("--mlflow and --wandb need --executor ray")
+            if self.address:
+                raise LaunchError("--address needs --executor ray")
+            from gridrun.executors.serial import SerialExecutor
+
+            return SerialExecutor(self.gpus)
+        from gridrun.executors.ray.trackers import Trackers
+        from gridrun.executors.ray.tune import RayTuneExecutor, Resources
+
+        return RayTuneExecutor(
+            Resources(
+                cpus=self.cpus,
+                gpus=self.gpus,
+                gpus_per_trial=gpus_per_trial,
+                cpus_per_trial=self.cpus_per_trial,
+            ),
+            Trackers(mlflow=self.mlflow, wandb=self.wandb),
+            self.address,
+        )
 
 
 def _read_gpus_per_trial(_: click.Context, __: click.Parameter, text: str | None) -> GpusPerTrial | None:
-    """Read a number, or `auto`."""
     if text is None or text == "auto":
         return text  # type: ignore[return-value]
     from gridrun.resources import is_share
@@ -155,78 +309,49 @@ def _read_gpus_per_trial(_: click.Context, __: click.Parameter, text: str | None
     return number
 
 
+cpus_option = click.option("--cpus", type=click.IntRange(min=1), help="CPUs to use. [default: all]")
+gpus_option = click.option("--gpus", type=click.IntRange(min=0), help="GPUs to use. [default: all]")
+threads_option = click.option(
+    "--cpus", "cpus_per_trial", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads."
+)
 gpus_per_trial_option = click.option(
     "--gpus-per-trial",
     metavar="F",
     callback=_read_gpus_per_trial,
-    help="Below 1, trials share a GPU; auto measures how many of a config may. "
+    help="GPUs for each trial; below 1, trials share a GPU; auto measures how many fit. "
     "[default: what the grids say, else 1 if any]",
 )
 cpus_per_trial_option = click.option(
-    "--cpus-per-trial", type=click.IntRange(min=1), default=1, show_default=True
+    "--cpus-per-trial",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="CPU threads for each trial.",
 )
 budget_option = click.option(
     "--budget-hours",
     metavar="H",
     type=click.FloatRange(min=0),
-    callback=_no_nan,
-    help="Refuse to start what is estimated at more GPU-hours (core-hours without a GPU).",
+    callback=_not_nan,
+    help="Refuse to start if the estimate is more GPU-hours than this (core-hours without a GPU).",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+checkpoint_seconds_option = click.option(
+    "--checkpoint-seconds",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    callback=_not_nan,
+    help="Save running trials at this interval; a kill loses at most this much work.",
+)
+keep_option = click.option(
+    "--keep-checkpoint",
+    "keep",
+    type=click.Choice(["last", "best", "none"]),
+    help="Keep each trial's weights from its last epoch, or from the one with the lowest test error. "
+    "[default: what the grids say, else none]",
+)
 
-
-def make_executor(
-    name: str,
-    cpus: int | None,
-    gpus: int | None,
-    gpus_per_trial: GpusPerTrial | None,
-    cpus_per_trial: int,
-    *,
-    mlflow: str | None = None,
-    wandb: bool = False,
-    address: str | None = None,
-) -> Executor:
-    """Return the executor called `name`; it starts nothing before it has work."""
-    if name == "serial":
-        if mlflow or wandb:
-            raise LaunchError("--mlflow and --wandb are Ray's; they need --executor ray")
-        if address:
-            raise LaunchError("--address is Ray's; it needs --executor ray")
-        from gridrun.executors.serial import SerialExecutor
-
-        return SerialExecutor(gpus)
-    from gridrun.executors.ray.trackers import Trackers
-    from gridrun.executors.ray.tune import RayTuneExecutor, Resources
-
-    return RayTuneExecutor(
-        Resources(cpus=cpus, gpus=gpus, gpus_per_trial=gpus_per_trial, cpus_per_trial=cpus_per_trial),
-        Trackers(mlflow=mlflow, wandb=wandb),
-        address,
-    )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SweepOptions:
-    """What the user says of how trials are to run; None leaves it to the grids, then to the default."""
-
-    data: Path
-    cpus: int | None
-    gpus: int | None
-    gpus_per_trial: GpusPerTrial | None
-    cpus_per_trial: int
-    budget_hours: float | None
-    address: str | None
-    checkpoint_seconds: float
-    checkpoints: str | None
-    keep: KeepCheckpoint | None
-    mlflow: str | None
-    wandb: bool
-    executor: str
-    retries: int | None
-    stop_after_failures: int | None
-
-
-_OPTIONS = (
+RUN_OPTIONS = (
     data_option,
     cpus_option,
     gpus_option,
@@ -236,126 +361,49 @@ _OPTIONS = (
     click.option(
         "--address",
         metavar="HOST:PORT",
-        callback=no_empty,
-        help="Join the Ray cluster there, instead of starting Ray on this machine.",
+        callback=_not_empty,
+        help="Join the Ray cluster at this address, instead of starting Ray on this machine.",
     ),
     checkpoint_seconds_option,
-    checkpoints_option,
+    click.option(
+        "--checkpoints",
+        metavar="PLACE",
+        callback=_not_empty,
+        help="Also copy checkpoints to this directory or URI, such as s3://bucket/path, so that another "
+        "machine can resume.",
+    ),
     keep_option,
     click.option(
         "--mlflow",
         metavar="URI",
-        callback=no_empty,
-        help="Tell an MLflow server of every epoch. Needs mlflow.",
+        callback=_not_empty,
+        help="Log every epoch to this MLflow server. Needs mlflow.",
     ),
-    click.option("--wandb", is_flag=True, help="Tell Weights & Biases of every epoch. Needs wandb."),
-    click.option("--executor", type=click.Choice(["ray", "serial"]), default="ray", show_default=True),
+    click.option("--wandb", is_flag=True, help="Log every epoch to Weights & Biases. Needs wandb."),
+    click.option(
+        "--executor",
+        type=click.Choice(["ray", "serial"]),
+        default="ray",
+        show_default=True,
+        help="Run trials side by side on Ray, or one after another in this process.",
+    ),
     click.option(
         "--retries",
         metavar="N",
         type=click.IntRange(min=0),
-        help="Start a failed trial again, from its checkpoint, up to N times. [default: what the grids "
-        "say, else 2 after a killed worker, too little memory, a lost machine or unreadable "
-        "--checkpoints, 0 after an error]",
+        help="Retry a failed trial up to N times, from its checkpoint. [default: what the grids say, else 2 "
+        "after a killed worker, too little memory, a lost machine or unreadable --checkpoints, 0 after an "
+        "error]",
     ),
     click.option(
         "--stop-after-failures",
         metavar="N",
         type=click.IntRange(min=1),
-        help="Start no more once N trials have failed since the last that did not.",
+        help="Start no more trials once N have failed in a row.",
     ),
 )
 
 
-sweep_options = gathered(SweepOptions, "options", _OPTIONS)
-"""Give a command the options of `SweepOptions`, as its argument `options`."""
-
-
-def run_sweep(
-    grids: Sequence[Grid],
-    store: Store,
-    options: SweepOptions,
-    *,
-    only: Sequence[str] = (),
-    retry: bool = False,
-) -> Summary:
-    """Launch grids, showing on stderr what happens."""
-    from gridrun import sweep as sweep
-    from gridrun.resources import default_cache_dir
-    from gridrun.sweep.retries import RetryPolicy
-    from trainer import Runtime
-
-    share = agreed(grids, "gpus_per_trial", options.gpus_per_trial)
-    policy = RetryPolicy(
-        retries=agreed(grids, "retries", options.retries),
-        stop_after_failures=agreed(grids, "stop_after_failures", options.stop_after_failures),
-    )
-    runtime = Runtime(
-        data_dir=options.data.absolute(),
-        cache_dir=default_cache_dir(),
-        threads=options.cpus_per_trial,
-        checkpoint_seconds=options.checkpoint_seconds,
-        keep_checkpoint=kept_by(grids, options.keep),
-    )
-    executor = make_executor(
-        options.executor,
-        options.cpus,
-        options.gpus,
-        share,
-        options.cpus_per_trial,
-        mlflow=options.mlflow,
-        wandb=options.wandb,
-        address=options.address,
-    )
-    with executor as runs, make_view() as view:
-        return sweep.launch(
-            grids,
-            store,
-            runs,
-            runtime=runtime,
-            only=only,
-            retry=retry,
-            policy=policy,
-            checkpoints=options.checkpoints,
-            capacity=capacity_of(grids, options),
-            budget_hours=options.budget_hours,
-            close=True,
-            on_event=view.show,
-            on_state=view.update,
-        )
-
-
-def capacity_of(grids: Sequence[Grid], options: SweepOptions) -> Capacity:
-    """Return what trials may take: what the options say, else what this machine has."""
-    from gridrun.resources import capacity
-
-    share = agreed(grids, "gpus_per_trial", options.gpus_per_trial)
-    found = capacity(options.cpus, options.gpus, share, options.cpus_per_trial)
-    if options.executor == "serial":
-        return replace(found, cpus=options.cpus_per_trial, gpus=min(found.gpus, 1))
-    return found
-
-
-def agreed(grids: Sequence[Grid], key: str, option: Any = None) -> Any:
-    """Return what the option says, else what those grids say that say anything; None if none does."""
-    said = {getattr(grid.running, key): grid.path for grid in grids}
-    said.pop(None, None)
-    if option is not None or not said:
-        return option
-    return _only(said, key)
-
-
-def kept_by(grids: Sequence[Grid], option: KeepCheckpoint | None = None) -> KeepCheckpoint:
-    """Return whose weights the trials keep; one launch keeps the same of all."""
-    kept: KeepCheckpoint = option or _only(
-        {grid.keep_checkpoint: grid.path for grid in grids}, "keep_checkpoint"
-    )
-    return kept
-
-
-def _only(said: dict[Any, Path], key: str) -> Any:
-    if len(said) > 1:
-        each = ", ".join(f"{path} says {value}" for value, path in said.items())
-        option = "--" + key.replace("_", "-")
-        raise GridrunError(f"{key}: {each}; launch them one by one, or let {option} decide")
-    return next(iter(said))
+def sweep_options(*options: Decorator) -> Decorator:
+    """Give a command `SweepOptions` as its argument `options`, filled from some click options."""
+    return options_as(SweepOptions, "options", options)

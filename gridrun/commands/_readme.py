@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gridrun.commands._grids import GridOptions
+from gridrun.commands._options import GridOptions
 from gridrun.errors import GridrunError
 
 if TYPE_CHECKING:

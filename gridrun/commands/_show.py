@@ -1,8 +1,9 @@
-"""What several commands print, and how."""
+"""What several commands print: plans, tables, and how trials and launches ended."""
 
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,82 +11,190 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gridrun.text import number_of, printable
+from gridrun.text import format_percent, format_time, number_of, printable
 
 if TYPE_CHECKING:
-    from gridrun.plan import Plan
+    from gridrun.plan import Change, Forecast, Plan
     from gridrun.store import Store
     from gridrun.sweep import Summary
     from gridrun.tables.model import Table
 
+MAX_TRIALS_SHOWN = 20
+"""Trials that a printed plan lists; `--json` has them all."""
+INTERRUPTED = "Interrupted. Run the same command again to resume."
+
 
 def echo_json(value: Any) -> None:
+    """Print a value as JSON."""
     click.echo(json.dumps(value, indent=2))
 
 
-def ending(row: Mapping[str, Any]) -> str:
-    """Return in one line how a trial ended that is not done."""
-    kind = row.get("failure")
-    tries = row.get("attempts") or 1
-    about = ", ".join([*([kind] if kind else []), *([f"{tries} attempts"] if tries > 1 else [])])
-    return f"{row['status']}{f' ({about})' if about else ''}: {printable(row['error'] or '')}"
+def format_counts(counts: Mapping[str, int]) -> str:
+    """Return counts such as `45 done, 3 missing`, without those that are 0."""
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "none"
 
 
-def counted(counts: dict[str, int]) -> str:
-    """Return `45 done, 3 missing`, leaving out what there is none of."""
-    return ", ".join(f"{number} {name}" for name, number in counts.items() if number) or "none"
+def format_end(row: Mapping[str, Any]) -> str:
+    """Return in one line how a trial ended."""
+    if row["status"] == "done":
+        return f"done: test error {format_percent(row['test_error'])} %"
+    attempts = row.get("attempts") or 1
+    details = [row["failure"]] if row.get("failure") else []
+    details += [f"{attempts} attempts"] if attempts > 1 else []
+    what = f" ({', '.join(details)})" if details else ""
+    return f"{row['status']}{what}: {printable(row['error'] or '')}"
 
 
-def say_if_missing(store: Store) -> None:
-    """Say on stderr that a results directory is not there: it may be another that is meant."""
+def warn_if_missing(store: Store) -> None:
+    """Warn if the results directory does not exist: the user may mean another one."""
     if not store.root.is_dir():
         click.echo(f"{store.root}: no results there yet", err=True)
 
 
-def show_tables(tables: Sequence[Table], form: str | None) -> None:
-    """Print tables in one of the forms."""
+def show_tables(tables: Sequence[Table], output_format: str | None) -> None:
+    """Print tables; without a format, as text on a terminal and as Markdown elsewhere."""
     from gridrun.tables import latex, render
 
-    form = form or ("text" if sys.stdout and sys.stdout.isatty() else "md")
-    if form == "json":
+    output_format = output_format or ("text" if sys.stdout and sys.stdout.isatty() else "md")
+    if output_format == "json":
         click.echo(render.to_json(tables))
         return
-    one = {
+    formatters = {
         "text": render.to_text,
         "md": render.to_markdown,
         "csv": render.to_csv,
         "latex": latex.to_latex,
-    }[form]
-    click.echo("\n\n".join(one(table).rstrip() for table in tables))
+    }
+    click.echo("\n\n".join(formatters[output_format](table).rstrip() for table in tables))
+
+
+# --- launches --------------------------------------------------------------------------------------
 
 
 def show_summary(summary: Summary, results: Path) -> None:
-    """Say on stderr how a launch ended."""
+    """Print to stderr how a launch ended."""
+    counts = format_counts(summary.plan.counts)
     if not summary.started and not summary.interrupted:
-        click.echo(f"Nothing to do: {counted(summary.plan.counts)}.", err=True)
+        click.echo(f"Nothing to do: {counts}.", err=True)
     else:
-        trials = number_of(len(summary.plan.trials), "trial")
-        click.echo(f"{counted(summary.plan.counts)} of {trials} in {results}.", err=True)
+        click.echo(f"{counts} of {number_of(len(summary.plan.trials), 'trial')} in {results}.", err=True)
     if summary.interrupted:
-        click.echo("Interrupted; the same command goes on.", err=True)
+        click.echo(INTERRUPTED, err=True)
     elif summary.plan.counts["failed"]:
         click.echo(
-            "Failed trials: `gridrun status` says why, `gridrun retry --failed` tries again.", err=True
+            "`gridrun status` shows why trials failed, `gridrun retry --failed` retries them.", err=True
         )
-    if summary.gave_up:
-        click.echo("Gave up: trial after trial failed. The same command goes on.", err=True)
+    if summary.failed_in_a_row:
+        trials = number_of(summary.failed_in_a_row, "trial")
+        click.echo(f"Stopped: {trials} in a row failed. Run the same command again to resume.", err=True)
+
+
+def show_missing_weights(plan: Plan, store: Store) -> None:
+    """Print to stderr how many done trials have no kept weights."""
+    missing = sum(not store.weights_path(trial.trial_id).exists() for trial in plan.ended("done"))
+    if missing:
+        trials = number_of(missing, "done trial")
+        click.echo(f"No weights for {trials}: done trials are not trained again for them.", err=True)
 
 
 def exit_with(summary: Summary) -> None:
-    """Leave with the exit code that a launch deserves."""
+    """Exit with the code for how a launch ended; return if all went well."""
     if summary.interrupted:
         raise SystemExit(130)
     if summary.plan.counts["failed"]:
         raise SystemExit(1)
 
 
-def show_not_kept(plan: Plan, store: Store) -> None:
-    """Say on stderr which trials cannot keep weights any more."""
-    missing = sum(not store.weights_path(trial.trial_id).exists() for trial in plan.ended("done"))
-    if missing:
-        click.echo(f"{missing} done without a kept checkpoint; no trial is trained again for one.", err=True)
+# --- plans -----------------------------------------------------------------------------------------
+
+
+def show_plan(plan: Plan, forecast: Forecast, change: Change | None = None, as_json: bool = False) -> None:
+    """Print a plan.
+
+    Args:
+        plan: everything that the grids ask for.
+        forecast: the part of it that would run.
+        change: how it differs from what earlier launches asked for.
+        as_json: print every trial and number, for programs.
+    """
+    if as_json:
+        echo_json(_plan_dict(plan, forecast, change))
+        return
+    click.echo(f"{number_of(len(plan.trials), 'trial')}: {format_counts(plan.counts)}")
+    shared = plan.num_requested - len(plan.trials)
+    if shared:
+        saved = f"; {_hours(forecast, forecast.shared_hours)} saved" if forecast.shared_hours else ""
+        click.echo(f"{shared} more are asked for twice and trained once{saved}")
+    if change and (change.added or change.dropped):
+        counts = {"added": len(change.added), "no longer asked for": len(change.dropped)}
+        kept = " (their results stay in the store)" if change.dropped else ""
+        click.echo(f"since earlier launches: {format_counts(counts)}{kept}")
+    if not forecast.trials:
+        return
+    from gridrun.grid.describe import describe
+
+    click.echo(format_estimate(forecast))
+    for trial in forecast.trials[:MAX_TRIALS_SHOWN]:
+        time = "" if forecast.is_relative else f"~{format_time(forecast.left[trial.trial_id])}"
+        click.echo(f"  {trial.trial_id}  {time:>6}{'  ' if time else ''}{describe(trial)}".rstrip())
+    if len(forecast.trials) > MAX_TRIALS_SHOWN:
+        click.echo(f"  ... and {len(forecast.trials) - MAX_TRIALS_SHOWN} more (--json shows all)")
+
+
+def format_estimate(forecast: Forecast) -> str:
+    """Return in one line how long the trials take, and what the estimate rests on."""
+    capacity = forecast.capacity
+    on = f"on {number_of(capacity.gpus if capacity.unit == 'GPU' else capacity.cpus, capacity.unit)}"
+    trust = forecast.trust
+    if forecast.num_unmeasured:
+        trials = number_of(forecast.num_unmeasured, "trial")
+        trust += f"; a GPU for each of {trials} is a guess, to be measured"
+    if forecast.makespan_seconds is None:
+        return f"longest first {on} ({trust})"
+    if math.isinf(forecast.makespan_seconds):
+        return f"some trials fit nowhere {on}; {_hours(forecast, forecast.hours)} in all ({trust})"
+    time = format_time(forecast.makespan_seconds)
+    return f"about {time} {on}, {_hours(forecast, forecast.hours)} ({trust})"
+
+
+def _hours(forecast: Forecast, hours: float | None) -> str:
+    hours = hours or 0.0
+    return f"{f'{hours:,.0f}' if hours >= 100 else f'{hours:.3g}'} {forecast.capacity.unit}-hours"
+
+
+def _plan_dict(plan: Plan, forecast: Forecast, change: Change | None) -> dict[str, Any]:
+    capacity, makespan = forecast.capacity, forecast.makespan_seconds
+    return {
+        "trials": len(plan.trials),
+        "configs": len({trial.config_id for trial in plan.trials}),
+        "asked_for": plan.num_requested,
+        **{name.replace(" ", "_"): count for name, count in plan.counts.items()},
+        "added": [trial.trial_id for trial in change.added] if change else None,
+        "no_longer_asked_for": list(change.dropped) if change else None,
+        "estimate": {
+            "trials": len(forecast.trials),
+            "makespan_seconds": None if makespan is None or math.isinf(makespan) else makespan,
+            "fits": makespan is None or not math.isinf(makespan),
+            "hours": forecast.hours,
+            "hours_saved_by_sharing": forecast.shared_hours,
+            "hours_of": capacity.unit,
+            "unmeasured": forecast.num_unmeasured,
+            "is_relative": forecast.is_relative,
+            "trust": forecast.trust,
+            "bases": forecast.bases,
+            "cpus": capacity.cpus,
+            "gpus": capacity.gpus,
+            "slots": capacity.slots(),
+        },
+        "order": [
+            {
+                "trial_id": trial.trial_id,
+                "config_id": trial.config_id,
+                "seed": trial.seed,
+                "seconds": None if forecast.is_relative else forecast.left[trial.trial_id],
+                "cost": forecast.left[trial.trial_id],
+                "basis": forecast.costs[trial.trial_id].basis,
+            }
+            for trial in forecast.trials
+        ],
+    }

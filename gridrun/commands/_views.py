@@ -1,38 +1,58 @@
-"""What a launch shows while it runs."""
+"""What a launch shows while it runs: a log, or a live screen on a terminal.
+
+This module imports rich, so commands import it when they start to run.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
-from typing import TYPE_CHECKING
-
-import click
-
-from gridrun.commands._plans import estimated
-from gridrun.text import format_percent, number_of, printable
-
-if TYPE_CHECKING:
-    from gridrun.store.launch_state import LaunchState
-    from gridrun.sweep import LaunchEvent
-
-
 from collections.abc import Sequence
 from datetime import datetime, timezone
 
-from rich.console import Group, RenderableType
+import click
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from gridrun.commands._show import format_estimate
+from gridrun.grid import Grid
+from gridrun.grid.describe import describe
+from gridrun.store import Store
 from gridrun.store.launch_state import EndedTrial, LaunchState, Running
-from gridrun.text import format_count, format_time
+from gridrun.sweep import LaunchEvent, Planned, Preparing, Summary, Waiting, launch
+from gridrun.sweep.events import Ended, PackingChosen, Progress, Started, Warned
+from gridrun.sweep.executor import Executor
+from gridrun.sweep.options import LaunchOptions
+from gridrun.sweep.retries import Failed
+from gridrun.text import format_count, format_percent, format_time, number_of, printable
+
+MAX_RUNNING = 16
+"""Running trials shown, so that the screen does not scroll."""
 
 
-class LogView:
-    """One line an event, for logs and pipes."""
+def run_sweep(
+    grids: Sequence[Grid],
+    store: Store,
+    options: LaunchOptions,
+    executor: Executor,
+    view: Log | LiveScreen | None = None,
+) -> Summary:
+    """Launch grids and show on stderr what happens; by default, in the view that suits stderr."""
+    if view is None:
+        is_terminal = sys.stderr and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        view = LiveScreen() if is_terminal else Log()
+    with executor, view:
+        return launch(grids, store, executor, options, view.show, view.update)
 
-    def __enter__(self) -> LogView:
+
+class Log:
+    """One line for each event, for logs and pipes."""
+
+    def __enter__(self) -> Log:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -40,23 +60,67 @@ class LogView:
 
     def show(self, event: LaunchEvent) -> None:
         """Print an event."""
-        if text := worded(event):
-            _log(text)
+        if text := format_event(event):
+            self._print(text)
 
     def update(self, state: LaunchState) -> None:
-        """Show nothing: every event has had its line."""
+        """Print nothing: every event already has its line."""
+
+    def _print(self, text: str) -> None:
+        with contextlib.suppress(OSError):  # a closed pipe or a full disk must not end the launch
+            click.echo(text, err=True)
 
 
-def worded(event: LaunchEvent) -> str | None:
-    """Return an event worth a line in a log."""
-    from gridrun.grid.describe import describe
-    from gridrun.sweep import Planned, Preparing, Waiting
-    from gridrun.sweep.events import Ended, PackingChosen, Started, Warned
-    from gridrun.sweep.retries import Failed
+class EpochLog(Log):
+    """A log with a line for each epoch too."""
 
+    def show(self, event: LaunchEvent) -> None:
+        """Print an event."""
+        if isinstance(event, Progress):
+            error = _percent(event.epoch.test_error) or "none"
+            self._print(f"epoch {event.epoch.epoch} of {event.trial.config.epochs}: test error {error}")
+        else:
+            super().show(event)
+
+
+class LiveScreen:
+    """A screen that is redrawn, with important events above it, for a terminal."""
+
+    def __init__(self) -> None:
+        self._live = Live(console=Console(stderr=True), transient=True, refresh_per_second=4)
+
+    def __enter__(self) -> LiveScreen:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):
+            self._live.stop()
+
+    def show(self, event: LaunchEvent) -> None:
+        """Print an event that would otherwise leave the screen unseen."""
+        match event:
+            case Started() | Ended(outcome="done" | "busy" | "interrupted"):
+                text = None
+            case Ended(trial, outcome):
+                text = f"{outcome} {trial.trial_id}  {describe(trial)}"
+            case _:
+                text = format_event(event)
+        if text:
+            with contextlib.suppress(OSError):
+                self._live.console.print(printable(text), markup=False, highlight=False)
+
+    def update(self, state: LaunchState) -> None:
+        """Redraw the screen."""
+        with contextlib.suppress(OSError):  # the terminal is gone
+            self._live.update(screen([state]))
+
+
+def format_event(event: LaunchEvent) -> str | None:
+    """Return the line of a log for an event; None if it gets none."""
     match event:
         case Planned(trials, forecast) if forecast and len(trials) > 1:
-            return f"{len(trials)} trials to run: {estimated(forecast)}"
+            return f"{len(trials)} trials to run: {format_estimate(forecast)}"
         case Warned(text):
             return text
         case PackingChosen(config, number):
@@ -66,108 +130,33 @@ def worded(event: LaunchEvent) -> str | None:
         case Started(trial):
             return f"started {trial.trial_id}  {describe(trial)}"
         case Ended(trial, "done", epoch) if epoch and epoch.test_error is not None:
-            return f"done {trial.trial_id}  test error {format_percent(epoch.test_error)} %"
+            return f"done {trial.trial_id}  test error {_percent(epoch.test_error)}"
         case Ended(trial, outcome):
             return f"{outcome} {trial.trial_id}"
-        case Failed(trial, failure, reason, again):
+        case Failed(trial, failure, reason, will_retry):
             kind = f" ({failure})" if failure else ""
-            what_next = "; will be tried again" if again else ""
-            return f"failed {trial.trial_id}{kind}: {printable(reason)}{what_next}"
+            return f"failed {trial.trial_id}{kind}: {printable(reason)}{'; will retry' if will_retry else ''}"
         case Waiting(trials):
-            return f"waiting for {number_of(len(trials), 'trial')} held by other processes"
+            return f"waiting for {number_of(len(trials), 'trial')} that other processes are training"
         case _:
             return None
-
-
-class EpochView(LogView):
-    """One line an epoch too."""
-
-    def show(self, event: LaunchEvent) -> None:
-        """Print an event."""
-        from gridrun.sweep.events import Progress
-
-        match event:
-            case Progress(trial, epoch):
-                error = epoch.test_error
-                figure = "none" if error is None else f"{format_percent(error)} %"
-                _log(f"epoch {epoch.epoch} of {trial.config.epochs}: test error {figure}")
-            case _:
-                super().show(event)
-
-
-def _log(text: str) -> None:
-    with contextlib.suppress(OSError):  # a log that takes no more ends no sweep
-        click.echo(text, err=True)
-
-
-class LiveView:
-    """One screen that is drawn anew, with lines worth keeping above it: for a terminal."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.live import Live
-
-        self._live = Live(console=Console(stderr=True), transient=True, refresh_per_second=4)
-
-    def __enter__(self) -> LiveView:
-        self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):
-            self._live.stop()
-
-    def show(self, event: LaunchEvent) -> None:
-        """Print an event that the screen does not show for ever."""
-        from gridrun.grid.describe import describe
-        from gridrun.sweep.events import Ended, Started
-
-        match event:
-            case Started() | Ended(outcome="done" | "busy" | "interrupted"):
-                pass
-            case Ended(trial, outcome):
-                self._print(f"{outcome} {trial.trial_id}  {describe(trial)}")
-            case _:
-                if text := worded(event):
-                    self._print(text)
-
-    def update(self, state: LaunchState) -> None:
-        """Show how far the launch is."""
-
-        with contextlib.suppress(OSError):  # the terminal is gone
-            self._live.update(screen([state]))
-
-    def _print(self, text: str) -> None:
-        with contextlib.suppress(OSError):
-            self._live.console.print(printable(text), markup=False, highlight=False)
-
-
-def make_view() -> LogView | LiveView:
-    """Return the view that suits stderr."""
-    return (
-        LiveView() if sys.stderr and sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else LogView()
-    )
-
-
-MAX_RUNNING = 16
-"""Trials shown, so that the screen does not scroll."""
 
 
 def screen(states: Sequence[LaunchState]) -> RenderableType:
     """Return what a terminal shows of some launches."""
     running = [run for state in states for run in state.running]
-    parts: list[RenderableType] = [_bar(state) for state in states]
+    parts: list[RenderableType] = [_progress_bar(state) for state in states]
     if running:
-        parts += [Text(), _running(running[:MAX_RUNNING])]
+        parts += [Text(), _running_table(running[:MAX_RUNNING])]
     if len(running) > MAX_RUNNING:
         parts.append(Text(f"... and {len(running) - MAX_RUNNING} more", style="dim"))
-    last = [over for state in states for over in state.last if over.outcome == "done"]
-    parts += _over("last done", last[:3], "green")
-    parts += _over("failed or diverged", [over for state in states for over in state.failures], "red")
+    done = [ended for state in states for ended in state.last if ended.outcome == "done"]
+    parts += _ended_table("last done", done[:3], "green")
+    parts += _ended_table("failed or diverged", [e for state in states for e in state.failures], "red")
     return Group(*parts)
 
 
-def _bar(state: LaunchState) -> Table:
+def _progress_bar(state: LaunchState) -> Table:
     started = datetime.fromisoformat(state.started_at)
     elapsed = max((datetime.now(timezone.utc) - started).total_seconds(), 0.0)
     left = "" if state.seconds_left is None else f", about {format_time(state.seconds_left)} left"
@@ -183,14 +172,19 @@ def _bar(state: LaunchState) -> Table:
     return row
 
 
-def _running(running: Sequence[Running]) -> Table:
+def _table(title: str) -> Table:
     table = Table(box=None, padding=(0, 1), header_style="dim", expand=True)
-    table.add_column("running", no_wrap=True)
+    table.add_column(title, no_wrap=True)
     table.add_column("", ratio=1, no_wrap=True, overflow="ellipsis")
+    return table
+
+
+def _running_table(running: Sequence[Running]) -> Table:
+    table = _table("running")
     for header in ("epoch", "error", "images/s"):
         table.add_column(header, justify="right", no_wrap=True)
-    placed = any(run.place for run in running)
-    if placed:
+    has_places = any(run.place for run in running)
+    if has_places:
         table.add_column("on", no_wrap=True)
     for run in running:
         cells = [
@@ -199,21 +193,20 @@ def _running(running: Sequence[Running]) -> Table:
             f"{run.epoch}/{run.epochs}",
             _percent(run.test_error),
             "" if run.images_per_second is None else format_count(run.images_per_second),
+            *([run.place] if has_places else []),
         ]
-        table.add_row(*(Text(printable(cell)) for cell in (*cells, *([run.place] if placed else []))))
+        table.add_row(*(Text(printable(cell)) for cell in cells))
     return table
 
 
-def _over(title: str, ended: Sequence[EndedTrial], style: str) -> list[RenderableType]:
-    if not ended:
+def _ended_table(title: str, trials: Sequence[EndedTrial], style: str) -> list[RenderableType]:
+    if not trials:
         return []
-    table = Table(box=None, padding=(0, 1), header_style="dim", expand=True)
-    table.add_column(title, no_wrap=True)
-    table.add_column("", ratio=1, no_wrap=True, overflow="ellipsis")
+    table = _table(title)
     table.add_column("", justify="right", no_wrap=True)
-    for over in ended:
-        how = _percent(over.test_error) if over.outcome == "done" else over.reason or over.outcome
-        table.add_row(Text(over.trial_id[:8], style), Text(printable(over.about)), Text(printable(how)))
+    for trial in trials:
+        end = _percent(trial.test_error) if trial.outcome == "done" else trial.reason or trial.outcome
+        table.add_row(Text(trial.trial_id[:8], style), Text(printable(trial.about)), Text(printable(end)))
     return [Text(), table]
 
 

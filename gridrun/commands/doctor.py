@@ -15,7 +15,7 @@ from gridrun.text import printable
 @results_option
 @json_option
 def command(results: Path, as_json: bool) -> None:
-    """Show what this machine can do, and what is missing."""
+    """Show what this machine can run, and what is missing."""
     from gridrun.doctor import examine
 
     findings = examine(results)

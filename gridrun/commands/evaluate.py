@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gridrun.commands._options import data_option, json_option, results_option
+from gridrun.commands._options import data_option, json_option, results_option, threads_option
 from gridrun.commands._show import echo_json
 from gridrun.text import format_percent, number_of, printable
 
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
 @click.option(
     "--dataset",
     metavar="NAME",
-    help="Use the test set of another data set, of the same image shape and classes. A mapping gives "
-    "options: '{name: svhn, extra: true}'. [default: what the trial was tested on]",
+    help="Use the test set of another data set with the same image shape and classes. Give options as a "
+    "mapping: '{name: svhn, extra: true}'. [default: the one the trial was tested on]",
 )
 @click.option(
     "--tta",
     type=click.Choice(["flip", "shift", "flip+shift", "none"]),
     default="none",
     show_default=True,
-    help="Average the probabilities over the mirror image, over shifts by a pixel, or both.",
+    help="Average probabilities over the mirror image, over shifts by one pixel, or both.",
 )
 @click.option(
     "--save",
     metavar="FILE.parquet",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write label, prediction and probabilities of each image.",
+    help="Write the label, prediction and probabilities of each image to this file.",
 )
-@click.option("--cpus", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads.")
+@threads_option
 @click.option("--gpus", type=click.IntRange(min=0), help="0 evaluates on the CPU. [default: a GPU if any]")
 @json_option
 def command(
@@ -48,13 +48,13 @@ def command(
     dataset: str | None,
     tta: Any,
     save: Path | None,
-    cpus: int,
+    cpus_per_trial: int,
     gpus: int | None,
     as_json: bool,
 ) -> None:
-    """Evaluate kept weights, of a trial or in a file, on a test set.
+    """Evaluate the kept weights of a trial, or a file of weights, on a test set.
 
-    Nothing else asked for, it repeats the test error of the epoch they are of.
+    Without further options this gives the same test error as the epoch that the weights are from.
     """
     from gridrun import evaluation
     from gridrun.resources import default_cache_dir
@@ -62,10 +62,12 @@ def command(
     from trainer import Runtime
 
     path = evaluation.checkpoint_path(Store(results), checkpoint)
-    chosen = evaluation.read_dataset(dataset) if dataset else None
+    other = evaluation.read_dataset(dataset) if dataset else None
     device = evaluation.choose_device(gpus)
-    runtime = Runtime(device=device, threads=cpus, data_dir=data.absolute(), cache_dir=default_cache_dir())
-    report = evaluation.evaluate(path, dataset=chosen, tta=tta, runtime=runtime)
+    runtime = Runtime(
+        device=device, threads=cpus_per_trial, data_dir=data.absolute(), cache_dir=default_cache_dir()
+    )
+    report = evaluation.evaluate(path, dataset=other, tta=tta, runtime=runtime)
     if save:
         evaluation.save_predictions(report.evaluation, save)
     if as_json:
@@ -75,11 +77,11 @@ def command(
 
 
 MAX_CLASSES_SHOWN = 20
-"""Of a confusion matrix, so that it fits a screen."""
+"""Largest confusion matrix printed, so that it fits a screen."""
 
 
 def show_report(report: Report) -> None:
-    """Print what an evaluation came to."""
+    """Print the result of an evaluation."""
     kept, found = report.checkpoint, report.evaluation
     loss = "not finite" if found.loss is None else f"{found.loss:.4f}"
     views = "" if report.tta == "none" else f", averaged over {report.tta}"
@@ -92,12 +94,12 @@ def show_report(report: Report) -> None:
     headers = "".join(f"{i:{width}}" for i in range(len(confusion))) if shown else ""
     names = [f"{i:5}" for i in range(len(confusion))]
     if found.classes:
-        names = [f"{name} {printable(called)}" for name, called in zip(names, found.classes, strict=True)]
-    first = max(map(len, names))
-    click.echo(f"{'class':{first}}   images    error{'  ' if shown else ''}{headers}")
+        names = [f"{number} {printable(name)}" for number, name in zip(names, found.classes, strict=True)]
+    name_width = max(map(len, names))
+    click.echo(f"{'class':{name_width}}   images    error{'  ' if shown else ''}{headers}")
     for name, row, error in zip(names, confusion, found.class_errors, strict=True):
-        figure = "" if error is None else f"{format_percent(error)} %"
+        percent = "" if error is None else f"{format_percent(error)} %"
         counts = "  " + "".join(f"{count:{width}}" for count in row) if shown else ""
-        click.echo(f"{name:{first}} {row.sum():8} {figure:>8}{counts}".rstrip())
+        click.echo(f"{name:{name_width}} {row.sum():8} {percent:>8}{counts}".rstrip())
     note = "columns: images by predicted class" if shown else "--json has the confusion matrix"
     click.echo(f"\n{note}")

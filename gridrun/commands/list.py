@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gridrun.commands._grids import grids_here
+from gridrun.commands._options import find_grids
 from gridrun.text import number_of, printable
 
 if TYPE_CHECKING:
@@ -18,14 +18,13 @@ if TYPE_CHECKING:
     "what",
     type=click.Choice(["models", "datasets", "augmentations", "optimizers", "schedules", "warmups", "grids"]),
 )
-@click.option("--counts", is_flag=True, help="With models: how large each is, and how much it computes.")
+@click.option("--counts", is_flag=True, help="With models: parameters and multiply-accumulates of each.")
 def command(what: str, counts: bool) -> None:
-    """List what there is to choose from.
+    """List the names to choose from.
 
-    A model stands there with its default options or, where some are required, as a well-known
-    example. Counted are trainable parameters, and multiply-accumulates of the convolutional and
-    linear layers for one image: of 32x32 pixels and 10 classes or, of an ImageNet network, of
-    224x224 and 1000.
+    Models are shown with their default options, or as a well-known example if they need options. --counts
+    shows trainable parameters, and multiply-accumulates of convolutional and linear layers for one image:
+    32x32 pixels and 10 classes, or 224x224 and 1000 for an ImageNet network.
     """
     if counts and what != "models":
         raise click.UsageError("--counts goes with models")
@@ -45,14 +44,14 @@ def command(what: str, counts: bool) -> None:
 
 
 def list_grids() -> None:
-    """Print every grid of this directory."""
-    for path, grid in grids_here().items():
-        forms = "".join(f", --profile {name}" for name in grid.profiles)
-        click.echo(f"{path}{forms}  {number_of(len(grid.trials), 'trial')}  {printable(grid.title)}")
+    """Print every grid in grids/."""
+    for path, grid in find_grids().items():
+        profiles = "".join(f", --profile {name}" for name in grid.profiles)
+        click.echo(f"{path}{profiles}  {number_of(len(grid.trials), 'trial')}  {printable(grid.title)}")
 
 
 def list_models(counts: bool) -> None:
-    """Print every model family; with `counts`, import torch."""
+    """Print every model family. Imports torch for `counts`."""
     from trainer.models import models
 
     if counts:
@@ -61,14 +60,14 @@ def list_models(counts: bool) -> None:
         family = models.get(name)
         example = example_of(family)
         if counts:
-            about = counted_model(example) if example else ""
+            about = format_size(example) if example else ""
         else:
             about = next(iter((family.__doc__ or "").splitlines()), "")
         click.echo(f"{name:24} {example.label if example else '':44} {about}".rstrip())
 
 
 def example_of(family: type[ModelOptions]) -> ModelOptions | None:
-    """Return a family's default network, else a well-known one; None of a family unheard of."""
+    """Return a family's default network, else a well-known one; None if neither suits the family."""
     from trainer.schema import ConfigError, read
 
     for options in ({}, {"depth": 20}, {"arch": "resnet50"}):
@@ -79,8 +78,8 @@ def example_of(family: type[ModelOptions]) -> ModelOptions | None:
     return None
 
 
-def counted_model(options: ModelOptions) -> str:
-    """Return parameters, MACs and the image they are of."""
+def format_size(options: ModelOptions) -> str:
+    """Return parameters, multiply-accumulates and the image size that they are for."""
     from trainer.datasets import DataSpec
     from trainer.evaluation import on_meta
     from trainer.models.count import count_macs, count_params

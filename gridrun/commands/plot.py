@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gridrun.commands._grids import GridOptions, grid_options, seeds_option
-from gridrun.commands._options import Directory, results_option
+from gridrun.commands._options import Directory, GridOptions, grid_options, results_option, seeds_option
 
 if TYPE_CHECKING:
     from gridrun.figures.model import Figure

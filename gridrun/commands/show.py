@@ -16,7 +16,7 @@ from gridrun.text import printable
 @results_option
 @json_option
 def command(trial: str, results: Path, as_json: bool) -> None:
-    """Show one ended trial whole, by its id or the beginning of it."""
+    """Show everything about one ended trial, given its id or the beginning of it."""
     from gridrun.store import Store
     from gridrun.store.records import about
 

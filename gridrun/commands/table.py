@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from gridrun.commands._grids import GridOptions, grid_options
-from gridrun.commands._options import results_option
+from gridrun.commands._options import GridOptions, grid_options, results_option
 from gridrun.commands._readme import update_readme
-from gridrun.commands._show import say_if_missing, show_tables
+from gridrun.commands._show import show_tables, warn_if_missing
 
 if TYPE_CHECKING:
     from gridrun.grid.table_specs import Spread
@@ -22,47 +21,53 @@ if TYPE_CHECKING:
 @results_option
 @click.option(
     "--format",
-    "form",
+    "output_format",
     type=click.Choice(["text", "md", "json", "csv", "latex"]),
     help="[default: text on a terminal, else md]",
 )
 @click.option(
     "--spread",
     type=click.Choice(["minmax", "std", "none"]),
-    help="What cells show beside their median: lowest and highest run, or the standard deviation. "
+    help="Show the lowest and highest run, or the standard deviation, beside each median. "
     "[default: what each table says, else none]",
 )
 @click.option(
     "--readme",
     metavar="FILE",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="Renew the tables and figures between the markers of a Markdown file instead.",
+    help="Update the tables and figures between the markers of this Markdown file instead.",
 )
-@click.option("--check", is_flag=True, help="With --readme: change nothing, exit 1 where the file differs.")
+@click.option(
+    "--check", is_flag=True, help="With --readme: change nothing; exit 1 if the file is out of date."
+)
 def command(
     grids: GridOptions,
     results: Path,
-    form: str | None,
+    output_format: str | None,
     spread: Spread | Literal["none"] | None,
     readme: Path | None,
     check: bool,
 ) -> None:
-    """Print the tables of some grids, or of every grids/*.yaml."""
+    """Print the tables of the named grids, or of every grids/*.yaml."""
     from gridrun.store import Store
     from gridrun.tables.build import tables_of
 
     if readme:
         if grids:
-            raise click.UsageError("with --readme, the file's markers name the grids and their profile")
+            raise click.UsageError(
+                "--readme takes grids and profiles from the file's markers; leave out GRID and --profile"
+            )
         if spread:
-            raise click.UsageError("with --readme, `spread` of a table in its grid says it")
+            raise click.UsageError(
+                "--spread does not go with --readme; set `spread` of the table in its grid"
+            )
         update_readme(readme, check)
         return
     if check:
         raise click.UsageError("--check goes with --readme")
-    wanted, store = grids.read(), Store(results)
-    say_if_missing(store)
-    tables = tables_of(wanted, store)
+    loaded, store = grids.read(), Store(results)
+    warn_if_missing(store)
+    tables = tables_of(loaded, store)
     if spread:
         tables = [replace(table, spread=None if spread == "none" else spread) for table in tables]
-    show_tables(tables, form)
+    show_tables(tables, output_format)

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gridrun.commands._grids import GridOptions, grid_options
-from gridrun.commands._options import json_option, results_option
+from gridrun.commands._options import GridOptions, grid_options, json_option, results_option
 from gridrun.commands._show import echo_json
 from gridrun.text import printable
 
@@ -22,29 +21,22 @@ if TYPE_CHECKING:
 @grid_options()
 @results_option
 @json_option
-def command(
-    table: str,
-    row: str,
-    grids: GridOptions,
-    results: Path,
-    as_json: bool,
-) -> None:
-    """Trace a row of a table to its trials.
+def command(table: str, row: str, grids: GridOptions, results: Path, as_json: bool) -> None:
+    """Show which trials a row of a table comes from, and how to train them again.
 
-    Also says how to train them again. TABLE is the id or title of a table of the grids, or of any
-    grids/*.yaml if none is named. ROW is its number as shown, counted from 1, the beginning of its
-    config id, or its model or setting.
+    TABLE is the id or title of a table in the named grids, or in any grids/*.yaml if none is named. ROW is
+    its number in the table, counted from 1, the beginning of its config id, or its model or setting.
     """
     from gridrun.store import Store
     from gridrun.tables import why
 
-    grid_options = [
+    grid_arguments = [
         f"--{name}={value}" for name, value in (("profile", grids.profile), ("scale", grids.scale)) if value
     ]
-    wanted = grids.read()
-    _, spec = why.find_table(wanted, table)
+    loaded = grids.read()
+    _, spec = why.find_table(loaded, table)
     records = Store(results).records([trial.trial_id for row in spec.rows for trial in row.trials])
-    found = why.explain(wanted, table, row, records, results=results, grid_options=grid_options)
+    found = why.explain(loaded, table, row, records, results=results, grid_options=grid_arguments)
     if as_json:
         echo_json(why.to_dict(found))
     else:
@@ -62,21 +54,21 @@ def show(found: Why) -> None:
         show_run(run)
     click.echo()
     show_cells(found)
-    about = ("source", found.source), ("note", found.published_note), ("written at", found.published_at)
-    for title, told in about:
-        if told:
-            click.echo(f"{title}: {printable(told)}")
+    facts = ("source", found.source), ("note", found.published_note), ("written at", found.published_at)
+    for title, text in facts:
+        if text:
+            click.echo(f"{title}: {printable(text)}")
     if found.paper:
         click.echo(f"in the paper: {printable(found.paper)}")
     if found.rest:
-        click.echo(f"\nto train what is not done:\n  {found.rest}")
+        click.echo(f"\nto train the trials that are not done:\n  {found.rest}")
     if found.again:
-        click.echo(f"\nto train again what is done, in another store:\n  {found.again}")
-        click.echo(f"or one trial alone, without its grid:\n  {found.runs[0].train}")
+        click.echo(f"\nto train the done trials again, in another store:\n  {found.again}")
+        click.echo(f"or a single trial without its grid:\n  {found.runs[0].train}")
 
 
 def show_run(run: Run) -> None:
-    """Print one trial."""
+    """Print one trial of the row."""
     from gridrun.metrics import METRICS, format_column
     from gridrun.text import number_of
 
@@ -90,15 +82,15 @@ def show_run(run: Run) -> None:
         return
     commit = f"commit {(run.commit or 'unknown')[:10]}{' with uncommitted changes' if run.dirty else ''}"
     machine = f"{run.machine} ({run.host})" if run.host else f"{run.machine}"
-    told = [commit, machine, (run.ended_at or "")[:19].replace("T", " ")]
-    click.echo(f"  {printable(', '.join(filter(None, told)))}")
+    facts = [commit, machine, (run.ended_at or "")[:19].replace("T", " ")]
+    click.echo(f"  {printable(', '.join(filter(None, facts)))}")
     click.echo(f"  {format_column('precision', run.precision)}, {number_of(run.epochs, 'epoch')}")
     for text in filter(None, (run.error, run.notes)):
         click.echo(f"  {printable(text)}")
 
 
 def show_cells(found: Why) -> None:
-    """Print how each number of the row comes about, and what is published beside it."""
+    """Print how each number of the row is computed, and the published one beside it."""
     from gridrun.metrics import METRICS
     from gridrun.tables.render import difference, published_text
     from gridrun.tables.why import computation
@@ -109,7 +101,7 @@ def show_cells(found: Why) -> None:
         if found.runs:
             click.echo(f"{metric.header}: {ours}{computation(metric, cell)}")
         if cell.published_text:
-            told = [f"published: {published_text(cell)}"]
-            told += [f"difference {difference(cell)}"] if cell.difference is not None else []
-            told += [cell.verdict] if cell.verdict else []
-            click.echo(f"  {'; '.join(told)}")
+            facts = [f"published: {published_text(cell)}"]
+            facts += [f"difference {difference(cell)}"] if cell.difference is not None else []
+            facts += [cell.verdict] if cell.verdict else []
+            click.echo(f"  {'; '.join(facts)}")

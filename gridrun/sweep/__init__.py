@@ -1,4 +1,4 @@
-"""One sweep, from its plan to its last record."""
+"""One launch, from its plan to its last record: plan, order, prepare the data, run, tidy up."""
 
 from __future__ import annotations
 
@@ -12,47 +12,34 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from gridrun import resources
 from gridrun.errors import LaunchError
+from gridrun.grid import Grid
 from gridrun.plan import Forecast, Plan, forecast_from, make_plan, requested_name
+from gridrun.plan.select import select_trials
 from gridrun.store import Store, unwritable
 from gridrun.store.checkpoint_copies import CheckpointCopies
 from gridrun.store.launch_state import LaunchState
 from gridrun.sweep import provenance
 from gridrun.sweep.events import Ended, Event, Lost, PackingChosen, Progress, Warned
 from gridrun.sweep.executor import Executor
+from gridrun.sweep.options import LaunchOptions
 from gridrun.sweep.progress import Tracker
 from gridrun.sweep.queue import QueuedTrial, TrialQueue
-from gridrun.sweep.retries import Failed, RetryPolicy, RetryState
+from gridrun.sweep.reschedule import Rescheduler
+from gridrun.sweep.retries import Failed, RetryState
 from gridrun.sweep.worker import Setup, failed_record
 from gridrun.text import number_of, utc_now
 from gridrun.trial import Trial
 from trainer import Runtime
 
-if TYPE_CHECKING:
-    from gridrun.grid import Grid
-    from gridrun.resources import Capacity
-
-
-from typing import TYPE_CHECKING
-
-from gridrun.errors import StoreError
-
-if TYPE_CHECKING:
-    from gridrun.resources import Capacity
-    from gridrun.store import Store
-    from gridrun.sweep.progress import Tracker
-    from gridrun.sweep.queue import TrialQueue
-
-_BUSY_SECONDS = 1.0
+_HELD_POLL_SECONDS = 1.0
 _HEARTBEAT_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """All that is left is held by other processes: of other launches, or our own that were just killed."""
+    """Other processes hold every trial that is left: other launches, or workers that were just killed."""
 
     trials: tuple[Trial, ...]
 
@@ -66,272 +53,130 @@ class Preparing:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """These trials are about to be run, in this order."""
+    """These trials are about to run, in this order."""
 
     trials: tuple[Trial, ...]
     forecast: Forecast | None = None
 
 
 LaunchEvent = Event | Planned | Waiting | Preparing | Failed
+OnEvent = Callable[[LaunchEvent], None]
+OnState = Callable[[LaunchState], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """How a sweep ended."""
+    """How a launch ended."""
 
     plan: Plan
-    """As it stood at the end."""
+    """As it stands at the end."""
     started: int
     """Trials that this launch trained, at least in part."""
     interrupted: bool
-    gave_up: bool = False
-    """It started no further trials, because as many had failed as its policy says."""
+    failed_in_a_row: int = 0
+    """Trials that failed in a row, if the launch stopped because of them; else 0."""
 
 
 def launch(
     grids: Sequence[Grid],
     store: Store,
     executor: Executor,
-    *,
-    runtime: Runtime,
-    only: Sequence[str] = (),
-    retry: bool = False,
-    policy: RetryPolicy | None = None,
-    checkpoints: str | None = None,
-    capacity: Capacity | None = None,
-    budget_hours: float | None = None,
-    close: bool = False,
-    on_event: Callable[[LaunchEvent], None],
-    on_state: Callable[[LaunchState], None] = lambda state: None,
+    options: LaunchOptions,
+    on_event: OnEvent,
+    on_state: OnState = lambda state: None,
 ) -> Summary:
     """Train what `grids` ask for and `store` does not have.
 
     Args:
-        grids: what is wanted.
-        store: where results are and go.
-        executor: what runs the trials; touched only if something is missing.
-        runtime: data and cache directories, checkpoint interval; the executor sets the device.
-        only: ids, or beginnings of ids, of the trials to run; empty for all.
-        retry: also run again what has failed or diverged.
-        policy: which trials that fail are tried again unasked, and when to give up.
-        checkpoints: a directory or URI that every machine reaches, to copy checkpoints to (`CheckpointCopies`).
-        capacity: what the executor runs trials on, for their order and the estimate; None: this machine.
-        budget_hours: GPU-hours, or core-hours without a GPU, that the estimate may not exceed.
-        close: whether to close the executor; a stop that comes while that lasts interrupts nothing.
-        on_event: told of everything as it happens, in this thread.
-        on_state: told after each event how far the launch is.
+        grids: what to train.
+        store: where results are kept.
+        executor: runs the trials; not touched if nothing is missing.
+        options: how to run them.
+        on_event: called with every event as it happens, in this thread.
+        on_state: called after each event with the state of the launch.
 
     Raises:
         StoreError: the store cannot be used.
-        LaunchError: data or resources are missing, `only` names no trial, or the budget is too small.
+        LaunchError: data or resources are missing, `options.only` names no trial, or the budget is too small.
     """
-    plan = make_plan(grids, store.statuses())
-    policy = policy or RetryPolicy()
-    retry_state = RetryState(store, policy)
-    if retry:
-        retry_state.ask(plan.ended("failed", "diverged"))
-    again = filter(retry_state.is_left, plan.ended("failed", "diverged"))
-    whole, plan = plan, replace(plan, to_retry=frozenset(trial.trial_id for trial in again))
-    wanted = chosen(plan.to_start, plan, only)
-    if not wanted:
+    retry_state = RetryState(store, options.retry_policy)
+    plan = plan_launch(grids, store, options, retry_state)
+    trials = select_trials(plan, options.only)
+    if not trials:
         _note_asked(store, grids)
         store.compact_leftovers()
-        return Summary(whole, started=0, interrupted=False)
-    expected = forecast_from(store, plan, wanted, capacity or resources.capacity())
-    _check_budget(expected, budget_hours)
-    wanted = expected.trials
-    on_event(Planned(wanted, expected))
+        return Summary(replace(plan, to_retry=frozenset()), started=0, interrupted=False)
+    forecast = forecast_from(store, plan, trials, options.capacity)
+    if options.budget_hours is not None and (problem := over_budget(forecast, options.budget_hours)):
+        raise LaunchError(problem)
+    on_event(Planned(forecast.trials, forecast))
     store.create()
-    if checkpoints:
-        CheckpointCopies(checkpoints).check()
+    if options.checkpoints:
+        CheckpointCopies(options.checkpoints).check()
     _note_asked(store, grids)
-    _prepare_data(wanted, runtime, on_event)
-    trial_queue = TrialQueue(
-        (QueuedTrial(trial, retry_state.retries.get(trial.trial_id)) for trial in wanted),
-        is_free=functools.partial(_is_free, store),
-    )
+    _prepare_data(forecast.trials, options.runtime, on_event)
     with _stop_file(store) as stop_file:
-        drain_file = stop_file.with_suffix(".drain")
-        with _Sweep(store, plan, expected, retry_state, trial_queue, drain_file, on_event, on_state) as sweep:
-            setup = Setup(
-                results=store.root,
-                runtime=runtime,
-                code=provenance.of_code(),
-                stop_file=stop_file,
-                drain_file=drain_file,
-                checkpoints=checkpoints,
-            )
-            _run(trial_queue, executor, setup, sweep)
-            interrupted = stop_file.exists() and any(
-                retry_state.is_left(turn.trial) for turn in trial_queue.left
-            )
+        setup = Setup(
+            results=store.root,
+            runtime=options.runtime,
+            code=provenance.of_code(),
+            stop_file=stop_file,
+            drain_file=stop_file.with_suffix(".drain"),
+            checkpoints=options.checkpoints,
+        )
+        bookkeeper = _Bookkeeper(store, setup, plan, forecast, retry_state, on_event, on_state)
+        with _heartbeat(store, setup, bookkeeper.tracker):
+            _run(executor, setup, bookkeeper)
+            interrupted = stop_file.exists() and bookkeeper.has_trials_left()
         store.compact(now=True)
-        if close:
+        if options.close_executor:
             executor.close()
-        store.clear_locks()  # also those of workers that were killed just now
+        store.clear_locks()  # also those of workers that closing the executor killed
         store.tidy(until=stop_file.exists)
     return Summary(
         make_plan(grids, store.statuses()),
-        started=len(sweep.started),
+        started=len(bookkeeper.started),
         interrupted=interrupted,
-        gave_up=sweep.gave_up,
+        failed_in_a_row=len(bookkeeper.failed_in_a_row) if bookkeeper.gave_up else 0,
     )
 
 
-def _run(trial_queue: TrialQueue, executor: Executor, setup: Setup, sweep: _Sweep) -> None:
-    """Have the executor take all turns, and come back for trials that other launches have."""
-    waiting_for: set[Trial] = set()
-    while (left := trial_queue.left) and not setup.is_closed:
-        if not trial_queue.is_held_up():
-            executor.run(trial_queue, setup, sweep.handle)
-            continue
-        held = {turn.trial for turn in left}
-        if held != waiting_for:
-            sweep.handle(Waiting(tuple(held)))
-            waiting_for = held
-        time.sleep(_BUSY_SECONDS)
-        for trial in held:
-            if not sweep.retry_state.is_left(trial):
-                trial_queue.drop(trial)
+def plan_launch(
+    grids: Sequence[Grid], store: Store, options: LaunchOptions, retry_state: RetryState | None = None
+) -> Plan:
+    """Return the plan of a launch, with the failed trials that it would retry."""
+    plan = make_plan(grids, store.statuses())
+    retry_state = retry_state or RetryState(store, options.retry_policy)
+    unsuccessful = plan.ended("failed", "diverged")
+    if options.retry:
+        retry_state.force(unsuccessful)
+    return replace(plan, to_retry=frozenset(t.trial_id for t in unsuccessful if retry_state.should_run(t)))
 
 
-def _is_free(store: Store, trial: Trial) -> bool:
-    """Return whether no other launch has a trial, as far as can be told; a worker is told for sure."""
-    with contextlib.suppress(OSError):
-        return not store.is_locked(trial.trial_id)
-    return True
+def over_budget(forecast: Forecast, budget_hours: float) -> str | None:
+    """Return why trials may take more than the budget; None if the estimate is within it."""
+    if not forecast.trials:
+        return None
+    trials = number_of(len(forecast.trials), "trial")
+    if forecast.hours is None:
+        return (
+            f"--budget-hours {budget_hours:g}: this store has no past trials to estimate {trials} from; "
+            f"run some first, such as `--only {forecast.trials[-1].trial_id}`"
+        )
+    if forecast.hours > budget_hours:
+        hours = f"{forecast.hours:.3g} {forecast.capacity.unit}-hours"
+        return f"--budget-hours {budget_hours:g}: {trials} to run, estimated at {hours} ({forecast.trust})"
+    return None
 
 
 def _note_asked(store: Store, grids: Sequence[Grid]) -> None:
+    """Remember what the grids ask for, so that the next plan can show what an edit changed."""
     for grid in grids:
-        if grid.tables:  # a lone trial is no grid that anybody edits
+        if grid.tables:  # a single trial from the command line is no grid that anyone edits
             store.note_asked(requested_name(grid, store), [trial.trial_id for trial in grid.trials])
 
 
-def _check_budget(expected: Forecast, budget_hours: float | None) -> None:
-    """Refuse trials that are likely to take more than the budget, or that nothing is known of."""
-    if budget_hours is None:
-        return
-    trials = number_of(len(expected.trials), "trial")
-    if expected.hours is None:
-        raise LaunchError(
-            f"--budget-hours {budget_hours:g}: this store has no past trials that would tell how long "
-            f"these {trials} take; run some first, such as `--only {expected.trials[-1].trial_id}`"
-        )
-    if expected.hours > budget_hours:
-        hours = f"{expected.hours:.3g} {expected.capacity.unit}-hours"
-        raise LaunchError(
-            f"--budget-hours {budget_hours:g}: {trials} to run, estimated at {hours} ({expected.trust})"
-        )
-
-
-def chosen(wanted: Sequence[Trial], plan: Plan, only: Sequence[str]) -> tuple[Trial, ...]:
-    """Return the wanted trials whose ids begin as one of `only` says; all where it is empty."""
-    whole = {trial.trial_id for trial in plan.trials}.intersection(only)  # `retry` names thousands
-    starts = tuple(start for start in only if start not in whole)
-    for start in starts:
-        if not start or not any(trial.trial_id.startswith(start) for trial in plan.trials):
-            raise LaunchError(
-                f"no trial of these grids has an id that begins with {start!r}; `gridrun plan` lists them"
-            )
-    return tuple(t for t in wanted if not only or t.trial_id in whole or t.trial_id.startswith(starts))
-
-
-class _Sweep:
-    """Keeps the store in step with events, and tells others what this launch is doing."""
-
-    def __init__(
-        self,
-        store: Store,
-        plan: Plan,
-        expected: Forecast,
-        retry_state: RetryState,
-        trial_queue: TrialQueue,
-        drain_file: Path,
-        on_event: Callable[[LaunchEvent], None],
-        on_state: Callable[[LaunchState], None],
-    ) -> None:
-        self.store, self.on_event, self.on_state = store, on_event, on_state
-        self.retry_state, self.trial_queue, self.drain_file = retry_state, trial_queue, drain_file
-        self.gave_up = False
-        self.failing: set[str] = set()  # trials that have failed since the last that did not
-        self.launch_id = secrets.token_hex(8)
-        self.tracker = Tracker(
-            expected.trials, utc_now(), lambda trial: expected.costs[trial.trial_id].amount or 1.0
-        )
-        self.tracker.expect(expected.makespan_seconds)
-        self.rescheduler = Rescheduler(store, plan, expected.capacity, trial_queue, self.tracker)
-        self.started: set[str] = set()
-        self._closed = threading.Event()
-        self._heart = threading.Thread(target=self._beat, daemon=True)
-
-    def __enter__(self) -> _Sweep:
-        self._heart.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._closed.set()
-        self._heart.join()
-        self.store.end_launch(self.launch_id)
-        self.drain_file.unlink(missing_ok=True)
-
-    def handle(self, event: LaunchEvent) -> None:
-        """Take note of an event and pass it on, a failure with what becomes of it."""
-        match event:
-            case Lost(trial, failure, reason):
-                about = {"attempts": self.retry_state.attempts(trial), "provenance": provenance.of_code()}
-                self.store.add(failed_record(trial, failure, reason, **about))
-                event = self._fail(trial)
-            case Ended(trial, "failed"):
-                event = self._fail(trial)
-            case Ended(trial, "busy"):
-                self.trial_queue.put_off(trial)
-            case Ended(trial, outcome):
-                self.started.add(trial.trial_id)
-                if outcome == "interrupted":
-                    self.trial_queue.put_back(trial, self.retry_state.retries.get(trial.trial_id))
-                elif outcome == "done":
-                    self.failing.clear()
-            case _:
-                pass
-        self.store.compact()
-        self.on_event(event)
-        if not isinstance(event, (Planned, Preparing, Waiting, Warned, PackingChosen)):
-            self.tracker.handle(event)
-        if isinstance(event, (Progress, Ended, Failed)):
-            self.rescheduler.look()
-        self.on_state(self.tracker.snapshot())
-
-    def _fail(self, trial: Trial) -> Ended | Failed:
-        """Decide what becomes of a trial whose record says that it failed."""
-        self.started.add(trial.trial_id)
-        row = self.store.rows([trial.trial_id])[trial.trial_id]
-        if row["status"] == "done":  # its worker died after that
-            return Ended(trial, "done")
-        self.failing.add(trial.trial_id)
-        most = self.retry_state.policy.stop_after_failures
-        if most and len(self.failing) >= most:
-            self.gave_up = True
-            try:
-                self.drain_file.touch()
-            except OSError as error:  # a full disk: no worker would hear of it
-                raise unwritable(self.store.root, error) from error
-        again = self.retry_state.is_left(trial) and not self.gave_up
-        if again:
-            self.trial_queue.put_back(trial, self.retry_state.retries.get(trial.trial_id))
-        return Failed(trial, row.get("failure"), row["error"] or "", again)
-
-    def _beat(self) -> None:
-        while True:
-            with contextlib.suppress(OSError):  # a full disk must not end the sweep
-                self.store.write_launch(self.launch_id, self.tracker.snapshot())
-            with contextlib.suppress(OSError):  # none as a rule; other launches clear away what is old
-                os.utime(self.drain_file)
-            if self._closed.wait(_HEARTBEAT_SECONDS):
-                return
-
-
-def _prepare_data(trials: Sequence[Trial], runtime: Runtime, on_event: Callable[[LaunchEvent], None]) -> None:
+def _prepare_data(trials: Sequence[Trial], runtime: Runtime, on_event: OnEvent) -> None:
     """Decode every data set that is not in this machine's cache, before any trial starts."""
     from trainer import data
     from trainer.datasets import DataError
@@ -345,9 +190,146 @@ def _prepare_data(trials: Sequence[Trial], runtime: Runtime, on_event: Callable[
                 raise LaunchError(f"{error} (--data and GRIDRUN_CACHE choose the directories)") from None
 
 
+def _is_free(store: Store, trial: Trial) -> bool:
+    """Return whether no other launch seems to hold a trial's lock. The worker finds out for sure."""
+    with contextlib.suppress(OSError):
+        return not store.is_locked(trial.trial_id)
+    return True
+
+
+def _run(executor: Executor, setup: Setup, bookkeeper: _Bookkeeper) -> None:
+    """Run the queued trials, then wait for those that other launches hold in case they let go."""
+    trial_queue, waiting_for = bookkeeper.trial_queue, set[Trial]()
+    while (left := trial_queue.left) and not setup.is_closed:
+        if not trial_queue.is_held_up():
+            executor.run(trial_queue, setup, bookkeeper.handle)
+            continue
+        held = {entry.trial for entry in left}
+        if held != waiting_for:
+            bookkeeper.handle(Waiting(tuple(held)))
+            waiting_for = held
+        time.sleep(_HELD_POLL_SECONDS)
+        for trial in held:
+            if not bookkeeper.retry_state.should_run(trial):
+                trial_queue.drop(trial)
+
+
+class _Bookkeeper:
+    """Keeps the store, the queue and the state of the launch in step with the executor's events."""
+
+    def __init__(
+        self,
+        store: Store,
+        setup: Setup,
+        plan: Plan,
+        forecast: Forecast,
+        retry_state: RetryState,
+        on_event: OnEvent,
+        on_state: OnState,
+    ) -> None:
+        self.store, self.setup, self.retry_state = store, setup, retry_state
+        self.on_event, self.on_state = on_event, on_state
+        self.trial_queue = TrialQueue(
+            (QueuedTrial(trial, retry_state.retries.get(trial.trial_id)) for trial in forecast.trials),
+            is_free=functools.partial(_is_free, store),
+        )
+        self.tracker = Tracker(forecast.trials, utc_now(), lambda t: forecast.costs[t.trial_id].amount or 1.0)
+        self.tracker.expect(forecast.makespan_seconds)
+        self.rescheduler = Rescheduler(store, plan, forecast.capacity, self.trial_queue, self.tracker)
+        self.started: set[str] = set()
+        self.failed_in_a_row: set[str] = set()  # failed since the last trial that was done
+        self.gave_up = False
+
+    def has_trials_left(self) -> bool:
+        """Return whether trials of the queue have still to run; another launch may have trained some."""
+        return any(self.retry_state.should_run(entry.trial) for entry in self.trial_queue.left)
+
+    def handle(self, event: LaunchEvent) -> None:
+        """Record an event and pass it on. A failure is passed on as `Failed`, which says what comes next."""
+        match event:
+            case Lost(trial, failure, reason):
+                attempts = self.retry_state.attempts(trial)
+                code = provenance.of_code()
+                self.store.add(failed_record(trial, failure, reason, attempts=attempts, provenance=code))
+                event = self._handle_failure(trial)
+            case Ended(trial, "failed"):
+                event = self._handle_failure(trial)
+            case Ended(trial, "busy"):
+                self.trial_queue.put_off(trial)
+            case Ended(trial, outcome):
+                self.started.add(trial.trial_id)
+                if outcome == "interrupted":
+                    self._put_back(trial)
+                elif outcome == "done":
+                    self.failed_in_a_row.clear()
+            case _:
+                pass
+        self.store.compact()
+        self.on_event(event)
+        if not isinstance(event, (Planned, Preparing, Waiting, Warned, PackingChosen)):
+            self.tracker.handle(event)
+        if isinstance(event, (Progress, Ended, Failed)):
+            self.rescheduler.update()
+        self.on_state(self.tracker.snapshot())
+
+    def _handle_failure(self, trial: Trial) -> Ended | Failed:
+        """Decide what to do about a trial whose record says that it failed."""
+        self.started.add(trial.trial_id)
+        row = self.store.rows([trial.trial_id])[trial.trial_id]
+        if row["status"] == "done":  # its worker died after it had written the record
+            return Ended(trial, "done")
+        self.failed_in_a_row.add(trial.trial_id)
+        limit = self.retry_state.policy.stop_after_failures
+        if limit and len(self.failed_in_a_row) >= limit:
+            self._give_up()
+        will_retry = not self.gave_up and self.retry_state.should_run(trial)
+        if will_retry:
+            self._put_back(trial)
+        return Failed(trial, row.get("failure"), row["error"] or "", will_retry)
+
+    def _put_back(self, trial: Trial) -> None:
+        self.trial_queue.put_back(trial, self.retry_state.retries.get(trial.trial_id))
+
+    def _give_up(self) -> None:
+        """Start no more trials."""
+        assert self.setup.drain_file
+        self.gave_up = True
+        try:
+            self.setup.drain_file.touch()
+        except OSError as error:  # on a full disk no worker would notice, so the launch has to end here
+            raise unwritable(self.store.root, error) from error
+
+
+@contextlib.contextmanager
+def _heartbeat(store: Store, setup: Setup, tracker: Tracker) -> Iterator[None]:
+    """Write the launch's state to the store every two seconds, for `gridrun status` on any machine."""
+    assert setup.drain_file
+    launch_id, drain_file = secrets.token_hex(8), setup.drain_file
+    is_over = threading.Event()
+
+    def beat() -> None:
+        while True:
+            with contextlib.suppress(OSError):  # a full disk must not end the launch
+                store.write_launch(launch_id, tracker.snapshot())
+            with contextlib.suppress(OSError):  # it rarely exists; if it looks old, other launches delete it
+                os.utime(drain_file)
+            if is_over.wait(_HEARTBEAT_SECONDS):
+                return
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+        store.end_launch(launch_id)
+        drain_file.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def _stop_file(store: Store) -> Iterator[Path]:
-    """Yield a path that comes to exist with the first SIGINT, SIGTERM or SIGHUP; the second stops at once."""
+    """Yield a path that the first SIGINT, SIGTERM or SIGHUP creates; the second one stops at once."""
     path = store.stop_path(secrets.token_hex(8))
 
     def stop(signum: int, frame: object) -> None:
@@ -355,61 +337,17 @@ def _stop_file(store: Store) -> Iterator[Path]:
             raise KeyboardInterrupt
         try:
             path.touch()
-        except OSError:  # a full disk, or no directory any more: no trial would hear of it
+        except OSError:  # a full disk, or the directory is gone: no trial would notice
             raise KeyboardInterrupt from None
 
     in_main = threading.current_thread() is threading.main_thread()
-    heard = [signal.SIGINT, signal.SIGTERM] if in_main else []
-    if in_main and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has it
-        heard.append(signal.SIGHUP)
-    old = {number: signal.signal(number, stop) for number in heard}
+    numbers = [signal.SIGINT, signal.SIGTERM] if in_main else []
+    if in_main and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it
+        numbers.append(signal.SIGHUP)
+    old = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield path
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
         path.unlink(missing_ok=True)
-
-
-_EVERY_SECONDS = 5.0
-_SHARE = 0.02
-"""Part of a launch's time that this may take, so that ten times the trials cost no more each."""
-
-
-class Rescheduler:
-    """Puts what waits in a line-up in order, by the trials that have ended and the epochs of those that run.
-
-    Args:
-        store: has the trials that have ended.
-        plan: what those of the line-up are part of.
-        capacity: what they are run on.
-        trial_queue: what is put in order.
-        tracker: knows what runs, and is told how long all of it is going to take.
-    """
-
-    def __init__(
-        self, store: Store, plan: Plan, capacity: Capacity, trial_queue: TrialQueue, tracker: Tracker
-    ) -> None:
-        self._store, self._plan, self._capacity = store, plan, capacity
-        self._lineup, self._tracker = trial_queue, tracker
-        self._next = 0.0
-
-    def look(self) -> None:
-        """Do so, unless that was done a moment ago."""
-        started = time.monotonic()
-        if started < self._next:
-            return
-        turns = self._lineup.waiting
-        again = frozenset(turn.trial.trial_id for turn in turns if turn.retry)
-        with contextlib.suppress(StoreError):  # whoever needs what cannot be read will say so
-            expected = forecast_from(
-                self._store,
-                replace(self._plan, to_retry=again, shared={}),
-                [turn.trial for turn in turns],
-                self._capacity,
-                self._tracker.running,
-            )
-            self._lineup.order(expected.trials)
-            self._tracker.expect(expected.makespan_seconds)
-        ended = time.monotonic()
-        self._next = ended + max(_EVERY_SECONDS, (ended - started) / _SHARE)

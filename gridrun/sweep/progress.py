@@ -60,7 +60,7 @@ class Tracker:
                 self._leave(trial)
             case Ended(trial, outcome, epoch):
                 self._end(trial, outcome, test_error=epoch.test_error if epoch else None)
-            case Failed(trial, again=True):
+            case Failed(trial, will_retry=True):
                 self._leave(trial)
                 self.state = replace(self.state, again=(*self.state.again, trial.trial_id))
             case Failed(trial, _, reason):

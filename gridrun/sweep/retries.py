@@ -1,24 +1,20 @@
-"""Why trials fail, and which failures are worth another try."""
+"""Why trials fail, and which failed trials to retry."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from gridrun.store import End, Store
 from gridrun.store.checkpoint_copies import UnreadableError
 from gridrun.store.records import Failure
 from gridrun.trial import Trial
 
-if TYPE_CHECKING:
-    from gridrun.grid import Grid
-
-PASSING: frozenset[Failure] = frozenset({"worker_killed", "host_memory", "node_lost", "checkpoints"})
-"""Failures that a trial may well be innocent of."""
+TRANSIENT: frozenset[Failure] = frozenset({"worker_killed", "host_memory", "node_lost", "checkpoints"})
+"""Failures that are often not the trial's own fault, so that a retry may succeed."""
 DEFAULT_RETRIES = 2
-"""How often a trial is started again after a passing failure, unless the user says otherwise."""
+"""Retries after a transient failure, unless the user says otherwise."""
 
 _GPU_MEMORY = re.compile(
     r"\bOutOfMemoryError\b|CUDA (error: )?out of memory|CUDA ran out of memory|Cuda failure .*out of memory"
@@ -29,13 +25,13 @@ _HOST_MEMORY = re.compile(
     r"|HOST_ALLOCATION_FAILED|CUDNN_STATUS_ALLOC_FAILED"  # of cuDNN 9
 )
 _PROCESS_KILLED = re.compile(r"was killed by SIG|DataLoader worker .*exited unexpectedly")
-"""A process beside the trial's own: another rank, or one that decodes images."""
+"""Another process of the trial was killed: a rank, or one that decodes images."""
 
 
 def kind_of(error: BaseException) -> Failure:
-    """Return what kind of failure an error that ended a trial in its own process is.
+    """Return the kind of failure of an error that a trial raised in its own process.
 
-    Errors of a rank after the first come as text, and so are read as text.
+    Errors of other ranks arrive as text, so this looks at the text.
     """
     from trainer.datasets import DataError
 
@@ -83,64 +79,64 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Which failed trials a launch starts again by itself."""
+    """Which failed trials a launch retries by itself."""
 
     retries: int | None = None
-    """How often, whatever the failure; None: DEFAULT_RETRIES after one that may pass, else never."""
+    """Retries for each trial; None: DEFAULT_RETRIES after a transient failure, else 0."""
     stop_after_failures: int | None = None
-    """Start no more once so many different trials have failed since the last that did not."""
+    """Start no more trials once this many have failed in a row; None: never stop."""
 
     def allows(self, failure: Failure | None, attempts: int, gpu_share: float | None = None) -> bool:
-        """Return whether a trial that has failed is to be started again.
+        """Return whether to retry a failed trial.
 
         Args:
-            failure: its kind; None of records that do not say.
-            attempts: how often the trial has been started.
-            gpu_share: of a GPU, that it had; on a larger one, too little memory passes.
+            failure: what kind it is; None if the record does not say.
+            attempts: how many times the trial has been started.
+            gpu_share: the share of a GPU that it had. With less than a whole GPU, too little GPU memory is
+                always retried, on a larger share.
         """
         if failure == "divergence":
             return False
         if failure == "gpu_memory" and gpu_share is not None and gpu_share < 1:
             return True
-        usual = DEFAULT_RETRIES if failure in PASSING else 0
-        return attempts <= (usual if self.retries is None else self.retries)
+        default = DEFAULT_RETRIES if failure in TRANSIENT else 0
+        return attempts <= (default if self.retries is None else self.retries)
 
 
 def coarser(gpu_share: float) -> float:
-    """Return the next larger share of a GPU: half as many trials on it, at last one alone."""
-    beside = max(1, int(1 / gpu_share + 1e-9) // 2)
-    return 1 / beside
+    """Return the next larger share of a GPU: half as many trials share it, down to one alone."""
+    return 1 / max(1, int(1 / gpu_share + 1e-9) // 2)
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A trial has failed; a launch tells of it in place of the executor's `Ended` or `Lost`."""
+    """A trial failed. The launch reports this in place of the executor's `Ended` or `Lost`."""
 
     trial: Trial
     failure: Failure | None
     reason: str
-    again: bool
-    """Whether this launch will try it once more."""
+    will_retry: bool
+    """Whether this launch will retry it."""
 
 
 class RetryState:
-    """Decides by the records alone, so that attempts count across launches."""
+    """Which trials a launch still has to run. Attempts are read from the store, so all launches count."""
 
     def __init__(self, store: Store, policy: RetryPolicy) -> None:
         self.store, self.policy = store, policy
         self.retries: dict[str, Retry] = {}
-        """The ends that the next tries are to replace, by trial id."""
-        self._forgiven: dict[str, int] = {}
+        """The failed end that the next run of a trial replaces, by trial id."""
+        self._attempts_before: dict[str, int] = {}  # do not count: the user asked for these trials again
 
-    def ask(self, trials: Iterable[Trial]) -> None:
-        """Take trials that have ended for not yet tried, because the user says so."""
+    def force(self, trials: Iterable[Trial]) -> None:
+        """Run trials again although they have ended, with as many retries as new ones."""
         for trial in trials:
             if end := self.store.end(trial.trial_id):
-                self._forgiven[trial.trial_id] = end.attempts or 1
-                self._note(trial.trial_id, end)
+                self._attempts_before[trial.trial_id] = end.attempts or 1
+                self._note_retry(trial.trial_id, end)
 
-    def is_left(self, trial: Trial) -> bool:
-        """Return whether a trial is to be started, perhaps again."""
+    def should_run(self, trial: Trial) -> bool:
+        """Return whether a trial has to be started, or started again."""
         end = self.store.end(trial.trial_id)
         if end is None:
             return True
@@ -149,33 +145,20 @@ class RetryState:
         retry = self.retries.get(trial.trial_id)
         if retry and retry.ended_at == end.ended_at:
             return True
-        attempts = (end.attempts or 1) - self._forgiven.get(trial.trial_id, 0)
+        attempts = (end.attempts or 1) - self._attempts_before.get(trial.trial_id, 0)
         if end.status == "failed" and self.policy.allows(end.failure, attempts, end.gpu_share):
-            self._note(trial.trial_id, end)
+            self._note_retry(trial.trial_id, end)
             return True
         return False
 
     def attempts(self, trial: Trial) -> int:
-        """Return how often a trial has been started, the present time included."""
+        """Return how many times a trial has been started, including the current run."""
         retry = self.retries.get(trial.trial_id)
         return retry.attempts + 1 if retry else 1
 
-    def _note(self, trial_id: str, end: End) -> None:
+    def _note_retry(self, trial_id: str, end: End) -> None:
         before = self.retries.get(trial_id)
         share = before.gpu_share if before else None
         if end.failure == "gpu_memory" and end.gpu_share is not None and end.gpu_share < 1:
             share = coarser(end.gpu_share)
         self.retries[trial_id] = Retry(end.ended_at, end.attempts or 1, share)
-
-
-def due_again(grids: Iterable[Grid], store: Store, retries: int | None = None) -> frozenset[str]:
-    """Return the ids of failed trials that the next launch of some grids would try again.
-
-    `retries` stands for what the grids say, where it is given.
-    """
-    statuses, due = store.statuses(), set[str]()
-    for grid in grids:
-        failed = (trial for trial in grid.trials if statuses.get(trial.trial_id) == "failed")
-        retry_state = RetryState(store, RetryPolicy(grid.running.retries if retries is None else retries))
-        due.update(trial.trial_id for trial in filter(retry_state.is_left, failed))
-    return frozenset(due)

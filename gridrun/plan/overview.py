@@ -1,0 +1,49 @@
+"""What is going on in a store: trials by status, running trials and launches."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from gridrun.grid import Grid
+from gridrun.plan import TO_RETRY, make_plan
+from gridrun.store import Store
+from gridrun.store.launch_state import LaunchState, Running
+
+
+class Overview(NamedTuple):
+    """The state of a store, or of some grids in it, at one moment."""
+
+    counts: dict[str, int]
+    """Trials by status, without running ones. Failed trials that a launch will retry are counted apart."""
+    running: list[Running]
+    launches: list[LaunchState]
+    """Every launch that uses the store now."""
+    unsuccessful: list[str]
+    """Ids of trials that failed or diverged and wait for no retry."""
+
+
+def overview(store: Store, grids: Sequence[Grid] | None) -> Overview:
+    """Return the state of some grids, or of the whole store if `grids` is None."""
+    statuses: Mapping[str, str] = store.statuses()
+    launches = store.launches()
+    running = {
+        run.trial_id: run
+        for state in launches
+        for run in state.running
+        if statuses.get(run.trial_id) != "done"  # it ended since the launch wrote its state
+    }
+    statuses = {i: status for i, status in statuses.items() if i not in running}
+    retries = frozenset(i for state in launches for i in state.again if statuses.get(i) == "failed")
+    if grids is None:
+        counts = dict(Counter(TO_RETRY if i in retries else status for i, status in statuses.items()))
+    else:
+        plan = make_plan(grids, statuses)
+        running = {t.trial_id: running[t.trial_id] for t in plan.trials if t.trial_id in running}
+        plan = dataclasses.replace(plan, to_retry=retries.intersection(plan.status))
+        counts, statuses = plan.counts, plan.status
+        counts["missing"] -= len(running)
+    unsuccessful = [i for i, status in statuses.items() if status != "done" and i not in retries]
+    return Overview(counts, list(running.values()), launches, unsuccessful)

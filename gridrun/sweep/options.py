@@ -1,0 +1,61 @@
+"""How one launch runs its trials. The plan, the dry run and the launch itself share these options."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Any
+
+from gridrun import resources
+from gridrun.errors import GridrunError
+from gridrun.grid import Grid
+from gridrun.resources import Capacity, GpusPerTrial
+from gridrun.sweep.retries import RetryPolicy
+from trainer import Runtime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LaunchOptions:
+    """The options of one launch, with what its grids say already taken into account."""
+
+    runtime: Runtime
+    """Directories, threads, checkpoint interval, which weights to keep. The executor sets the device."""
+    capacity: Capacity = field(default_factory=resources.capacity)
+    """What trials may use; decides their order and the estimate."""
+    gpus_per_trial: GpusPerTrial | None = None
+    """Share of a GPU that each trial gets, for the executor; None: a whole GPU if there is any."""
+    retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
+    only: Sequence[str] = ()
+    """Ids, or beginnings of ids, of the trials to run; empty: all."""
+    retry: bool = False
+    """Also run trials again that have failed or diverged."""
+    checkpoints: str | None = None
+    """A directory or URI that every machine reaches, to copy checkpoints to."""
+    budget_hours: float | None = None
+    """Most GPU-hours (core-hours without a GPU) that the estimate may come to."""
+    close_executor: bool = False
+    """Close the executor while signals are still held back, so that Ctrl-C cannot cut that short."""
+
+
+def agreed(grids: Sequence[Grid], attribute: str, override: Any = None) -> Any:
+    """Return `override` if given, else the value that the grids agree on; None if no grid has one.
+
+    Args:
+        attribute: of a grid, such as `running.retries`. Its last part is named like the option.
+
+    Raises:
+        GridrunError: two grids have different values.
+    """
+    if override is not None:
+        return override
+    paths = {attrgetter(attribute)(grid): grid.path for grid in grids}
+    paths.pop(None, None)
+    if len(paths) > 1:
+        key = attribute.rpartition(".")[2]
+        values = ", ".join(f"{path} says {value}" for value, path in paths.items())
+        option = "--" + key.replace("_", "-")
+        raise GridrunError(
+            f"{key}: {values}; plan and launch them one at a time, or let {option} decide for all"
+        )
+    return next(iter(paths), None)
