@@ -263,7 +263,7 @@ def test_no_trial_starts_once_there_are_to_be_no_more(executor: Executor, setup:
 
     executor.run(TrialQueue(map(QueuedTrial, trials)), closed, close_after_the_first)
     ended = outcomes(events)
-    assert 1 <= len(ended) <= 2 * executor.slots + 2
+    assert 1 <= len(ended) <= 6
     assert {i for i, outcome in ended.items() if outcome == "done"} == set(Store(setup.results).statuses())
     assert not list(setup.results.glob(".work/checkpoints/*")), "those that ran went on to their end"
 

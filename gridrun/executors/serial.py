@@ -22,10 +22,6 @@ class SerialExecutor(Executor):
     def __init__(self, gpus: int | None = None) -> None:
         self.gpus = gpus
 
-    @property
-    def slots(self) -> int:
-        return 1
-
     def run(self, trial_queue: TrialQueue, setup: Setup, on_event: Callable[[Event], None]) -> None:
         import torch
 

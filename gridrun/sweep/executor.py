@@ -13,11 +13,6 @@ from gridrun.sweep.queue import TrialQueue
 class Executor(abc.ABC):
     """Runs trials. Use it as a context manager; what it holds is released at the end."""
 
-    @property
-    @abc.abstractmethod
-    def slots(self) -> int:
-        """How many trials run side by side."""
-
     @abc.abstractmethod
     def run(self, trial_queue: TrialQueue, setup: Setup, on_event: Callable[[Event], None]) -> None:
         """Take turns from `trial_queue` as there is room, and return when it is over.

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from gridrun.store import Store, checkpoint_copies
 from gridrun.store.leases import Claim, kernel
 from gridrun.store.records import Failure, Record
+from gridrun.store.trial_store import TrialStore
 from gridrun.sweep import provenance
 from gridrun.sweep.events import Outcome, Retry, Setup, now
 from gridrun.sweep.retries import kind_of
@@ -37,7 +38,7 @@ def run_trial(
     trial: Trial,
     setup: Setup,
     on_epoch: Callable[[Epoch], None],
-    store: Store | None = None,
+    store: TrialStore | None = None,
     retry: Retry | None = None,
 ) -> Outcome:
     """Train `trial` unless it has ended or is being trained elsewhere, and keep its record.
@@ -108,7 +109,7 @@ def _orphaned(setup: Setup) -> bool:
 def _train(
     trial: Trial,
     setup: Setup,
-    store: Store,
+    store: TrialStore,
     claim: Claim,
     on_epoch: Callable[[Epoch], None],
     retry: Retry | None,

@@ -11,9 +11,11 @@ import shutil
 import signal
 import socket
 import stat
+import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,8 @@ from gridrun.errors import LaunchError
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_AUTO_CONNECT": "0",  # else a thread that outlives our Ray starts one of its own
-    "RAY_gcs_rpc_server_reconnect_timeout_s": "15",  # a driver whose Ray is dead ends so soon, not after 60
+    "RAY_health_check_period_ms": "1000",  # so that a dead raylet is noticed after 5 s
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "20",  # Ray then ends a driver that cannot reach its GCS
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -34,6 +37,8 @@ _ENVIRONMENT = {
     "TUNE_FORCE_TRIAL_CLEANUP_S": "30",
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000000",
 }
+_TOKEN = secrets.token_hex(32)
+"""One for the life of this process: Ray reads the token once a process."""
 _ROOT = Path(__file__).parents[2]
 _ANSWER_SECONDS = 10.0
 """How long a Ray that is to be joined may take to answer."""
@@ -47,6 +52,8 @@ class RaySession:
         """The session's own; None before the start and after the end."""
         self.environment = _Environment()
         self._lock: FileLock | None = None
+        self._watch: _Watch | None = None
+        self._stdout: _OneThreadOnly | None = None
 
     def start(self, *, cpus: int | None, gpus: int | None) -> None:
         """Start Ray. Its ports listen on all interfaces, so a random token closes them.
@@ -61,12 +68,11 @@ class RaySession:
         self.environment.update(
             _ENVIRONMENT,
             RAY_AUTH_MODE="token",
-            RAY_AUTH_TOKEN=secrets.token_hex(32),
+            RAY_AUTH_TOKEN=_TOKEN,
             PYTHONPATH=os.pathsep.join(path for path in sys.path if path),  # workers import what we can
         )
         import ray
 
-        _forget_token()
         try:
             with _own_signals(), _deaf_children(), _working_in(self.directory.parent):
                 ray.init(
@@ -83,7 +89,7 @@ class RaySession:
         except Exception as error:
             self.close()
             raise LaunchError(f"Ray does not start here: {error}") from error
-        _silence()
+        self._started()
 
     def join(self, address: str) -> None:
         """Join the Ray that runs at `address`. Our code goes along; results and data do not.
@@ -96,7 +102,6 @@ class RaySession:
         self.environment.update(_ENVIRONMENT, RAY_AUTH_MODE=os.environ.get("RAY_AUTH_MODE", "token"))
         import ray
 
-        _forget_token()
         try:
             _check_token(address)
             with _own_signals():
@@ -116,15 +121,17 @@ class RaySession:
             if isinstance(error, LaunchError):
                 raise
             raise LaunchError(f"--address {address}: cannot join the Ray there: {error}") from error
-        _silence()
+        self._started()
 
-    def dead(self) -> str | None:
-        """Return which of Ray's own processes has died, if it is one that Ray cannot do without."""
-        from ray._private import worker
+    def _started(self) -> None:
+        logging.getLogger("ray").setLevel(logging.CRITICAL)
+        self._stdout = _OneThreadOnly(sys.stdout)
+        sys.stdout = self._stdout
+        self._watch = _Watch()
 
-        node = worker._global_node
-        died: set[str] = {kind for kind, _ in node.dead_processes()} if node else set()
-        return next((kind for kind in ("gcs_server", "raylet") if kind in died), None)
+    def problem(self) -> str | None:
+        """Return why Ray can run no more trials, None while it can."""
+        return self._watch.problem() if self._watch else None
 
     def close(self) -> None:
         """Stop Ray and remove what it left; nothing where it does not run."""
@@ -132,24 +139,65 @@ class RaySession:
             return
         import ray
 
+        if self._watch:
+            self._watch.close()
         with contextlib.suppress(Exception):
             ray.shutdown()
+        if self._stdout and sys.stdout is self._stdout:
+            sys.stdout = self._stdout.stream
+        self._watch = self._stdout = None
         shutil.rmtree(self.directory, ignore_errors=True)
         if self._lock:
             self._lock.release()
             Path(self._lock.lock_file).unlink(missing_ok=True)
         self.directory = self._lock = None
         self.environment.restore()
-        _forget_token()
 
 
-def _silence() -> None:
-    """Keep Ray from printing what goes wrong, on stdout too: here it becomes an event."""
-    logging.getLogger("ray").setLevel(logging.CRITICAL)
-    from ray._private import worker
+class _Watch:
+    """Asks Ray once a second, in a thread because a dead control store does not answer."""
 
-    printing: Any = worker
-    printing.print_to_stdstream = lambda *_, **__: None
+    def __init__(self) -> None:
+        import ray
+
+        self._node = ray.get_runtime_context().get_node_id()
+        self._answered_at = time.monotonic()
+        self._is_alive = True
+        self._ended = threading.Event()
+        threading.Thread(target=self._ask, name="ray-watch", daemon=True).start()
+
+    def problem(self) -> str | None:
+        """Return what is wrong with Ray, None while nothing is."""
+        if not self._is_alive:
+            return "Ray's raylet has died"
+        if time.monotonic() - self._answered_at > _ANSWER_SECONDS:
+            return "Ray's GCS has died or does not answer"
+        return None
+
+    def close(self) -> None:
+        self._ended.set()
+
+    def _ask(self) -> None:
+        import ray
+
+        while not self._ended.wait(1.0):
+            with contextlib.suppress(Exception):  # no answer; it has died, or Ray is being shut down
+                self._is_alive = any(node["NodeID"] == self._node and node["Alive"] for node in ray.nodes())
+                self._answered_at = time.monotonic()
+
+
+class _OneThreadOnly:
+    """A standard output that drops what other threads write: Ray prints errors that we report as events."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream, self._thread = stream, threading.get_ident()
+
+    def write(self, text: str) -> int:
+        written: int = self.stream.write(text) if threading.get_ident() == self._thread else len(text)
+        return written
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
 
 
 def _check_ray_answers(address: str) -> None:
@@ -172,31 +220,14 @@ _SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 
 
 def _check_token(address: str) -> None:
-    """Ask the Ray at `address` for its name, to be told at once if the token is wrong or missing."""
-    from ray.exceptions import AuthenticationError
-
-    try:
-        problem = "there is no token here, or it cannot be read"
-        _raylet().AuthenticationTokenLoader.instance().has_token()
-        problem = "the Ray there refuses the token"
-        _raylet().GcsClient(address=address)
-    except AuthenticationError:
+    """Ask the Ray at `address` for its status; `ray.init` would take 20 s to find that the token is wrong."""
+    command = [str(Path(sys.executable).with_name("ray")), "status", "--address", address]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    if done.returncode:
         raise LaunchError(
-            f"--address {address}: {problem}. Set RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH to a file, to that "
-            "of the cluster (docs/cluster.md)"
-        ) from None
-
-
-def _forget_token() -> None:
-    """Have Ray look for the token anew; it does so once a process."""
-    _raylet().AuthenticationTokenLoader.instance().reset_cache()
-
-
-def _raylet() -> Any:
-    """Return Ray's inner module; what is asked of it here is not to be had by any other way."""
-    import ray
-
-    return ray._raylet
+            f"--address {address}: the Ray there refuses the token, or there is no token here. Set "
+            "RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH to a file, to that of the cluster (docs/cluster.md)"
+        )
 
 
 class _Environment:
