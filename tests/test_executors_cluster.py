@@ -32,7 +32,7 @@ from trainer import Runtime
 from trainer.loop import ignore
 from trainer.metrics import Epoch
 
-TOKEN = session._TOKEN  # Ray reads the token once a process, perhaps in a test before these
+TOKEN = session._TOKEN  # Ray reads the token once a process: perhaps in an earlier test
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_what_is_no_ray_is_told_apart(setup: Setup) -> None:
             caller.recv(1000)
 
     threading.Thread(target=answer, daemon=True).start()
-    with somebody, pytest.raises(LaunchError, match="what answers there is no Ray"):
+    with somebody, pytest.raises(LaunchError, match="what answers there is not Ray"):
         run(f"127.0.0.1:{somebody.getsockname()[1]}", setup)
 
 
@@ -86,7 +86,7 @@ def test_what_a_cluster_has_is_not_chosen() -> None:
         RayTuneExecutor(Resources(cpus=2), address="head:6379")
 
 
-# --- workers that do not see the results, without Ray --------------------------------------------------------------
+# --- workers that do not see the results, without Ray ---------------------------------------------
 
 
 @pytest.fixture

@@ -39,18 +39,18 @@ from gridrun.trial import Trial
 from trainer import Runtime, TrainConfig
 
 STOP_SECONDS = 15.0
-"""How long trials that were asked to stop may take to save their checkpoints."""
+"""How long trials may take to save their checkpoints after a stop."""
 _PROGRESS_SECONDS = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resources:
-    """What the sweep may use of this machine, and what a trial takes. None: what there is."""
+    """What the sweep may use of this machine, and what a trial takes. None stands for all there is."""
 
     cpus: int | None = None
     gpus: int | None = None
     gpus_per_trial: GpusPerTrial | None = None
-    """Of a trial on one GPU; one with `num_gpus` above 1 takes so many, whole."""
+    """For a trial on one GPU; a trial with `num_gpus` above 1 takes that many whole GPUs."""
     cpus_per_trial: int = 1
     """Times `num_gpus`."""
 
@@ -61,16 +61,13 @@ class Resources:
 
 
 class RayTuneExecutor(Executor):
-    """Runs trials side by side on a Ray of our own, closed to everyone without its token.
-
-    With an `address`, on the Ray that runs there.
-    """
+    """Runs trials side by side on a Ray that it starts, or on the one that runs at `address`."""
 
     def __init__(
         self, resources: Resources, trackers: Trackers | None = None, address: str | None = None
     ) -> None:
         if address and (resources.cpus is not None or resources.gpus is not None):
-            raise LaunchError("--cpus and --gpus do not go with --address: what a cluster has, it has")
+            raise LaunchError("--cpus and --gpus do not go with --address: a cluster says itself what it has")
         self.resources = resources
         self.address = address
         self.trackers = trackers or Trackers()
@@ -105,13 +102,13 @@ class RayTuneExecutor(Executor):
         return Capacity(cpus=cpus, gpus=gpus, gpus_per_trial=share.gpu, cpus_per_trial=share.cpu).slots()
 
     def _shares(
-        self, turns: Iterable[QueuedTrial], setup: Setup, on_event: Callable[[Event], None]
+        self, left: Iterable[QueuedTrial], setup: Setup, on_event: Callable[[Event], None]
     ) -> dict[Share, Trial]:
-        """Return what trials take, the largest share first, and one that takes so much."""
+        """Return what trials take, largest first, each with one trial that takes it."""
         shares: dict[Share, Trial] = {}
-        for turn in turns:
-            fitted, trial = len(self._packer.fitted), turn.trial
-            share = self._share(turn, setup.runtime)
+        for queued in left:
+            fitted, trial = len(self._packer.fitted), queued.trial
+            share = self._share(queued, setup.runtime)
             shares.setdefault(share, trial)
             if len(self._packer.fitted) > fitted:
                 on_event(PackingChosen(trial.config, round(1 / share.gpu)))
@@ -119,13 +116,13 @@ class RayTuneExecutor(Executor):
                 break
         return {share: shares[share] for share in sorted(shares, reverse=True)}
 
-    def _share(self, turn: QueuedTrial, runtime: Runtime) -> Share:
-        """Return what a trial takes, which may have to be measured."""
-        given = turn.retry.gpu_share if turn.retry else None
-        key = turn.trial.config_id, given
+    def _share(self, queued: QueuedTrial, runtime: Runtime) -> Share:
+        """Return what a trial takes; for `auto` this may have to be measured."""
+        given = queued.retry.gpu_share if queued.retry else None
+        key = queued.trial.config_id, given
         if key not in self._known_shares:
-            measure = functools.partial(self._measure, turn.trial.config, runtime)
-            self._known_shares[key] = self._packer.share(turn.trial.config, *self._found(), measure, given)
+            measure = functools.partial(self._measure, queued.trial.config, runtime)
+            self._known_shares[key] = self._packer.share(queued.trial.config, *self._found(), measure, given)
         return self._known_shares[key]
 
     def _measure(self, config: TrainConfig, runtime: Runtime, number: int) -> Load | None:
@@ -139,18 +136,18 @@ class RayTuneExecutor(Executor):
         try:
             self._run(trial_queue, setup, on_event)
         except BaseException:
-            trial_queue.close()  # what is out is never settled: Tune's thread would wait for it for ever
+            trial_queue.close()  # else Tune's thread would wait for ever for trials that nobody marks as done
             raise
         finally:
             if self._store_address:
                 release_claims(self._store_address)
 
     def _run(self, trial_queue: TrialQueue, setup: Setup, on_event: Callable[[Event], None]) -> None:
-        turns = trial_queue.left
-        shares = self._shares(turns, setup, on_event)
+        left = trial_queue.left
+        shares = self._shares(left, setup, on_event)
         for share, one in shares.items():
             self._check_room(share, one.config.num_gpus)
-        trials = {turn.trial.trial_id: turn.trial for turn in turns}
+        trials = {queued.trial.trial_id: queued.trial for queued in left}
         events: queue.SimpleQueue[Event | StoreError] = queue.SimpleQueue()
         failure: list[BaseException] = []
         stop = threading.Event()
@@ -186,7 +183,7 @@ class RayTuneExecutor(Executor):
                     on_event(event)
                     if isinstance(event, (Ended, Lost)):
                         told.discard(event.trial.trial_id)
-                        trial_queue.task_done(event.trial)  # who is turned away stays out: it is left to do
+                        trial_queue.task_done(event.trial)  # a trial that was turned away stays in the queue
             if problem := self._session.problem():
                 raise LaunchError(f"{problem}; nothing is lost, run the same command again to resume")
             if closed := setup.is_closed:
@@ -196,7 +193,7 @@ class RayTuneExecutor(Executor):
             if (closed and not running and events.empty()) or (
                 stopping_since and time.monotonic() - stopping_since > STOP_SECONDS
             ):
-                stop.set()  # what Tune still holds has not been started, or its worker is dead
+                stop.set()  # what Tune still holds has not started, or its worker is dead
                 thread.join(STOP_SECONDS)
                 return
         if failure:
@@ -282,7 +279,7 @@ class RayTuneExecutor(Executor):
 
 
 def _is_turned_away(event: Event, told: Collection[str]) -> bool:
-    """Return whether an event is of a trial that Tune turns to although no more may start."""
+    """Return whether an event is about a trial that Tune started although no more may start."""
     match event:
         case Started():
             return True
