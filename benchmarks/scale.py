@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-import random
 import resource
 import subprocess
 import sys
@@ -27,55 +26,18 @@ from gridrun import resources
 from gridrun.executors.ray import tune
 from gridrun.grid import load_grid
 from gridrun.store import Store, parquet
-from gridrun.store.records import EPOCH_TYPES, TRIAL_TYPES, Provenance, Record
+from gridrun.store.records import EPOCH_TYPES, TRIAL_TYPES
 from gridrun.sweep import provenance, worker
 from gridrun.sweep.events import Ended
 from gridrun.sweep.queue import QueuedTrial, TrialQueue
-from gridrun.text import utc_now
 from gridrun.trial import Trial
 from trainer import Runtime, TrainConfig
-from trainer.metrics import Epoch
 
 ROOT = Path(__file__).parent.parent
 CPUS = 2
 
 
-def record(trial: Trial, code: Provenance, epochs: int = 1) -> Record:
-    """Return what a trial would leave that was trained: numbers that do not compress."""
-    draw = random.Random(trial.trial_id).random
-    curve = tuple(
-        Epoch(
-            epoch=number + 1,
-            lr=0.1,
-            train_loss=draw(),
-            train_error=draw(),
-            test_loss=draw(),
-            test_error=draw(),
-            train_seconds=draw(),
-        )
-        for number in range(epochs)
-    )
-    return Record(
-        **worker.identity_of(trial),
-        status="done",
-        test_error=curve[-1].test_error,
-        test_loss=curve[-1].test_loss,
-        train_loss=curve[-1].train_loss,
-        train_error=curve[-1].train_error,
-        best_test_error=draw(),
-        best_epoch=1,
-        epochs_trained=epochs,
-        train_seconds=draw(),
-        images_per_second=draw(),
-        started_at=utc_now(),
-        ended_at=utc_now(),
-        provenance=code,
-        epochs=curve,
-    )
-
-
 def executor(counts: Sequence[int]) -> None:
-    sys.path.insert(0, str(ROOT))  # `_idle` is imported by its whole name, also in Ray's workers
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     config = TrainConfig.from_dict({"model": {"name": "resnet_preact", "depth": 8}, "epochs": 1})
     with (
@@ -162,6 +124,8 @@ seeds: 10
 
 
 def store(count: int) -> None:
+    from benchmarks._idle import record
+
     side = round((count / 10) ** 0.5)
     with tempfile.TemporaryDirectory() as directory:
         grid = Path(directory) / "large.yaml"
@@ -218,6 +182,7 @@ def main() -> None:
     parser.add_argument("part", nargs="?", choices=["executor", "store"])
     parser.add_argument("--trials", type=int, nargs="+")
     arguments = parser.parse_args()
+    sys.path.insert(0, str(ROOT))  # `_idle` is imported by its full name, as in Ray's workers
     if arguments.part != "store":
         executor(arguments.trials or [1_000, 10_000])
     if arguments.part != "executor":

@@ -1,4 +1,4 @@
-"""Joining a Ray cluster: who is let in, and trials on machines that come, go and see nothing of home."""
+"""Joining a Ray cluster: tokens, nodes that come and go, and workers that do not see the results."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ import tiny
 from broken import RaisingNet
 
 from gridrun.errors import LaunchError
-from gridrun.executors.ray import remote_store
-from gridrun.executors.ray.remote_store import Address, StoreActor, lacks, run_anywhere
+from gridrun.executors.ray import remote_store, session
+from gridrun.executors.ray.remote_store import StoreActor, StoreAddress, missing_data, run_anywhere
 from gridrun.executors.ray.tune import RayTuneExecutor, Resources
 from gridrun.grid import load_grid
 from gridrun.store import Store
@@ -34,7 +34,7 @@ from trainer import Runtime
 from trainer.loop import ignore
 from trainer.metrics import Epoch
 
-TOKEN = "a" * 64
+TOKEN = session._TOKEN  # Ray reads the token once a process: perhaps in an earlier test
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_what_is_no_ray_is_told_apart(setup: Setup) -> None:
             caller.recv(1000)
 
     threading.Thread(target=answer, daemon=True).start()
-    with somebody, pytest.raises(LaunchError, match="what answers there is no Ray"):
+    with somebody, pytest.raises(LaunchError, match="what answers there is not Ray"):
         run(f"127.0.0.1:{somebody.getsockname()[1]}", setup)
 
 
@@ -88,98 +88,101 @@ def test_what_a_cluster_has_is_not_chosen() -> None:
         RayTuneExecutor(Resources(cpus=2), address="head:6379")
 
 
-# --- away from the results, without Ray --------------------------------------------------------------
+# --- workers that do not see the results, without Ray ---------------------------------------------
 
 
 @pytest.fixture
-def home(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> Iterator[StoreActor]:
+def store_actor(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> Iterator[StoreActor]:
     """Be asked straight, not through Ray."""
-    monkeypatch.setattr(remote_store, "_ask", lambda method, *arguments: method(*arguments))
-    home = StoreActor(setup, "home-test")
-    yield home
-    home.close()
+    monkeypatch.setattr(remote_store, "_call", lambda method, *arguments: method(*arguments))
+    store_actor = StoreActor(setup, "home-test")
+    yield store_actor
+    store_actor.close()
     assert not list(setup.results.glob(".work/l[eo]*/*"))
 
 
-def run_away(
-    trial: Trial, setup: Setup, home: StoreActor, on_epoch: Callable[[Epoch], None] = ignore
+def run_remotely(
+    trial: Trial, setup: Setup, store_actor: StoreActor, on_epoch: Callable[[Epoch], None] = ignore
 ) -> Outcome:
-    return run_anywhere(Address("home-none", home), trial, setup, on_epoch)
+    return run_anywhere(StoreAddress("home-none", store_actor), trial, setup, on_epoch)
 
 
-def test_who_sees_the_sign_uses_the_directory_itself(setup: Setup, home: StoreActor) -> None:
+def test_a_worker_that_sees_the_marker_lock_uses_the_directory(setup: Setup, store_actor: StoreActor) -> None:
     trial = Trial(tiny.config(), 0)
-    assert run_anywhere(Address("home-test", home), trial, setup, ignore) == "done"
+    assert run_anywhere(StoreAddress("home-test", store_actor), trial, setup, ignore) == "done"
     assert not (setup.runtime.cache_dir / "away").exists()
     assert Store(setup.results).statuses() == {trial.trial_id: "done"}
 
 
-def test_a_record_is_worth_more_than_weights_that_find_no_room_at_home(
-    setup: Setup, home: StoreActor, monkeypatch: pytest.MonkeyPatch
+def test_a_record_is_kept_even_where_the_weights_find_no_room(
+    setup: Setup, store_actor: StoreActor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(StoreActor, "_keep", staticmethod(full))
     trial = Trial(tiny.config(), 0)
-    assert run_away(trial, setup, home) == "done"
+    assert run_remotely(trial, setup, store_actor) == "done"
     row = Store(setup.results).rows()[trial.trial_id]
     assert (row["status"], row["checkpoint"]) == ("done", None)
     assert row["notes"] == "the weights could not be kept: No space left on device"
 
 
-def test_a_trial_away_is_recorded_at_home_with_its_weights(setup: Setup, home: StoreActor) -> None:
+def test_a_remote_trial_is_recorded_with_its_weights(setup: Setup, store_actor: StoreActor) -> None:
     trial, bad = Trial(tiny.config(), 0), Trial(tiny.config(model=RaisingNet()), 0)
     store = Store(setup.results)
-    assert run_away(trial, setup, home) == "done"
-    assert run_away(bad, setup, home) == "failed"
+    assert run_remotely(trial, setup, store_actor) == "done"
+    assert run_remotely(bad, setup, store_actor) == "failed"
     assert store.statuses() == {trial.trial_id: "done", bad.trial_id: "failed"}
     assert store.weights_path(trial.trial_id).stat().st_size > 0
     with store.lock(trial.trial_id) as claim:
         assert claim, "it was given back"
     before = store.rows()
-    assert run_away(trial, setup, home) == "done", "and is not trained again"
+    assert run_remotely(trial, setup, store_actor) == "done", "and is not trained again"
     assert store.rows() == before
     away = list((setup.runtime.cache_dir / "away").rglob("*.pt"))
     assert not away
 
 
-def test_a_trial_that_another_launch_has_is_left_to_it(setup: Setup, home: StoreActor) -> None:
+def test_a_trial_that_another_launch_has_is_left_to_it(setup: Setup, store_actor: StoreActor) -> None:
     trial = Trial(tiny.config(), 0)
     with Store(setup.results).lock(trial.trial_id):
-        assert run_away(trial, setup, home) == "busy"
+        assert run_remotely(trial, setup, store_actor) == "busy"
     assert Store(setup.results).statuses() == {}
 
 
-def test_a_worker_that_was_replaced_records_nothing(setup: Setup, home: StoreActor) -> None:
+def test_a_worker_that_was_replaced_records_nothing(setup: Setup, store_actor: StoreActor) -> None:
     trial = Trial(tiny.config(), 0)
-    assert run_away(trial, setup, home, lambda epoch: str(home.claim(trial.trial_id))) == "busy"
+    assert (
+        run_remotely(trial, setup, store_actor, lambda epoch: str(store_actor.claim(trial.trial_id)))
+        == "busy"
+    )
     assert Store(setup.results).statuses() == {}
     assert Store(setup.results).is_locked(trial.trial_id), "the other worker has it"
-    home.release_all()
+    store_actor.release_all()
     assert not Store(setup.results).is_locked(trial.trial_id)
 
 
 def test_a_worker_that_is_replaced_at_the_last_moment_has_not_failed(
-    setup: Setup, home: StoreActor, monkeypatch: pytest.MonkeyPatch
+    setup: Setup, store_actor: StoreActor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trial, add = Trial(tiny.config(model=RaisingNet()), 0), home.add
+    trial, add = Trial(tiny.config(model=RaisingNet()), 0), store_actor.add
 
     def replaced(*about: Any) -> bool:
-        home.claim(trial.trial_id)
+        store_actor.claim(trial.trial_id)
         return add(*about)
 
-    monkeypatch.setattr(home, "add", replaced)
-    assert run_away(trial, setup, home) == "busy"
+    monkeypatch.setattr(store_actor, "add", replaced)
+    assert run_remotely(trial, setup, store_actor) == "busy"
     assert Store(setup.results).statuses() == {}
-    home.release_all()
+    store_actor.release_all()
 
 
-def test_word_to_stop_reaches_a_trial_away_and_it_goes_on_later(setup: Setup, home: StoreActor) -> None:
+def test_a_stop_reaches_a_remote_trial_and_it_resumes_later(setup: Setup, store_actor: StoreActor) -> None:
     trial = Trial(tiny.config(epochs=100_000), 0)
-    assert run_away(trial, setup, home, lambda epoch: setup.stop_file.touch()) == "interrupted"
+    assert run_remotely(trial, setup, store_actor, lambda epoch: setup.stop_file.touch()) == "interrupted"
     assert list((setup.runtime.cache_dir / "away").rglob(f"{trial.trial_id}.pt"))
-    assert run_away(trial, setup, home) == "interrupted", "none starts"
+    assert run_remotely(trial, setup, store_actor) == "interrupted", "none starts"
     setup.stop_file.unlink()
     first: list[int] = []
 
@@ -187,16 +190,16 @@ def test_word_to_stop_reaches_a_trial_away_and_it_goes_on_later(setup: Setup, ho
         first.append(epoch.epoch)
         setup.stop_file.touch()
 
-    assert run_away(trial, setup, home, stop) == "interrupted"
+    assert run_remotely(trial, setup, store_actor, stop) == "interrupted"
     assert first[0] > 1
 
 
-def test_a_machine_says_what_it_lacks(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_says_which_data_it_misses(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     trial = Trial(tiny.config(dataset=tiny.ElsewhereImages()), 0)
     monkeypatch.setenv("WITHOUT_IMAGES", "1")
-    assert "is not here" in str(lacks(trial, setup))
+    assert "is not here" in str(missing_data(trial, setup))
     monkeypatch.delenv("WITHOUT_IMAGES")
-    assert lacks(trial, setup) is None
+    assert missing_data(trial, setup) is None
 
 
 # --- a cluster of three nodes on this machine -----------------------------------------------------
@@ -210,10 +213,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         environment.setenv("PYTHONPATH", str(Path(__file__).parent))
         environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
         environment.setenv("GRIDRUN_CACHE", str(tmp_path_factory.mktemp("cache")))
-        from ray._raylet import AuthenticationTokenLoader
         from ray.cluster_utils import Cluster
 
-        AuthenticationTokenLoader.instance().reset_cache()  # of another test's Ray
         node = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 80 * 2**20}
         cluster = Cluster(initialize_head=True, head_node_args=node)
         cluster.spec = node
@@ -242,9 +243,9 @@ def launched(address: str, results: Path, **environment: str) -> subprocess.Comp
 @pytest.mark.parametrize(
     ("environment", "problem"),
     [
-        ({}, "there is no token here"),
+        ({}, "or there is no token here"),
         ({"RAY_AUTH_TOKEN": "b" * 64}, "refuses the token"),
-        ({"RAY_AUTH_TOKEN_PATH": "/no/such/file"}, "there is no token here"),
+        ({"RAY_AUTH_TOKEN_PATH": "/no/such/file"}, "or there is no token here"),
         ({"RAY_AUTH_MODE": "disabled", "RAY_AUTH_TOKEN": TOKEN}, "refuses the token"),
     ],
 )
@@ -261,9 +262,7 @@ def test_a_wrong_token_is_refused_in_a_line(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sees_results", [True, False])
-def test_trials_are_recorded_at_home_wherever_they_ran(
-    cluster: Any, setup: Setup, sees_results: bool
-) -> None:
+def test_trials_are_recorded_wherever_they_ran(cluster: Any, setup: Setup, sees_results: bool) -> None:
     good, bad = Trial(tiny.config(), 0), Trial(tiny.config(model=RaisingNet()), 0)
     busy = Trial(tiny.config(), 1)
     long = Trial(tiny.config(epochs=30_000), 0)
@@ -279,9 +278,9 @@ def test_trials_are_recorded_at_home_wherever_they_ran(
 
     with RayTuneExecutor(Resources(), address=cluster.address) as executor:
         executor._begin(setup)
-        assert executor._home
+        assert executor._store_address
         if not sees_results:
-            executor._home = replace(executor._home, sign="home-none")
+            executor._store_address = replace(executor._store_address, marker_lock="home-none")
         with store.lock(busy.trial_id):
             executor.run(TrialQueue(map(QueuedTrial, [good, bad, busy])), setup, events.append)
         ended = {event.trial: event.outcome for event in events if isinstance(event, Ended)}

@@ -76,7 +76,7 @@ def told(notes: Notes, results: list[dict[str, Any]], tmp_path: Path) -> tuple[T
 
 def test_every_epoch_is_told_once_under_the_trial_s_id(tmp_path: Path) -> None:
     notes = Notes()
-    results = [{"at": at(1)}, {"at": at(2, None)}, {"at": at(2, None), "outcome": "done"}]
+    results = [{"epoch": at(1)}, {"epoch": at(2, None)}, {"epoch": at(2, None), "outcome": "done"}]
     trial, warnings = told(notes, results, tmp_path)
     key = trial.trial_id
     assert notes.lines == [
@@ -92,19 +92,19 @@ def test_every_epoch_is_told_once_under_the_trial_s_id(tmp_path: Path) -> None:
 
 def test_a_turn_without_an_epoch_is_not_told_of(tmp_path: Path) -> None:
     notes = Notes()
-    told(notes, [{"at": None, "outcome": "busy"}], tmp_path)
+    told(notes, [{"epoch": None, "outcome": "busy"}], tmp_path)
     assert notes.lines == [("setup",), ("over",)]
 
 
 def test_a_failed_trial_ends_as_failed(tmp_path: Path) -> None:
     notes = Notes()
-    trial, _ = told(notes, [{"at": at(1), "outcome": "failed"}], tmp_path)
+    trial, _ = told(notes, [{"epoch": at(1), "outcome": "failed"}], tmp_path)
     assert ("end", trial.trial_id, True) in notes.lines
 
 
 def test_a_tracker_that_breaks_is_told_no_more_and_said_so_once(tmp_path: Path) -> None:
     notes = Notes(broken=True)
-    _, warnings = told(notes, [{"at": at(1)}, {"at": at(2), "outcome": "done"}], tmp_path)
+    _, warnings = told(notes, [{"epoch": at(1)}, {"epoch": at(2), "outcome": "done"}], tmp_path)
     assert notes.lines == [("setup",)]
     assert warnings == ["Notes is told no more: ConnectionError: server is down"]
 

@@ -9,7 +9,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +17,6 @@ from broken import DyingInTrainingNet, DyingNet, FlakyNet, LosingNet, RaisingNet
 
 from gridrun import sweep
 from gridrun.errors import LaunchError, StoreError
-from gridrun.executors.ray import tune
 from gridrun.executors.ray.tune import RayTuneExecutor, Resources
 from gridrun.executors.serial import SerialExecutor
 from gridrun.grid import Grid, Row
@@ -29,7 +27,7 @@ from gridrun.sweep.events import Ended, Event
 from gridrun.sweep.executor import Executor
 from gridrun.sweep.options import LaunchOptions
 from gridrun.sweep.queue import TrialQueue
-from gridrun.sweep.retries import Failed, RetryPolicy, coarser, kind_of, kind_of_death, reason_of_death
+from gridrun.sweep.retries import Failed, RetryPolicy, coarser, kind_of
 from gridrun.sweep.worker import Setup
 from gridrun.trial import Trial
 from trainer import Runtime, TrainConfig, health
@@ -366,62 +364,6 @@ def test_two_launches_at_once_share_the_attempts_of_a_failing_trial(
     assert {sweeper.row(config)["status"] for config in good} == {"done"}
     assert [sweeper.row(config)["attempts"] for config in bad] == [3, 3, 3]
     assert [len(log.read_text()) for log in logs] == [3, 3, 3]
-
-
-DIED = """Failure # 1 (occurred at 2026-01-01_00-00-00)
-The actor died unexpectedly before finishing this task.
-\tclass_name: ImplicitFunc
-The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail:
-Worker unexpectedly exits with a connection error code 2. End of file. There are some potential causes.
-(1) The process is killed by SIGKILL by OOM killer due to high memory usage. (2) ray stop was called."""
-OUT_OF_MEMORY = """Failure # 1 (occurred at 2026-01-01_00-00-00)
-OutOfMemoryError: 1 worker(s) were killed due to the node running low on memory. Memory on the node was 3.22GB
-OOM kill reason: Memory usage 3449937920B exceeded threshold of 3440133376B (13.6% of 25276514304B limit)
-Refer to the documentation on how to address the out of memory issue: https://docs.ray.io"""
-NODE_DIED = """Failure # 1 (occurred at 2026-01-01_00-00-00)
-The actor died unexpectedly before finishing this task.
-The actor died because its node has died. Node Id: 2c6c
-\tthe actor's node was terminated unexpectedly: health check failed due to missing too many heartbeats"""
-RAISED = """Failure # 1 (occurred at 2026-01-01_00-00-00)
-ray::ImplicitFunc.train() (pid=1, ip=10.0.0.1)
-gridrun.errors.StoreError: results: cannot be written to (No space left on device)"""
-
-
-@pytest.mark.parametrize(
-    ("text", "failure"),
-    [
-        (DIED, "worker_killed"),
-        (OUT_OF_MEMORY, "host_memory"),
-        (NODE_DIED, "node_lost"),
-        (RAISED, "exception"),
-        ("", "worker_killed"),
-    ],
-)
-def test_rays_account_of_a_death_is_told_apart(text: str, failure: str) -> None:
-    assert kind_of_death(text) == failure
-
-
-def test_the_reason_for_a_death_is_one_line() -> None:
-    assert reason_of_death(OUT_OF_MEMORY).startswith("Memory usage 3449937920B exceeded threshold of")
-    assert reason_of_death(RAISED).endswith("cannot be written to (No space left on device)")
-    assert reason_of_death("") == ""
-
-
-def test_tune_takes_a_worker_ended_for_lack_of_memory_for_a_dead_one() -> None:
-    from ray.air.execution._internal.actor_manager import RayActorManager
-    from ray.exceptions import OutOfMemoryError, RayActorError
-
-    tune._make_deaths_alike()
-    tune._make_deaths_alike()  # changes nothing more
-    told: list[Exception] = []
-    manager = SimpleNamespace(_failed_actor_ids=set(), _cleanup_actor=lambda tracked_actor: None)
-    actor = SimpleNamespace(actor_id="a", _on_error=lambda actor, error: told.append(error))
-    task = SimpleNamespace(_tracked_actor=actor, _on_error=None)
-    error = OutOfMemoryError("the node running low on memory")
-    RayActorManager._actor_task_failed(manager, tracked_actor_task=task, exception=error)
-    (as_told,) = told
-    assert isinstance(as_told, RayActorError)
-    assert kind_of_death(str(as_told)) == "host_memory"
 
 
 @pytest.mark.parametrize(

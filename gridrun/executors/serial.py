@@ -1,4 +1,4 @@
-"""One trial after another in this process: for tests and for debugging with breakpoints."""
+"""The executor that runs one trial after another in this process, for tests and for debugging."""
 
 from __future__ import annotations
 
@@ -17,14 +17,10 @@ from trainer.metrics import Epoch
 
 
 class SerialExecutor(Executor):
-    """Runs trials here and now, on a GPU if there is one and `gpus` is not 0."""
+    """Runs trials in this process, on a GPU if there is one and `gpus` is not 0."""
 
     def __init__(self, gpus: int | None = None) -> None:
         self.gpus = gpus
-
-    @property
-    def slots(self) -> int:
-        return 1
 
     def run(self, trial_queue: TrialQueue, setup: Setup, on_event: Callable[[Event], None]) -> None:
         import torch
@@ -36,8 +32,8 @@ class SerialExecutor(Executor):
         device = "cuda" if self.gpus != 0 and torch.cuda.is_available() else "cpu"
         setup = replace(setup, runtime=replace(setup.runtime, device=device))
         store = Store(setup.results)
-        while not setup.is_closed and (turn := trial_queue.take()):
-            trial = turn.trial
+        while not setup.is_closed and (queued := trial_queue.take()):
+            trial = queued.trial
             on_event(Started(trial))
             last: list[Epoch] = []
 
@@ -45,11 +41,11 @@ class SerialExecutor(Executor):
                 last[:] = [epoch]
                 on_event(Progress(trial, epoch))
 
-            outcome = run_trial(trial, setup, report, store, turn.retry)
+            outcome = run_trial(trial, setup, report, store, queued.retry)
             on_event(Ended(trial, outcome, *last))
             trial_queue.task_done(trial)
             if outcome == "failed" and not health.can_go_on(device):
                 raise LaunchError(
-                    f"what trial {trial.trial_id} failed of has left CUDA unusable in this process; nothing "
-                    "is lost: give the same command again to go on with the other trials"
+                    f"the error of trial {trial.trial_id} has left CUDA unusable in this process; nothing is "
+                    "lost, run the same command again to resume with the other trials"
                 )

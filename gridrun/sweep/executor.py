@@ -14,11 +14,6 @@ from gridrun.sweep.worker import Setup
 class Executor(abc.ABC):
     """Runs trials. Use it as a context manager, which releases what it holds at the end."""
 
-    @property
-    @abc.abstractmethod
-    def slots(self) -> int:
-        """How many trials run side by side."""
-
     @abc.abstractmethod
     def run(self, trial_queue: TrialQueue, setup: Setup, on_event: Callable[[Event], None]) -> None:
         """Take trials from `trial_queue` while there is room, and return when the queue is over.

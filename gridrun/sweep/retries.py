@@ -47,25 +47,6 @@ def kind_of(error: BaseException) -> Failure:
     return "worker_killed" if _PROCESS_KILLED.search(text) else "exception"
 
 
-def kind_of_death(text: str) -> Failure:
-    """Return what kind of failure Ray's account of a lost worker tells of.
-
-    It always speaks of the kernel's OOM killer as one possible cause; only Ray's own is sure.
-    """
-    if re.search(r"running low on memory|OutOfMemoryError", text):
-        return "host_memory"
-    if re.search(r"its node has died|NodeDiedError|node was terminated", text):
-        return "node_lost"
-    return "exception" if re.search(r"^ray::", text, re.MULTILINE) else "worker_killed"
-
-
-def reason_of_death(text: str) -> str:
-    """Return in one line what Ray says of a lost worker."""
-    found = re.search(r"OOM kill reason: (.+)", text)
-    last = (text.strip().splitlines() or [""])[-1]
-    return (found[1] if found else last).strip()[:300]
-
-
 @dataclass(frozen=True, slots=True)
 class Retry:
     """The end of a trial that its next attempt will replace."""

@@ -16,6 +16,7 @@ from typing import Any
 from gridrun.store import Store, checkpoint_copies
 from gridrun.store.leases import Claim, kernel
 from gridrun.store.records import Failure, Provenance, Record
+from gridrun.store.trial_store import TrialStore
 from gridrun.sweep import provenance
 from gridrun.sweep.events import Outcome
 from gridrun.sweep.retries import Retry, kind_of
@@ -70,7 +71,7 @@ def run_trial(
     trial: Trial,
     setup: Setup,
     on_epoch: Callable[[Epoch], None],
-    store: Store | None = None,
+    store: TrialStore | None = None,
     retry: Retry | None = None,
 ) -> Outcome:
     """Train a trial and store its record, unless it has ended or another process is training it.
@@ -116,7 +117,7 @@ def run_trial(
 def _train(
     trial: Trial,
     setup: Setup,
-    store: Store,
+    store: TrialStore,
     claim: Claim,
     on_epoch: Callable[[Epoch], None],
     retry: Retry | None,
@@ -162,7 +163,7 @@ def _train(
 
 
 def _make_report(
-    trial: Trial, store: Store, on_epoch: Callable[[Epoch], None], epochs: list[Epoch]
+    trial: Trial, store: TrialStore, on_epoch: Callable[[Epoch], None], epochs: list[Epoch]
 ) -> Callable[[Epoch], None]:
     """Return what the trainer calls after each epoch: it fills `epochs`, notes progress, calls `on_epoch`."""
     noted_at = time.monotonic()

@@ -1,4 +1,4 @@
-"""Measuring on Ray what trials take of a GPU."""
+"""Measure on Ray how much of a GPU trials take."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from trainer import Runtime, TrainConfig
 def measure(config: TrainConfig, runtime: Runtime, number: int) -> Load | None:
     """Run the first steps of `number` trials at once on one GPU.
 
-    None if they fail, out of memory as a rule; whatever it is, trials will say so in their records. None
-    too if no machine has the CPUs beside a GPU.
+    Return None if they fail, usually for lack of memory; other errors will show in the trials' own records.
+    Return None too if no machine has a GPU and enough CPUs.
     """
     import ray
     from ray.util.placement_group import placement_group, remove_placement_group
@@ -21,7 +21,7 @@ def measure(config: TrainConfig, runtime: Runtime, number: int) -> Load | None:
 
     needed = {"GPU": 1, "CPU": runtime.threads * number}
     if not any(_has(node, needed) for node in ray.nodes()):
-        return None  # Ray would wait for such a machine
+        return None  # Ray would wait for such a machine for ever
     one_gpu = placement_group([needed])
     prober: Any = ray.remote(_ResourceProber)
     share = prober.options(
@@ -31,7 +31,7 @@ def measure(config: TrainConfig, runtime: Runtime, number: int) -> Load | None:
     )
     try:
         trials = [share.remote(config, runtime) for _ in range(number)]
-        taken = ray.get([trial.taken.remote() for trial in trials])  # when all are ready
+        taken = ray.get([trial.taken.remote() for trial in trials])  # waits until all are ready
         rates = ray.get([trial.images_per_second.remote() for trial in trials])
     except ray.exceptions.RayError:
         return None
@@ -42,12 +42,12 @@ def measure(config: TrainConfig, runtime: Runtime, number: int) -> Load | None:
 
 
 def _has(node: dict[str, Any], needed: dict[str, int]) -> bool:
-    """Return whether a machine of Ray's is large enough."""
+    """Return whether a node is alive and large enough."""
     return node["Alive"] and all(node["Resources"].get(name, 0) >= least for name, least in needed.items())
 
 
 class _ResourceProber:
-    """A `ResourceProbe` in a process of its own, so that its memory is free again afterwards."""
+    """A `ResourceProbe` in its own process, so that its memory is freed afterwards."""
 
     def __init__(self, config: TrainConfig, runtime: Runtime) -> None:
         from trainer.resource_probe import ResourceProbe

@@ -1,9 +1,9 @@
 """Trials on machines that do not see the results directory.
 
-On a Ray cluster a worker may run anywhere. One that finds the launch's results directory uses it as
-any other process does. One that does not asks `StoreActor`, an actor on the launch's machine, for
-everything that is kept there: claims, what has ended, records, and whether to stop. Checkpoints
-stay on the worker's machine, in its cache.
+On a Ray cluster a worker may run anywhere. One that sees the launch's results directory uses it as any
+other process does. One that does not uses `RemoteStore`, which asks `StoreActor`, an actor on the launch's
+machine, for claims, what has ended, records and whether to stop. Checkpoints stay on the worker's machine,
+in its cache.
 """
 
 from __future__ import annotations
@@ -31,20 +31,21 @@ from trainer import Runtime, files
 from trainer.metrics import Epoch
 
 _STOP_POLL_SECONDS = 1.0
-_SIGN = "home-"
+_MARKER = "home-"
+"""How the names of marker locks begin, in stores of all versions."""
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
-    """How a worker finds the launch's results directory, or whoever answers for it."""
+class StoreAddress:
+    """How a worker finds the launch's results directory, or the actor that answers for it."""
 
-    sign: str
-    """Name of a lock that the launch holds: who sees it, sees the directory."""
-    home: Any
-    """The actor."""
+    marker_lock: str
+    """Name of a lock that the launch holds: a worker that sees it sees the results directory."""
+    actor: Any
+    """Handle of the `StoreActor`."""
 
 
-def open_home(setup: Setup) -> Address:
+def start_store_actor(setup: Setup) -> StoreAddress:
     """Start `StoreActor` on this machine."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -53,50 +54,50 @@ def open_home(setup: Setup) -> Address:
     options = ray.remote(StoreActor).options(
         num_cpus=0, scheduling_strategy=here, max_restarts=-1, max_task_retries=3
     )
-    sign = f"{_SIGN}{secrets.token_hex(8)}"
-    home: Any = options.remote(setup, sign)
-    ray.get(home.is_stopping.remote())  # from now on the sign can be seen
-    return Address(sign, home)
+    marker_lock = f"{_MARKER}{secrets.token_hex(8)}"
+    store_actor: Any = options.remote(setup, marker_lock)
+    _call(store_actor.is_stopping)  # when this returns, the actor holds the marker lock
+    return StoreAddress(marker_lock, store_actor)
 
 
-def close_turn(address: Address) -> None:
-    """Let go of the trials whose workers died: nothing of the launch is being trained now."""
-    with contextlib.suppress(Exception):  # the cluster is gone; a lease ends by itself
-        _ask(address.home.release_all)
+def release_claims(store_address: StoreAddress) -> None:
+    """Release the trials of workers that died. Call this only while no trial of the launch runs."""
+    with contextlib.suppress(Exception):  # the cluster is gone; leases end by themselves
+        _call(store_address.actor.release_all)
 
 
-def close_home(address: Address) -> None:
-    """End `StoreActor`, before Ray ends it."""
+def stop_store_actor(store_address: StoreAddress) -> None:
+    """Have `StoreActor` release everything, before Ray ends it."""
     with contextlib.suppress(Exception):
-        _ask(address.home.close)
+        _call(store_address.actor.close)
 
 
 def run_anywhere(
-    address: Address,
+    store_address: StoreAddress,
     trial: Trial,
     setup: Setup,
     on_epoch: Callable[[Epoch], None],
     retry: Retry | None = None,
 ) -> Outcome:
     """Run a trial on whatever machine of a cluster this is."""
-    setup = replace(setup, runtime=_local(setup.runtime))
-    if Store(setup.results).has_lock(address.sign):
+    setup = replace(setup, runtime=_with_local_directories(setup.runtime))
+    if Store(setup.results).has_lock(store_address.marker_lock):
         return run_trial(trial, setup, on_epoch, retry=retry)
-    if _ask(address.home.is_closed):
+    if _call(store_address.actor.is_closed):
         return "interrupted"
-    store = RemoteStore(_place(setup), address.home)
-    store.create()
-    with _stop_file(store, address.home) as stop_file:
-        there = replace(setup, results=store.root, stop_file=stop_file, drain_file=None)
-        return run_trial(trial, there, on_epoch, store, retry)
+    scratch = Store(_scratch_directory(setup))
+    scratch.create()
+    with _stop_file(scratch, store_address.actor) as stop_file:
+        setup = replace(setup, results=scratch.root, stop_file=stop_file, drain_file=None)
+        return run_trial(trial, setup, on_epoch, RemoteStore(scratch, store_address.actor), retry)
 
 
-def lacks(trial: Trial, setup: Setup) -> str | None:
+def missing_data(trial: Trial, setup: Setup) -> str | None:
     """Prepare a trial's data set on this machine; return why that cannot be done, None if it can."""
     from trainer import data
     from trainer.datasets import DataError
 
-    runtime = _local(setup.runtime)
+    runtime = _with_local_directories(setup.runtime)
     try:
         data.load(trial.config.dataset, runtime.data_dir, runtime.cache_dir)
     except DataError as error:
@@ -104,16 +105,16 @@ def lacks(trial: Trial, setup: Setup) -> str | None:
     return None
 
 
-def hold_back(address: Address, seconds: float) -> None:
-    """Wait so long, or until no trial may start."""
+def wait_unless_closed(store_address: StoreAddress, seconds: float) -> None:
+    """Wait that long, or until the launch starts no more trials."""
     end = time.monotonic() + seconds
-    with contextlib.suppress(Exception):  # home is gone
-        while time.monotonic() < end and not _ask(address.home.is_closed):
+    with contextlib.suppress(Exception):  # the actor is gone
+        while time.monotonic() < end and not _call(store_address.actor.is_closed):
             time.sleep(_STOP_POLL_SECONDS)
 
 
-def _local(runtime: Runtime) -> Runtime:
-    """Return the directories of the launch where this machine has them, else its own."""
+def _with_local_directories(runtime: Runtime) -> Runtime:
+    """Use the launch's data and cache directories where this machine has them, else this machine's own."""
     return replace(
         runtime,
         data_dir=runtime.data_dir if runtime.data_dir.is_dir() else default_data_dir(),
@@ -121,21 +122,21 @@ def _local(runtime: Runtime) -> Runtime:
     )
 
 
-def _place(setup: Setup) -> Path:
-    """Return where trials of one results directory keep here what they need while they train."""
+def _scratch_directory(setup: Setup) -> Path:
+    """Return where this machine keeps working files for the trials of one results directory."""
     name = hashlib.sha256(f"{setup.code.host}:{setup.results}".encode()).hexdigest()[:16]
     return setup.runtime.cache_dir / "away" / name
 
 
 @contextlib.contextmanager
-def _stop_file(store: Store, home: Any) -> Iterator[Path]:
+def _stop_file(scratch: Store, store_actor: Any) -> Iterator[Path]:
     """Yield a path that comes to exist soon after the launch's own stop file."""
-    path, ended = store.stop_path(secrets.token_hex(8)), threading.Event()
+    path, ended = scratch.stop_path(secrets.token_hex(8)), threading.Event()
 
     def watch() -> None:
         while not ended.wait(_STOP_POLL_SECONDS):
-            with contextlib.suppress(Exception):  # home is being started again, or all is over
-                if _ask(home.is_stopping):
+            with contextlib.suppress(Exception):  # the actor is being restarted, or the launch is over
+                if _call(store_actor.is_stopping):
                     path.touch()
                     return
 
@@ -149,39 +150,40 @@ def _stop_file(store: Store, home: Any) -> Iterator[Path]:
         path.unlink(missing_ok=True)
 
 
-def _ask(method: Any, *arguments: Any) -> Any:
+def _call(method: Any, *arguments: Any) -> Any:
+    """Call a method of an actor and return its answer."""
     import ray
 
     return ray.get(method.remote(*arguments))
 
 
 class StoreActor:
-    """Answers for the results directory of one launch to its workers elsewhere.
+    """Answers for the results directory of one launch to workers that do not see it.
 
-    A worker claims a trial under a token. If another worker of the launch claims it again, the
-    first one is dead or cut off, and its token is worth nothing from then on.
+    A worker claims a trial and gets a token. When another worker of the launch claims the same trial, the
+    first worker is dead or cut off, and its token is no longer valid.
     """
 
-    def __init__(self, setup: Setup, sign: str) -> None:
+    def __init__(self, setup: Setup, marker_lock: str) -> None:
         self._store = Store(setup.results)
-        self._store.clear_locks(_SIGN)  # of launches that were killed
+        self._store.clear_locks(_MARKER)  # of launches that were killed
         self._setup = setup
         self._held: dict[str, tuple[Claim, contextlib.ExitStack]] = {}
         self._tokens: dict[str, str] = {}
         with contextlib.ExitStack() as stack:
-            stack.enter_context(self._store.lock(sign))
-            self._sign = stack.pop_all()
+            stack.enter_context(self._store.lock(marker_lock))
+            self._marker = stack.pop_all()
 
     def is_stopping(self) -> bool:
         """Return whether the launch wants its trials to stop."""
         return self._setup.stop_file.exists()
 
     def is_closed(self) -> bool:
-        """Return whether the launch wants no trial to start."""
+        """Return whether the launch starts no more trials."""
         return self._setup.is_closed
 
     def claim(self, trial_id: str) -> str | None:
-        """Claim a trial; return the token, None if another launch has it."""
+        """Claim a trial; return the token, None if another launch has the trial."""
         if trial_id not in self._held:
             with contextlib.ExitStack() as stack:
                 claim = stack.enter_context(self._store.lock(trial_id))
@@ -192,31 +194,31 @@ class StoreActor:
         return self._tokens[trial_id]
 
     def is_held(self, trial_id: str, token: str) -> bool:
-        """Return whether a claim still stands."""
+        """Return whether a claim is still valid."""
         return self._tokens.get(trial_id) == token and self._held[trial_id][0].held()
 
     def release(self, trial_id: str, token: str) -> None:
-        """Give a trial back."""
+        """Release a trial."""
         if self._tokens.get(trial_id) == token:
             del self._tokens[trial_id]
             self._held.pop(trial_id)[1].close()
 
     def close(self) -> None:
-        """Leave nothing behind."""
+        """Release all trials and the marker lock."""
         self.release_all()
-        self._sign.close()
+        self._marker.close()
 
     def release_all(self) -> None:
-        """Give back what workers hold, and what dead ones have not given back."""
+        """Release all trials, also those of dead workers."""
         for trial_id, token in list(self._tokens.items()):
             self.release(trial_id, token)
 
     def ended(self, trial_id: str, but_not_at: str | None) -> Status | None:
-        """Answer as `Store.ended` does."""
+        """Do what `Store.ended` does."""
         return self._store.ended(trial_id, but_not_at)
 
     def add(self, record_json: str, token: str, weights: bytes | None) -> bool:
-        """Keep a record and the trial's weights; return whether the claim stood until then."""
+        """Keep a record and the trial's weights; return False if the claim is no longer valid."""
         record = Record.from_json(record_json)
         if not self.is_held(record.trial_id, token):
             return False
@@ -235,36 +237,38 @@ class StoreActor:
             partial.write_bytes(weights)
 
 
-class RemoteStore(Store):
-    """A results directory elsewhere: claims and records go there, checkpoints stay in `root`."""
+class RemoteStore:
+    """A `TrialStore` whose claims and records go to `StoreActor`, and whose files stay in `scratch`."""
 
-    def __init__(self, root: Path, home: Any) -> None:
-        super().__init__(root)
-        self._home = home
+    def __init__(self, scratch: Store, store_actor: Any) -> None:
+        self._scratch, self._store_actor = scratch, store_actor
         self._token = ""
+        self.checkpoint, self.drop_checkpoint = scratch.checkpoint, scratch.drop_checkpoint
+        self.weights_path, self.drop_weights = scratch.weights_path, scratch.drop_weights
+        self.note_epoch = scratch.note_epoch
 
     @contextlib.contextmanager
-    def lock(self, name: str, *, wait: bool = False) -> Iterator[Claim | None]:
-        """Hold a trial here and there."""
-        with super().lock(name) as here:
-            token = _ask(self._home.claim, name) if here else None
+    def lock(self, name: str) -> Iterator[Claim | None]:
+        """Claim a trial on this machine and in the results directory; yield None if another has it."""
+        with self._scratch.lock(name) as local_claim:
+            token = _call(self._store_actor.claim, name) if local_claim else None
             if token is None:
                 yield None
                 return
             self._token = token
             try:
-                yield RemoteClaim(functools.partial(_ask, self._home.is_held, name, token))
+                yield RemoteClaim(functools.partial(_call, self._store_actor.is_held, name, token))
             finally:
-                with contextlib.suppress(Exception):  # home is gone, and all its claims with it
-                    _ask(self._home.release, name, token)
+                with contextlib.suppress(Exception):  # the actor is gone, and all its claims with it
+                    _call(self._store_actor.release, name, token)
 
     def ended(self, trial_id: str, but_not_at: str | None = None) -> Status | None:
-        """Ask whether a trial has ended there."""
-        status: Status | None = _ask(self._home.ended, trial_id, but_not_at)
+        """Do what `Store.ended` does."""
+        status: Status | None = _call(self._store_actor.ended, trial_id, but_not_at)
         return status
 
     def add(self, record: Record) -> None:
-        """Send a record there, and the weights that it speaks of; when this returns they are on disk.
+        """Send a record and the weights that it names; when this returns they are on disk.
 
         Raises:
             ClaimLost: another worker has the trial by now.
@@ -274,24 +278,24 @@ class RemoteStore(Store):
             weights = path.read_bytes() if record.checkpoint else None
         except OSError as error:
             record, weights = record.without_weights(error), None
-        taken = _ask(self._home.add, record.to_json(), self._token, weights)
+        taken = _call(self._store_actor.add, record.to_json(), self._token, weights)
         path.unlink(missing_ok=True)
         if not taken:
             raise ClaimLost
 
 
 class RemoteClaim(Claim):
-    """What `StoreActor` holds for a worker elsewhere."""
+    """A claim that `StoreActor` holds for a worker on another machine."""
 
-    def __init__(self, ask: Callable[[], bool]) -> None:
-        self._ask = ask
+    def __init__(self, is_held: Callable[[], bool]) -> None:
+        self._is_held = is_held
 
     def held(self) -> bool:
-        """Ask home; who gets no answer holds nothing."""
+        """Ask the actor; without an answer the claim counts as lost."""
         try:
-            return self._ask()
+            return self._is_held()
         except Exception:
             return False
 
     def release(self) -> None:
-        """Leave it to `RemoteStore.lock`."""
+        """Do nothing: `RemoteStore.lock` releases it."""

@@ -1,106 +1,192 @@
-"""What Tune asks of us: the next trial when there is room, so that the order may change until then."""
+"""Our side of Ray Tune's interface: which trial comes next, what has become of it, and when to stop.
+
+Importing this module imports ray.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import secrets
-from collections import deque
-from collections.abc import Callable, Iterator
+import pickle
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from ray.tune.experiment import Trial
-from ray.tune.experiment import trial as trial_module
-from ray.tune.schedulers import FIFOScheduler
+import ray
+from ray import tune
+from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, RayTaskError
+from ray.tune.search import Searcher
 
+from gridrun.errors import StoreError
+from gridrun.store.records import Failure
+from gridrun.sweep.events import Ended, Event, Lost, Progress, Started, Warned
 from gridrun.sweep.queue import QueuedTrial, TrialQueue
+from gridrun.trial import Trial
+from trainer.metrics import Epoch
 
 _WAIT_SECONDS = 60.0
+Emit = Callable[[Event | StoreError], None]
 
 
-def make_search(trial_queue: TrialQueue, fits: Callable[[QueuedTrial], bool], slots: int, ahead: int) -> Any:
-    """Return the search algorithm that takes what fits from a line-up.
+class QueueSearcher(Searcher):
+    """Gives Tune the next trial of the queue once there is room, so that the rest can still be reordered.
 
     Args:
         trial_queue: what is to be run.
-        fits: whether a turn takes what all of this search take.
-        slots: how many run side by side.
-        ahead: how many more may wait for room, so that a cluster which grows by itself sees that it should.
+        fits: whether a queued trial takes the resources that all trials of this run of Tune take.
+        slots: how many trials run side by side.
+        ahead: how many more may wait for room, so that an autoscaling cluster sees that it should grow.
     """
-    from ray.tune.experiment import Trial as TuneTrial
-    from ray.tune.search import SearchAlgorithm
 
-    class Ask(SearchAlgorithm):
-        def __init__(self, trial_queue: TrialQueue, fits: Callable[[QueuedTrial], bool]) -> None:
-            self.trial_queue, self.fits = trial_queue, fits
-            self.spec: dict[str, Any] = {}
-            self.live: dict[str, Any] = {}
-            self.prefix, self.number = secrets.token_hex(4), 0
+    def __init__(
+        self, trial_queue: TrialQueue, fits: Callable[[QueuedTrial], bool], slots: int, ahead: int
+    ) -> None:
+        super().__init__()
+        self.trial_queue, self.fits, self.slots, self.ahead = trial_queue, fits, slots, ahead
+        self.live: set[str] = set()  # Tune's ids of trials that have not ended
+        self.pending: set[str] = set()  # and of those that no worker has started
 
-        def __getstate__(self) -> dict[str, Any]:
-            return {}  # Tune pickles it to restore it one day; we never do
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles it for a restore, which we never do
 
-        def add_configurations(self, experiments: Any) -> None:
-            (experiment,) = experiments
-            names = ("storage", "trial_dirname_creator", "checkpoint_config", "log_to_file")
-            self.spec = {name: experiment.spec[name] for name in names}
-            self.spec["trainable_name"] = experiment.spec["run"]
-            self.spec["placement_group_factory"] = experiment.spec["resources_per_trial"]
+    def save(self, checkpoint_path: str) -> None:
+        """Save nothing: the results directory says what is left to do."""
 
-        def next_trial(self) -> Any:
-            if len(self.live) >= slots and self._num_pending() >= ahead:
+    def restore(self, checkpoint_path: str) -> None:
+        """Restore nothing."""
+
+    def suggest(self, trial_id: str) -> Any:  # a config, None for not now, or FINISHED
+        if len(self.live) >= self.slots and len(self.pending) >= self.ahead:
+            return None
+        while (queued := self.trial_queue.take(self.fits)) is None:
+            if self.trial_queue.is_over(self.fits):
+                return Searcher.FINISHED
+            if self.live:
                 return None
-            while (turn := self.trial_queue.take(self.fits)) is None:
-                if self.live or self.is_finished():
-                    return None
-                self.trial_queue.wait(
-                    _WAIT_SECONDS
-                )  # for what becomes of the last ones; Tune itself would poll
-            self.number += 1
-            config = {"trial_id": turn.trial.trial_id, "retry": turn.retry and asdict(turn.retry)}
-            name = f"{self.prefix}_{self.number:05d}"  # of a directory, too: one for each turn
-            trial = TuneTrial(config=config, trial_id=name, experiment_tag=name, **self.spec)
-            self.live[name] = trial
-            return trial
+            self.trial_queue.wait(_WAIT_SECONDS)  # the last trials may yet be queued again
+        self.live.add(trial_id)
+        self.pending.add(trial_id)
+        return {"trial_id": queued.trial.trial_id, "retry": queued.retry and asdict(queued.retry)}
 
-        def _num_pending(self) -> int:
-            return sum(trial.status == TuneTrial.PENDING for trial in self.live.values())
-
-        def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-            self.live.pop(trial_id, None)
-
-        def is_finished(self) -> bool:
-            return self._finished or self.trial_queue.is_over(self.fits)
-
-    return Ask(trial_queue, fits)
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        self.live.discard(trial_id)
+        self.pending.discard(trial_id)
 
 
-class InOrder(FIFOScheduler):
-    """First come, first served. Tune's own looks through all trials at every step."""
+class EventCallback(tune.Callback):
+    """Turns what Tune reports into our events."""
 
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._added: deque[Trial] = deque()
+    def __init__(self, trials: Mapping[str, Trial], searcher: QueueSearcher, emit: Emit) -> None:
+        self.trials, self.searcher, self.emit = trials, searcher, emit
+        self.in_flight: dict[str, Trial] = {}  # by Tune's ids, in the order of their start
+        self.nodes: dict[str, str] = {}  # Ray's ids of the nodes where they run
+        self.ended: set[str] = set()
+        self.warned: set[str] = set()
 
-    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        self._added.append(trial)
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles it for a restore, which we never do
 
-    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        while self._added and self._added[0].status != Trial.PENDING:
-            self._added.popleft()
-        return self._added[0] if self._added else None
+    def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        self.searcher.pending.discard(trial.trial_id)
+        own = self.in_flight[trial.trial_id] = self.trials[trial.config["trial_id"]]
+        self.emit(Started(own))
+
+    def on_trial_result(
+        self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        own = self.trials[trial.config["trial_id"]]
+        epoch = Epoch(**result["epoch"]) if result["epoch"] else None
+        self.nodes[trial.trial_id] = result["node"]
+        if "problem" in result:
+            self.emit(StoreError(result["problem"]))
+        elif "outcome" in result:
+            self.ended.add(trial.trial_id)
+            self.in_flight.pop(trial.trial_id, None)
+            if (problem := result.get("missing_data")) and problem not in self.warned:
+                self.warned.add(problem)
+                text = f"{problem} Its trials go to other machines; it is asked again every minute."
+                self.emit(Warned(text))
+            self.emit(Ended(own, result["outcome"], epoch))
+        elif epoch:
+            self.emit(Progress(own, epoch, result["place"]))
+
+    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        self.in_flight.pop(trial.trial_id, None)
+        if trial.trial_id in self.ended:
+            return  # its worker stopped after that, because it could not use its GPU any more
+        error, text = _error_of(trial)
+        kind = kind_of_loss(error, self.nodes.get(trial.trial_id))
+        self.emit(Lost(self.trials[trial.config["trial_id"]], kind, reason_of_loss(text)))
+
+    def on_tune_failed(self, error: BaseException) -> bool:
+        """Report the trials in flight when Tune gives up; return whether it should be started again.
+
+        Tune (up to 2.60) gives up a whole run when Ray ends one worker for lack of memory. It does not say
+        which, so the trial that started last is reported as lost: Ray ends the newest worker. The others
+        lose their workers too, but not an attempt.
+        """
+        cause: BaseException | None = error
+        while cause and not isinstance(cause, (OutOfMemoryError, NodeDiedError)):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None or not self.in_flight:
+            return False
+        *others, last = self.in_flight.values()
+        for trial in others:
+            self.emit(Ended(trial, "interrupted"))
+        self.emit(Lost(last, kind_of_loss(cause), reason_of_loss(str(cause))))
+        return True
 
 
-@contextlib.contextmanager
-def at_hand(worker: type) -> Iterator[None]:
-    """Have Tune take the class of all trials as it is for a while.
+class StopWhen(tune.Stopper):
+    """Ends a run of Tune, whatever is still in flight, once `asked` returns true."""
 
-    It would ask Ray's control store for it three times a trial, and unpickle it.
+    def __init__(self, asked: Callable[[], bool]) -> None:
+        self.asked = asked
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles it for a restore, which we never do
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self.asked()
+
+
+def kind_of_loss(error: BaseException | None, node: str | None = None) -> Failure:
+    """Return the kind of failure that ended a worker.
+
+    Args:
+        error: what Ray raised, None if it is not known.
+        node: Ray's id of the worker's node, if it is known.
     """
-    module: Any = trial_module
-    before = module.get_trainable_cls, module.validate_trainable
-    module.get_trainable_cls, module.validate_trainable = (lambda name: worker), (lambda name: None)
-    try:
-        yield
-    finally:
-        module.get_trainable_cls, module.validate_trainable = before
+    if isinstance(error, OutOfMemoryError):
+        return "host_memory"
+    if isinstance(error, RayTaskError) or (isinstance(error, RayActorError) and error.actor_init_failed):
+        return "exception"
+    if isinstance(error, NodeDiedError) or (isinstance(error, RayActorError) and error.preempted):
+        return "node_lost"
+    if node and not any(each["Alive"] for each in ray.nodes() if each["NodeID"] == node):
+        return "node_lost"
+    return "worker_killed"
+
+
+def reason_of_loss(text: str) -> str:
+    """Return the last line of Ray's report as the reason that a worker was lost."""
+    last = (text.strip().splitlines() or [""])[-1].strip()[:300]
+    return f"its worker died or could not start: {last}".removesuffix(": ")
+
+
+def _error_of(trial: Any) -> tuple[BaseException | None, str]:
+    """Return the error that ended a Tune trial, and its text.
+
+    `trial.get_error()` reads the copies in Tune's storage, which are written later than this.
+    """
+    error, text = None, ""
+    with contextlib.suppress(OSError, TypeError):
+        text = Path(trial.error_file).read_text(encoding="utf-8")
+    with contextlib.suppress(Exception):  # none was pickled, or it cannot be unpickled here
+        error = pickle.loads(Path(trial.pickled_error_file).read_bytes())
+    return error, text

@@ -1,4 +1,4 @@
-"""A session with Ray, of our own or joined: its settings, its token, its directory, and their end."""
+"""Start a Ray or join one: its settings, its token, its directory, and how it ends."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import shutil
 import signal
 import socket
 import stat
+import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,8 +27,9 @@ from gridrun.errors import LaunchError
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ENABLE_AUTO_CONNECT": "0",  # else a thread that outlives our Ray starts one of its own
-    "RAY_gcs_rpc_server_reconnect_timeout_s": "15",  # a driver whose Ray is dead ends so soon, not after 60
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # else a thread that outlives our Ray would start another
+    "RAY_health_check_period_ms": "1000",  # so that a dead raylet is noticed after 5 s
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "20",  # Ray then ends a driver that cannot reach its GCS
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -34,19 +37,23 @@ _ENVIRONMENT = {
     "TUNE_FORCE_TRIAL_CLEANUP_S": "30",
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000000",
 }
-_ROOT = Path(__file__).parents[2]
+_TOKEN = secrets.token_hex(32)
+"""One for the life of this process: Ray reads the token once a process."""
+_ROOT = Path(__file__).parents[3]
 _ANSWER_SECONDS = 10.0
 """How long a Ray that is to be joined may take to answer."""
 
 
 class RaySession:
-    """Ray, from start or joining to the end: closed to everyone without its token."""
+    """A running Ray that only processes with its token can use."""
 
     def __init__(self) -> None:
         self.directory: Path | None = None
-        """The session's own; None before the start and after the end."""
+        """For the files of this session; None while none is open."""
         self.environment = _Environment()
         self._lock: FileLock | None = None
+        self._watch: _Watch | None = None
+        self._stdout: _OneThreadOnly | None = None
 
     def start(self, *, cpus: int | None, gpus: int | None) -> None:
         """Start Ray. Its ports listen on all interfaces, so a random token closes them.
@@ -56,19 +63,18 @@ class RaySession:
         """
         _check_gpus(gpus)
         if gpus is None:
-            gpus = resources.num_parts() or None  # Ray itself counts whole ones
+            gpus = resources.num_parts() or None  # by default Ray counts whole GPUs, not their MIG parts
         self.directory, self._lock = _new_directory()
         self.environment.update(
             _ENVIRONMENT,
             RAY_AUTH_MODE="token",
-            RAY_AUTH_TOKEN=secrets.token_hex(32),
-            PYTHONPATH=os.pathsep.join(path for path in sys.path if path),  # workers import what we can
+            RAY_AUTH_TOKEN=_TOKEN,
+            PYTHONPATH=os.pathsep.join(path for path in sys.path if path),  # for the workers
         )
         import ray
 
-        _forget_token()
         try:
-            with _own_signals(), _deaf_children(), _working_in(self.directory.parent):
+            with _own_signals(), _children_without_signals(), _working_in(self.directory.parent):
                 ray.init(
                     address="local",
                     num_cpus=cpus,
@@ -83,20 +89,19 @@ class RaySession:
         except Exception as error:
             self.close()
             raise LaunchError(f"Ray does not start here: {error}") from error
-        _silence()
+        self._started()
 
     def join(self, address: str) -> None:
-        """Join the Ray that runs at `address`. Our code goes along; results and data do not.
+        """Join the Ray that runs at `address`, and send it our code; results and data stay where they are.
 
         Raises:
-            LaunchError: no Ray answers there, or not to us.
+            LaunchError: no Ray answers there, or it refuses our token.
         """
         _check_ray_answers(address)
         self.directory, self._lock = _new_directory()
         self.environment.update(_ENVIRONMENT, RAY_AUTH_MODE=os.environ.get("RAY_AUTH_MODE", "token"))
         import ray
 
-        _forget_token()
         try:
             _check_token(address)
             with _own_signals():
@@ -116,55 +121,98 @@ class RaySession:
             if isinstance(error, LaunchError):
                 raise
             raise LaunchError(f"--address {address}: cannot join the Ray there: {error}") from error
-        _silence()
+        self._started()
 
-    def dead(self) -> str | None:
-        """Return which of Ray's own processes has died, if it is one that Ray cannot do without."""
-        from ray._private import worker
+    def _started(self) -> None:
+        logging.getLogger("ray").setLevel(logging.CRITICAL)
+        self._stdout = _OneThreadOnly(sys.stdout)
+        sys.stdout = self._stdout
+        self._watch = _Watch()
 
-        node = worker._global_node
-        died: set[str] = {kind for kind, _ in node.dead_processes()} if node else set()
-        return next((kind for kind in ("gcs_server", "raylet") if kind in died), None)
+    def problem(self) -> str | None:
+        """Return why Ray can run no more trials, None while it can."""
+        return self._watch.problem() if self._watch else None
 
     def close(self) -> None:
-        """Stop Ray and remove what it left; nothing where it does not run."""
+        """Stop Ray, if it runs, and remove its files."""
         if self.directory is None:
             return
         import ray
 
+        if self._watch:
+            self._watch.close()
         with contextlib.suppress(Exception):
             ray.shutdown()
+        if self._stdout and sys.stdout is self._stdout:
+            sys.stdout = self._stdout.stream
+        self._watch = self._stdout = None
         shutil.rmtree(self.directory, ignore_errors=True)
         if self._lock:
             self._lock.release()
             Path(self._lock.lock_file).unlink(missing_ok=True)
         self.directory = self._lock = None
         self.environment.restore()
-        _forget_token()
 
 
-def _silence() -> None:
-    """Keep Ray from printing what goes wrong, on stdout too: here it becomes an event."""
-    logging.getLogger("ray").setLevel(logging.CRITICAL)
-    from ray._private import worker
+class _Watch:
+    """Asks Ray once a second, in a thread because a dead control store does not answer."""
 
-    printing: Any = worker
-    printing.print_to_stdstream = lambda *_, **__: None
+    def __init__(self) -> None:
+        import ray
+
+        self._node = ray.get_runtime_context().get_node_id()
+        self._answered_at = time.monotonic()
+        self._is_alive = True
+        self._ended = threading.Event()
+        threading.Thread(target=self._ask, name="ray-watch", daemon=True).start()
+
+    def problem(self) -> str | None:
+        """Return what is wrong with Ray, None while nothing is."""
+        if not self._is_alive:
+            return "Ray's raylet has died"
+        if time.monotonic() - self._answered_at > _ANSWER_SECONDS:
+            return "Ray's GCS has died or does not answer"
+        return None
+
+    def close(self) -> None:
+        self._ended.set()
+
+    def _ask(self) -> None:
+        import ray
+
+        while not self._ended.wait(1.0):
+            with contextlib.suppress(Exception):  # no answer; it has died, or Ray is being shut down
+                self._is_alive = any(node["NodeID"] == self._node and node["Alive"] for node in ray.nodes())
+                self._answered_at = time.monotonic()
+
+
+class _OneThreadOnly:
+    """A standard output that drops what other threads write: Ray prints errors that we report as events."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream, self._thread = stream, threading.get_ident()
+
+    def write(self, text: str) -> int:
+        written: int = self.stream.write(text) if threading.get_ident() == self._thread else len(text)
+        return written
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
 
 
 def _check_ray_answers(address: str) -> None:
-    """Refuse an address where no Ray is; Ray itself would wait for a minute and then end this process."""
+    """Refuse an address where no Ray runs; `ray.init` would wait for a minute and then end this process."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
-        raise LaunchError(f"--address {address}: must be HOST:PORT, as `ray start --head` was given it")
+        raise LaunchError(f"--address {address}: must be HOST:PORT, as printed by `ray start --head`")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_SECONDS) as probe:
-            probe.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _SETTINGS)  # what gRPC begins with
+            probe.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _SETTINGS)  # how a gRPC connection begins
             answer = probe.recv(len(_SETTINGS))
     except (OSError, OverflowError) as error:
         raise LaunchError(f"--address {address}: nothing answers there ({error})") from None
     if answer[3:4] != _SETTINGS[3:4]:
-        raise LaunchError(f"--address {address}: what answers there is no Ray")
+        raise LaunchError(f"--address {address}: what answers there is not Ray")
 
 
 _SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
@@ -172,47 +220,31 @@ _SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 
 
 def _check_token(address: str) -> None:
-    """Ask the Ray at `address` for its name, to be told at once if the token is wrong or missing."""
-    from ray.exceptions import AuthenticationError
-
-    try:
-        problem = "there is no token here, or it cannot be read"
-        _raylet().AuthenticationTokenLoader.instance().has_token()
-        problem = "the Ray there refuses the token"
-        _raylet().GcsClient(address=address)
-    except AuthenticationError:
+    """Ask the Ray at `address` for its status; `ray.init` would take 20 s to find that the token is wrong."""
+    places = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
+    command = [shutil.which("ray", path=places) or "ray", "status", "--address", address]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    if done.returncode:
         raise LaunchError(
-            f"--address {address}: {problem}. Set RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH to a file, to that "
-            "of the cluster (docs/cluster.md)"
-        ) from None
-
-
-def _forget_token() -> None:
-    """Have Ray look for the token anew; it does so once a process."""
-    _raylet().AuthenticationTokenLoader.instance().reset_cache()
-
-
-def _raylet() -> Any:
-    """Return Ray's inner module; what is asked of it here is not to be had by any other way."""
-    import ray
-
-    return ray._raylet
+            f"--address {address}: the Ray there refuses the token, or there is no token here. Set "
+            "RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH to a file, to that of the cluster (docs/cluster.md)"
+        )
 
 
 class _Environment:
-    """Environment variables set for a while; Ray and Tune take many of their settings from there."""
+    """Environment variables that are restored later; many settings of Ray and Tune are such variables."""
 
     def __init__(self) -> None:
         self._before: dict[str, str | None] = {}
 
     def update(self, values: Mapping[str, str] | None = None, **more: str) -> None:
-        """Set variables, remembering what they were."""
+        """Set variables and remember their old values."""
         for name, value in {**(values or {}), **more}.items():
             self._before.setdefault(name, os.environ.get(name))
             os.environ[name] = value
 
     def restore(self) -> None:
-        """Put everything back."""
+        """Restore the old values."""
         for name, value in self._before.items():
             if value is None:
                 os.environ.pop(name, None)
@@ -223,7 +255,7 @@ class _Environment:
 
 @contextlib.contextmanager
 def _own_signals() -> Iterator[None]:
-    """Give back the handlers that Ray replaces while it starts."""
+    """Restore the signal handlers that Ray replaces when it starts."""
     ours = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
@@ -234,12 +266,11 @@ def _own_signals() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _deaf_children() -> Iterator[None]:
-    """Have processes that are started meanwhile, and theirs, not hear what ends a whole group of them.
+def _children_without_signals() -> Iterator[None]:
+    """Block SIGTERM and SIGHUP in the processes that are started meanwhile, and in their children.
 
-    `timeout`, a batch system or a closed terminal tell every process of a launch to end. Only the launch
-    itself may: Ray and its workers are needed while the trials save their checkpoints. Ray does so for
-    SIGINT.
+    `timeout`, a batch system or a closed terminal signals every process of a launch. Ray and its workers
+    must outlive that while trials save their checkpoints; the launch ends them. Ray itself blocks SIGINT.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
     try:
@@ -250,9 +281,9 @@ def _deaf_children() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _working_in(directory: Path) -> Iterator[None]:
-    """Work in `directory` for a while: Ray's workers stay, and look for modules, where it was started.
+    """Change the working directory for a while: Ray's workers run and look for modules where it was started.
 
-    It must outlive them: a worker of a killed launch goes on for some seconds.
+    The directory must outlive them: a worker of a killed launch runs on for some seconds.
     """
     before = Path.cwd()
     os.chdir(directory)
@@ -263,7 +294,7 @@ def _working_in(directory: Path) -> Iterator[None]:
 
 
 def _check_gpus(wanted: int | None) -> None:
-    """Refuse GPUs that torch cannot use; Ray would believe in them. None: all that there are."""
+    """Refuse GPUs that torch cannot use; Ray would not notice. None stands for all that there are."""
     if wanted:
         resources.check_gpus(wanted)
     here = resources.gpu_names() if wanted is None else []
@@ -276,16 +307,16 @@ def _check_gpus(wanted: int | None) -> None:
 
 
 def _new_directory() -> tuple[Path, FileLock]:
-    """Make a directory for one Ray session and clear those whose driver is dead.
+    """Make a directory for one Ray session, and remove those whose driver is dead.
 
-    Its path is short: the names of Ray's sockets in it are limited to 107 bytes.
+    Its path is short because the paths of Ray's sockets in it are limited to 107 bytes.
     """
     parent = Path(tempfile.gettempdir()) / f"gridrun-{os.getuid()}"
     parent.mkdir(mode=0o700, exist_ok=True)
     about = parent.lstat()
     if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid() or about.st_mode & 0o077:
         raise LaunchError(
-            f"{parent} must be a directory of your own, closed to others; remove it or set TMPDIR"
+            f"{parent} must be a directory that you own and others cannot enter; remove it or set TMPDIR"
         )
     ours = re.compile(r"[0-9a-f]{8}")
     for old in parent.iterdir():
@@ -299,7 +330,7 @@ def _new_directory() -> tuple[Path, FileLock]:
 
 
 def _clear(directory: Path) -> None:
-    """Remove the directory of a Ray session, unless its driver lives."""
+    """Remove the directory of a Ray session unless its driver is alive."""
     lock = FileLock(f"{directory}.lock")
     with contextlib.suppress(Timeout):
         lock.acquire(timeout=0)

@@ -1,7 +1,6 @@
-"""Experiment trackers: Ray's own callbacks for MLflow and Weights & Biases, told of our trials.
+"""Log trials to MLflow and Weights & Biases, through Ray's own callbacks for them.
 
-They get every epoch under the options' own names, as Ray would tell them of a trial of its own. What
-a tracker cannot do (its server is down) ends its own work, never a trial's.
+They get every epoch. If a tracker fails (its server is down), it gets no more; the trials go on.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ from gridrun.errors import LaunchError
 from gridrun.trial import Trial
 
 NAME = "gridrun"
-"""Of the experiment at MLflow, and of the project at Weights & Biases unless WANDB_PROJECT names one."""
+"""Name of the MLflow experiment, and of the Weights & Biases project unless WANDB_PROJECT names one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trackers:
-    """Which trackers are told of a launch.
+    """Which trackers a launch logs to.
 
     Raises:
         LaunchError: the package of one is not installed.
@@ -41,7 +40,7 @@ class Trackers:
         return bool(self.mlflow or self.wandb)
 
     def start(self, trials: Mapping[str, Trial], directory: Path, warn: Callable[[str], None]) -> list[Any]:
-        """Return the Tune callbacks that tell them of `trials`; `warn` is told what goes wrong."""
+        """Return the Tune callbacks that log `trials`; `warn` gets a line when a tracker fails."""
         loggers: dict[str, Any] = {}
         if self.mlflow:
             from ray.air.integrations.mlflow import MLflowLoggerCallback
@@ -60,8 +59,8 @@ class Trackers:
         ]
 
 
-class _Shown:
-    """A trial as a tracker sees it: named by our id, its config the options by dotted name."""
+class _TrackedTrial:
+    """A trial as trackers see it: named by its id, with the options by dotted name as its config."""
 
     def __init__(self, trial: Trial, directory: Path) -> None:
         self.trial_id = trial.trial_id
@@ -74,10 +73,10 @@ class _Shown:
 
 
 def _callback(**about: Any) -> Any:
-    """Return the Tune callback that passes on to a tracker what Tune is told."""
+    """Return the Tune callback that passes reports on to one tracker."""
     from ray import tune
 
-    class Tell(tune.Callback):
+    class TrackerCallback(tune.Callback):
         def __init__(
             self,
             name: str,
@@ -88,31 +87,31 @@ def _callback(**about: Any) -> Any:
         ) -> None:
             self.name, self.logger, self.by_id = name, logger, by_id
             self.directory, self.warn = directory, warn
-            self.shown: dict[str, _Shown] = {}
-            self.told: dict[str, int] = {}
+            self.tracked: dict[str, _TrackedTrial] = {}
+            self.logged: dict[str, int] = {}
             self.failed = False
 
         def __getstate__(self) -> dict[str, Any]:
-            return {}  # Tune pickles its callbacks to restore them one day; we never do
+            return {}  # Tune pickles it for a restore, which we never do
 
         def setup(self, *args: Any, **info: Any) -> None:
             self.directory.mkdir(parents=True, exist_ok=True)
-            self._try(self.logger.setup)
+            self._call(self.logger.setup)
 
         def on_trial_result(
             self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any
         ) -> None:
-            key, epoch = trial.config["trial_id"], result["at"]
+            key, epoch = trial.config["trial_id"], result["epoch"]
             if epoch is None:
-                return  # a turn without an epoch: the trial is another launch's
-            if key not in self.shown:
-                self.shown[key] = _Shown(self.by_id[key], self.directory)
-                self._try(self.logger.log_trial_start, self.shown[key])
-            if epoch["epoch"] > self.told.get(key, 0):
-                self.told[key] = epoch["epoch"]
+                return  # no epoch yet, or another launch has the trial
+            if key not in self.tracked:
+                self.tracked[key] = _TrackedTrial(self.by_id[key], self.directory)
+                self._call(self.logger.log_trial_start, self.tracked[key])
+            if epoch["epoch"] > self.logged.get(key, 0):
+                self.logged[key] = epoch["epoch"]
                 figures = {name: value for name, value in epoch.items() if value is not None}
                 figures["training_iteration"] = epoch["epoch"]
-                self._try(self.logger.log_trial_result, iteration, self.shown[key], figures)
+                self._call(self.logger.log_trial_result, iteration, self.tracked[key], figures)
             if "outcome" in result:
                 self._end(key, failed=result["outcome"] == "failed")
 
@@ -120,14 +119,14 @@ def _callback(**about: Any) -> Any:
             self._end(trial.config["trial_id"], failed=True)
 
         def on_experiment_end(self, trials: Any, **info: Any) -> None:
-            self._try(self.logger.on_experiment_end, [])
+            self._call(self.logger.on_experiment_end, [])
 
         def _end(self, key: str, *, failed: bool) -> None:
-            if one := self.shown.pop(key, None):
-                self._try(self.logger.log_trial_end, one, failed=failed)
+            if one := self.tracked.pop(key, None):
+                self._call(self.logger.log_trial_end, one, failed=failed)
 
-        def _try(self, act: Callable[..., object], *args: Any, **more: Any) -> None:
-            """Keep what a tracker cannot do away from the sweep."""
+        def _call(self, act: Callable[..., object], *args: Any, **more: Any) -> None:
+            """Call a tracker, and keep its errors away from the sweep."""
             if self.failed:
                 return
             try:
@@ -136,4 +135,4 @@ def _callback(**about: Any) -> Any:
                 self.failed = True
                 self.warn(f"{self.name} is told no more: {type(error).__name__}: {error}")
 
-    return Tell(**about)
+    return TrackerCallback(**about)

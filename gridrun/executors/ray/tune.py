@@ -1,12 +1,12 @@
-"""Ray Tune as a dispatcher: it asks for a trial's id when there is room, and starts the trial there.
+"""The executor that runs trials through Ray Tune, which asks for the next one when there is room.
 
 Trials on several GPUs go first, those on most before all, and no others meanwhile: beside smaller
 trials a large one might wait for ever for its GPUs to be free at once.
 
-Nothing of Tune's own is kept or read back: no logging, no checkpoints, no restoring. What it
-does is place trials on CPUs and GPUs and reuse warm workers. `ray_session` starts, or joins, and ends
-the Ray that it runs on, `ray_lineup` gives it the trials; on a cluster `ray_away` runs those whose
-machine does not see the results. Only files called so import ray.
+Tune places trials on CPUs and GPUs and reuses warm workers, nothing else: its logs, checkpoints and restores
+are not used. `session` starts or joins the Ray that it runs on, `search` is our side of Tune's interface,
+`worker` runs the trials, and `remote_store` serves workers that do not see the results directory. Ray is
+imported when a sweep starts.
 """
 
 from __future__ import annotations
@@ -18,12 +18,16 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from gridrun.errors import LaunchError, StoreError
 from gridrun.executors.ray import packing
-from gridrun.executors.ray.remote_store import Address, close_home, close_turn, open_home
+from gridrun.executors.ray.remote_store import (
+    StoreAddress,
+    release_claims,
+    start_store_actor,
+    stop_store_actor,
+)
 from gridrun.executors.ray.session import RaySession
 from gridrun.executors.ray.trackers import Trackers
 from gridrun.plan.packing import Load, Packer, Share
@@ -31,25 +35,23 @@ from gridrun.resources import Capacity, GpusPerTrial, is_share
 from gridrun.sweep.events import Ended, Event, Lost, PackingChosen, Progress, Started, Warned
 from gridrun.sweep.executor import Executor
 from gridrun.sweep.queue import QueuedTrial, TrialQueue
-from gridrun.sweep.retries import kind_of_death, reason_of_death
 from gridrun.sweep.worker import Setup
 from gridrun.trial import Trial
 from trainer import Runtime, TrainConfig
-from trainer.metrics import Epoch
 
 STOP_SECONDS = 15.0
-"""How long trials that were asked to stop may take to save their checkpoints."""
+"""How long trials may take to save their checkpoints after a stop."""
 _PROGRESS_SECONDS = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resources:
-    """What the sweep may use of this machine, and what a trial takes. None: what there is."""
+    """What the sweep may use of this machine, and what a trial takes. None stands for all there is."""
 
     cpus: int | None = None
     gpus: int | None = None
     gpus_per_trial: GpusPerTrial | None = None
-    """Of a trial on one GPU; one with `num_gpus` above 1 takes so many, whole."""
+    """For a trial on one GPU; a trial with `num_gpus` above 1 takes that many whole GPUs."""
     cpus_per_trial: int = 1
     """Times `num_gpus`."""
 
@@ -60,43 +62,33 @@ class Resources:
 
 
 class RayTuneExecutor(Executor):
-    """Runs trials side by side on a Ray of our own, closed to everyone without its token.
-
-    With an `address`, on the Ray that runs there.
-    """
+    """Runs trials side by side on a Ray that it starts, or on the one that runs at `address`."""
 
     def __init__(
         self, resources: Resources, trackers: Trackers | None = None, address: str | None = None
     ) -> None:
         if address and (resources.cpus is not None or resources.gpus is not None):
-            raise LaunchError("--cpus and --gpus do not go with --address: what a cluster has, it has")
+            raise LaunchError("--cpus and --gpus do not go with --address: a cluster says itself what it has")
         self.resources = resources
         self.address = address
         self.trackers = trackers or Trackers()
         self._session = RaySession()
         self._packer = Packer(resources.gpus_per_trial, resources.cpus_per_trial)
         self._known_shares: dict[tuple[str, float | None], Share] = {}  # by config id
-        self._home: Address | None = None
+        self._store_address: StoreAddress | None = None
 
     def close(self) -> None:
-        if self._home:
-            close_home(self._home)
-        self._home = None
+        if self._store_address:
+            stop_store_actor(self._store_address)
+        self._store_address = None
         self._session.close()
 
     def _begin(self, setup: Setup) -> None:
         if self.address:
             self._session.join(self.address)
-            self._home = open_home(setup)
+            self._store_address = start_store_actor(setup)
         else:
             self._session.start(cpus=self.resources.cpus, gpus=self.resources.gpus)
-
-    @property
-    def slots(self) -> int:
-        _, gpus = self._found()
-        share = self.resources.gpus_per_trial
-        gpu = float(gpus > 0) if share is None or share == "auto" else share
-        return self._slots(Share(gpu, self.resources.cpus_per_trial))
 
     def _found(self) -> tuple[float, float]:
         """Return the CPUs and GPUs that Ray has."""
@@ -111,13 +103,13 @@ class RayTuneExecutor(Executor):
         return Capacity(cpus=cpus, gpus=gpus, gpus_per_trial=share.gpu, cpus_per_trial=share.cpu).slots()
 
     def _shares(
-        self, turns: Iterable[QueuedTrial], setup: Setup, on_event: Callable[[Event], None]
+        self, left: Iterable[QueuedTrial], setup: Setup, on_event: Callable[[Event], None]
     ) -> dict[Share, Trial]:
-        """Return what trials take, the largest share first, and one that takes so much."""
+        """Return what trials take, largest first, each with one trial that takes it."""
         shares: dict[Share, Trial] = {}
-        for turn in turns:
-            fitted, trial = len(self._packer.fitted), turn.trial
-            share = self._share(turn, setup.runtime)
+        for queued in left:
+            fitted, trial = len(self._packer.fitted), queued.trial
+            share = self._share(queued, setup.runtime)
             shares.setdefault(share, trial)
             if len(self._packer.fitted) > fitted:
                 on_event(PackingChosen(trial.config, round(1 / share.gpu)))
@@ -125,13 +117,13 @@ class RayTuneExecutor(Executor):
                 break
         return {share: shares[share] for share in sorted(shares, reverse=True)}
 
-    def _share(self, turn: QueuedTrial, runtime: Runtime) -> Share:
-        """Return what a trial takes, which may have to be measured."""
-        given = turn.retry.gpu_share if turn.retry else None
-        key = turn.trial.config_id, given
+    def _share(self, queued: QueuedTrial, runtime: Runtime) -> Share:
+        """Return what a trial takes; for `auto` this may have to be measured."""
+        given = queued.retry.gpu_share if queued.retry else None
+        key = queued.trial.config_id, given
         if key not in self._known_shares:
-            measure = functools.partial(self._measure, turn.trial.config, runtime)
-            self._known_shares[key] = self._packer.share(turn.trial.config, *self._found(), measure, given)
+            measure = functools.partial(self._measure, queued.trial.config, runtime)
+            self._known_shares[key] = self._packer.share(queued.trial.config, *self._found(), measure, given)
         return self._known_shares[key]
 
     def _measure(self, config: TrainConfig, runtime: Runtime, number: int) -> Load | None:
@@ -145,18 +137,18 @@ class RayTuneExecutor(Executor):
         try:
             self._run(trial_queue, setup, on_event)
         except BaseException:
-            trial_queue.close()  # what is out is never settled: Tune's thread would wait for it for ever
+            trial_queue.close()  # else Tune's thread would wait for ever for trials that nobody marks as done
             raise
         finally:
-            if self._home:
-                close_turn(self._home)
+            if self._store_address:
+                release_claims(self._store_address)
 
     def _run(self, trial_queue: TrialQueue, setup: Setup, on_event: Callable[[Event], None]) -> None:
-        turns = trial_queue.left
-        shares = self._shares(turns, setup, on_event)
+        left = trial_queue.left
+        shares = self._shares(left, setup, on_event)
         for share, one in shares.items():
             self._check_room(share, one.config.num_gpus)
-        trials = {turn.trial.trial_id: turn.trial for turn in turns}
+        trials = {queued.trial.trial_id: queued.trial for queued in left}
         events: queue.SimpleQueue[Event | StoreError] = queue.SimpleQueue()
         failure: list[BaseException] = []
         stop = threading.Event()
@@ -192,11 +184,9 @@ class RayTuneExecutor(Executor):
                     on_event(event)
                     if isinstance(event, (Ended, Lost)):
                         told.discard(event.trial.trial_id)
-                        trial_queue.task_done(event.trial)  # who is turned away stays out: it is left to do
-            if died := self._session.dead():
-                raise LaunchError(
-                    f"Ray's {died} has died, nothing is lost; give the same command again to go on"
-                )
+                        trial_queue.task_done(event.trial)  # a trial that was turned away stays in the queue
+            if problem := self._session.problem():
+                raise LaunchError(f"{problem}; nothing is lost, run the same command again to resume")
             if closed := setup.is_closed:
                 trial_queue.close()
             if stopping_since is None and setup.stop_file.exists():
@@ -204,7 +194,7 @@ class RayTuneExecutor(Executor):
             if (closed and not running and events.empty()) or (
                 stopping_since and time.monotonic() - stopping_since > STOP_SECONDS
             ):
-                stop.set()  # what Tune still holds has not been started, or its worker is dead
+                stop.set()  # what Tune still holds has not started, or its worker is dead
                 thread.join(STOP_SECONDS)
                 return
         if failure:
@@ -228,17 +218,13 @@ class RayTuneExecutor(Executor):
         events: queue.SimpleQueue[Event | StoreError],
         stop: threading.Event,
     ) -> None:
-        """Have Tune run trials that all take the same, as workers that are used again must."""
-        _make_deaths_alike()
+        """Have Tune run the trials that take `share`; it reuses a worker only for the same resources."""
         from ray import tune
 
-        from gridrun.executors.ray.search import InOrder, at_hand, make_search
+        from gridrun.executors.ray.search import EventCallback, QueueSearcher, StopWhen
         from gridrun.executors.ray.worker import TrialWorker
 
         assert self._session.directory
-        tracking = self.trackers.start(
-            trials, self._session.directory / "trackers", lambda text: events.put(Warned(text))
-        )
         slots, ahead = self._slots(share), 1 if self.address else 0
         self._session.environment.update(TUNE_MAX_PENDING_TRIALS_PG=str(slots + 1))
         runtime = replace(
@@ -253,59 +239,48 @@ class RayTuneExecutor(Executor):
                 trials=dict(trials),
                 setup=replace(setup, runtime=runtime),
                 progress_seconds=0.0 if self.trackers else _PROGRESS_SECONDS,
-                home=self._home,
+                store_address=self._store_address,
             ),
             asdict(share),
         )
 
-        def fits(turn: QueuedTrial) -> bool:
-            return self._share(turn, runtime) == share
+        def fits(queued: QueuedTrial) -> bool:
+            return self._share(queued, runtime) == share
 
-        tuner = tune.Tuner(
-            worker,
-            tune_config=tune.TuneConfig(
-                search_alg=make_search(trial_queue, fits, slots, ahead),
-                scheduler=InOrder(),
-                reuse_actors=True,
-                trial_dirname_creator=lambda trial: trial.trial_id,
-            ),
-            run_config=tune.RunConfig(
-                name="sweep",
-                storage_path=str(self._session.directory / "tune"),
-                verbose=0,
-                failure_config=tune.FailureConfig(max_failures=0),
-                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-                callbacks=[_callback(trials, events), *tracking],
-                stop=_stopper(stop),
-            ),
+        tracking = self.trackers.start(
+            trials, self._session.directory / "trackers", lambda text: events.put(Warned(text))
         )
-        with at_hand(worker):
-            tuner.fit()
-
-
-def _make_deaths_alike() -> None:
-    """Have Tune take a worker that Ray ended for lack of memory, or lost with its machine, for a dead one.
-
-    Up to Ray 2.60 it knows neither error, and gives up the whole sweep.
-    """
-    from ray.air.execution._internal.actor_manager import RayActorManager
-    from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError
-
-    usual = RayActorManager._actor_task_failed
-    if hasattr(usual, "__wrapped__"):
-        return
-
-    @functools.wraps(usual)
-    def failed(self: Any, tracked_actor_task: Any, exception: Exception) -> None:
-        if isinstance(exception, (OutOfMemoryError, NodeDiedError)):
-            exception = RayActorError(error_msg=f"{type(exception).__name__}: {exception}")
-        usual(self, tracked_actor_task, exception)
-
-    RayActorManager._actor_task_failed = failed  # type: ignore[method-assign]
+        while True:
+            searcher = QueueSearcher(trial_queue, fits, slots, ahead)
+            callback = EventCallback(trials, searcher, events.put)
+            tuner = tune.Tuner(
+                worker,
+                tune_config=tune.TuneConfig(
+                    search_alg=searcher,
+                    num_samples=-1,  # until the searcher says that it has finished
+                    reuse_actors=True,
+                    trial_dirname_creator=lambda trial: trial.trial_id,
+                ),
+                run_config=tune.RunConfig(
+                    name="sweep",
+                    storage_path=str(self._session.directory / "tune"),
+                    verbose=0,
+                    failure_config=tune.FailureConfig(max_failures=0),
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+                    callbacks=[callback, *tracking],
+                    stop=StopWhen(stop.is_set),
+                ),
+            )
+            try:
+                tuner.fit()
+                return
+            except Exception as error:
+                if stop.is_set() or not callback.on_tune_failed(error):
+                    raise
 
 
 def _is_turned_away(event: Event, told: Collection[str]) -> bool:
-    """Return whether an event is of a trial that Tune turns to although no more may start."""
+    """Return whether an event is about a trial that Tune started although no more may start."""
     match event:
         case Started():
             return True
@@ -313,70 +288,3 @@ def _is_turned_away(event: Event, told: Collection[str]) -> bool:
             return trial.trial_id not in told
         case _:
             return False
-
-
-def _callback(by_id: Mapping[str, Trial], events: queue.SimpleQueue[Event | StoreError]) -> Any:
-    """Return the Tune callback that turns what it is told into our events."""
-    from ray import tune
-
-    class Forward(tune.Callback):
-        def __init__(self, emit: Callable[[Any, Callable[[Trial], Event | StoreError]], None]) -> None:
-            self.emit = emit
-            self.ended: set[str] = set()
-            self.lacking: set[str] = set()
-
-        def __getstate__(self) -> dict[str, Any]:
-            return {}  # Tune pickles its callbacks to restore them one day; we never do
-
-        def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            self.emit(trial, Started)
-
-        def on_trial_result(
-            self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any
-        ) -> None:
-            epoch = Epoch(**result["at"]) if result["at"] else None
-            if "problem" in result:
-                self.emit(trial, lambda _: StoreError(result["problem"]))
-            elif "outcome" in result:
-                self.ended.add(trial.trial_id)  # of this turn alone
-                if (lack := result.get("lack")) and lack not in self.lacking:
-                    self.lacking.add(lack)
-                    text = f"{lack} Its trials go to other machines; it is asked again every minute."
-                    self.emit(trial, lambda _: Warned(text))
-                self.emit(trial, lambda own: Ended(own, result["outcome"], epoch))
-            elif epoch:
-                self.emit(trial, lambda own: Progress(own, epoch, result["place"]))
-
-        def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            if trial.trial_id in self.ended:
-                return  # its worker was of no more use
-            text = ""
-            with contextlib.suppress(OSError, TypeError):  # get_error reads a copy that is made later
-                text = Path(trial.error_file).read_text().strip()
-            reason = f"its worker died or could not start: {reason_of_death(text)}".removesuffix(": ")
-            self.emit(trial, lambda own: Lost(own, kind_of_death(text), reason))
-
-    def emit(trial: Any, event_of: Callable[[Trial], Event | StoreError]) -> None:
-        events.put(event_of(by_id[trial.config["trial_id"]]))
-
-    return Forward(emit)
-
-
-def _stopper(stop: threading.Event) -> Any:
-    """Return what makes Tune end once `stop` is set, whatever it still holds."""
-    from ray import tune
-
-    class Stop(tune.Stopper):
-        def __init__(self, asked: Callable[[], bool]) -> None:
-            self.asked = asked
-
-        def __getstate__(self) -> dict[str, Any]:
-            return {}  # as above
-
-        def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-            return False
-
-        def stop_all(self) -> bool:
-            return self.asked()
-
-    return Stop(stop.is_set)

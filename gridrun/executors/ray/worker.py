@@ -1,4 +1,7 @@
-"""What runs in a worker of Ray's: one trial after another in a process that stays warm."""
+"""What a Ray worker runs: one trial after another in a process that stays warm.
+
+Importing this module imports ray.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import platform
 import queue
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -17,7 +20,7 @@ from ray import tune
 
 from gridrun import resources
 from gridrun.errors import StoreError
-from gridrun.executors.ray.remote_store import Address, hold_back, lacks, run_anywhere
+from gridrun.executors.ray.remote_store import StoreAddress, missing_data, run_anywhere, wait_unless_closed
 from gridrun.store import Store
 from gridrun.sweep.retries import Retry
 from gridrun.sweep.worker import Setup, run_trial
@@ -25,15 +28,17 @@ from gridrun.trial import Trial
 from trainer.datasets import DatasetOptions
 from trainer.metrics import Epoch
 
-_LACKING_SECONDS = 60.0
-"""How long a machine that cannot get a trial's data takes no other."""
+_MISSING_DATA_SECONDS = 60.0
+"""How long a machine that cannot get a trial's data takes no other trial."""
+_EXIT: dict[str, Any] = {}
+"""In place of a report: this process can run no further trial."""
 
 
 class TrialWorker(tune.Trainable):
-    """Tells Tune of the present trial at each `step`: of an epoch now and then, at last of its outcome.
+    """Runs one trial after another; each `step` returns a report of the present one.
 
-    A class, not a function: Tune then asks a used worker twice a trial, not three times, and what all
-    trials have in common is unpacked once.
+    Reports come about once a second, the last one with the outcome. This is a class, not a function, so that
+    Tune calls a used worker twice a trial instead of three times, and unpickles what trials share once.
     """
 
     def setup(  # type: ignore[override]  # Tune's with_parameters adds the rest
@@ -43,78 +48,88 @@ class TrialWorker(tune.Trainable):
         trials: Mapping[str, Trial],
         setup: Setup,
         progress_seconds: float,
-        home: Address | None,
+        store_address: StoreAddress | None,
     ) -> None:
         self._trials, self._setup = trials, setup
         self._progress_seconds = progress_seconds
-        self._home = home
-        self._data_sets: set[DatasetOptions] = set()  # that this machine was seen to have
+        self._store_address = store_address
+        self._data_sets: set[DatasetOptions] = set()  # that this machine has
+        self._node = ray.get_runtime_context().get_node_id()
         gpus = [resources.gpu_label(str(name)) for name in sorted(ray.get_gpu_ids())]
-        self._place = ", ".join([platform.node(), *gpus] if home else gpus)
-        self._run = partial(run_anywhere, home) if home else partial(run_trial, store=Store(setup.results))
+        self._place = ", ".join([platform.node(), *gpus] if store_address else gpus)
+        if store_address:
+            self._run = partial(run_anywhere, store_address)
+        else:
+            self._run = partial(run_trial, store=Store(setup.results))
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._reports: queue.SimpleQueue[dict[str, Any] | BaseException] | None = None
-        self._turn = new_config
+        self._queued = new_config
         return True
 
     def step(self) -> dict[str, Any]:
         if self._reports is None:
             self._reports = queue.SimpleQueue()
             threading.Thread(
-                target=self._take, args=(self._turn, self._reports), name="trial", daemon=True
+                target=self._train, args=(self._queued, self._reports.put), name="trial", daemon=True
             ).start()
+            if self._store_address:  # so that the driver knows the node, should it die
+                return self._report()
         report = self._reports.get()
-        if isinstance(report, _Useless):
-            os._exit(1)  # no trial after this one could use the GPU from here; Tune starts another process
+        if report is _EXIT:
+            os._exit(1)  # Tune starts another process
         if isinstance(report, BaseException):
             raise report
         return report
 
-    def _take(
-        self, turn: Mapping[str, Any], reports: queue.SimpleQueue[dict[str, Any] | BaseException]
+    def _report(self, epoch: dict[str, Any] | None = None, **about: Any) -> dict[str, Any]:
+        return {"epoch": epoch, "node": self._node, "place": self._place, **about}
+
+    def _train(
+        self, queued: Mapping[str, Any], put: Callable[[dict[str, Any] | BaseException], None]
     ) -> None:
-        """Run the trial, leaving word of it until it is done."""
+        """Run a trial and put reports of it."""
         from trainer import health
 
-        told_at = time.monotonic()
+        reported_at = time.monotonic()
         last: dict[str, Any] | None = None
 
-        def report(epoch: Epoch) -> None:
-            nonlocal told_at, last
+        def on_epoch(epoch: Epoch) -> None:
+            nonlocal reported_at, last
             last = asdict(epoch)
-            if time.monotonic() - told_at >= self._progress_seconds:
-                told_at = time.monotonic()
-                reports.put({"at": last, "place": self._place})
+            if time.monotonic() - reported_at >= self._progress_seconds:
+                reported_at = time.monotonic()
+                put(self._report(last))
 
-        trial, retry = self._trials[turn["trial_id"]], turn["retry"]
+        trial, retry = self._trials[queued["trial_id"]], queued["retry"]
         dataset = trial.config.dataset
-        if self._home and dataset not in self._data_sets and (lack := lacks(trial, self._setup)):
-            # The launch's machine has it, so another may as well. Were this a failure of the trial, a
-            # machine without data, which is always free, would have them all fail.
-            reports.put({"at": None, "outcome": "busy", "lack": f"on {platform.node()}: {lack}"})
-            hold_back(self._home, _LACKING_SECONDS)
-            reports.put({"at": None, "done": True})  # Tune asks for it when it has the other
+        if (
+            self._store_address
+            and dataset not in self._data_sets
+            and (problem := missing_data(trial, self._setup))
+        ):
+            # The launch's machine has the data, so others may have it too. This must not fail the trial: a
+            # machine without data is always free, and would soon have failed all of them.
+            text = f"on {platform.node()}: {problem}"
+            put(self._report(outcome="busy", missing_data=text))
+            wait_unless_closed(self._store_address, _MISSING_DATA_SECONDS)
+            put(self._report(done=True))  # Tune asks for this once it has the other
             return
         self._data_sets.add(dataset)
         try:
-            outcome = self._run(trial, self._setup, report, retry=Retry(**retry) if retry else None)
-        except StoreError as error:  # no fault of the trial, and no other's record could be kept either
-            problem = getattr(error, "cause", error)  # of one that comes from `StoreActor`
-            text = f"on {platform.node()}: {problem}" if self._home else str(problem)
-            reports.put({"at": last, "problem": text, "done": True})
-        except BaseException as error:  # Tune takes the trial for lost
-            reports.put(error)
+            outcome = self._run(trial, self._setup, on_epoch, retry=Retry(**retry) if retry else None)
+        except StoreError as error:  # no fault of the trial, and no other record could be kept either
+            cause = getattr(error, "cause", error)  # of an error that comes from `StoreActor`
+            text = f"on {platform.node()}: {cause}" if self._store_address else str(cause)
+            put(self._report(last, problem=text, done=True))
+        except BaseException as error:  # Tune reports the trial as failed
+            put(error)
         else:
             if outcome == "failed":
-                self._data_sets.clear()  # that may have been why: its directory may be gone since
+                self._data_sets.clear()  # missing data may have been the reason
             if outcome == "failed" and not health.can_go_on(self._setup.runtime.device):
-                reports.put({"at": last, "outcome": outcome})  # Tune asks once more when it has that
-                reports.put(_Useless())
+                put(self._report(last, outcome=outcome))  # Tune asks once more when it has that
+                put(_EXIT)
             else:
-                reports.put({"at": last, "outcome": outcome, "done": True})
-
-
-class _Useless(Exception):
-    """This process can run no further trial."""
+                put(self._report(last, outcome=outcome, done=True))
