@@ -446,16 +446,16 @@ def test_a_geometric_series_is_one_in_any_order_and_unit(
         ("{kimd: line}", "study.yaml:12: plots[0].kimd: unknown key. Did you mean 'kind'?"),
         ("{kind: lines}", "plots[0].kind: unknown kind 'lines'. Did you mean 'line'?"),
         ("{x: batchsize}", "plots[0].x: unknown option 'batchsize'. Did you mean 'batch_size'?"),
-        ("{x: schedule, kind: line}", "plots[0].x: schedule must be a number in every row, is 'cosine'"),
+        ("{x: schedule, kind: line}", "plots[0].x: schedule must be a number in every row, but is 'cosine'"),
         ("{x: [lr, batch_size], kind: line}", "plots[0].x: a line has one option along its axis"),
         ("{kind: curves, x: lr}", "plots[0].x: curves stand over epochs"),
         ("{kind: curves, y: [test_error, test_loss]}", "errors and losses have different units"),
         ("{kind: curves, y: train_time}", "plots[0].y: 'train_time': curves show one of test_error"),
         ("{y: test_eror}", "Did you mean 'test_error'?"),
         ("{y: [test_error, train_error]}", "plots[0].y: a figure of kind line has one metric"),
-        ("{x: batch_size, by: batch_size}", "two rows stand at one place (batch_size: 512"),
+        ("{x: batch_size, by: batch_size}", "two rows have the same place (batch_size: 512"),
         ("{x: batch_size, by: []}", "plots[0].by: must be a list, got an empty one"),
-        ("{x: batch_size, by: [schedule, schedule]}", "plots[0].by[1]: 'schedule' stands here twice"),
+        ("{x: batch_size, by: [schedule, schedule]}", "plots[0].by[1]: 'schedule' appears twice"),
         ("{where: {schedule: linear}}", "plots[0].where: matches no row"),
         ("{log_x: 2}", "plots[0].log_x: must be true or false, got 2"),
         ("{id: ../x}", "plots[0].id: may hold letters"),
@@ -785,7 +785,7 @@ def test_rows_that_a_profile_brings_to_one_place_are_refused(store: Path, tmp_pa
     result = plot(store, "--profile", "flat")
     assert result.exit_code == 2
     assert (
-        "two rows stand at one place (batch_size: 16, schedule: cosine); they differ in lr" in result.stderr
+        "two rows have the same place (batch_size: 16, schedule: cosine); they differ in lr" in result.stderr
     )
 
 

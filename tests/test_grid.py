@@ -422,7 +422,7 @@ TABLES = AXES + "tables:\n- "
         ("", "g.yaml:1: is empty"),
         ("- 1\n", "g.yaml:1: must be a mapping, got a list"),
         ("bse: {}\n", "g.yaml:1: bse: unknown key. Did you mean 'base'?"),
-        (BASE + "base: {}\n", "g.yaml:2: base: stands here twice (first on line 1)"),
+        (BASE + "base: {}\n", "g.yaml:2: base: appears twice (first on line 1)"),
         (BASE + "name: a/b\n", "g.yaml:2: name: may hold letters, digits, `_`, `-` and `.` only, got 'a/b'"),
         (BASE + "name: ..\n", "g.yaml:2: name: may hold letters"),
         (BASE + "title: 5\n", "g.yaml:2: title: must be text, got 5; quote it to mean text"),
@@ -471,13 +471,13 @@ TABLES = AXES + "tables:\n- "
         ),
         (
             BASE + "extra: [{model: resnet, model.depth: 5}]\n",
-            "extra[0].model.depth: `model` is set beside it",
+            "extra[0].model.depth: `model` is set here too",
         ),
         (
             BASE + "extra: [{augmentation: {mixupp: true}}]\n",
             "g.yaml:2: extra[0].augmentation.mixupp: unknown augmentation",
         ),
-        (BASE + "axes: {seed: [0, 1]}\n", "g.yaml:2: axes.seed: seeds are an axis of their own"),
+        (BASE + "axes: {seed: [0, 1]}\n", "g.yaml:2: axes.seed: seeds are not an option"),
         (
             "base:\n  model: {name: resnet, depth: 20}\n  epochs: 9\n  schedule.min_factor: 0.1\n"
             "axes: {schedule: [cosine, constant]}\n",
@@ -491,11 +491,11 @@ TABLES = AXES + "tables:\n- "
         (BASE + "axes:\n- lr: 0.1\n", "g.yaml:3: axes[0].lr: must be a list of values, got 0.1"),
         (
             BASE + "axes:\n- lr:\n  - 1\n  - 1.0\n",
-            "g.yaml:5: axes[0].lr: 1.0 stands here twice (first on line 4)",
+            "g.yaml:5: axes[0].lr: 1.0 appears twice (first on line 4)",
         ),
         (
             BASE + "axes:\n- lr: [1]\n- zip: {lr: [1, 2], batch_size: [1]}\n",
-            "g.yaml:4: axes[1].zip: its lists must be equally long; lr has 2, batch_size has 1",
+            "g.yaml:4: axes[1].zip: its lists must have the same length; lr has 2, batch_size has 1",
         ),
         (BASE + "axes: [{zip: {}}]\n", "g.yaml:2: axes[0].zip: is empty"),
         (BASE + "axes: [{cases: [{}]}]\n", "g.yaml:2: axes[0].cases[0]: is empty"),
@@ -559,7 +559,7 @@ TABLES = AXES + "tables:\n- "
             "g.yaml:2: seeds: must be a count >= 1 or a list of whole numbers, got an empty one",
         ),
         (BASE + "seeds: yes\n", "g.yaml:2: seeds: must be a count >= 1"),
-        (BASE + "seeds:\n- 1\n- 1\n", "g.yaml:4: seeds[1]: the seed 1 stands here twice"),
+        (BASE + "seeds:\n- 1\n- 1\n", "g.yaml:4: seeds[1]: the seed 1 appears twice"),
         (BASE + "seeds: [-1]\n", "g.yaml:2: seeds[0]: must be a whole number >= 0, got -1"),
         (
             BASE + "seeds: 1000000000\n",
@@ -575,7 +575,7 @@ TABLES = AXES + "tables:\n- "
         ),
         (BASE + "axes:\n- cases: [{seeds: 3}]\n", "g.yaml:3: axes[0].cases[0]: is empty"),
         (BASE + "axes: [{zip: {seeds: [1, 2]}}]\n", "axes[0].zip: needs an option beside `seeds`"),
-        (BASE + "axes: [{seeds: [1, 2]}]\n", "axes[0].seeds: seeds are an axis of their own"),
+        (BASE + "axes: [{seeds: [1, 2]}]\n", "axes[0].seeds: seeds are not an option"),
         (
             BASE + "tables: [{published: [{seeds: 1, test_error: 3}]}]\n",
             "seeds: is neither an option nor a metric",
@@ -594,7 +594,7 @@ TABLES = AXES + "tables:\n- "
         (BASE + 'include: "a\\0b"\n', "g.yaml:2: include: no such file"),
         (
             BASE + "include: one.yaml\n",
-            "one.yaml:1: axes: may not stand in an included file; only base, derive,",
+            "one.yaml:1: axes: is not allowed in an included file; only base, derive,",
         ),
         (BASE + "include: two.yaml\n", "two.yaml:1: base.epochz: unknown option. Did you mean 'epochs'?"),
         # published values
@@ -620,7 +620,7 @@ TABLES = AXES + "tables:\n- "
         ),
         (
             BASE + "axes:\n- cases: [{lr: 1, published: {test_error: 3}}]\n- batch_size: [1, 2]\n",
-            "g.yaml:3: axes[0].cases[0]: published values are of one row",
+            "g.yaml:3: axes[0].cases[0]: published values belong to one row",
         ),
         # tables
         (
@@ -639,10 +639,10 @@ TABLES = AXES + "tables:\n- "
             BASE + TABLES + "{columns: [augmentation.random_crop]}\n",
             "unknown column 'augmentation.random_crop'.",
         ),
-        (BASE + TABLES + "{columns: [lr, lr]}\n", "tables[0].columns[1]: the column 'lr' stands here twice"),
+        (BASE + TABLES + "{columns: [lr, lr]}\n", "tables[0].columns[1]: the column 'lr' appears twice"),
         (
             BASE + TABLES + "{columns: [lr, seed]}\n",
-            "tables[0].columns[1]: a table's row stands for all its seeds",
+            "tables[0].columns[1]: a table's row covers all its seeds",
         ),
         (BASE + TABLES + "{where: {lr: 7}}\n", "g.yaml:6: tables[0].where: matches no row"),
         (
@@ -711,7 +711,7 @@ def test_includes_that_double_end(folder):
     ("csv", "message"),
     [
         ("", "p.csv:1: is empty"),
-        ("lr,lr,test_error\n", "p.csv:1: lr: stands twice in the header"),
+        ("lr,lr,test_error\n", "p.csv:1: lr: appears twice in the header"),
         ("lr,,test_error\n", "p.csv:1: column 2 needs a plain name, got ''"),
         ("lr,test_error\n0.1,5,6\n", "p.csv:2: has 3 cells, the header 2"),
         ('lr,test_error\n"0.1\n', "p.csv:2: not CSV: "),

@@ -134,7 +134,7 @@ def test_a_share_of_the_epochs_is_rounded_and_never_none(tmp_path_factory, epoch
     folder = tmp_path_factory.mktemp("files")
     wanted = max(1, round(epochs * factor))
     if wanted == epochs:
-        assert "one of the full study's" in refused(folder, text, scale={"epochs": factor})
+        assert "also a row of the full study" in refused(folder, text, scale={"epochs": factor})
     else:
         assert options(load(folder, text, scale={"epochs": factor}), "epochs") == [(wanted,)]
 
@@ -190,9 +190,9 @@ def test_a_profile_of_an_included_file_is_said_further(tmp_path):
         ("{scale: {train: 0.1}}", "must be a number of training images, got 0.1"),
         ("{scale: {epoch: 3}}", "unknown key. Did you mean 'epochs'?"),
         ("{sets: {}}", "unknown key. Did you mean 'set'?"),
-        ("{}", "says nothing; give it one of set, scale, exclude, seeds"),
+        ("{}", "is empty; give it one of set, scale, exclude, seeds"),
         ("{set: {model.dept: 8}}", "unknown option. Did you mean 'model.depth'?"),
-        ("{set: {seed: 8}}", "seeds are an axis of their own"),
+        ("{set: {seed: 8}}", "seeds are not an option"),
         ("{exclude: [{batch: 8}]}", "unknown option. Did you mean 'batch_size'?"),
         ("{seeds: 0}", "must be a count >= 1"),
     ],
@@ -209,9 +209,9 @@ def test_a_profile_is_checked_though_nobody_asks_for_it(tmp_path, profile, probl
         ("{scale: {train: 4000}}", "study.yaml:6: axes[1].batch_size: 4096 is larger than the training set"),
         ("{scale: {train: 4000}}", "under the profile 'p'; a profile may `exclude` such rows"),
         ("{scale: {train: 90000}}", "scale.train: must be below the 50000 training images"),
-        ("{set: {batch_size: 64}, scale: {epochs: 5}}", "comes to the same as (schedule: cosine, batch"),
-        ("{seeds: 3}", "(schedule: cosine, batch_size: 4096) is one of the full study's too"),
-        ("{set: {batch_size: 128, lr: 0.1}}", "is one of the full study's too, under the profile 'p'"),
+        ("{set: {batch_size: 64}, scale: {epochs: 5}}", "becomes the same as (schedule: cosine, batch"),
+        ("{seeds: 3}", "(schedule: cosine, batch_size: 4096) is also a row of the full study"),
+        ("{set: {batch_size: 128, lr: 0.1}}", "is also a row of the full study, under the profile 'p'"),
         ("{exclude: [{batch_size: 7}], scale: {epochs: 5}}", "profiles.p.exclude[0]: matches no row"),
         ("{exclude: [{epochs: 200}], scale: {epochs: 5}}", "every row is excluded, under the profile 'p'"),
         ("{set: {warmup.epochs: 3}}", "there is no warmup to set it in"),

@@ -1,4 +1,4 @@
-"""Everything that can change a result, and nothing else. Torch-free."""
+"""The config of a training run: everything that can change its result, and nothing else. Torch-free."""
 
 from __future__ import annotations
 
@@ -22,54 +22,54 @@ MAX_FP16 = 65504
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig:
-    """One training run but for its seed; where and how fast it runs is `trainer.Runtime`."""
+    """One training run without its seed. Where and how fast it runs is in `trainer.Runtime`."""
 
     model: ModelOptions
     epochs: int
     dataset: DatasetOptions = field(default_factory=lambda: datasets.get("digits")())
     train_size: int | None = None
-    """Train on so many of the training images (`trainer.data.splits` says which); None takes all."""
+    """Number of training images to use (`trainer.data.splits` chooses them); None: all."""
     val_ratio: float = 0.0
-    """Share of the training images held out. All test metrics are then measured on them: the test
-    set is left alone."""
+    """Share of the training images to hold out. If it is not 0, all test metrics are measured on these
+    images and the test set is not used."""
     split_seed: int = 0
-    """Of the permutation that both are parts of; no part of a trial's own seed."""
+    """Seed of the permutation that both are taken from; independent of the trial's seed."""
     batch_size: int = 128
-    """Images a step, on each GPU. The last incomplete batch of an epoch is dropped."""
+    """Images per step on each GPU. An incomplete last batch of an epoch is dropped."""
     num_gpus: int = 1
-    """GPUs that train together, each on batch_size images a step, gradients averaged. On a machine
-    without GPUs, processes on CPU."""
+    """GPUs that train together, each on batch_size images per step; their gradients are averaged. On a
+    machine without GPUs: processes on CPU."""
     sync_bn: bool = False
-    """Take the statistics of batch normalisation over the batches of all GPUs, not over each one's."""
+    """Compute batch normalisation statistics over the batches of all GPUs, not on each GPU alone."""
     lr: float = 0.1
     """Peak learning rate."""
     schedule: ScheduleOptions = field(default_factory=lambda: schedules.get("cosine")())
-    """How the rate falls; set anew at every step."""
+    """How the learning rate falls; updated at every step."""
     warmup: WarmupOptions | None = None
-    """How the rate first rises; its epochs are taken out of the schedule's."""
+    """How the learning rate rises at first; its epochs are taken out of the schedule's."""
     optimizer: OptimizerOptions = field(default_factory=lambda: optimizers.get("sgd")())
     weight_decay: float = 1e-4
     no_weight_decay_on_bn: bool = False
-    """Decay the weights of convolutions alone: nor do biases and linear layers decay."""
+    """Decay only the weights of convolutions: not batch normalisation, biases or linear layers."""
     gradient_clip: float | None = None
-    """Largest L2 norm of all gradients together; longer ones are scaled down to it."""
+    """Largest L2 norm of all gradients together; larger ones are scaled down to it."""
     subdivision: int = 1
-    """Parts that a batch goes through the network in, one after the other, gradients averaged:
-    batch normalisation sees ghost batches of batch_size / subdivision (arXiv:1705.08741)."""
+    """Number of parts in which a batch goes through the network, one after the other; their gradients are
+    averaged. Batch normalisation sees ghost batches of batch_size / subdivision (arXiv:1705.08741)."""
     ema_decay: float | None = None
-    """Of an average of the weights, taken at every step and evaluated in their place."""
+    """Decay of a moving average of the weights: updated at every step, evaluated instead of the weights."""
     augmentation: tuple[AugmentationOptions, ...] = ()
-    """Of training images: a mapping from name to options; the order of work is fixed."""
+    """Applied to training images. Written as a mapping from name to options; the order is fixed."""
     label_smoothing: float = 0.0
     """Share of each target spread evenly over all classes (arXiv:1512.00567)."""
     precision: Precision = "fp32"
-    """fp32 is IEEE; tf32 rounds products on a GPU; mixed is autocast, for fp16 with a scaler;
-    pure_fp16 keeps the weights in fp16 too and scales nothing, so that small steps are lost."""
+    """fp32: IEEE. tf32: rounds products on a GPU. mixed: autocast, for fp16 with a gradient scaler.
+    pure_fp16: keeps the weights in fp16 too and scales nothing, so small steps are lost."""
     init: Literal["fan_out", "fan_in"] = "fan_out"
     """Mode of the Kaiming normal initialisation (arXiv:1502.01852)."""
     eval_every: int = 1
-    """Test after every so many epochs, and always after the last one. Where a test takes as long as
-    an epoch does, as on a reduced training set, a larger number halves the time."""
+    """Test after every this many epochs, and always after the last one. On a small training set, where
+    a test takes as long as an epoch, a larger number saves up to half the time."""
 
     def __post_init__(self) -> None:
         """Refuse a config that cannot be trained. Raises ConfigError, naming the option at fault."""
@@ -103,7 +103,7 @@ class TrainConfig:
             raise ConfigError("subdivision", f"must divide batch_size ({self.batch_size}), {got}")
 
     def _check_training_set(self) -> None:
-        """Check the split, and that one step's images are there."""
+        """Check the split, and that the training set has enough images for one step."""
         splits.check_split(self.dataset.spec.num_train, self.train_size, self.val_ratio, self.split_seed)
         check(self.num_gpus > 0, "num_gpus", "must be > 0, got {}", self.num_gpus)
         check(self.num_gpus > 1 or not self.sync_bn, "sync_bn", "has no effect without num_gpus > 1")
@@ -122,31 +122,31 @@ class TrainConfig:
         return read(cls, values)
 
     def canonical(self) -> dict[str, Any]:
-        """Return the shortest nested mapping that means this config: defaults left out."""
+        """Return the shortest nested mapping that reads back as this config: without defaults."""
         return canonical(self)
 
     def flat(self) -> dict[str, Any]:
-        """Return every option, defaults too, by dotted name: one row of columns."""
+        """Return every option by dotted name, defaults included: one row of columns."""
         return flatten(self)
 
     @property
     def num_train(self) -> int:
-        """Images to train on."""
+        """Number of images to train on."""
         return splits.num_train(self.dataset.spec.num_train, self.train_size, self.val_ratio)
 
     @property
     def global_batch_size(self) -> int:
-        """Images a step, on all GPUs together."""
+        """Images per step on all GPUs together."""
         return self.batch_size * self.num_gpus
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps an epoch."""
+        """Optimiser steps per epoch."""
         return self.num_train // self.global_batch_size
 
     @property
     def images_per_epoch(self) -> int:
-        """Images trained on in an epoch: the last incomplete batch is dropped."""
+        """Images trained on in an epoch: an incomplete last batch is dropped."""
         return self.steps_per_epoch * self.global_batch_size
 
     def lr_at(self, step: int) -> float:

@@ -1,4 +1,4 @@
-"""Plain data to frozen dataclasses and back: the one place that knows how a config is written.
+"""Plain data to frozen dataclasses and back. This module alone knows how a config is written.
 
 A mapping read from YAML becomes a checked dataclass (`read`); a dataclass becomes the shortest
 mapping that says the same (`canonical`) or a flat row of columns (`flatten`).
@@ -25,7 +25,7 @@ MAX_INT = 2**63
 class ConfigError(ValueError):
     """A config that cannot be trained.
 
-    `key` is the dotted name of the option at fault ("model.depth"), `problem` what is wrong.
+    `key` is the dotted name of the option at fault ("model.depth"), `problem` says what is wrong.
     """
 
     def __init__(self, key: str, problem: str) -> None:
@@ -37,17 +37,18 @@ class ConfigError(ValueError):
 def check(condition: bool, key: str, problem: str, *values: Any) -> None:
     """Raise ConfigError(key, problem) unless the condition holds.
 
-    `values` fill the {} of `problem`: written out only where it is needed, which large grids notice.
+    `values` fill the {} of `problem`. The text is only made if the check fails: a large grid runs many.
     """
     if not condition:
         raise ConfigError(key, problem.format(*values) if values else problem)
 
 
-def _once_a_class(function: Callable[[type], T]) -> Callable[[type], T]:
+def _cached(function: Callable[[type], T]) -> Callable[[type], T]:
+    """`functools.cache`, typed so that it takes a class."""
     return functools.cache(function)
 
 
-@_once_a_class
+@_cached
 def field_types(cls: type) -> dict[str, Any]:
     """Return the resolved annotation of every dataclass field of `cls`."""
     hints = typing.get_type_hints(cls)
@@ -61,7 +62,7 @@ def default_of(field: dataclasses.Field[Any]) -> Any:
     return field.default
 
 
-@_once_a_class
+@_cached
 def defaults(cls: type) -> dict[str, Any]:
     """Return the defaults of every field of `cls` that has one."""
     found = {field.name: default_of(field) for field in dataclasses.fields(cls)}
@@ -117,7 +118,7 @@ def _join(at: str, name: str) -> str:
 
 
 def _value(hint: Any, value: Any, at: str) -> Any:
-    """Check one value against one annotation and bring it to that type's one form."""
+    """Check a value against an annotation and convert it to that type."""
     if registry := registry_of(hint):
         return read_options(registry, value, at)
     if registry := mapped_registry(hint):
@@ -182,7 +183,7 @@ def _shown(value: Any) -> str:
 
 
 def _number_meant(hint: type, text: str) -> str:
-    """Say how YAML wants the number written that `text` is to anyone else."""
+    """Say how to write a number that YAML reads as text, such as 1e-3."""
     try:
         number = float(text)
     except ValueError:
@@ -215,7 +216,7 @@ def mapped_registry(hint: Any) -> Registry[Any] | None:
     """Return the registry behind a field annotated `tuple[Kind, ...]`, else None.
 
     Such a field is written as a mapping from registered name to options, so that a grid can
-    vary one of them by its dotted name; its order is of no account.
+    vary one of them by its dotted name. The order does not matter.
     """
     arguments = typing.get_args(hint)
     if typing.get_origin(hint) is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:
@@ -253,7 +254,7 @@ def _read_mapped(registry: Registry[Any], value: Any, at: str) -> tuple[Options,
 def canonical(config: Any) -> dict[str, Any]:
     """Return the shortest mapping that `read` turns back into an equal config.
 
-    Values equal to their default are left out, so a new option with a default changes nothing.
+    Values equal to their default are left out, so that adding an option with a default changes no id.
     """
     cls = type(config)
     short: dict[str, Any] = {}
@@ -266,19 +267,19 @@ def canonical(config: Any) -> dict[str, Any]:
 
 
 def canonical_value(hint: Any, value: Any) -> Any:
-    """Return the shortest plain form of one field's value, the field being annotated `hint`."""
+    """Return the shortest plain data for the value of a field with the annotation `hint`."""
     if isinstance(value, Options):
         return {"name": value.name, **canonical(value)}
     if mapped_registry(hint):
         return {options.name: canonical(options) for options in value}
-    return _plain(value)
+    return _tuples_as_lists(value)
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Return every value of a config, defaults too, under its dotted name.
+    """Return every value of a config by dotted name, defaults included.
 
-    Registered options stand under the field's own name (`model`: "resnet") with their options
-    beside it (`model.depth`); options written as a mapping stand as `augmentation.cutout`: True.
+    A registered name is under the field's own name (`model`: "resnet"), its options beside it
+    (`model.depth`). Options written as a mapping are `augmentation.cutout`: True and the like.
     """
     flat: dict[str, Any] = {}
     for name, hint in field_types(type(config)).items():
@@ -291,10 +292,10 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
                 flat[f"{key}.{options.name}"] = True
                 flat.update(flatten(options, f"{key}.{options.name}."))
         else:
-            flat[key] = _plain(value)
+            flat[key] = _tuples_as_lists(value)
     return flat
 
 
-def _plain(value: Any) -> Any:
+def _tuples_as_lists(value: Any) -> Any:
     """Return tuples, and tuples in them, as lists."""
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+    return [_tuples_as_lists(item) for item in value] if isinstance(value, tuple) else value

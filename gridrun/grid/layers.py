@@ -131,13 +131,13 @@ def read_layer(
     """
     for key, entry in entries.items():
         if key in ("seed", "seeds"):
-            raise entry.error("seeds are an axis of their own: use the top-level `seeds`, or those of a case")
+            raise entry.error("seeds are not an option: use the top-level `seeds`, or those of a case")
         if key not in settable_keys():
             raise entry.error(f"unknown option.{nearest(key, settable_keys().union(also))}")
         parts = key.split(".")
         for length in range(1, len(parts)):
             if (whole := ".".join(parts[:length])) in entries:
-                raise entry.error(f"`{whole}` is set beside it; write all of it in one place")
+                raise entry.error(f"`{whole}` is set here too; write all of it in one place")
     return Layer(node, entries, name, published, seeds)
 
 
@@ -169,7 +169,7 @@ def _read_axis(key: str, node: Node) -> list[Layer]:
     for value in values:
         first = seen.setdefault(digest(value.plain()), value)
         if first is not value:
-            raise value.error(f"{value.shown} stands here twice (first on line {first.line})")
+            raise value.error(f"{value.shown} appears twice (first on line {first.line})")
     return [read_layer(value, {key: value}) for value in values]
 
 
@@ -179,7 +179,7 @@ def _read_zip(node: Node) -> list[Layer]:
         raise node.error("needs an option beside `seeds`" if columns else "is empty")
     if len({len(values) for values in columns.values()}) > 1:
         lengths = ", ".join(f"{key} has {len(values)}" for key, values in columns.items())
-        raise node.error(f"its lists must be equally long; {lengths}")
+        raise node.error(f"its lists must have the same length; {lengths}")
     layers = []
     for values in zip(*columns.values(), strict=True):
         entries = dict(zip(columns, values, strict=True))
@@ -212,6 +212,6 @@ def read_seeds(node: Node) -> tuple[int, ...]:
     for index in range(count):
         seed = node.child(index).count(least=0)
         if seed in seeds:
-            raise node.child(index).error(f"the seed {seed} stands here twice")
+            raise node.child(index).error(f"the seed {seed} appears twice")
         seeds[seed] = None
     return tuple(seeds)

@@ -181,7 +181,7 @@ def _read_keys(node: Node) -> tuple[str, ...]:
         if key not in known:
             raise item.error(f"unknown option {key!r}.{nearest(key, known)}")
         if key in keys:
-            raise item.error(f"{key!r} stands here twice")
+            raise item.error(f"{key!r} appears twice")
         keys.append(key)
     return tuple(keys)
 
@@ -192,11 +192,11 @@ def _read_metrics(node: Node, kind: Kind) -> tuple[str, ...]:
     for item in node.one_or_more():
         metric = item.text()
         if metric not in choices:
-            what = "curves show one of" if kind == "curves" else "is no metric; there are"
+            what = "curves show one of" if kind == "curves" else "is not a metric; choose from"
             near = did_you_mean(metric, choices)
             raise item.error(f"{metric!r}: {what} {', '.join(choices)}.{near if 'mean' in near else ''}")
         if metric in metrics:
-            raise item.error(f"{metric!r} stands here twice")
+            raise item.error(f"{metric!r} appears twice")
         metrics.append(metric)
     if kind != "curves" and len(metrics) > 1:
         raise node.error(f"a figure of kind {kind} has one metric")
@@ -285,7 +285,7 @@ def check_places(node: Node, rows: Sequence[Row], keys: Sequence[str]) -> None:
         if other is not row:
             differ = [key for key in _varying([other, row]) if key not in keys]
             raise node.error(
-                f"two rows stand at one place ({_place_text(row, keys)}); they differ in "
+                f"two rows have the same place ({_place_text(row, keys)}); they differ in "
                 f"{', '.join(differ)}: put it under `by` or `panels`, or choose with `where`"
             )
 
@@ -307,20 +307,20 @@ def default_kind(rows: Sequence[Row], x: Sequence[str] | None) -> Kind:
 def check_x(node: Node, kind: Kind, x: Sequence[str] | None, rows: Sequence[Row]) -> None:
     """Raise GridError if the kind of figure cannot have this `x`, or has nothing to choose it from."""
     if kind == "curves" and x:
-        raise node.error("curves stand over epochs; options go under `by` or `panels`")
+        raise node.error("curves are drawn over epochs; options go under `by` or `panels`")
     if kind != "line":
         return
     if not x:
         if not _numeric(_varying(rows), rows):
-            raise node.error("no option that varies is a number: `kind: bars` compares by name")
+            raise node.error("no option that varies is a number; use `kind: bars` to compare by name")
         return
     if len(x) > 1:
         raise node.error("a line has one option along its axis; others go under `by` or `panels`")
     for row in rows:
         if not is_number(value := plot_value(row, x[0])):
             raise node.error(
-                f"{x[0]} must be a number in every row, is {value!r} in that of line {row.line}: "
-                "`kind: bars` compares by name"
+                f"{x[0]} must be a number in every row, but is {value!r} in the row of line {row.line}; "
+                "use `kind: bars` to compare by name"
             )
 
 

@@ -93,7 +93,7 @@ def read_profiles(roots: Sequence[Node]) -> dict[str, Profile]:
 def _read_profile(name: str, node: Node) -> Profile:
     given = node.options(PROFILE_KEYS)
     if not given:
-        raise node.error(f"says nothing; give it one of {', '.join(PROFILE_KEYS)}")
+        raise node.error(f"is empty; give it one of {', '.join(PROFILE_KEYS)}")
     scaled = _read_scaled(name, f"under the profile {name!r}", given.get("scale"))
     settings = (read_settings(given["set"]),) if "set" in given else ()
     excluded = given["exclude"].items("a list of mappings") if "exclude" in given else []

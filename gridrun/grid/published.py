@@ -113,7 +113,7 @@ def _header(path: Path, line: int, names: list[str]) -> list[str]:
         if not name or not name.isprintable():
             raise GridError(path, line, "", f"column {index + 1} needs a plain name, got {name!r}")
         if name in names[:index]:
-            raise GridError(path, line, name, "stands twice in the header")
+            raise GridError(path, line, name, "appears twice in the header")
     return names
 
 

@@ -45,10 +45,10 @@ def reduce(recipe: Recipe, profile: Profile, made: Sequence[tuple[Row, Choices]]
         except GridError as error:
             raise GridError(error.path, error.line, error.key, f"{error.problem}, {advice}") from None
         if new.config in study:
-            raise node.error(f"the row ({choices_text(choices)}) is one of the full study's too, {advice}")
+            raise node.error(f"the row ({choices_text(choices)}) is also a row of the full study, {advice}")
         if new.config in found:
             twin = choices_text(found[new.config])
-            raise node.error(f"the row ({choices_text(choices)}) comes to the same as ({twin}), {advice}")
+            raise node.error(f"the row ({choices_text(choices)}) becomes the same as ({twin}), {advice}")
         found[new.config] = choices
         reduction[row.config_id] = dataclasses.replace(
             new, name=_name(row, new), published=None, seeds=profile.seeds or row.seeds

@@ -246,7 +246,7 @@ def _check_published(made: Iterable[tuple[Row, Choices]]) -> None:
                 continue
             if id(layer) in claimed:
                 raise layer.node.error(
-                    f"published values are of one row, but an axis makes several of it (line {row.line});"
-                    " put them under `published` of a table"
+                    "published values belong to one row, but an axis makes several rows of it "
+                    f"(line {row.line}); put them under `published` of a table"
                 )
             claimed.add(id(layer))

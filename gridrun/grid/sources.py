@@ -59,7 +59,7 @@ class GridFiles:
         root = Node(path, "", load_yaml(path))
         given = root.options(keys)
         for key in given.keys() - includable if includers else ():
-            raise given[key].error(f"may not stand in an included file; only {', '.join(includable)} may")
+            raise given[key].error(f"is not allowed in an included file; only {', '.join(includable)} are")
         includers = (*includers, path.resolve())
         for node in given["include"].one_or_more() if "include" in given else ():
             target = self.find(node)

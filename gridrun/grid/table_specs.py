@@ -129,7 +129,7 @@ def _read_columns(
     for item, row in zip(given["reported"].items() if reported else (), reported, strict=True):
         for key in row.options:
             if key not in columns:
-                raise item.child(key).error(f"is no column of this table.{did_you_mean(key, columns)}")
+                raise item.child(key).error(f"is not a column of this table.{did_you_mean(key, columns)}")
     return columns
 
 
@@ -223,9 +223,9 @@ def read_columns(node: Node, rows: Sequence[Row], more: Collection[str] = ()) ->
     for item in node.items("a list of column names"):
         name = item.text()
         if name in ("seed", "seeds"):
-            raise item.error("a table's row stands for all its seeds; they are no column")
+            raise item.error("a table's row covers all its seeds, so they are not a column")
         if name in columns:
-            raise item.error(f"the column {name!r} stands here twice")
+            raise item.error(f"the column {name!r} appears twice")
         named = {*METRICS, *LABELS, *more}
         if name not in named and not any(name in row.config.flat() for row in rows):
             known = {key for row in rows for key in row.config.flat()}

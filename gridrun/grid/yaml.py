@@ -117,19 +117,19 @@ def _read_events(text: str, source: Path | str) -> _Events:
         if isinstance(event, yaml.DocumentStartEvent):
             documents += 1
             if documents > 1:
-                fail(line, "a second document starts here; put it into a file of its own")
+                fail(line, "a second document starts here; put it into its own file")
             continue
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in sizes:
                 fail(line, f"unknown alias *{event.anchor}")
             if (named := sizes[event.anchor]) is None:
-                fail(line, f"the alias *{event.anchor} stands inside what it names")
+                fail(line, f"the alias *{event.anchor} is inside the value it names")
             size, depth = named
             found.alias_lines.append(line)
         elif isinstance(event, (yaml.ScalarEvent, yaml.CollectionStartEvent)):
             size, depth = 1, 0
             if event.anchor in sizes:
-                fail(line, f"the anchor &{event.anchor} names another value already")
+                fail(line, f"the anchor &{event.anchor} already names another value")
             if event.tag:
                 found.tags[mark.index] = event.tag
             if event.anchor:
@@ -190,7 +190,7 @@ class _Builder:
         for key_node, value_node in node.value:
             key, line = self._key(key_node), _line(key_node)
             if key in items:
-                self._fail(line, f"stands here twice (first on line {items[key].line})", key)
+                self._fail(line, f"appears twice (first on line {items[key].line})", key)
             items[key] = Located(self.located(value_node).value, line)
         return items
 
@@ -201,10 +201,10 @@ class _Builder:
         if not isinstance(node, yaml.ScalarNode):
             self._fail(line, "a key must be text")
         if node.value == "<<" and not node.style:
-            self._fail(line, "merge keys are not read; use `include`", "<<")
+            self._fail(line, "merge keys are not supported; use `include`", "<<")
         key = self.located(node).value
         if not isinstance(key, str):
-            self._fail(line, f"a key must be text; YAML reads it as {key!r} unless quoted", node.value)
+            self._fail(line, f"a key must be text; YAML reads it as {key!r} unless you quote it", node.value)
         if not key.isprintable():
             self._fail(line, f"the key {key!r} has characters that cannot be shown")
         return key
