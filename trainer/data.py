@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from typing import TYPE_CHECKING
 
 import numpy as np
 from filelock import FileLock
 
+from trainer import files
 from trainer.datasets import DataError, DatasetOptions, DataSpec, ImageFiles, Images
 from trainer.schema import canonical
 
@@ -70,11 +70,11 @@ def is_cached(dataset: DatasetOptions, cache_dir: Path) -> bool:
 
 def _files(dataset: DatasetOptions, data_dir: Path, cache_dir: Path) -> ImageFiles:
     try:
-        files = dataset.decode(data_dir, cache_dir)
+        found = dataset.decode(data_dir, cache_dir)
     except OSError as error:
         raise DataError(f"data set {dataset.name!r} cannot be read: {error}") from error
-    assert isinstance(files, ImageFiles)
-    return files
+    assert isinstance(found, ImageFiles)
+    return found
 
 
 def _folder(dataset: DatasetOptions, cache_dir: Path) -> Path:
@@ -120,20 +120,6 @@ def _prepare(dataset: DatasetOptions, data_dir: Path, cache_dir: Path) -> None:
     shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
     partial.mkdir()
     for part, array in zip(images._fields, images, strict=True):
-        with (partial / f"{part}.npy").open("wb") as file:
-            np.save(file, array, allow_pickle=False)
-            file.flush()
-            os.fsync(file.fileno())
-    _sync_directory(partial)
-    shutil.rmtree(folder, ignore_errors=True)  # damaged; who has it mapped keeps what they mapped
-    partial.rename(folder)
-    _sync_directory(folder.parent)
-
-
-def _sync_directory(folder: Path) -> None:
-    """Make renames in a directory outlive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        np.save(partial / f"{part}.npy", array, allow_pickle=False)
+    # The old directory is damaged. A process that has its files mapped keeps them.
+    files.commit_directory(partial, folder)

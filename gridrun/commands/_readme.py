@@ -38,7 +38,7 @@ def update_readme(path: Path, check: bool) -> None:
         raise SystemExit(1)
     _draw(stale)
     if old != new:
-        files.write(path, new.replace("\n", line_end))
+        files.write_text(path, new.replace("\n", line_end))
     for one in differing:
         click.echo(f"{one}: rewritten", err=True)
 
