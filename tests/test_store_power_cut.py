@@ -100,5 +100,5 @@ def test_what_is_synced_has_the_mode_that_it_keeps(tmp_path: Path, monkeypatch: 
         modes.append(stat.S_IMODE(os.fstat(handle).st_mode))
 
     monkeypatch.setattr(os, "fsync", noted)
-    files.write(tmp_path / "file", "text")
+    files.write_text(tmp_path / "file", "text")
     assert modes[0] == stat.S_IMODE((tmp_path / "file").stat().st_mode)

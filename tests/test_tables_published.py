@@ -258,7 +258,11 @@ def test_a_grid_says_what_others_report(tmp_path: Path) -> None:
         ("{lr: rate}", "{lrs: rate}", "headers.lrs: unknown key. Did you mean 'lr'?"),
         ("{lr: rate}", "{test_error: Error}", "headers.test_error: unknown key."),
         ("{lr: rate}", "{lr: 1}", "headers.lr: must be text"),
-        ("[System, lr, test_error]", "[lr, test_error]", "reported[0].System: is not a column of this table."),
+        (
+            "[System, lr, test_error]",
+            "[lr, test_error]",
+            "reported[0].System: is not a column of this table.",
+        ),
         ("    columns: [System, lr, test_error]\n", "", "needs `columns`"),
         ("spread: minmax", "spread: minmx", "spread: unknown choice 'minmx'. Did you mean 'minmax'?"),
         ("spread: minmax", "spread: yes", "spread: must be text, got true"),

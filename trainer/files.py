@@ -1,10 +1,14 @@
-"""Durable files: what is written here survives a kill or a power cut, whole."""
+"""Write files so that a kill or a power cut leaves the old content or the new, never a part.
+
+All files that gridrun or the trainer leaves behind are written here.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,19 +26,21 @@ _ATTEMPTS = 5
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a partial file to fill; on success it takes `path`'s place in one step, on disk.
+def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """Yield a temporary file to fill; it replaces `path` when the block ends without an error.
 
-    At every instant `path` is the old file or the new one.
+    Args:
+        path: the file to write. At every instant it is the old file or the new one.
+        durable: whether the new file must survive a power cut from then on. That takes milliseconds.
     """
     with temporary_beside(path) as partial:
         yield partial
-        commit(partial, path)
+        commit(partial, path, durable=durable)
 
 
 @contextlib.contextmanager
 def temporary_beside(path: Path) -> Iterator[Path]:
-    """Yield an empty partial file beside `path`; what is not settled is removed."""
+    """Yield an empty temporary file beside `path`, `.NAME-*.partial`; it is removed if not committed."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}-", suffix=".partial", dir=path.parent)
     os.close(handle)
     partial = Path(name)
@@ -44,41 +50,53 @@ def temporary_beside(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def commit(partial: Path, path: Path) -> None:
-    """Have a partial file take `path`'s place in one step, on disk."""
-    partial.chmod(_MODE)  # mkstemp's files are closed to others
-    sync(partial)
+def commit(partial: Path, path: Path, *, durable: bool = True) -> None:
+    """Replace `path` by a temporary file in one step; `durable` as for `replacing`."""
+    partial.chmod(_MODE)  # mkstemp lets nobody else read its files
+    if durable:
+        sync(partial)
     partial.replace(path)
-    sync(path.parent)
+    if durable:
+        sync(path.parent)
 
 
-def write(path: Path, text: str) -> None:
-    """Write a text file durably, in one step."""
-    with replacing(path) as partial:
+def commit_directory(partial: Path, directory: Path) -> None:
+    """Replace a directory by `partial`, durably. For an instant there is none."""
+    for path in partial.iterdir():
+        sync(path)
+    sync(partial)
+    shutil.rmtree(directory, ignore_errors=True)
+    partial.rename(directory)
+    sync(directory.parent)
+
+
+def write_text(path: Path, text: str, *, durable: bool = True) -> None:
+    """Write a text file in one step; `durable` as for `replacing`."""
+    with replacing(path, durable=durable) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def refresh_directory(directory: Path) -> None:
-    """Have a network file system ask its server which files a directory has.
+    """Make a network file system ask its server which files a directory has.
 
-    NFS answers that from memory for up to a minute: a new file is not there, and a replaced one is still
-    the old one, even when opened, while anybody reads that. Whoever opens the directory makes it ask.
+    An NFS client remembers that for up to a minute: it does not see a new file, and it opens the old version
+    of a replaced one. Opening the directory makes it ask.
     """
     with contextlib.suppress(OSError):
         os.close(os.open(directory, os.O_RDONLY))
 
 
 def is_there(path: Path) -> bool:
-    """Return whether there is such a file, whoever made or removed it on whichever machine."""
+    """Return whether a file exists, even if another machine has just made or removed it."""
     refresh_directory(path.parent)
     return path.exists()
 
 
 def read_text(path: Path) -> str:
-    """Return what a text file says; where NFS had it replaced while it was open, what the new one says.
+    """Return the content of a text file; read it again if NFS says that it was replaced meanwhile.
 
     Raises:
-        OSError: it cannot be read; `is_gone` if it was not there, or removed meanwhile.
+        OSError: it cannot be read. `is_gone` tells whether it does not exist.
     """
     for _ in range(_ATTEMPTS - 1):
         try:
@@ -90,7 +108,7 @@ def read_text(path: Path) -> str:
 
 
 def is_gone(error: OSError) -> bool:
-    """Return whether a file was not there, or on NFS: was removed while it was open."""
+    """Return whether an error means that the file does not exist, or on NFS: no longer exists."""
     return error.errno in (errno.ENOENT, errno.ESTALE)
 
 

@@ -41,7 +41,7 @@ def update_readme(path: Path, check: bool) -> None:
         for file, figure in stale.items():
             save(figure, file)
     if old != new:
-        files.write(path, new.replace("\n", line_end))
+        files.write_text(path, new.replace("\n", line_end))
     for file in differing:
         click.echo(f"{file}: rewritten", err=True)
 

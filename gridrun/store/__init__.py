@@ -61,6 +61,7 @@ _END_COLUMNS = ["trial_id", "status", "ended_at"]
 _EPOCH_KEY = {"trial_id", "epoch"}
 _LATER_END_COLUMNS = [name for name in End._fields if name not in _END_COLUMNS]
 """Files of older versions lack them."""
+_README = "Working files of gridrun. Leave them while a launch runs.\n"
 _TRIAL_ID = re.compile(r"[0-9a-f]{16}")
 
 
@@ -98,7 +99,9 @@ class Store:
             for directory in (self._ended, self._launches, self._checkpoints):
                 directory.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(self._work / "locks", ignore_errors=True)  # kernel locks of older versions
-            files.write(self._work / "README", "Working files of gridrun. Leave them while a launch runs.\n")
+            files.write_text(
+                self._work / "README", "Working files of gridrun. Leave them while a launch runs.\n"
+            )
         except OSError as error:
             raise unwritable(self.root, error) from None
         for path in self._tables:  # better now than after hours of training
@@ -278,7 +281,7 @@ class Store:
                 if record.attempts and record.attempts <= before and record.ended_at != old.ended_at:
                     record = replace(record, attempts=before + 1)
         try:
-            files.write(self._ended / f"{_checked(record.trial_id)}.json", record.to_json())
+            files.write_text(self._ended / f"{_checked(record.trial_id)}.json", record.to_json())
         except OSError as error:
             raise unwritable(self.root, error) from error
 
@@ -439,7 +442,7 @@ class Store:
         if new := sorted(set(trial_ids) - self.asked(name)):
             with contextlib.suppress(OSError):  # a store that can only be read, or a full disk
                 self._asked.mkdir(parents=True, exist_ok=True)
-                files.write(self._asked / f"{name}.{secrets.token_hex(4)}", "\n".join(new) + "\n")
+                files.write_text(self._asked / f"{name}.{secrets.token_hex(4)}", "\n".join(new) + "\n")
 
     # --- weights ---------------------------------------------------------------------------------
 
@@ -497,15 +500,11 @@ class Store:
 
     def write_launch(self, launch_id: str, state: LaunchState) -> None:
         """Say what a running launch is doing, for `launches`."""
-        path = self._launches / f"{launch_id}.json"
-        partial = path.with_suffix(".partial")
-        partial.write_text(state.to_json(), encoding="utf-8")
-        partial.replace(path)
+        files.write_text(self._launches / f"{launch_id}.json", state.to_json(), durable=False)
 
     def end_launch(self, launch_id: str) -> None:
         """Take back what `write_launch` said, and what dead launches left."""
-        for suffix in (".json", ".partial"):  # of a full disk
-            (self._launches / launch_id).with_suffix(suffix).unlink(missing_ok=True)
+        (self._launches / f"{launch_id}.json").unlink(missing_ok=True)
         for path in self._launches.glob("*"):
             # Nobody renews word to stop, and no clock's jump may take it back.
             kept = _WORD_KEPT_SECONDS if path.suffix in (".stop", ".drain") else 10 * _LAUNCH_SILENT_SECONDS
@@ -534,7 +533,7 @@ def _checked(trial_id: str) -> str:
 def _remove(directory: Path, start: str) -> None:
     """Remove the files whose names begin so."""
     with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
-        for name in [entry.name for entry in entries if entry.name.startswith(start)]:
+        for name in [entry.name for entry in entries if entry.name.removeprefix(".").startswith(start)]:
             (directory / name).unlink(missing_ok=True)
 
 

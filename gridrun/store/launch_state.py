@@ -1,11 +1,12 @@
-"""How far a launch is: what it writes down for everybody to see."""
+"""What a running launch says of itself, for `gridrun status` and other launches."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import Any
+
+from gridrun.store.from_json import read
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,45 +18,45 @@ class Running:
     """The trial in a few words."""
     epochs: int
     epoch: int = 0
-    """Finished, as far as is known here."""
+    """The last finished epoch that is known here."""
     test_error: float | None = None
     images_per_second: float | None = None
     place: str = ""
-    """Such as `GPU 0`; empty where there is but one place."""
+    """Where it runs, such as `GPU 0`; empty if there is only one place."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EndedTrial:
-    """A trial that a launch is through with."""
+    """A trial that has ended in this launch."""
 
     trial_id: str
     about: str
     outcome: str
     test_error: float | None = None
     reason: str = ""
-    """Why it failed, where only the launch knows; else the record says."""
+    """Why it failed, if that is not in its record."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LaunchState:
-    """A launch at one moment."""
+    """The state of a launch at one moment."""
 
     started_at: str
     """UTC, ISO 8601."""
     total: int
-    """Trials that it set out to run."""
+    """Number of trials that it is to run."""
     ended: int = 0
     share: float = 0.0
-    """Part of the work that is done, 0..1."""
+    """Fraction of the work that is done, 0..1."""
     seconds_left: float | None = None
-    """If work goes on as it has gone; None before any is done."""
+    """Estimate from the speed so far; None before any work is done."""
     running: tuple[Running, ...] = ()
     again: tuple[str, ...] = ()
-    """Ids of trials that have failed and wait to be tried again."""
+    """Ids of failed trials that wait for another attempt."""
     last: tuple[EndedTrial, ...] = ()
-    """Trials that ended last, the latest first."""
+    """The trials that ended last, latest first."""
     failures: tuple[EndedTrial, ...] = ()
-    """Trials that failed or diverged last, the latest first."""
+    """The trials that failed or diverged last, latest first."""
 
     def to_json(self) -> str:
         """Return the state as one line of JSON."""
@@ -66,28 +67,9 @@ class LaunchState:
         """Read what `to_json` wrote.
 
         Raises:
-            ValueError: the text is no such state.
+            ValueError: the text is not such a state.
         """
         try:
-            values = json.loads(text)
-            for name, item in (("running", Running), ("last", EndedTrial), ("failures", EndedTrial)):
-                values[name] = tuple(_checked(item, value) for value in values[name])
-            values["again"] = tuple(map(str, values.get("again", ())))
-            state: LaunchState = _checked(cls, values)
-        except (TypeError, KeyError, AttributeError, RecursionError) as error:
+            return read(cls, json.loads(text))
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"not the state of a launch: {error}") from None
-        return state
-
-
-_NUMBERS = {"epoch", "epochs", "total", "ended", "share", "seconds_left", "test_error", "images_per_second"}
-_OPTIONAL = {"seconds_left", "test_error", "images_per_second"}
-
-
-def _checked(cls: Any, values: dict[str, Any]) -> Any:
-    """Make a state of plain values, each of the kind that its field holds."""
-    for name, value in values.items():
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        fits = is_number or (value is None and name in _OPTIONAL) if name in _NUMBERS else True
-        if not fits or (name not in _NUMBERS and not isinstance(value, (str, tuple))):
-            raise TypeError(f"{name}: {value!r}")
-    return cls(**values)

@@ -5,17 +5,16 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
+from gridrun.store.from_json import read
 from trainer.metrics import Epoch
 from trainer.schema import without_none
 
-T = TypeVar("T")
 Status = Literal["done", "diverged", "failed"]
 """done: trained to the last epoch. diverged: the loss became non-finite. failed: stopped by an error."""
 
@@ -173,16 +172,14 @@ class Record:
         """
         try:
             values = json.loads(text)
-            # Half a character is none, and a number that is not finite is no JSON.
+            # Refuse half a surrogate pair, NaN and infinity: they could not be written again.
             json.dumps(values, ensure_ascii=False, allow_nan=False).encode()
-            values["provenance"] = _made(Provenance, values["provenance"])
-            values["epochs"] = tuple(_made(Epoch, epoch) for epoch in values["epochs"])
-            record = _made(cls, values)
-            if taken := TRIAL_TYPES.keys() & record.config.keys():
-                raise ValueError(f"config: {min(taken)} is no option")
-            return record
-        except (TypeError, KeyError, ValueError, AttributeError, RecursionError) as error:
+            record = read(cls, values)
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"not a trial record: {error}") from None
+        if taken := TRIAL_TYPES.keys() & record.config.keys():
+            raise ValueError(f"not a trial record: config: {min(taken)} is no option")
+        return record
 
 
 def _fields(made: Any) -> dict[str, Any]:
@@ -190,35 +187,6 @@ def _fields(made: Any) -> dict[str, Any]:
     return {field.name: getattr(made, field.name) for field in dataclasses.fields(made)}
 
 
-def _made(cls: type[T], values: dict[str, Any]) -> T:
-    """Make an instance of plain values, each of the kind that its field holds."""
-    for name, kinds in _KINDS[cls].items():
-        value = values.get(name)
-        if name in values and kinds and value not in kinds and type(value) not in kinds:
-            raise ValueError(f"{name}: {str(value)[:50]!r} does not belong there")
-        if type(value) is int and not -(2**63) <= value < 2**63:
-            raise ValueError(f"{name}: too large")
-    return cls(**values)
-
-
-def _kinds(cls: type) -> dict[str, tuple[Any, ...]]:
-    """Return the types, or the values of a choice, that each of a class's fields may hold."""
-
-    def of(hint: Any) -> tuple[Any, ...]:
-        if typing.get_origin(hint) is Literal:
-            return typing.get_args(hint)
-        if args := typing.get_args(hint):
-            return tuple(kind for arg in args for kind in of(arg)) if _is_union(hint) else ()
-        return (float, int) if hint is float else (hint,)
-
-    return {name: of(hint) for name, hint in typing.get_type_hints(cls).items()}
-
-
-def _is_union(hint: Any) -> bool:
-    return typing.get_origin(hint) in (typing.Union, types.UnionType)
-
-
-_KINDS: dict[Any, dict[str, tuple[Any, ...]]] = {cls: _kinds(cls) for cls in (Record, Provenance, Epoch)}
 _NESTED = {"config", "provenance", "epochs"}
 
 

@@ -69,11 +69,11 @@ def is_cached(dataset: DatasetOptions, cache_dir: Path) -> bool:
 
 def _files(dataset: DatasetOptions, data_dir: Path, cache_dir: Path) -> ImageFiles:
     try:
-        files = dataset.decode(data_dir, cache_dir)
+        found = dataset.decode(data_dir, cache_dir)
     except OSError as error:
         raise DataError(f"data set {dataset.name!r} cannot be read: {error}") from error
-    assert isinstance(files, ImageFiles)
-    return files
+    assert isinstance(found, ImageFiles)
+    return found
 
 
 def _folder(dataset: DatasetOptions, cache_dir: Path) -> Path:
@@ -124,8 +124,5 @@ def _prepare(dataset: DatasetOptions, data_dir: Path, cache_dir: Path) -> None:
     partial.mkdir()
     for part, array in zip(images._fields, images, strict=True):
         np.save(partial / f"{part}.npy", array, allow_pickle=False)
-        files.sync(partial / f"{part}.npy")
-    files.sync(partial)
-    shutil.rmtree(folder, ignore_errors=True)  # damaged; processes that have it mapped keep their maps
-    partial.rename(folder)
-    files.sync(folder.parent)
+    # The old directory is damaged. A process that has its files mapped keeps them.
+    files.commit_directory(partial, folder)
