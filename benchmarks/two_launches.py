@@ -103,7 +103,7 @@ def repeat(work: Path) -> tuple[list[str], list[int]]:
     if epochs.duplicated(["trial_id", "epoch"]).any() or len(epochs) != table["epochs_trained"].sum():
         problems.append("epochs are there twice, or missing")
     left = [
-        p for p in results.rglob("*") if p.is_file() and p.parent.name in ("ended", "locks", "checkpoints")
+        p for p in results.rglob("*") if p.is_file() and p.parent.name in ("ended", "leases", "checkpoints")
     ]
     problems += [f"left: {path.relative_to(results)}" for path in left]
     return problems, [len(ids) for ids in trained]

@@ -1,4 +1,4 @@
-"""Models that go wrong, each in its way. Not registered, so that they are no choice of a grid."""
+"""Models that fail in one way each. They are not registered, so that no grid can name them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RaisingNet(TinyNet):
-    """Cannot be built."""
+    """Raises an error when it is built."""
 
     name: ClassVar[str] = "raising_net"
 
@@ -28,7 +28,7 @@ class RaisingNet(TinyNet):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DyingNet(TinyNet):
-    """Kills its process when built, until it has done so `deaths` times."""
+    """Kills its process when it is built, the first `deaths` times."""
 
     name: ClassVar[str] = "dying_net"
     log: str = ""
@@ -45,7 +45,7 @@ class DyingNet(TinyNet):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FlakyNet(TinyNet):
-    """Raises an error when built, until it has done so `failures` times."""
+    """Raises an error when it is built, the first `failures` times."""
 
     name: ClassVar[str] = "flaky_net"
     log: str = ""
@@ -63,7 +63,7 @@ class FlakyNet(TinyNet):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SealingNet(TinyNet):
-    """Makes its store take no more records, as a full disk would."""
+    """Makes its store refuse records, as a full disk would."""
 
     name: ClassVar[str] = "sealing_net"
     results: str = ""
@@ -77,7 +77,7 @@ class SealingNet(TinyNet):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DyingInTrainingNet(TinyNet):
-    """Kills its process once, at its `at`-th training step in that process."""
+    """Kills its process at training step `at`, once."""
 
     name: ClassVar[str] = "dying_in_training_net"
     log: str = ""
@@ -100,7 +100,7 @@ class DyingInTrainingNet(TinyNet):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LosingNet(TinyNet):
-    """Cannot be built in a process once a faulty one was, as after an error of CUDA that stays."""
+    """Cannot be built any more in a process that has built a faulty one, as after a lasting CUDA error."""
 
     name: ClassVar[str] = "losing_net"
     faulty: bool = False
@@ -120,7 +120,7 @@ def _cannot(device: str) -> bool:
 
 
 def _error(name: str) -> Exception:
-    """Return an error as its library raises it."""
+    """Return an error such as the library raises."""
     import torch
 
     from trainer.datasets import DataError

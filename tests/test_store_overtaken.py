@@ -13,18 +13,17 @@ import pytest
 from test_store import record
 
 from gridrun import store
-from gridrun.store import Store, leases, parquet
-from gridrun.store.leases import Leases
+from gridrun.store import Store, compaction, ends, leases, parquet, pending
 from trainer import files
 
-CODE = {module.__file__ for module in (store, leases, parquet, files)}
+CODE = {module.__file__ for module in (store, compaction, ends, leases, parquet, pending, files)}
 ELSEWHERE = {"host": "elsewhere", "kernel": "another", "pid": 1, "started": 1}
 
 
 def elsewhere(root: Path) -> Store:
     """Return a store as another machine has it."""
     there = Store(root)
-    there._leases = Leases(root / ".work" / "leases", owner=ELSEWHERE)
+    there._leases._owner = ELSEWHERE
     return there
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints of trials under way in a place that every machine reaches: a bucket or a directory."""
+"""Copies of the checkpoints of running trials, in a bucket or directory that every machine reaches."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _PAUSES_SECONDS = (1.0, 2.0, 4.0, 8.0)
-"""Between the attempts to read a copy, when a trial starts."""
+"""Between the attempts to read a copy when a trial starts."""
 
 
 class UnreadableError(Exception):
-    """Whether there is a copy of a trial's checkpoint cannot be told now."""
+    """The copies cannot be read, so that nobody knows whether a trial has one."""
 
 
 class CheckpointCopies:
-    """Checkpoints at one URI. A file is uploaded beside its place, then moved there in one step.
+    """The copies at one URI. Each is uploaded under another name first, then moved into place in one step.
 
     Args:
         uri: a directory, or what `pyarrow.fs.FileSystem.from_uri` takes, such as `s3://bucket/path`.
 
     Raises:
-        LaunchError: there is no such kind of place, or the URI holds a password.
+        LaunchError: no file system takes such a URI, or it holds a password.
     """
 
     def __init__(self, uri: str) -> None:
@@ -52,10 +52,10 @@ class CheckpointCopies:
             raise LaunchError(f"--checkpoints {uri}: {_first_line(error)}") from None
 
     def check(self) -> None:
-        """Write something and remove it again: better now than after hours of training.
+        """Write a file and remove it again, to fail now rather than after hours of training.
 
         Raises:
-            LaunchError: it cannot be done.
+            LaunchError: the place cannot be written to.
         """
         probe = f"{self._root}/.{secrets.token_hex(8)}"
         with self._errors():
@@ -65,9 +65,9 @@ class CheckpointCopies:
             self._system.delete_file(probe)
 
     def fetch(self, trial_id: str, path: Path) -> None:
-        """Put a trial's checkpoint at `path`, if there is one here; not over one that is as far.
+        """Fetch a trial's checkpoint to `path`, if there is a copy and `path` is not as far already.
 
-        A copy falls behind where it could not be written for a while.
+        A copy may be behind: it could not be written for a while.
 
         Raises:
             OSError: it cannot be read.
@@ -79,7 +79,7 @@ class CheckpointCopies:
         source = self._file(trial_id)
         if self._system.get_file_info(source).type != FileType.File:
             if isinstance(self._system, LocalFileSystem) and not Path(self._root).is_dir():
-                raise FileNotFoundError(f"{self._root} is not there")  # a file system that is not mounted
+                raise FileNotFoundError(f"{self._root} is not there")  # perhaps it is not mounted
             return
         with files.temporary_beside(path) as partial:
             with self._system.open_input_stream(source) as remote:
@@ -89,10 +89,10 @@ class CheckpointCopies:
                 files.commit(partial, path)
 
     def keep(self, trial_id: str, path: Path) -> None:
-        """Take a copy of a trial's checkpoint.
+        """Copy a trial's checkpoint here.
 
         Raises:
-            OSError: it cannot be written; the copy before is still there.
+            OSError: it cannot be written; the last copy is still there.
         """
         target = self._file(trial_id)
         beside = f"{target}.{secrets.token_hex(8)}.partial"
@@ -104,7 +104,7 @@ class CheckpointCopies:
         """Remove a trial's checkpoint, and what a killed upload left beside it."""
         from pyarrow.fs import FileSelector
 
-        with contextlib.suppress(OSError):  # it costs some space, and no result
+        with contextlib.suppress(OSError):  # what is left takes some space, no more
             for found in self._system.get_file_info(FileSelector(self._root)):
                 if found.base_name.startswith(f"{trial_id}.pt"):
                     self._system.delete_file(found.path)
@@ -125,17 +125,17 @@ class CheckpointCopies:
 
 
 def fetch(uri: str, trial_id: str, path: Path, pause: Callable[[float], None]) -> None:
-    """Put a trial's checkpoint at `path` as `CheckpointCopies.fetch` does, in several attempts.
+    """Fetch a trial's checkpoint as `CheckpointCopies.fetch` does, in several attempts.
 
     Args:
-        uri: of the depot.
-        trial_id: whose.
-        path: where to.
-        pause: waits for so many seconds.
+        uri: where the copies are.
+        trial_id: the trial.
+        path: the file to write.
+        pause: called between two attempts with the seconds to wait.
 
     Raises:
-        UnreadableError: none succeeded. To train on from what lies at `path`, or from the start, could mean
-            to do again what took hours.
+        UnreadableError: no attempt succeeded. The trial must not start then: without the copy it might
+            repeat hours of training.
     """
     for seconds in (*_PAUSES_SECONDS, None):
         try:
@@ -150,7 +150,7 @@ def fetch(uri: str, trial_id: str, path: Path, pause: Callable[[float], None]) -
 
 @functools.cache
 def copies_at(uri: str) -> CheckpointCopies:
-    """Return the depot at a URI; one a process, for each has connections of its own."""
+    """Return the copies at a URI; one object in each process, since each has its own connections."""
     return CheckpointCopies(uri)
 
 

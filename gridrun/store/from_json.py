@@ -21,7 +21,8 @@ def read(cls: type[T], values: Mapping[str, Any]) -> T:
     Raises:
         ValueError: a value does not fit its field, a field is missing, or there is one too many.
     """
-    readers, made = _readers(cls), {}
+    fields: Any = cls  # mypy does not take type[T] for hashable
+    readers, made = _readers(fields), {}
     try:
         for name, value in values.items():
             made[name] = readers[name](value)
@@ -38,13 +39,13 @@ def read(cls: type[T], values: Mapping[str, Any]) -> T:
 
 
 @functools.cache
-def _readers(cls: type) -> dict[str, Callable[[Any], Any]]:
+def _readers(cls: Any) -> dict[str, Callable[[Any], Any]]:
     return {name: _reader(hint) for name, hint in typing.get_type_hints(cls).items()}
 
 
 def _reader(hint: Any) -> Callable[[Any], Any]:
     """Return a function that takes a JSON value and returns the value of a field with this annotation."""
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return functools.partial(read, hint)
     if typing.get_origin(hint) is tuple:
         item = _reader(typing.get_args(hint)[0])

@@ -1,22 +1,23 @@
 """Parquet files that grow while others read them.
 
-A file is always replaced whole, in one step. Many readers (`pandas.read_parquet` among them) open
-a file by its name twice, first for its footer, then for the data, and may so meet two versions.
-Hence a new version keeps what the old one's footer refers to, byte for byte and in its place:
+A file is always replaced whole, in one step. But many readers (`pandas.read_parquet` among them) open
+a file twice, first for its footer and then for the data, and so may read two versions. A reader that has
+the old footer must find the old data in the new file, too. So each new version keeps the bytes that the
+old footer refers to, in their place:
 
     [groups]                      a version
-    [groups][new group]           rows are added: old bytes are copied, nothing is encoded anew
-    [groups][all rows]            a column is new, a row is replaced, or the groups have become many;
-                                  the footer refers to the last part alone
-    [all rows][    ][all rows]    one second later or more: to the first part alone
-    [all rows]                    one second after that
+    [groups][new group]           rows were added: old bytes are copied, nothing is encoded again
+    [groups][all rows]            a column is new, a row is replaced, or there are many groups: all is
+                                  written again behind the old bytes, and the footer refers to that alone
+    [all rows][    ][all rows]    after a second or more: written again in front; the footer refers to it
+    [all rows]                    after another second: the old bytes are cut off
 
-A reader would have to pause for a second between its two looks to be misled. Pages carry
-checksums, which our own reading verifies.
+A reader is misled only if it pauses for over a second between its two looks. Pages carry checksums,
+which this module verifies when it reads.
 
-A version is written to a partial file that was there before the version before was read. Whoever
-takes over from a writer that fell silent takes its partial file away first: then nothing that was
-made of an old version comes into place, however long its writer was paused, and at whatever instant.
+Writers are kept apart by a lease, but a paused writer may lose it and go on. So it creates its temporary
+file before it reads the old version, and whoever takes over removes that file first. What the paused
+writer made of an old version then cannot be committed.
 """
 
 from __future__ import annotations
@@ -42,9 +43,9 @@ T = TypeVar("T")
 
 MAX_ROW_GROUPS = 256
 TIDY_ROW_GROUPS = 8
-"""So many, or fewer, are not worth a rewrite when a launch ends; each costs some 7 KiB."""
+"""When a launch ends, so many are not worth a rewrite yet; each costs some 7 KiB."""
 SETTLED_SECONDS = 1.0
-"""A version so old has no reader any more that looked at the one before it."""
+"""After so long, no reader has the footer of the version before any more."""
 _LOOKS = 20
 _LOOK_SECONDS = 0.05
 _FORMAT = {b"gridrun.format": b"1"}
@@ -62,9 +63,9 @@ def read(
 
     Args:
         path: the file.
-        columns: those to read; None for all.
-        trial_ids: whose rows; None for all.
-        optional: columns to read beside `columns` where the file has them.
+        columns: the columns to read; None for all.
+        trial_ids: the trials whose rows to return; None for all.
+        optional: more columns to read, if the file has them.
 
     Raises:
         StoreError: the file is damaged or not ours.
@@ -80,7 +81,7 @@ def _read(
 ) -> pa.Table | None:
     files.refresh_directory(path.parent)
     try:
-        handle = path.open("rb")  # once: see above
+        handle = path.open("rb")  # once, so that footer and data are of one version
     except FileNotFoundError:
         return None
     with handle:
@@ -97,7 +98,7 @@ def _read(
 
 
 def check(path: Path) -> None:
-    """Read a file whole, if there is one: what is added to later is not looked at again.
+    """Read a whole file, if there is one: `append` copies old rows without a look at them.
 
     Raises:
         StoreError: the file is damaged or not ours.
@@ -118,7 +119,7 @@ def joined(
 
 
 class Overtaken(Exception):
-    """Another process has taken over and removed the partial file; nothing was changed."""
+    """Another process has taken over and removed the temporary file; nothing was changed."""
 
 
 def append(
@@ -132,18 +133,18 @@ def append(
 
     Args:
         path: the file; made if there is none.
-        rows: which may have columns that the file does not, and lack some that it has.
-        types: of the columns that are always there.
-        replaced: trial ids whose old rows go.
-        partial: an empty file beside it, to write the new version to; None: one of its own.
+        rows: the new rows; they may have more columns than the file, or fewer.
+        types: the types of the columns that are always there.
+        replaced: ids of the trials whose old rows are removed.
+        partial: an empty file beside `path` for the new version; None: `append` makes one.
 
     Raises:
         StoreError: the file is damaged or not ours.
-        Overtaken: `partial` was taken away.
+        Overtaken: `partial` was removed.
     """
     new = _table(rows, types)
     with _partial(path, partial) as partial:
-        now = partial.stat().st_mtime  # by the clock that wrote the file too; a file server has its own
+        now = partial.stat().st_mtime  # by the file server's clock, which also dated the old version
         old = _looked(path, lambda: _Version.of(path, now))
         with _reading(path):
             if old:
@@ -160,16 +161,16 @@ def append(
 
 
 def tidy(path: Path, partial: Path | None = None) -> bool:
-    """Take a step towards one row group and no dead bytes; return whether there is more to do.
+    """Take one step towards a file of one row group without old bytes; return whether more are needed.
 
-    Call it again then, SETTLED_SECONDS later.
+    The next step may follow SETTLED_SECONDS later.
 
     Raises:
         StoreError: the file is damaged or not ours.
-        Overtaken: `partial`, as for `append`, was taken away.
+        Overtaken: `partial`, as for `append`, was removed.
     """
     with _partial(path, partial) as partial:
-        now = partial.stat().st_mtime  # by the clock that wrote the file too; a file server has its own
+        now = partial.stat().st_mtime  # by the file server's clock, which also dated the old version
         old = _looked(path, lambda: _Version.of(path, now))
         if old is None:
             return False
@@ -189,7 +190,7 @@ def tidy(path: Path, partial: Path | None = None) -> bool:
 
 @contextlib.contextmanager
 def _partial(path: Path, given: Path | None) -> Iterator[Path]:
-    """Yield the file to write to; whatever fails once it was taken away fails for that."""
+    """Yield the temporary file, `given` or a new one. An error after its removal becomes Overtaken."""
     with contextlib.nullcontext(given) if given else files.temporary_beside(path) as partial:
         try:
             yield partial
@@ -204,16 +205,16 @@ def _partial(path: Path, given: Path | None) -> Iterator[Path]:
 
 @dataclass(frozen=True, slots=True)
 class _Version:
-    """A file as it is now, whole. Its footer refers to the bytes from `start` to `end` alone."""
+    """A whole file as it is now. Its footer refers only to the bytes from `start` to `end`."""
 
     content: bytes
     file: pq.ParquetFile
     start: int
     end: int
     footer: int
-    """Where it begins; from `end` to there may be bytes of the version before."""
+    """Where the footer begins. Between `end` and there may be bytes of the version before."""
     settled: bool
-    """Whether no reader can have looked at the version before it."""
+    """Whether it is so old that no reader has the footer of the version before."""
 
     @classmethod
     def of(cls, path: Path, now: float) -> _Version | None:
@@ -242,7 +243,7 @@ class _Version:
 
     @property
     def schema(self) -> pa.Schema:
-        """Its columns, without what else is said of them."""
+        """The columns, without metadata."""
         return self.file.schema_arrow.remove_metadata()
 
     @property
@@ -251,16 +252,16 @@ class _Version:
 
     @property
     def moved(self) -> bool:
-        """Whether all that counts stands behind bytes of older versions."""
+        """Whether the live bytes stand behind bytes of older versions."""
         return self.start > len(_MAGIC)
 
     @property
     def may_grow(self) -> bool:
-        """Whether one more row group is better than to write all rows anew."""
+        """Whether to add a row group rather than to write all rows again."""
         return self.num_groups < MAX_ROW_GROUPS and not (self.moved and self.settled)
 
     def has_any(self, trial_ids: Collection[str]) -> bool:
-        """Return whether some of the trials have rows here."""
+        """Return whether any of the trials has rows here."""
         return bool(pc.any(_named(self.read(["trial_id"]), trial_ids)).as_py())
 
     def read(self, columns: list[str] | None = None) -> pa.Table:
@@ -268,13 +269,15 @@ class _Version:
 
 
 def _extend(partial: Path, old: _Version, new: pa.Table | None) -> None:
-    """Write the old row groups' bytes and then `new` as one more."""
+    """Write a version with the row groups of the old one, copied as bytes, and `new` as one more."""
+    # A reader may have the footer before the old one: keep what that refers to, too, until it is settled.
     end = old.end if old.settled else old.footer
     schema = old.file.schema_arrow
     with _writing(partial, schema) as (file, writer):
         file.write(memoryview(old.content)[len(_MAGIC) : end])
         if new is not None:
             writer.write_table(new)
+    # The writer's footer knows only the new group: replace it by one that has the old groups as well.
     metadata = old.file.metadata
     metadata.append_row_groups(pq.read_metadata(partial))
     footer = pa.BufferOutputStream()
@@ -286,18 +289,19 @@ def _extend(partial: Path, old: _Version, new: pa.Table | None) -> None:
 
 
 def _rewrite(partial: Path, old: _Version | None, table: pa.Table) -> None:
-    """Write the table as one row group: before what the old footer refers to if it fits, else behind."""
+    """Write a version with one row group, in front of the bytes that the old footer refers to, or behind."""
     table = table.combine_chunks()
     if old is None:
         with _writing(partial, table.schema) as (_, writer):
             writer.write_table(table)
         return
     live = memoryview(old.content)[old.start : old.end]
+    # In front is dead space only if nobody has the footer of the version before, which refers to it.
     if old.settled and old.moved:
         with _writing(partial, table.schema) as (file, writer):
             writer.write_table(table)
             if fits := file.tell() <= old.start:
-                file.write(bytes(old.start - file.tell()))
+                file.write(bytes(old.start - file.tell()))  # so that the old bytes keep their place
                 file.write(live)
         if fits:
             return
@@ -308,11 +312,8 @@ def _rewrite(partial: Path, old: _Version | None, table: pa.Table) -> None:
 
 @contextlib.contextmanager
 def _writing(partial: Path, schema: pa.Schema) -> Iterator[tuple[pa.NativeFile, pq.ParquetWriter]]:
-    """Yield a file that has begun as Parquet, and what writes row groups wherever it stands.
-
-    The file must be there: one that was taken away is not made anew.
-    """
-    with partial.open("r+b") as opened:
+    """Yield an open file, and a writer that adds row groups at the file's position."""
+    with partial.open("r+b") as opened:  # fails if the file was removed, and does not make it again
         opened.truncate()
         with (
             pa.PythonFile(opened, "w") as file,
@@ -324,7 +325,7 @@ def _writing(partial: Path, schema: pa.Schema) -> Iterator[tuple[pa.NativeFile, 
 
 
 def _footer(content: bytes) -> int:
-    """Return where the footer begins: before its length, 4 bytes, and the magic."""
+    """Return where the footer begins; its length, 4 bytes, and the magic, 4 bytes, follow it."""
     length = int.from_bytes(content[-8:-4], "little")
     return len(content) - 8 - length
 
@@ -345,18 +346,17 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 class _Damaged(StoreError):
-    """A file that is not whole, as far as can be seen from here."""
+    """A file that is not a whole Parquet file."""
 
 
 class _Replaced(StoreError):
-    """A version that NFS had no more when it was read: another machine has put the next in its place."""
+    """A version that another machine replaced on NFS while it was read here."""
 
 
 def _looked(path: Path, look: Callable[[], T]) -> T:
-    """Look at a file, and for a second again at one that seems cut short.
+    """Call `look`; if the file seems cut short, or was replaced meanwhile, call it again for a second.
 
-    A file system in user space, such as sshfs, shows a new version with the length of the one before to
-    whoever looks first.
+    A file system in user space, such as sshfs, may first show a new version with the length of the old one.
     """
     for _ in range(_LOOKS - 1):
         try:
@@ -367,15 +367,15 @@ def _looked(path: Path, look: Callable[[], T]) -> T:
         except _Damaged:
             with contextlib.suppress(OSError):
                 if path.read_bytes().endswith(_MAGIC):
-                    break
+                    break  # not cut short
             time.sleep(_LOOK_SECONDS)
     with _reading(path):
         return look()
 
 
 def _ours(path: Path, source: Any) -> pq.ParquetFile:
-    # Without Arrow's threads: of a file that reads from a Python file, the process may abort as it
-    # ends (https://github.com/apache/arrow/issues/50482).
+    # Without Arrow's threads: if they read from a Python file, the process may abort at its end
+    # (https://github.com/apache/arrow/issues/50482).
     file = pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True)
     if not _FORMAT.items() <= (file.schema_arrow.metadata or {}).items():
         raise _foreign(path, "was not written by gridrun")
@@ -407,7 +407,7 @@ def _column(values: list[Any], given: type | None) -> pa.Array:
         return pa.array(values, _ARROW[given])
     try:
         return pa.array(values)
-    except (pa.ArrowException, OverflowError):  # one option with several types among the models
+    except (pa.ArrowException, OverflowError):  # an option that has another type in another model
         return _as_text(values)
 
 
@@ -417,7 +417,7 @@ def _as_text(values: list[Any]) -> pa.Array:
 
 
 def _common(old: pa.Schema, new: pa.Schema) -> pa.Schema:
-    """Return the old columns and then the new ones; text where two types do not go together."""
+    """Return the old columns, then the new ones. A column whose two types have none in common is text."""
     fields = [
         _common_field(field, new.field(field.name) if field.name in new.names else field) for field in old
     ]

@@ -1,10 +1,11 @@
-"""What the store keeps of a trial: one row in `trials.parquet`, one an epoch in `epochs.parquet`."""
+"""What the store keeps of a trial: a row in `trials.parquet` and one an epoch in `epochs.parquet`."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import json
+import re
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,10 +29,10 @@ Failure = Literal[
     "checkpoints",
     "divergence",
 ]
-"""What ended a trial that is not done. exception: an error of the code or the config. data: the data set
-is not to be had. gpu_memory, host_memory: there was too little. worker_killed: its process died, not by
-its own doing as far as is known. node_lost: the whole machine did. checkpoints: their copies could not be
-read when it started. divergence: a non-finite loss."""
+"""Why a trial is not done. exception: an error of the code or the config. data: the data set is not there.
+gpu_memory, host_memory: there was too little. worker_killed: something killed its process. node_lost: the
+machine was lost. checkpoints: their copies could not be read when it started. divergence: a non-finite
+loss."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +40,7 @@ class Provenance:
     """Where a result comes from."""
 
     commit: str | None = None
-    """Of the code that trained it, None outside a git checkout."""
+    """The commit of the code that trained it; None outside a git checkout."""
     dirty: bool | None = None
     """Whether that code had uncommitted changes."""
     gridrun_version: str | None = None
@@ -54,14 +55,13 @@ class Provenance:
     device: str | None = None
     threads: int | None = None
     gpu_share: float | None = None
-    """Of a GPU, that the trial had; None without one."""
+    """The fraction of a GPU that the trial had; None without a GPU."""
 
 
-@dataclass(
-    kw_only=True, slots=True
-)  # frozen ones take three times as long to make, and a table makes thousands
+# Not frozen: that takes three times as long to make, and a table makes one for each trial.
+@dataclass(kw_only=True, slots=True)
 class Record:
-    """A trial that has ended, whole."""
+    """A trial that has ended, with all that the store keeps of it."""
 
     trial_id: str
     config_id: str
@@ -70,7 +70,7 @@ class Record:
     config: Mapping[str, Any]
     """Every option by dotted name (`TrainConfig.flat`)."""
     config_json: str
-    """The canonical config, from which the trial can be run again."""
+    """The canonical config, enough to run the trial again."""
     ended_at: str
     """UTC, ISO 8601."""
     test_error: float | None = None
@@ -88,7 +88,7 @@ class Record:
     macs: int | None = None
     """Multiply-accumulates of the conv and linear layers, for one image."""
     checkpoint: str | None = None
-    """Whose weights are kept under `checkpoints/`: the last epoch's, or the best one's."""
+    """Which weights `checkpoints/` has: `last` or `best`; None if it has none."""
     resumes: int = 0
     """How often the trial went on from a checkpoint."""
     started_at: str | None = None
@@ -98,14 +98,14 @@ class Record:
     """Why a trial failed or diverged, in one line."""
     traceback: str | None = None
     failure: Failure | None = None
-    """Why, as one of a few kinds."""
+    """The kind of reason."""
     attempts: int = 1
-    """How often it was started until it ended so, by this launch and those before it."""
+    """How often it was started until it ended so, by all launches together."""
     provenance: Provenance = field(default_factory=Provenance)
     epochs: tuple[Epoch, ...] = ()
 
     def without_weights(self, error: OSError) -> Record:
-        """Return the record of a trial whose weights were lost on their way to the results directory."""
+        """Return the record of a trial whose weights could not be written, with a note that says so."""
         note = f"the weights could not be kept: {error.strerror or error}"
         notes = "; ".join(filter(None, (self.notes, note)))
         return dataclasses.replace(self, checkpoint=None, notes=notes)
@@ -125,9 +125,9 @@ class Record:
     def from_columns(cls, columns: Mapping[str, Sequence[Any]], length: int) -> list[Record]:
         """Make the records of `trials.parquet`, or of some of its columns.
 
-        What a column says that cannot be, and what has no column, has its default: None for a measurement
-        that is negative, infinite or no number at all. `config` has the options that are not null.
-        `epochs` stays empty.
+        A missing column (older versions have fewer) and an impossible value give the field's default; for
+        a measurement that is negative, infinite or a text, that is None. `config` has the options that are
+        not null. `epochs` stays empty.
 
         Args:
             columns: the values of each column, by name.
@@ -183,7 +183,7 @@ class Record:
 
 
 def _fields(made: Any) -> dict[str, Any]:
-    """Return what `dataclasses.asdict` would, but for the copies that it makes of all that is inside."""
+    """Return the fields of a dataclass as a dict, without the deep copies that `dataclasses.asdict` makes."""
     return {field.name: getattr(made, field.name) for field in dataclasses.fields(made)}
 
 
@@ -200,7 +200,7 @@ def _types(cls: type) -> dict[str, type]:
 TRIAL_TYPES = {name: hint for name, hint in _types(Record).items() if name not in _NESTED} | _types(
     Provenance
 )
-"""Of every column but the config's, so that a column has its type before it has a value."""
+"""The type of every column but the config's: a column needs one before it has a value."""
 EPOCH_TYPES = {"trial_id": str, **_types(Epoch)}
 
 
@@ -242,8 +242,13 @@ def _provenance(*values: Any) -> Provenance:
     return Provenance(**dict(zip(_PROVENANCE, values, strict=True)))
 
 
+def is_trial_id(text: str) -> bool:
+    """Return whether a text is 16 hex digits, and so safe as the name of a file."""
+    return re.fullmatch(r"[0-9a-f]{16}", text) is not None
+
+
 def about(row: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return a row of `trials.parquet` in its parts: `trial`, `config`, `provenance`, without nulls."""
+    """Split a row of `trials.parquet` into `trial`, `config` and `provenance`, without nulls."""
     parts: dict[str, dict[str, Any]] = {"trial": {}, "config": {}, "provenance": {}}
     provenance = {field.name for field in dataclasses.fields(Provenance)}
     for name, value in row.items():

@@ -1,0 +1,120 @@
+"""Compaction: pending records move into the Parquet files.
+
+Epochs are added first, then trials, then the small files are removed. A kill in between leaves a record in
+both places; reading allows for that, and the next compaction replaces its rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from gridrun.errors import StoreError
+from gridrun.store import parquet
+from gridrun.store.ends import StoredEnds, counts
+from gridrun.store.leases import Claim, Leases
+from gridrun.store.pending import PendingRecords
+from gridrun.store.records import EPOCH_TYPES, TRIAL_TYPES
+from trainer import files
+
+_SHARE = 0.05
+"""The fraction of a sweep's time that compaction may take."""
+_EVERY_SECONDS = 2.0
+_TIDY_STEPS = 5
+_LEASE = "compact"
+
+
+class Compaction:
+    """Moves pending records into the two Parquet files, one process at a time."""
+
+    def __init__(
+        self, trials: Path, epochs: Path, pending: PendingRecords, stored: StoredEnds, leases: Leases
+    ) -> None:
+        self._trials = trials
+        self._epochs = epochs
+        self._pending = pending
+        self._stored = stored
+        self._leases = leases
+        self._next_at = 0.0
+
+    def run(self, *, now: bool) -> None:
+        """Compact, if the last time was long enough ago or `now` says so.
+
+        The time between two grows with what one takes, so that it stays a small part of a long sweep.
+
+        Raises:
+            OSError: something cannot be written.
+            StoreError: a file is damaged or not ours.
+        """
+        if not now and time.monotonic() < self._next_at:
+            return
+        started = time.monotonic()
+        while not self._once(wait=now) and now:
+            pass
+        ended = time.monotonic()
+        self._next_at = ended + max(_EVERY_SECONDS, (ended - started) / _SHARE)
+
+    def tidy(self, until: Callable[[], bool]) -> None:
+        """Bring the Parquet files to their least size, step by step, until `until` returns true.
+
+        They stay as they are if the disk has no room for a second version, or another process writes.
+        """
+        with contextlib.suppress(OSError, StoreError, parquet.Overtaken):
+            for _ in range(_TIDY_STEPS):
+                with self._leases.hold(_LEASE) as claim:
+                    if not claim:
+                        return
+                    with self._partials(claim) as (trials, epochs):
+                        steps = [parquet.tidy(self._trials, trials), parquet.tidy(self._epochs, epochs)]
+                if not any(steps) or until():
+                    return
+                time.sleep(parquet.SETTLED_SECONDS)
+
+    def _once(self, *, wait: bool) -> bool:
+        """Compact; return False if another process does so already, or has taken over meanwhile."""
+        with self._leases.hold(_LEASE, wait=wait) as claim:
+            if claim is None:
+                return False
+            try:
+                self._pending.restore_taken()
+                if self._pending.any():
+                    with self._partials(claim) as (trials, epochs):
+                        self._move(trials, epochs)
+            except parquet.Overtaken:
+                return False
+            return True
+
+    def _move(self, trials_partial: Path, epochs_partial: Path) -> None:
+        pending, ends = self._pending.read(), self._stored.read()
+        if winners := [record for record in pending if counts(record, ends)]:
+            replaced = [record.trial_id for record in winners]
+            epochs = [row for record in winners for row in record.epoch_rows()]
+            rows = [record.row() for record in winners]
+            parquet.append(self._epochs, epochs, EPOCH_TYPES, replaced, epochs_partial)
+            parquet.append(self._trials, rows, TRIAL_TYPES, replaced, trials_partial)
+        self._pending.drop(pending)
+
+    @contextlib.contextmanager
+    def _partials(self, claim: Claim) -> Iterator[list[Path]]:
+        """Yield a temporary file for the next version of each Parquet file, and remove those of others.
+
+        This keeps a process that was paused from undoing what another has compacted since. Both write
+        their temporary files before they read the old version. If the other takes over before `held`
+        asks, the paused process learns of it there. If later, the other removes the paused one's files,
+        and no other file is ever committed.
+
+        Raises:
+            Overtaken: another process has taken over.
+        """
+        with contextlib.ExitStack() as stack:
+            tables = self._trials, self._epochs
+            own = [stack.enter_context(files.temporary_beside(path)) for path in tables]
+            if not claim.held():
+                raise parquet.Overtaken
+            for path in tables:
+                for partial in path.parent.glob(f".{path.name}-*.partial"):
+                    if partial not in own:
+                        partial.unlink(missing_ok=True)
+            yield own

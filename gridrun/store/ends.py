@@ -1,0 +1,85 @@
+"""How trials ended, and which of two ends of one trial counts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from gridrun.store import parquet
+from gridrun.store.records import Failure, Record, Status
+from trainer import files
+
+
+class End(NamedTuple):
+    """How a trial ended."""
+
+    status: Status
+    ended_at: str
+    failure: Failure | None = None
+    attempts: int | None = None
+    gpu_share: float | None = None
+
+
+END_COLUMNS = ["trial_id", "status", "ended_at"]
+_LATER_END_COLUMNS = [name for name in End._fields if name not in END_COLUMNS]
+"""Files of older versions lack them."""
+
+
+def end_of(record: Record) -> End:
+    """Return how the trial of a record ended."""
+    share = record.provenance.gpu_share
+    return End(record.status, record.ended_at, record.failure, record.attempts, share)
+
+
+def ends_of(table: pa.Table) -> dict[str, End]:
+    """Return the end of each trial of a Parquet table, by trial id."""
+
+    def column(name: str) -> Iterable[Any]:
+        found: list[Any] = table[name].to_pylist() if name in table.column_names else [None] * len(table)
+        return found
+
+    return dict(zip(column("trial_id"), map(End, *map(column, End._fields)), strict=True))
+
+
+def later(old: End | None, new: End) -> End:
+    """Return which of two ends of a trial counts: `done` if the old one is, else the one added later.
+
+    Their times are not compared, since the clocks of two machines differ.
+    """
+    return new if old is None or (old.status != "done" and new[:2] != old[:2]) else old
+
+
+def counts(record: Record, ends: Mapping[str, End]) -> bool:
+    """Return whether a pending record replaces the stored end of its trial."""
+    old = ends.get(record.trial_id)
+    return later(old, end_of(record)) is not old
+
+
+class StoredEnds:
+    """The ends of all trials in a Parquet file, read again only when the file has changed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._ends: dict[str, End] = {}
+        self._version: tuple[int, int, int] | None = None
+
+    def read(self) -> dict[str, End]:
+        """Return the ends, by trial id. Raises StoreError."""
+        files.refresh_directory(self._path.parent)
+        try:
+            with self._path.open("rb") as file:  # NFS asks its server only when a file is opened
+                stat = os.fstat(file.fileno())
+            version = stat.st_ino, stat.st_mtime_ns, stat.st_size
+        except FileNotFoundError:
+            version = None
+        except OSError:  # `parquet.read` raises what says more
+            version = -1, -1, -1
+        if version != self._version:
+            table = parquet.read(self._path, END_COLUMNS, optional=_LATER_END_COLUMNS)
+            self._ends = {} if table is None else ends_of(table)
+            self._version = version
+        return self._ends
