@@ -1,13 +1,12 @@
-"""How close the order of trials comes to the best there is, on a published study's times.
+"""How close the order of trials comes to the best possible one, with the times of a published study.
 
     python benchmarks/makespan.py [--gpus 8] [--draws 1000]
 
-Trials take the training times published for them; nothing is trained. Orders are compared by the
-time at which the last trial ends, over the lower bound: all GPUs busy to the end, or the longest
-trial alone. `ours` is the order of `gridrun launch` with estimates that are right; with estimates
-that are off by a factor drawn from a lognormal distribution (sigma 0.2); and in a store without past
-trials. There it begins by multiply-accumulates and batch sizes alone and is put right as epochs and
-trials end; `as begun` is what would become of it if it were not.
+Each trial takes its published training time; nothing is trained. An order is measured by when its last
+trial ends, relative to the lower bound: all GPUs busy to the end, or the longest trial alone. `ours` is
+the order of `gridrun launch` with exact estimates. `estimates off` multiplies each estimate by a random
+factor (lognormal, sigma 0.2). `no past` starts with an empty store, so from multiply-accumulates and batch
+sizes alone, and reorders as epochs and trials end. `as begun` does not reorder.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ def published(grid: str) -> list[tuple[TrainConfig, float]]:
 
 
 def guessed(times: Sequence[tuple[TrainConfig, float]]) -> list[tuple[float, float]]:
-    """Return the time of each row, and what we would guess without a past."""
+    """Return the time of each row, and the estimate of an empty store."""
     costs = Costs([], HARDWARE)
     return [(seconds, costs.of(config, config_id(config)).amount) for config, seconds in times]
 
@@ -68,9 +67,9 @@ def ours(times: Sequence[tuple[float, float]], seeds: int, gpus: int) -> float:
 
 
 def learning(times: Sequence[tuple[TrainConfig, float]], seeds: int, gpus: int) -> float:
-    """Return the makespan of rows, each with its time, whose order is looked at anew whenever one ends.
+    """Return the makespan of rows, each with its time, if the order is updated whenever a trial ends.
 
-    What runs is known by its epochs, what has ended by its time, and nothing else is.
+    Estimates know the epochs of running trials and the times of ended ones, and nothing else.
     """
     seconds = {Trial(config, seed): time for config, time in times for seed in range(seeds)}
     capacity = Capacity(cpus=gpus, gpus=gpus)
@@ -102,7 +101,7 @@ def learning(times: Sequence[tuple[TrainConfig, float]], seeds: int, gpus: int) 
 
 
 def record(trial: Trial, seconds: float) -> dict[str, Any]:
-    """Return what a store would have of a trial that is done."""
+    """Return the row that a store would have of a done trial."""
     about = {"config_id": trial.config_id, "config_json": json.dumps(trial.config.canonical())}
     times = {"started_at": None, "ended_at": "", "resumes": 0, "train_seconds": seconds, "macs": 0}
     return {**about, **times, "status": "done", "gpu": HARDWARE.name}

@@ -9,7 +9,7 @@ import pytest
 
 from gridrun.plan.costs import PAST_COLUMNS, Cost, Costs, num_images
 from gridrun.resources import Hardware, hardware_of
-from gridrun.trial import Trial, config_id
+from gridrun.trial import Trial, config_id, config_of
 from trainer import TrainConfig
 
 CPU = Hardware("Xeon, 1 thread", is_gpu=False)
@@ -168,3 +168,9 @@ def test_hardware_by_hand() -> None:
     quarter = {"gpu": "H200", "device": "cuda:0", "gpu_share": 0.25}
     assert hardware_of(quarter) == Hardware("0.25 of a H200", is_gpu=True)
     assert hardware_of({"gpu": float("nan"), "cpu": None, "threads": float("nan")}).name == "unknown"
+
+
+def test_a_stored_config_is_read_once() -> None:
+    text = json.dumps(config().canonical())
+    assert config_of(text) == config()
+    assert config_of(text) is config_of(text)

@@ -21,7 +21,7 @@ import math
 import operator
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
@@ -43,7 +43,7 @@ PAST_COLUMNS = (
 MAX_CONFIGS = 2000
 """Most configs to learn from; the latest are taken."""
 _RIDGE = 1.0
-"""How strongly the fit holds to its prior (`_Fit`)."""
+"""How strongly the fit holds to its prior (`_fit`)."""
 _STEP_IMAGES = 32
 """Fixed cost of a step, in images: a step of 128 images takes as long as 160 would without it. A guess
 that agrees with the published study of batch sizes 8 to 4096 on its GPU."""
@@ -120,7 +120,7 @@ class Costs:
             for key, seconds in _medians((row["config_id"], seconds) for row, seconds in timed).items()
         }
         self._speeds = _speeds(timed, self._same)
-        self._fit = _Fit(list(self._speeds.values())) if self._speeds else None
+        self._fit = _fit(list(self._speeds.values())) if self._speeds else None
         self._by_key: dict[tuple[Any, ...], tuple[float, Basis]] = {}
 
     @property
@@ -153,7 +153,7 @@ class Costs:
         macs = self._macs(config)
         if self._fit is None:
             return macs * _step_factor(config) / config.num_gpus, "macs"
-        return self._fit.seconds_per_image(config, macs), "fitted"
+        return self._fit(config, macs), "fitted"
 
     def _macs(self, config: TrainConfig) -> int:
         """Return a network's MACs: as its options or a record say, else the median of all records."""
@@ -220,36 +220,31 @@ def _step_factor(config: TrainConfig) -> float:
     return 1 + _STEP_IMAGES / config.batch_size
 
 
-class _Fit:
-    """A linear model of log(seconds per image) in log(MACs), log(step factor), log(GPUs) and the precision.
+def _fit(speeds: Sequence[_Speed]) -> Callable[[TrainConfig, int], float]:
+    """Return a function that estimates the seconds per image of a config from its MACs.
 
-    Fitted by ridge regression towards a prior: time grows with MACs and step factor, and shrinks with
-    GPUs, all in proportion. So one trial is enough to scale by, and many teach what batch size and
-    precision cost on this hardware.
+    It is a linear model of log(seconds) in log(MACs), log(step factor), log(GPUs) and the precision. Ridge
+    regression holds it to a prior: time grows with MACs and step factor, and shrinks with GPUs, all in
+    proportion. So one trial is enough to scale by, and many teach what batch size and precision cost.
     """
+    import numpy as np
 
-    def __init__(self, speeds: Sequence[_Speed]) -> None:
-        import numpy as np
+    counted = [speed for speed in speeds if _macs_of(speed)] or list(speeds)
+    precisions = sorted({speed.config.precision for speed in counted})
 
-        counted = [speed for speed in speeds if _macs_of(speed)] or list(speeds)
-        self._precisions = sorted({speed.config.precision for speed in counted})
-        x = np.array([self._features(s.config, _macs_of(s) or 1) for s in counted])
-        y = np.log([speed.seconds_per_image for speed in counted])
-        prior = np.array([1.0, 1.0, -1.0, *(0.0 for _ in self._precisions)])
-        self._x_mean, self._y_mean = x.mean(0), y.mean()
-        centred = x - self._x_mean
-        residual = y - self._y_mean - centred @ prior
-        normal = centred.T @ centred + _RIDGE * np.eye(len(prior))
-        self._weights = prior + np.linalg.solve(normal, centred.T @ residual)
-
-    def _features(self, config: TrainConfig, macs: int) -> list[float]:
-        is_of = [float(config.precision == precision) for precision in self._precisions]
+    def features(config: TrainConfig, macs: int) -> list[float]:
+        is_of = (float(config.precision == precision) for precision in precisions)
         return [math.log(macs), math.log(_step_factor(config)), math.log(config.num_gpus), *is_of]
 
-    def seconds_per_image(self, config: TrainConfig, macs: int) -> float:
-        """Return the estimate for a config with these MACs."""
-        x = self._features(config, macs)
-        return math.exp(float((x - self._x_mean) @ self._weights + self._y_mean))
+    x = np.array([features(speed.config, _macs_of(speed) or 1) for speed in counted])
+    y = np.log([speed.seconds_per_image for speed in counted])
+    prior = np.array([1.0, 1.0, -1.0, *(0.0 for _ in precisions)])
+    x_mean, y_mean = x.mean(0), y.mean()
+    centred = x - x_mean
+    residual = y - y_mean - centred @ prior
+    normal = centred.T @ centred + _RIDGE * np.eye(len(prior))
+    weights = prior + np.linalg.solve(normal, centred.T @ residual)
+    return lambda config, macs: math.exp(float((features(config, macs) - x_mean) @ weights + y_mean))
 
 
 def _macs_of(speed: _Speed) -> int:

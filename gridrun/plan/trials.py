@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -61,27 +62,21 @@ class Plan:
 
 def make_plan(grids: Sequence[Grid], statuses: Mapping[str, str]) -> Plan:
     """Return the plan for `grids`, given the status of every ended trial by id."""
-    by_round: dict[int, dict[str, Trial]] = defaultdict(dict)
-    requests: Counter[str] = Counter()
-    for grid in grids:
-        for row in grid.rows:
-            for number, trial in enumerate(row.trials):
-                by_round[number].setdefault(trial.trial_id, trial)
-        requests.update([trial_id for row in grid.rows for trial_id in row.trial_ids])
-    rounds: dict[str, int] = {}
+    rows = [row for grid in grids for row in grid.rows]
+    requests = Counter(trial_id for row in rows for trial_id in row.trial_ids)
     trials: dict[str, Trial] = {}
-    for number, found in sorted(by_round.items()):
-        new = {i: trial for i, trial in found.items() if i not in trials} if trials else found
-        trials.update(new)
-        rounds.update(dict.fromkeys(new, number))
+    rounds: dict[str, int] = {}
+    for number, column in enumerate(itertools.zip_longest(*(row.trials for row in rows))):
+        for trial in column:  # None for a row with fewer seeds than others
+            if trial is not None and trial.trial_id not in trials:
+                trials[trial.trial_id] = trial
+                rounds[trial.trial_id] = number
     return Plan(
         trials=tuple(trials.values()),
         num_requested=requests.total(),
         status={trial_id: statuses[trial_id] for trial_id in trials if trial_id in statuses},
         rounds=rounds,
-        shared={trial_id: count - 1 for trial_id, count in requests.items() if count > 1}
-        if requests.total() > len(trials)
-        else {},
+        shared={trial_id: count - 1 for trial_id, count in requests.items() if count > 1},
     )
 
 
