@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gridrun.text import number_of, printable
+from gridrun.text import number_of
 
 if TYPE_CHECKING:
     from gridrun.plan import Plan
@@ -23,12 +23,17 @@ def echo_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
+def printable(text: str | None) -> str:
+    """Return a stored text without what would steer a terminal."""
+    return "".join(c for c in text or "" if c.isprintable())
+
+
 def ending(row: Mapping[str, Any]) -> str:
     """Return in one line how a trial ended that is not done."""
     kind = row.get("failure")
     tries = row.get("attempts") or 1
     about = ", ".join([*([kind] if kind else []), *([f"{tries} attempts"] if tries > 1 else [])])
-    return f"{row['status']}{f' ({about})' if about else ''}: {printable(row['error'] or '')}"
+    return f"{row['status']}{f' ({about})' if about else ''}: {printable(row['error'])}"
 
 
 def counted(counts: dict[str, int]) -> str:

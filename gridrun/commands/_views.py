@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from gridrun.commands._plans import estimated
-from gridrun.text import format_percent, number_of, printable
+from gridrun.commands._show import printable
+from gridrun.text import format_percent, number_of
 
 if TYPE_CHECKING:
     from gridrun.store.launch_state import LaunchState

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gridrun.commands._options import data_option, json_option, results_option
-from gridrun.commands._show import echo_json
-from gridrun.text import format_percent, number_of, printable
+from gridrun.commands._show import echo_json, printable
+from gridrun.text import format_percent, number_of
 
 if TYPE_CHECKING:
     from gridrun.evaluation import Report

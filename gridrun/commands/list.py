@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from gridrun.commands._grids import grids_here
-from gridrun.text import number_of, printable
+from gridrun.commands._show import printable
+from gridrun.text import number_of
 
 if TYPE_CHECKING:
     from trainer.models import ModelOptions

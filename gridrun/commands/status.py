@@ -15,8 +15,8 @@ import click
 
 from gridrun.commands._grids import GridOptions, grid_options
 from gridrun.commands._options import json_option, results_option
-from gridrun.commands._show import counted, echo_json, ending, say_if_missing
-from gridrun.text import format_percent, printable
+from gridrun.commands._show import counted, echo_json, ending, printable, say_if_missing
+from gridrun.text import format_percent
 
 if TYPE_CHECKING:
     from gridrun.grid import Grid

@@ -14,9 +14,9 @@ from gridrun.commands._options import (
     make_executor,
     results_option,
 )
-from gridrun.commands._show import ending, exit_with, show_not_kept
+from gridrun.commands._show import ending, exit_with, printable, show_not_kept
 from gridrun.commands._views import EpochView
-from gridrun.text import format_percent, number_of, printable
+from gridrun.text import format_percent, number_of
 
 if TYPE_CHECKING:
     from gridrun.store import Row

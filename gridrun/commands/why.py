@@ -9,8 +9,7 @@ import click
 
 from gridrun.commands._grids import GridOptions, grid_options
 from gridrun.commands._options import json_option, results_option
-from gridrun.commands._show import echo_json
-from gridrun.text import printable
+from gridrun.commands._show import echo_json, printable
 
 if TYPE_CHECKING:
     from gridrun.tables.why import Run, Why
