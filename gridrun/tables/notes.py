@@ -25,13 +25,8 @@ OPTIONS_NOTED = {
     "num_gpus": "numbers of GPUs",
 }
 """Options that are noted where trials differ in them and no column shows it, with their plurals."""
-NOTED_COLUMNS = frozenset(
-    (
-        *(*HARDWARE_KEYS, "commit", "dirty", "torch_version", "trainer_version"),
-        *OPTIONS_NOTED,
-        *("status", "error", "notes"),
-    )
-)
+_PROVENANCE = {*HARDWARE_KEYS, "commit", "dirty", "torch_version", "trainer_version"}
+NOTED_COLUMNS = frozenset({"status", "error", "notes", *OPTIONS_NOTED, *_PROVENANCE})
 """Columns of the store that notes are made from."""
 MAX_REASON = 160
 """Longest error that a note shows, in characters."""
@@ -184,7 +179,7 @@ def _trial_notes(
     for line in lines:
         for seed in (*line.done, *line.diverged):
             notes = records[line.trials[seed]].notes
-            for note in notes.split("; ") if notes else ():
+            for note in filter(None, notes.split("; ")) if notes else ():
                 by_note = similar.setdefault(_STEP.sub("", note), {})
                 by_note.setdefault(note, []).append((label(line), seed))
     for short, by_note in similar.items():
