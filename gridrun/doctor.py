@@ -1,4 +1,4 @@
-"""What this machine can do."""
+"""Check what this machine can run, and what is missing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _PACKAGES = (
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at."""
+    """One thing that was checked."""
 
     what: str
     found: str
@@ -41,7 +41,7 @@ class Finding:
 
 
 def examine(results: Path) -> list[Finding]:
-    """Look at the code, the packages, the processors, the data and the store."""
+    """Check the code, the packages, the CPUs and GPUs, the data sets and the store."""
     code = provenance.of_code()
     commit = (
         f"commit {code.commit[:12]}{' with changes' if code.dirty else ''}"
@@ -73,30 +73,30 @@ def _gpus() -> Finding:
     try:
         import torch
 
-        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    except Exception as error:  # a broken driver or build may raise anything; telling so is our job
-        return Finding("gpus", f"torch cannot tell: {error}", ok=False)
-    if not names and (here := resources.gpu_names()):
+        usable = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    except Exception as error:  # a broken driver or build may raise anything
+        return Finding("gpus", f"torch cannot list them: {error}", ok=False)
+    if not usable and (present := resources.gpu_names()):
         why = resources.torch_gpus()[1] or "its CUDA finds none"
-        return Finding("gpus", f"{', '.join(here)}, which torch cannot use: {why}", ok=False)
-    return Finding("gpus", ", ".join(names) or "none; trials run on CPUs")
+        return Finding("gpus", f"{', '.join(present)}, which torch cannot use: {why}", ok=False)
+    return Finding("gpus", ", ".join(usable) or "none; trials run on CPUs")
 
 
 def _data_sets() -> list[Finding]:
     from trainer import data
 
     cache = resources.default_cache_dir()
-    ready: list[str] = []
-    other: list[str] = []
+    decoded: list[str] = []
+    missing: list[str] = []
     for name in published():
         if datasets.get(name)().spec.streamed:
-            continue  # nothing to decode, nothing to download
-        (ready if data.is_cached(datasets.get(name)(), cache) else other).append(name)
+            continue  # it is read in place: nothing to decode or download
+        (decoded if data.is_cached(datasets.get(name)(), cache) else missing).append(name)
     return [
-        Finding("data sets decoded", ", ".join(ready) or "none yet"),
+        Finding("data sets decoded", ", ".join(decoded) or "none yet"),
         Finding(
             "data sets to come",
-            f"{', '.join(other) or 'none'} (archives in {resources.default_data_dir()}, or downloaded)",
+            f"{', '.join(missing) or 'none'} (archives in {resources.default_data_dir()}, or downloaded)",
         ),
     ]
 
@@ -109,8 +109,8 @@ def _directory(what: str, path: Path) -> Finding:
 
 def _store(results: Path) -> Finding:
     try:
-        count = len(Store(results).statuses())
+        trials = len(Store(results).statuses())
     except StoreError as error:
         return Finding("results", str(error), ok=False)
-    place = _directory("results", results.absolute())
-    return Finding("results", f"{place.found}, {number_of(count, 'trial')}", ok=place.ok)
+    directory = _directory("results", results.absolute())
+    return Finding("results", f"{directory.found}, {number_of(trials, 'trial')}", ok=directory.ok)

@@ -1,4 +1,4 @@
-"""A stored checkpoint on a test set: found, evaluated, its predictions saved."""
+"""Evaluate the kept weights of a trial on a test set, and save their predictions."""
 
 from __future__ import annotations
 
@@ -18,64 +18,65 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
-    """What a checkpoint is, and what it came to."""
+    """A checkpoint and its result on a test set."""
 
     path: Path
     checkpoint: KeptWeights
     on: str
-    """The images, in words."""
+    """Which images, such as `test set of digits`."""
     tta: TTA
     evaluation: Evaluation
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as plain values; errors are fractions."""
-        kept, found = self.checkpoint, self.evaluation
+        """Return the report as JSON has it. Errors are fractions."""
+        checkpoint, result = self.checkpoint, self.evaluation
         return {
             "checkpoint": str(self.path),
-            "trial_id": kept.trial_id,
-            "seed": kept.seed,
-            "model": kept.config.model.label,
-            "kept": kept.which,
-            "epoch": kept.epoch,
+            "trial_id": checkpoint.trial_id,
+            "seed": checkpoint.seed,
+            "model": checkpoint.config.model.label,
+            "kept": checkpoint.which,
+            "epoch": checkpoint.epoch,
             "on": self.on,
-            "images": len(found.labels),
+            "images": len(result.labels),
             "tta": self.tta,
-            "test_error": found.error,
-            "test_loss": found.loss,
-            "classes": found.classes,
-            "class_errors": found.class_errors,
-            "confusion": found.confusion.tolist(),
+            "test_error": result.error,
+            "test_loss": result.loss,
+            "classes": result.classes,
+            "class_errors": result.class_errors,
+            "confusion": result.confusion.tolist(),
         }
 
 
-def checkpoint_path(store: Store, named: str) -> Path:
-    """Return the checkpoint file that a trial id, its beginning or a path means.
+def checkpoint_path(store: Store, id_or_file: str) -> Path:
+    """Return the file of kept weights for a trial id, the beginning of one, or a path.
 
     Raises:
-        StoreError: there is none, or several begin so.
+        StoreError: there is no such file, or several trial ids begin like this.
     """
-    path = Path(named)
+    path = Path(id_or_file)
     try:
         if path.is_file():
             return path
     except OSError as error:
-        raise StoreError(f"{named[:100]}: cannot be read ({error.strerror})") from None
+        raise StoreError(f"{id_or_file[:100]}: cannot be read ({error.strerror})") from None
     if path.suffix or len(path.parts) > 1:
-        raise StoreError(f"{named}: no such file")
-    trial_id = store.find(named)
-    if not store.weights_path(trial_id).is_file():
+        raise StoreError(f"{id_or_file}: no such file")
+    trial_id = store.find(id_or_file)
+    weights_path = store.weights_path(trial_id)
+    if not weights_path.is_file():
         raise StoreError(
-            f"trial {trial_id} has kept no checkpoint; `keep_checkpoint: last` (or best) in its grid file, "
-            "or --keep-checkpoint, asks for one before it is trained"
+            f"trial {trial_id} has kept no checkpoint; to keep one, set `keep_checkpoint: last` (or best) in "
+            "its grid file, or pass --keep-checkpoint, before it is trained"
         )
-    return store.weights_path(trial_id)
+    return weights_path
 
 
 def choose_device(gpus: int | None) -> str:
-    """Return the GPU if there is one and `gpus` is not 0, else the CPU. Imports torch.
+    """Return `cuda` if there is a GPU and `gpus` is not 0, else `cpu`. Imports torch.
 
     Raises:
-        LaunchError: there are fewer than `gpus`.
+        LaunchError: there are fewer than `gpus` GPUs.
     """
     import torch
 
@@ -89,34 +90,35 @@ def evaluate(path: Path, *, dataset: DatasetOptions | None, tta: TTA, runtime: R
 
     Raises:
         StoreError: the file cannot be used.
-        GridrunError: the data set is of another kind, or not to be had.
+        GridrunError: the data set has another image shape or other classes, or cannot be read.
     """
     from trainer import evaluation
     from trainer.checkpoint import CheckpointError
     from trainer.datasets import DataError
 
     try:
-        kept = evaluation.load_weights(path)
+        checkpoint = evaluation.load_weights(path)
     except CheckpointError as error:
         raise StoreError(f"{path}: {error}") from None
     try:
-        found = evaluation.evaluate(kept, dataset=dataset, tta=tta, runtime=runtime)
+        result = evaluation.evaluate(checkpoint, dataset=dataset, tta=tta, runtime=runtime)
     except (ValueError, DataError) as error:
         raise GridrunError(str(error)) from None
-    return Report(path=path, checkpoint=kept, on=_images(kept, dataset), tta=tta, evaluation=found)
+    images = _images(checkpoint, dataset)
+    return Report(path=path, checkpoint=checkpoint, on=images, tta=tta, evaluation=result)
 
 
-def _images(kept: KeptWeights, dataset: DatasetOptions | None) -> str:
-    if dataset is None and kept.config.val_ratio:
-        return f"held-out training images of {kept.config.dataset.label}"
-    return f"test set of {(dataset or kept.config.dataset).label}"
+def _images(checkpoint: KeptWeights, dataset: DatasetOptions | None) -> str:
+    if dataset is None and checkpoint.config.val_ratio:
+        return f"held-out training images of {checkpoint.config.dataset.label}"
+    return f"test set of {(dataset or checkpoint.config.dataset).label}"
 
 
 def read_dataset(text: str) -> DatasetOptions:
-    """Return the data set that a name, or a mapping such as `{name: svhn, extra: true}`, means.
+    """Read a data set from its name, or from a mapping such as `{name: svhn, extra: true}`.
 
     Raises:
-        GridrunError: there is no such data set, or its options are not right.
+        GridrunError: there is no such data set, or an option is wrong.
     """
     from gridrun.grid.yaml import parse_yaml
     from trainer.datasets import DatasetOptions, datasets
@@ -131,9 +133,9 @@ def read_dataset(text: str) -> DatasetOptions:
 
 
 def save_predictions(evaluation: Evaluation, path: Path) -> None:
-    """Write one row an image: index, label, prediction, and `probability_0` and so on.
+    """Write one Parquet row for each image: index, label, prediction, `probability_0` and so on.
 
-    Where the classes have names, `label_name` and `prediction_name` too.
+    If the classes have names, the rows also have `label_name` and `prediction_name`.
 
     Raises:
         StoreError: the file cannot be written.

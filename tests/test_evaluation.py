@@ -1,4 +1,4 @@
-"""Kept checkpoints: whose weights they hold, what they are worth, and which files are refused."""
+"""Kept checkpoints: which weights they hold, their test errors, and which files are refused."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def kept(runtime: Runtime) -> Path:
     return runtime.weights_path
 
 
-# --- whose weights are kept --------------------------------------------------------------------------
+# --- which weights are kept --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,9 @@ def kept(runtime: Runtime) -> Path:
     ],
     ids=str,
 )
-def test_the_last_weights_repeat_the_trial_s_own_figures(options: dict[str, Any], runtime: Runtime) -> None:
+def test_the_last_weights_give_the_trial_s_own_test_error_and_loss(
+    options: dict[str, Any], runtime: Runtime
+) -> None:
     result = train(config(**options), seed=1, runtime=runtime)
     assert runtime.weights_path
     found = load_weights(runtime.weights_path)
@@ -119,7 +121,7 @@ def test_the_best_weights_outlive_a_crash(runtime: Runtime, tmp_path: Path) -> N
     assert_same(checkpoint.load(crashing.weights_path), checkpoint.load(runtime.weights_path))
 
 
-def test_best_weights_that_nobody_took_are_not_made_up(runtime: Runtime, tmp_path: Path) -> None:
+def test_best_weights_that_were_not_kept_are_reported_as_lost(runtime: Runtime, tmp_path: Path) -> None:
     runtime = replace(runtime, checkpoint=tmp_path / "work.pt", checkpoint_seconds=0)
     with pytest.raises(KeyboardInterrupt):
         train(restless(), seed=0, report=crash_after(6), runtime=replace(runtime, keep_checkpoint="none"))
@@ -139,7 +141,7 @@ def test_a_trial_that_diverges_or_stops_keeps_nothing(keep: Any, runtime: Runtim
     assert not runtime.weights_path.exists()
 
 
-def test_keeping_changes_no_figure(runtime: Runtime) -> None:
+def test_keeping_weights_changes_no_result(runtime: Runtime) -> None:
     runs = [
         train(restless(), seed=0, runtime=replace(runtime, keep_checkpoint=keep))
         for keep in ("none", "last", "best")
@@ -177,7 +179,7 @@ def test_a_kill_between_the_weights_and_the_record_loses_neither(
     assert row["checkpoint"] == "last"
 
 
-def test_a_record_says_what_its_network_computes_and_keeps(setup: Setup) -> None:
+def test_a_record_has_the_macs_and_parameters_of_its_network(setup: Setup) -> None:
     setup = replace(setup, runtime=replace(setup.runtime, keep_checkpoint="none"))
     trial = Trial(tiny.config(), 0)
     assert run_trial(trial, setup, lambda epoch: None) == "done"
@@ -188,8 +190,8 @@ def test_a_record_says_what_its_network_computes_and_keeps(setup: Setup) -> None
     assert not Store(setup.results).weights_path(trial.trial_id).exists()
 
 
-class Choosy(nn.Module):
-    """Asks for a real number on its way."""
+class NeedsNumbers(nn.Module):
+    """Needs real numbers in its forward pass."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x if x.sum().item() < 0 else x * 2
@@ -200,17 +202,17 @@ class ChoosyNet(tiny.TinyNet):
     name: ClassVar[str] = "choosy_net"
 
     def build(self, data: DataSpec) -> nn.Module:
-        return nn.Sequential(Choosy(), tiny.TinyNet.build(self, data))
+        return nn.Sequential(NeedsNumbers(), tiny.TinyNet.build(self, data))
 
 
-def test_a_network_that_cannot_be_counted_is_trained_all_the_same(setup: Setup) -> None:
+def test_a_network_whose_macs_cannot_be_counted_is_still_trained(setup: Setup) -> None:
     setup = replace(setup, runtime=replace(setup.runtime, keep_checkpoint="none"))
     trial = Trial(tiny.config(model=ChoosyNet()), 0)
     assert run_trial(trial, setup, lambda epoch: None) == "done"
     assert Store(setup.results).rows()[trial.trial_id]["macs"] is None
 
 
-# --- figures -----------------------------------------------------------------------------------------
+# --- results -----------------------------------------------------------------------------------------
 
 
 def test_errors_and_confusion_are_counted() -> None:
@@ -223,7 +225,7 @@ def test_errors_and_confusion_are_counted() -> None:
 
 
 def views_of(images: np.ndarray, tta: str) -> list[np.ndarray]:
-    """Return what each kind of view is, written out."""
+    """Return the views that each `tta` averages, written out."""
     views = [images]
     if "shift" in tta:
         padded = np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge")
@@ -268,7 +270,7 @@ class Reversed(DatasetOptions):
         return images._replace(test_x=images.test_x[::-1].copy(), test_y=images.test_y[::-1].copy())
 
 
-def test_another_data_set_is_normalised_as_the_network_s_own(kept: Path, runtime: Runtime) -> None:
+def test_another_data_set_is_normalised_like_the_training_data(kept: Path, runtime: Runtime) -> None:
     found = load_weights(kept)
     own, other = (
         evaluate(found, dataset=dataset, runtime=runtime) for dataset in (found.config.dataset, Reversed())
@@ -304,7 +306,7 @@ def clean(tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.delenv("GRIDRUN_RESULTS", raising=False)
 
 
-def test_evaluate_prints_saves_and_says_the_same(kept: Path, tmp_path: Path) -> None:
+def test_text_json_and_saved_predictions_agree(kept: Path, tmp_path: Path) -> None:
     shown = run("evaluate", kept, "--save", "predictions.parquet")
     assert shown.exit_code == 0, shown.output
     found = json.loads(run("evaluate", kept, "--json").stdout)
@@ -322,7 +324,7 @@ def test_evaluate_prints_saves_and_says_the_same(kept: Path, tmp_path: Path) -> 
     assert probabilities.sum(1) == pytest.approx(1, abs=1e-5)
 
 
-def test_classes_stand_there_by_name(kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_classes_are_shown_by_name(kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("zero", "one", "two", "th\x1bree", "four", "five", "six", "seven", "eight", "nine")
     monkeypatch.setattr(datasets.get("digits"), "classes", names)
     found = json.loads(run("evaluate", kept, "--json").stdout)
@@ -346,11 +348,11 @@ def test_classes_stand_there_by_name(kept: Path, tmp_path: Path, monkeypatch: py
         (["--save", "nowhere/predictions.parquet"], "nowhere/predictions.parquet: cannot be written"),
     ],
 )
-def test_mistakes_are_named(arguments: list[str], message: str, kept: Path) -> None:
+def test_errors_name_the_option_and_the_problem(arguments: list[str], message: str, kept: Path) -> None:
     assert message in refused(kept, *arguments)
 
 
-def test_what_is_no_checkpoint_is_named(tmp_path: Path) -> None:
+def test_an_unknown_file_or_trial_id_is_named(tmp_path: Path) -> None:
     assert "kept.pt: no such file" in refused(Path("kept.pt"))
     assert "no ended trial has an id that begins with 'abc'" in refused(Path("abc"))
     (tmp_path / "work").mkdir()
@@ -421,7 +423,7 @@ def test_a_checkpoint_is_never_unpickled(kept: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "sprung").exists()
 
 
-def test_weights_that_are_no_numbers_have_no_loss(kept: Path) -> None:
+def test_nan_weights_have_no_loss(kept: Path) -> None:
     state = checkpoint.load(kept)
     assert state
     state["state_dict"] = {

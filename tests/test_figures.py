@@ -1,4 +1,4 @@
-"""From records to figures: what stands where, by numbers; what is drawn, and what is refused."""
+"""Figures: their numbers and labels, the files drawn, and the errors for what cannot be drawn."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ seeds: 3
 
 @pytest.fixture
 def grid_of(tmp_path: Path) -> Any:
-    """Return what loads a grid from its text."""
+    """Return a function that loads a grid from its text."""
 
     def load(*texts: str, head: str = HEAD) -> Grid:
         path = tmp_path / "study.yaml"
@@ -77,7 +77,7 @@ def row_of(grid: Grid, **options: Any) -> Any:
 
 
 def epochs_of(*test_errors: float | None) -> tuple[Epoch, ...]:
-    """Return one epoch a test error; the training error is half of it, losses ten times."""
+    """Return an epoch for each test error: half of it the training error, ten times it the test loss."""
     return tuple(
         Epoch(
             epoch=number,
@@ -149,7 +149,7 @@ def test_a_line_shows_the_median_of_the_seeds_and_their_range(grid_of: Any) -> N
     assert "not run yet: 15 of 18 runs" in figure.notes
 
 
-def test_the_median_of_two_runs_is_their_mean_and_says_that_one_is_missing(grid_of: Any) -> None:
+def test_the_median_of_two_runs_is_their_mean_and_one_is_counted_as_missing(grid_of: Any) -> None:
     grid = grid_of(SCALING)
     row = row_of(grid, batch_size=128, schedule="cosine")
     figure = build(default(grid), record(row, 0, 0.05), record(row, 2, 0.07))
@@ -158,7 +158,7 @@ def test_the_median_of_two_runs_is_their_mean_and_says_that_one_is_missing(grid_
     assert [(point.median, point.n) for point in others] == [(None, 0), (None, 0)]
 
 
-def test_what_diverged_or_failed_is_said_and_gives_no_value(grid_of: Any) -> None:
+def test_notes_count_runs_that_diverged_or_failed_and_they_give_no_value(grid_of: Any) -> None:
     grid = grid_of(SCALING)
     row = row_of(grid, batch_size=512, schedule="multistep")
     figure = build(
@@ -175,7 +175,7 @@ def test_what_diverged_or_failed_is_said_and_gives_no_value(grid_of: Any) -> Non
     assert "not run yet: 15 of 18 runs" in figure.notes
 
 
-def test_a_row_with_seeds_of_its_own_wants_no_more(grid_of: Any) -> None:
+def test_a_row_with_its_own_seeds_asks_for_no_more_runs(grid_of: Any) -> None:
     grid = grid_of(
         """
         axes:
@@ -191,7 +191,7 @@ def test_a_row_with_seeds_of_its_own_wants_no_more(grid_of: Any) -> None:
     ]
 
 
-def test_published_values_stand_beside_ours_under_their_own_name(grid_of: Any) -> None:
+def test_published_values_are_series_of_their_own(grid_of: Any) -> None:
     grid = grid_of(
         SCALING,
         """
@@ -217,7 +217,7 @@ def test_published_values_stand_beside_ours_under_their_own_name(grid_of: Any) -
         assert {series.role for panel in figure.panels for series in panel.series} == {"measured"}
 
 
-def test_a_reduced_form_has_the_study_s_figures_without_what_is_published(
+def test_a_profile_has_the_grid_s_figures_without_published_values(
     grid_of: Any,
 ) -> None:
     study = grid_of(
@@ -250,7 +250,9 @@ def test_a_reduced_form_has_the_study_s_figures_without_what_is_published(
         (9000, "Training time (h)", 2.5),
     ],
 )
-def test_times_have_the_unit_that_suits_them(grid_of: Any, seconds: float, label: str, shown: float) -> None:
+def test_times_are_in_seconds_minutes_or_hours(
+    grid_of: Any, seconds: float, label: str, shown: float
+) -> None:
     grid = grid_of(SCALING)
     row = row_of(grid, batch_size=128, schedule="cosine")
     figure = build(default(grid, y="train_time"), record(row, 0, 0.1, train_seconds=seconds))
@@ -267,7 +269,7 @@ def test_every_metric_has_an_axis(grid_of: Any, metric: str) -> None:
     assert series_of(figure, "cosine", metric=metric).points[0].median == METRICS[metric].scale
 
 
-def test_different_hardware_is_said(grid_of: Any) -> None:
+def test_a_note_names_different_hardware(grid_of: Any) -> None:
     grid = grid_of(SCALING)
     here, there = (row_of(grid, batch_size=size, schedule="cosine") for size in (128, 256))
     figure = build(
@@ -302,7 +304,7 @@ def test_curves_are_medians_and_ranges_epoch_by_epoch(grid_of: Any) -> None:
     assert "median of 3 runs, band from the lowest to the highest" in figure.notes
 
 
-def test_a_run_that_diverged_is_a_curve_of_its_own_as_far_as_it_is_finite(grid_of: Any) -> None:
+def test_a_run_that_diverged_is_its_own_curve_up_to_its_last_finite_value(grid_of: Any) -> None:
     grid = grid_of("axes: [{schedule: [cosine, linear]}]\nseeds: 2\n")
     row = row_of(grid, schedule="cosine")
     figure = build(
@@ -315,13 +317,13 @@ def test_a_run_that_diverged_is_a_curve_of_its_own_as_far_as_it_is_finite(grid_o
     assert figure.y.label == "Test loss (nats)"
 
 
-def test_epochs_without_a_test_leave_a_curve_whole(grid_of: Any) -> None:
+def test_epochs_without_a_test_leave_no_gap_in_a_curve(grid_of: Any) -> None:
     grid = grid_of("axes: [{schedule: [cosine, linear]}]\n")
     figure = build(default(grid, kind="curves"), record(row_of(grid, schedule="cosine"), 0, 0.9, None, 0.1))
     assert medians(series_of(figure, "cosine")) == [(1, 90.0), (3, 10.0)]
 
 
-def test_what_a_logarithmic_axis_cannot_show_is_counted(tmp_path: Path, grid_of: Any) -> None:
+def test_a_note_counts_zeros_that_a_logarithmic_axis_cannot_show(tmp_path: Path, grid_of: Any) -> None:
     grid = grid_of("axes: [{schedule: [cosine, linear]}]\n")
     run = record(row_of(grid, schedule="cosine"), 0, 0.5, 0.0, 0.0)
     figure = build(default(grid, kind="curves", y="train_error", log_y=True), run)
@@ -329,7 +331,7 @@ def test_what_a_logarithmic_axis_cannot_show_is_counted(tmp_path: Path, grid_of:
     assert not any("below" in note for note in build(default(grid, kind="curves"), run).notes)
 
 
-def test_a_published_error_stands_at_the_last_epoch_of_a_curve(grid_of: Any) -> None:
+def test_a_published_error_is_drawn_at_the_last_epoch(grid_of: Any) -> None:
     grid = grid_of(
         "axes: [{cases: [{schedule: cosine, published: {test_error: 7.5, runs: 1}}, {schedule: linear}]}]\n"
     )
@@ -368,36 +370,36 @@ def test_named_rows_are_bars_in_their_order(grid_of: Any) -> None:
     assert "1 run each" in figure.notes
 
 
-# --- what is chosen where nothing is said ------------------------------------------------------
+# --- defaults ----------------------------------------------------------------------------------
 
 
-def test_what_follows_from_the_axis_makes_no_series(grid_of: Any) -> None:
+def test_an_option_that_follows_from_the_x_axis_makes_no_series(grid_of: Any) -> None:
     spec = default(grid_of(SCALING))
     assert (spec.kind, spec.x, spec.by, spec.panels) == ("line", ("batch_size",), ("schedule",), ())
     assert spec.log_x
     assert not spec.log_y
 
 
-def test_a_line_of_many_series_is_spread_too(grid_of: Any) -> None:
+def test_a_line_figure_with_many_series_is_spread_over_panels(grid_of: Any) -> None:
     sizes = ", ".join(str(size) for size in range(16, 26))
     spec = default(grid_of(f"axes: [{{batch_size: [{sizes}]}}, {{lr: [0.1, 0.2, 0.3, 0.4]}}]\n"), x="lr")
     assert (spec.kind, spec.by, spec.panels) == ("line", (), ("batch_size",))
 
 
-def test_a_single_row_is_a_bar_under_its_model_s_name(grid_of: Any) -> None:
+def test_a_single_row_is_a_bar_named_after_its_model(grid_of: Any) -> None:
     grid = grid_of("")
     figure = build(default(grid), record(grid.rows[0], 0, 0.25))
     assert (figure.kind, figure.x.names) == ("bars", ("ResNet-preact-8",))
     assert medians(figure.panels[0].series[0]) == [(0, 25.0)]
 
 
-def test_two_values_an_option_are_bars(grid_of: Any) -> None:
+def test_options_with_two_values_are_drawn_as_bars(grid_of: Any) -> None:
     spec = default(grid_of("axes: [{batch_size: [32, 64]}, {schedule: [cosine, linear]}]\n"))
     assert (spec.kind, spec.x, spec.by) == ("bars", ("batch_size",), ("schedule",))
 
 
 @pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.name)
-def test_every_grid_has_figures_and_none_without_runs(path: Path) -> None:
+def test_every_grid_has_figures_that_are_empty_without_runs(path: Path) -> None:
     grid = load_grid(path)
     specs = list(grid.plots) or [grid.plot_of(table) for table in grid.tables if table.rows]
     for spec in specs:
@@ -437,7 +439,7 @@ def test_a_geometric_series_is_one_in_any_order_and_unit(
     assert not is_geometric([first * (10 + n) for n in range(length)])
 
 
-# --- what a grid file may say ------------------------------------------------------------------
+# --- errors in grid files ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -464,7 +466,7 @@ def test_a_geometric_series_is_one_in_any_order_and_unit(
         ("bars", "plots[0]: must be a mapping, got 'bars'"),
     ],
 )
-def test_a_mistake_is_told_with_its_place(grid_of: Any, plot: str, message: str) -> None:
+def test_an_error_names_the_file_and_the_key(grid_of: Any, plot: str, message: str) -> None:
     with pytest.raises(GridError) as caught:
         grid_of(f"{SCALING}plots: [{plot}]\n")
     assert message in str(caught.value)
@@ -479,7 +481,7 @@ def test_more_series_than_can_be_told_apart_are_refused(grid_of: Any) -> None:
         grid_of(lists + "plots: [{x: batch_size, by: epochs}]\n", head=HEAD.replace("  epochs: 3\n", ""))
 
 
-def test_a_logarithm_of_nothing_is_refused(grid_of: Any) -> None:
+def test_a_logarithmic_axis_with_zero_is_refused(grid_of: Any) -> None:
     with pytest.raises(GridError, match="label_smoothing takes the value 0, which has no logarithm"):
         grid_of("axes: [{label_smoothing: [0, 0.1]}]\nplots: [{x: label_smoothing, log_x: true}]\n")
 
@@ -490,7 +492,7 @@ TITLE = "Costs $5, x_1^2 <&> ü"
 
 
 def figures(tmp_path: Path, grid_of: Any) -> list[Figure]:
-    """Return one figure of each kind, with all that can be in one."""
+    """Return one figure of each kind, with everything that a figure can show."""
     grid = grid_of(
         SCALING,
         f"""
@@ -513,7 +515,7 @@ def figures(tmp_path: Path, grid_of: Any) -> list[Figure]:
 
 
 def extremes(grid_of: Any) -> list[Figure]:
-    """Return figures with hardly anything in them, or with what no axis likes."""
+    """Return figures that are almost empty, or that have values which are hard for an axis."""
     lone, pair = (
         grid_of("title: 桜 \U0001f338\n", head=HEAD.replace("title: A study\n", "")),
         grid_of(SCALING),
@@ -536,7 +538,7 @@ def extremes(grid_of: Any) -> list[Figure]:
 
 
 @pytest.mark.parametrize("forged", [math.nan, math.inf, -math.inf, -1.0, 1e300])
-def test_what_cannot_have_been_measured_is_no_value(tmp_path: Path, grid_of: Any, forged: float) -> None:
+def test_impossible_values_are_ignored(tmp_path: Path, grid_of: Any, forged: float) -> None:
     grid = grid_of("axes: [{batch_size: [32, 64]}]\nseeds: 2\n")
     wrong, right = record(grid.rows[0], 0, forged, forged), record(grid.rows[0], 1, 0.5, 0.25)
     curves, bars = (build(default(grid, kind=kind), wrong, right) for kind in ("curves", "bars"))
@@ -601,13 +603,13 @@ def test_an_axis_has_a_label_whatever_its_values(values: set[float], log: bool) 
     assert x_labels(line_over(sorted(values), log))
 
 
-def test_whatever_is_in_it_a_figure_can_be_drawn(tmp_path: Path, grid_of: Any) -> None:
+def test_figures_with_odd_values_can_be_drawn(tmp_path: Path, grid_of: Any) -> None:
     for figure in extremes(grid_of):
         draw.save(figure, tmp_path / "figure.png")  # a warning is an error here
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_files_are_whole_and_say_what_they_show(tmp_path: Path, grid_of: Any, form: str) -> None:
+def test_files_are_valid_and_hold_the_digest(tmp_path: Path, grid_of: Any, form: str) -> None:
     for figure in figures(tmp_path, grid_of):
         path = tmp_path / "new" / f"{figure.id}.{form}"
         draw.save(figure, path)
@@ -625,7 +627,7 @@ def test_files_are_whole_and_say_what_they_show(tmp_path: Path, grid_of: Any, fo
             assert data.rstrip().endswith(b"%%EOF")
 
 
-def test_a_bar_says_what_its_table_says(tmp_path: Path, grid_of: Any) -> None:
+def test_a_bar_and_its_table_show_the_same_number(tmp_path: Path, grid_of: Any) -> None:
     grid = grid_of("axes: [{schedule: [cosine, constant]}]\nseeds: 2\n")
     row = grid.rows[0]
     found = [record(row, 0, 0.2466), record(row, 1, 0.2471)]  # 24.685 %, a half that binary has lower
@@ -634,7 +636,7 @@ def test_a_bar_says_what_its_table_says(tmp_path: Path, grid_of: Any) -> None:
     assert "<!-- 24.69 -->" in (tmp_path / "bars.svg").read_text()
 
 
-def test_a_value_stands_at_its_own_bar_and_at_no_other_mark(grid_of: Any) -> None:
+def test_the_value_of_a_bar_is_beside_that_bar_and_no_other_mark(grid_of: Any) -> None:
     grid = grid_of(
         """
         axes: [{cases: [{name: one, published: {test_error: 30.5, runs: 1}}, {name: two, lr: 0.2}]}]
@@ -723,7 +725,7 @@ def plot(store: Path, *arguments: object) -> Result:
     )
 
 
-def test_the_command_says_what_it_wrote(store: Path) -> None:
+def test_the_command_prints_the_files_it_wrote(store: Path) -> None:
     result = plot(store, "--format", "png,svg")
     assert result.exit_code == 0, result.output
     assert result.stdout.split() == [str(store.parent / "out" / f"small.{form}") for form in ("png", "svg")]
@@ -764,7 +766,9 @@ def test_check_tells_whether_a_figure_is_up_to_date(store: Path) -> None:
         (["--out", __file__], "is a file"),
     ],
 )
-def test_mistakes_are_told(store: Path, arguments: Sequence[str], message: str) -> None:
+def test_errors_name_the_option_and_the_nearest_choice(
+    store: Path, arguments: Sequence[str], message: str
+) -> None:
     result = plot(store, *arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert message in result.stderr
@@ -777,7 +781,7 @@ def test_an_empty_store_gives_a_message_and_no_picture(store: Path, tmp_path: Pa
     assert not (store.parent / "out").exists()
 
 
-def test_rows_that_a_profile_brings_to_one_place_are_refused(store: Path, tmp_path: Path) -> None:
+def test_rows_that_a_profile_makes_alike_are_refused(store: Path, tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text(
         SMALL.replace("{batch_size: [32, 64, 128]}", "{zip: {batch_size: [32, 64], lr: [0.1, 0.2]}}")
         + "plots: [{x: batch_size, by: schedule}]\nprofiles: {flat: {set: {batch_size: 16}}}\n"
@@ -789,7 +793,7 @@ def test_rows_that_a_profile_brings_to_one_place_are_refused(store: Path, tmp_pa
     )
 
 
-def test_every_grid_s_figures_have_files_of_their_own() -> None:
+def test_no_two_grids_have_a_figure_of_the_same_name() -> None:
     grids = [load_grid(path) for path in GRIDS]
     own = [spec for grid in grids for spec in grid.plots]
     others = [grid.plot_of(table) for grid in grids if not grid.plots for table in grid.tables if table.rows]
@@ -797,14 +801,14 @@ def test_every_grid_s_figures_have_files_of_their_own() -> None:
     assert len(ids) == len(set(ids))
 
 
-def test_figures_that_would_be_one_file_are_refused(store: Path, tmp_path: Path) -> None:
+def test_two_figures_with_one_file_name_are_refused(store: Path, tmp_path: Path) -> None:
     (tmp_path / "twin.yaml").write_text("name: small" + SMALL)
     result = plot(store, tmp_path / "twin.yaml")
     assert result.exit_code == 2
     assert "both have a figure 'small': draw them with different --out" in result.stderr
 
 
-def test_where_nothing_can_be_written_it_says_so(store: Path) -> None:
+def test_an_output_directory_that_cannot_be_written_is_refused(store: Path) -> None:
     (store.parent / "file").write_text("")
     result = plot(store, "--out", store.parent / "file" / "below")
     assert result.exit_code == 2
@@ -825,7 +829,7 @@ def test_figures_need_neither_torch_nor_ray_and_descriptions_no_matplotlib(store
 MARKER = "<!-- gridrun plot small.yaml --results results --out figures --format svg -->\n"
 
 
-def test_figures_of_a_readme_are_renewed_when_their_data_changes(store: Path, tmp_path: Path) -> None:
+def test_figures_of_a_readme_are_redrawn_when_their_data_changes(store: Path, tmp_path: Path) -> None:
     readme, figure = tmp_path / "README.md", tmp_path / "figures" / "small.svg"
     readme.write_text(f"Before\n{MARKER}<!-- end -->\nAfter\n")
     assert run("table", "--readme", readme, "--check").exit_code == 1
@@ -858,7 +862,7 @@ def test_figures_of_a_readme_are_renewed_when_their_data_changes(store: Path, tm
         (MARKER.replace("--results results", "--results none"), "none: no such results directory"),
     ],
 )
-def test_a_figure_s_marker_must_be_whole(store: Path, tmp_path: Path, marker: str, message: str) -> None:
+def test_a_wrong_marker_is_refused(store: Path, tmp_path: Path, marker: str, message: str) -> None:
     readme = tmp_path / "README.md"
     readme.write_text(f"{marker}<!-- end -->\n")
     result = run("table", "--readme", readme)
@@ -867,6 +871,6 @@ def test_a_figure_s_marker_must_be_whole(store: Path, tmp_path: Path, marker: st
     assert readme.read_text() == f"{marker}<!-- end -->\n"
 
 
-def test_a_figure_of_some_rows_says_so(store: Path, tmp_path: Path) -> None:
+def test_the_title_of_a_figure_of_some_rows_says_which(store: Path, tmp_path: Path) -> None:
     assert plot(store, "--where", "schedule=cosine", "--format", "svg").exit_code == 0
     assert b"Small (schedule=cosine)" in (tmp_path / "out" / "small.svg").read_bytes()

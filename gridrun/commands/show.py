@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from gridrun.commands._options import json_option, results_option
-from gridrun.commands._show import echo_json, printable
+from gridrun.commands._show import echo_json
+from gridrun.text import printable
 
 
 @click.command("show")

@@ -78,8 +78,8 @@ def build_figure(spec: PlotSpec, records: Mapping[str, Record], epochs: EpochRow
         ordered=positions.ordered,
         metrics={metric: METRIC_LABELS[metric] for metric in spec.y} if len(spec.y) > 1 else {},
         panels=tuple(
-            Panel(title=title, series=_joined(one for row, one in made if positions.panel(row) == panel))
-            for panel, title in positions.titles.items()
+            Panel(title=title, series=_joined(one for row, one in made if positions.panel(row) == title))
+            for title in positions.panels
         ),
         notes=(
             *_run_notes(spec, table.lines),
@@ -103,8 +103,8 @@ class _Positions:
             labels.sort(key=lambda label: values[label][0])
         self.labels = {label: label or spec.title for label in labels}
         self.index = {label: index for index, label in enumerate(labels)}
-        self.titles = {self.panel(row): self.panel(row) for row in spec.rows}
-        self.bars = list(dict.fromkeys(self._bar(row) for row in spec.rows))
+        self.panels = list(dict.fromkeys(map(self.panel, spec.rows)))
+        self.bars = list(dict.fromkeys(map(self._bar, spec.rows)))
 
     def label(self, row: Row) -> str:
         """Return the label of the row's series."""
