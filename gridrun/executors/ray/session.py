@@ -140,9 +140,10 @@ class RaySession:
             return
         import ray
 
+        died = self.dead_process()
         with contextlib.suppress(Exception):
             ray.shutdown()
-        if self._stdout and sys.stdout is self._stdout:
+        if self._stdout and sys.stdout is self._stdout and not died:  # else Ray may yet print about that
             sys.stdout = self._stdout.stream
         self._stdout, self._processes = None, {}
         shutil.rmtree(self.directory, ignore_errors=True)
