@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,8 +27,7 @@ from gridrun.errors import LaunchError
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_AUTO_CONNECT": "0",  # else a thread that outlives our Ray would start another
-    "RAY_health_check_period_ms": "1000",  # so that a dead raylet is noticed after 5 s
-    "RAY_gcs_rpc_server_reconnect_timeout_s": "20",  # Ray then ends a driver that cannot reach its GCS
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "15",  # Ray then ends a driver that cannot reach its GCS
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -52,7 +50,7 @@ class RaySession:
         """For the files of this session; None while none is open."""
         self.environment = _Environment()
         self._lock: FileLock | None = None
-        self._watch: _Watch | None = None
+        self._processes: dict[int, str] = {}
         self._stdout: _OneThreadOnly | None = None
 
     def start(self, *, cpus: int | None, gpus: int | None) -> None:
@@ -127,11 +125,14 @@ class RaySession:
         logging.getLogger("ray").setLevel(logging.CRITICAL)
         self._stdout = _OneThreadOnly(sys.stdout)
         sys.stdout = self._stdout
-        self._watch = _Watch()
+        self._processes = _ray_processes()
 
-    def problem(self) -> str | None:
-        """Return why Ray can run no more trials, None while it can."""
-        return self._watch.problem() if self._watch else None
+    def dead_process(self) -> str | None:
+        """Return the name of a process of our Ray that has died, if Ray cannot do without it."""
+        dead = (
+            name for pid, name in self._processes.items() if _process(Path(f"/proc/{pid}/stat"))[1] == "Z"
+        )
+        return next(dead, None)
 
     def close(self) -> None:
         """Stop Ray, if it runs, and remove its files."""
@@ -139,13 +140,12 @@ class RaySession:
             return
         import ray
 
-        if self._watch:
-            self._watch.close()
+        died = self.dead_process()
         with contextlib.suppress(Exception):
             ray.shutdown()
-        if self._stdout and sys.stdout is self._stdout:
+        if self._stdout and sys.stdout is self._stdout and not died:  # else Ray may yet print about that
             sys.stdout = self._stdout.stream
-        self._watch = self._stdout = None
+        self._stdout, self._processes = None, {}
         shutil.rmtree(self.directory, ignore_errors=True)
         if self._lock:
             self._lock.release()
@@ -154,36 +154,25 @@ class RaySession:
         self.environment.restore()
 
 
-class _Watch:
-    """Asks Ray once a second, in a thread because a dead control store does not answer."""
+def _ray_processes() -> dict[int, str]:
+    """Return the processes that Ray cannot do without and that this process has started, by process id.
 
-    def __init__(self) -> None:
-        import ray
+    Ray's public interface does not tell when they die: it ends this process some seconds later, without an
+    exception. Where there is no /proc nothing is found, and that is what happens.
+    """
+    names = ("gcs_server", "raylet")
+    paths = Path("/proc").glob("[0-9]*/stat")
+    found = {int(path.parent.name): _process(path) for path in paths}
+    return {pid: name for pid, (name, _, parent) in found.items() if name in names and parent == os.getpid()}
 
-        self._node = ray.get_runtime_context().get_node_id()
-        self._answered_at = time.monotonic()
-        self._is_alive = True
-        self._ended = threading.Event()
-        threading.Thread(target=self._ask, name="ray-watch", daemon=True).start()
 
-    def problem(self) -> str | None:
-        """Return what is wrong with Ray, None while nothing is."""
-        if not self._is_alive:
-            return "Ray's raylet has died"
-        if time.monotonic() - self._answered_at > _ANSWER_SECONDS:
-            return "Ray's GCS has died or does not answer"
-        return None
-
-    def close(self) -> None:
-        self._ended.set()
-
-    def _ask(self) -> None:
-        import ray
-
-        while not self._ended.wait(1.0):
-            with contextlib.suppress(Exception):  # no answer; it has died, or Ray is being shut down
-                self._is_alive = any(node["NodeID"] == self._node and node["Alive"] for node in ray.nodes())
-                self._answered_at = time.monotonic()
+def _process(path: Path) -> tuple[str, str, int]:
+    """Return the name, state and parent of a process from its /proc/PID/stat; a dead one is a zombie."""
+    try:
+        name, _, fields = path.read_text().partition("(")[2].rpartition(") ")
+    except (FileNotFoundError, ProcessLookupError):
+        return "", "Z", 0
+    return name, fields[0], int(fields.split()[1])
 
 
 class _OneThreadOnly:

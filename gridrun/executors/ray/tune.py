@@ -185,8 +185,10 @@ class RayTuneExecutor(Executor):
                     if isinstance(event, (Ended, Lost)):
                         told.discard(event.trial.trial_id)
                         trial_queue.task_done(event.trial)  # a trial that was turned away stays in the queue
-            if problem := self._session.problem():
-                raise LaunchError(f"{problem}; nothing is lost, run the same command again to resume")
+            if name := self._session.dead_process():
+                raise LaunchError(
+                    f"Ray's {name} has died; nothing is lost, run the same command again to resume"
+                )
             if closed := setup.is_closed:
                 trial_queue.close()
             if stopping_since is None and setup.stop_file.exists():
