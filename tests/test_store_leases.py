@@ -279,6 +279,29 @@ def test_a_paused_process_of_this_machine_keeps_what_it_holds(tmp_path: Path) ->
     holder.communicate()
 
 
+HOLD_IN_A_THREAD = """
+import ctypes, sys, threading, time
+from pathlib import Path
+from gridrun.store.leases import Leases
+claim = Leases(Path(sys.argv[1])).claim("x")
+threading.Thread(target=time.sleep, args=(1000,)).start()
+print(bool(claim), flush=True)
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+def test_a_process_lives_until_its_last_thread_has_ended(tmp_path: Path) -> None:
+    holder = script(HOLD_IN_A_THREAD, tmp_path)
+    assert said(holder) == "True"
+    while b") Z" not in Path(f"/proc/{holder.pid}/stat").read_bytes():
+        time.sleep(0.01)
+    assert Leases(tmp_path).claim("x") is None
+    holder.kill()
+    os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)
+    assert Leases(tmp_path).claim("x")
+    holder.communicate()
+
+
 def test_a_process_that_may_not_be_looked_at_is_alive(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -244,7 +244,9 @@ def _started(pid: int) -> int | None:
     except OSError:
         return None
     state, *fields = stat.rpartition(b")")[2].split()
-    return _ENDED if state in (b"Z", b"X") else int(fields[18])
+    num_threads, started = int(fields[16]), int(fields[18])
+    # A killed process is a zombie as soon as its first thread has ended, but the others may still write.
+    return _ENDED if state in (b"Z", b"X") and num_threads <= 1 else started
 
 
 def _lives(text: str) -> bool | None:
