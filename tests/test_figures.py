@@ -450,7 +450,7 @@ def test_a_geometric_series_is_one_in_any_order_and_unit(
         ("{x: batchsize}", "plots[0].x: unknown option 'batchsize'. Did you mean 'batch_size'?"),
         ("{x: schedule, kind: line}", "plots[0].x: schedule must be a number in every row, but is 'cosine'"),
         ("{x: [lr, batch_size], kind: line}", "plots[0].x: a line has one option along its axis"),
-        ("{kind: curves, x: lr}", "plots[0].x: curves stand over epochs"),
+        ("{kind: curves, x: lr}", "plots[0].x: curves are drawn over epochs"),
         ("{kind: curves, y: [test_error, test_loss]}", "errors and losses have different units"),
         ("{kind: curves, y: train_time}", "plots[0].y: 'train_time': curves show one of test_error"),
         ("{y: test_eror}", "Did you mean 'test_error'?"),
