@@ -423,9 +423,10 @@ def test_the_reason_for_a_loss_is_one_line() -> None:
     from gridrun.executors.ray.search import reason_of_loss
 
     assert (
-        reason_of_loss("It died.\n  no space left\n") == "its worker died or could not start: no space left"
+        reason_of_loss(_lost_in("killed"), "It died.\n  no space left\n")
+        == "its worker died or could not start: no space left"
     )
-    assert reason_of_loss("") == "its worker died or could not start"
+    assert reason_of_loss(None, "") == "its worker died or could not start"
 
 
 def test_when_tune_gives_up_one_trial_is_lost_and_the_others_are_put_back() -> None:

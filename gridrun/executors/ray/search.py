@@ -118,7 +118,7 @@ class EventCallback(tune.Callback):
             return  # its worker stopped after that, because it could not use its GPU any more
         error, text = _error_of(trial)
         kind = kind_of_loss(error, self.nodes.get(trial.trial_id))
-        self.emit(Lost(self.trials[trial.config["trial_id"]], kind, reason_of_loss(text)))
+        self.emit(Lost(self.trials[trial.config["trial_id"]], kind, reason_of_loss(error, text)))
 
     def on_tune_failed(self, error: BaseException) -> bool:
         """Report the trials in flight when Tune gives up; return whether it should be started again.
@@ -135,7 +135,7 @@ class EventCallback(tune.Callback):
         *others, last = self.in_flight.values()
         for trial in others:
             self.emit(Ended(trial, "interrupted"))
-        self.emit(Lost(last, kind_of_loss(cause), reason_of_loss(str(cause))))
+        self.emit(Lost(last, kind_of_loss(cause), reason_of_loss(cause, str(cause))))
         return True
 
 
@@ -173,10 +173,14 @@ def kind_of_loss(error: BaseException | None, node: str | None = None) -> Failur
     return "worker_killed"
 
 
-def reason_of_loss(text: str) -> str:
-    """Return the last line of Ray's report as the reason that a worker was lost."""
-    last = (text.strip().splitlines() or [""])[-1].strip()[:300]
-    return f"its worker died or could not start: {last}".removesuffix(": ")
+def reason_of_loss(error: BaseException | None, text: str) -> str:
+    """Return one line of Ray's report as the reason that a worker was lost.
+
+    Reports of dead actors and of exceptions end with the reason; other ones begin with it.
+    """
+    lines = text.strip().splitlines() or [""]
+    line = lines[-1] if isinstance(error, (RayActorError, RayTaskError)) else lines[0]
+    return f"its worker died or could not start: {line.strip()[:300]}".removesuffix(": ")
 
 
 def _error_of(trial: Any) -> tuple[BaseException | None, str]:
@@ -186,7 +190,7 @@ def _error_of(trial: Any) -> tuple[BaseException | None, str]:
     """
     error, text = None, ""
     with contextlib.suppress(OSError, TypeError):
-        text = Path(trial.error_file).read_text(encoding="utf-8")
-    with contextlib.suppress(Exception):  # none was pickled, or it cannot be unpickled here
+        text = Path(trial.error_file).read_text(encoding="utf-8").partition("\n")[2]  # after "Failure # 1"
+    with contextlib.suppress(Exception):  # Tune pickles only some kinds of errors
         error = pickle.loads(Path(trial.pickled_error_file).read_bytes())
     return error, text
