@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from trainer.datasets import DataSpec
 from trainer.models import ModelOptions, _macs, models
 from trainer.models._residual import BlockType, check_depth, check_image_size, check_positive, dropout_suffix
 from trainer.schema import check
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from trainer.datasets import DataSpec
-
 
 BOTTLENECK = 4
 """Inner channels of a bottleneck layer, divided by the growth rate."""
@@ -50,9 +44,8 @@ class DenseNetOptions(ModelOptions):
 
     @property
     def label(self) -> str:
-        variant = ("B" if self.block_type == "bottleneck" else "") + (
-            "C" if self.compression_rate < 1 else ""
-        )
+        variant = "B" if self.block_type == "bottleneck" else ""
+        variant += "C" if self.compression_rate < 1 else ""
         size = f"{variant}-{self.depth}" if variant else f"{self.depth}"
         compression = "" if self.compression_rate in (0.5, 1) else f", compression={self.compression_rate:g}"
         suffix = dropout_suffix(self.dropout, published=0.2)
@@ -81,8 +74,3 @@ class DenseNetOptions(ModelOptions):
                     macs += _macs.conv(side, BOTTLENECK * growth, growth)
                 channels += growth
         return macs + channels * data.num_classes
-
-    def build(self, data: DataSpec) -> nn.Module:
-        from trainer.models.densenet.network import DenseNet
-
-        return DenseNet(self, data)
