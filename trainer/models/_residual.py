@@ -53,11 +53,8 @@ def check_positive(options: Any, *names: str) -> None:
 
 def check_image_size(data: DataSpec, smallest: int, label: str) -> None:
     """Raise ConfigError unless images are at least `smallest` pixels wide."""
-    check(
-        data.image_size >= smallest,
-        "",
-        f"{label} takes images of {smallest} px or larger, the data set's have {data.image_size} px",
-    )
+    problem = f"{label} takes images of {smallest} px or larger, the data set's have {data.image_size} px"
+    check(data.image_size >= smallest, "", problem)
 
 
 def preact_suffix(remove_first_relu: bool, add_last_bn: bool, preact_stage: tuple[bool, ...]) -> str:
@@ -158,11 +155,9 @@ class ResidualOptions(StagedOptions):
         check_positive(self, "initial_channels")
         if not self.widen_first_stage:
             check(self.block_type == "bottleneck", "widen_first_stage", "is for bottleneck blocks only")
-            check(
-                self.initial_channels % EXPANSION == 0,
-                "initial_channels",
-                f"must be a multiple of {EXPANSION} without widen_first_stage, got {self.initial_channels}",
-            )
+            rule = f"must be a multiple of {EXPANSION} without widen_first_stage"
+            fits = self.initial_channels % EXPANSION == 0
+            check(fits, "initial_channels", f"{rule}, got {self.initial_channels}")
 
     @property
     def label(self) -> str:

@@ -35,11 +35,8 @@ class DenseNetOptions(ModelOptions):
     def __post_init__(self) -> None:
         check_depth(self.depth, 3 if self.block_type == "basic" else 6, 4, self.block_type)
         check_positive(self, "growth_rate")
-        check(
-            0 < self.compression_rate <= 1,
-            "compression_rate",
-            f"must be > 0 and <= 1, got {self.compression_rate}",
-        )
+        problem = f"must be > 0 and <= 1, got {self.compression_rate}"
+        check(0 < self.compression_rate <= 1, "compression_rate", problem)
         check(0 <= self.dropout < 1, "dropout", f"must be >= 0 and < 1, got {self.dropout}")
 
     @property

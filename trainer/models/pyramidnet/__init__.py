@@ -41,10 +41,8 @@ class PyramidOptions(StagedOptions):
         check_positive(self, "alpha")
         probability = self.shakedrop_final_probability
         check(0 <= probability <= 1, "shakedrop_final_probability", f"must be in 0..1, got {probability}")
-        if not self.shakedrop:
-            check(
-                probability == FINAL_PROBABILITY, "shakedrop_final_probability", "is for shakedrop: true only"
-            )
+        used = self.shakedrop or probability == FINAL_PROBABILITY
+        check(used, "shakedrop_final_probability", "is for shakedrop: true only")
 
     @property
     @abc.abstractmethod

@@ -33,16 +33,11 @@ class ShakeShakeOptions(StagedOptions):
     def __post_init__(self) -> None:
         check_depth(self.depth, 6, 2)
         check_positive(self, "initial_channels")
-        check(
-            self.initial_channels % 2 == 0,
-            "initial_channels",
-            f"must be even (the shortcut has two halves), got {self.initial_channels}",
-        )
-        check(
-            self.shake_forward or self.shake_backward or self.shake_weights == "uniform",
-            "shake_weights",
-            "is for networks that shake; shake_forward and shake_backward are false",
-        )
+        problem = f"must be even (the shortcut has two halves), got {self.initial_channels}"
+        check(self.initial_channels % 2 == 0, "initial_channels", problem)
+        shakes = self.shake_forward or self.shake_backward
+        problem = "is for networks that shake; shake_forward and shake_backward are false"
+        check(shakes or self.shake_weights == "uniform", "shake_weights", problem)
 
     @property
     def label(self) -> str:
