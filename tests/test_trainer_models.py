@@ -23,18 +23,17 @@ from torch import nn
 from trainer import TrainConfig
 from trainer.datasets import DataSpec, datasets
 from trainer.models import ModelOptions, models
-from trainer.models._layers import conv1x1, conv3x3, initialise
+from trainer.models._layers import bottleneck_convs, conv1x1, conv3x3, initialise, residual_convs
 from trainer.models.count import count_macs, count_params
 from trainer.models.densenet import DenseNetOptions
 from trainer.models.densenet.network import DenseLayer
 from trainer.models.pyramidnet import PyramidNetImageNetOptions, PyramidNetOptions
 from trainer.models.pyramidnet.network import PyramidUnit
 from trainer.models.resnet import ResNetOptions
-from trainer.models.resnet.network import BasicBlock, BottleneckBlock
+from trainer.models.resnet.network import ResidualBlock
 from trainer.models.resnet_preact import ResNetPreactImageNetOptions, ResNetPreactOptions
 from trainer.models.resnet_preact.network import PreactBlock
 from trainer.models.resnext import ResNeXtOptions
-from trainer.models.resnext.network import ResNeXtBlock
 from trainer.models.se_resnet_preact import SEResNetPreactOptions
 from trainer.models.se_resnet_preact.network import SqueezeExcitation
 from trainer.models.shake_shake import ShakeShakeOptions
@@ -529,7 +528,7 @@ def test_a_depth_is_right_or_its_neighbours_are_named(depth, block_type):
         assert all(abs(near - depth) < per_block for near in nearest) or depth < per_block + 2
     else:
         assert valid
-        assert options.blocks_per_stage * per_block + 2 == depth
+        assert len(options.widths[0]) * per_block + 2 == depth
 
 
 # --- blocks ------------------------------------------------------------------------------------
@@ -551,7 +550,7 @@ def test_resnet_blocks_agree_with_torchvision(kind, c_in, stride, training):
     downsample = None if c_in == 16 else nn.Sequential(conv1x1(c_in, 16, stride), nn.BatchNorm2d(16))
     theirs_class = {"basic": "BasicBlock", "bottleneck": "Bottleneck"}[kind]
     theirs = getattr(torchvision.models.resnet, theirs_class)(c_in, planes, stride, downsample)
-    ours = {"basic": BasicBlock, "bottleneck": BottleneckBlock}[kind](c_in, 16, stride)
+    ours = ResidualBlock(c_in, 16, stride, residual_convs(kind, c_in, 16, stride))
     for layer in theirs.modules():
         if isinstance(layer, nn.BatchNorm2d):
             for value in (layer.weight, layer.bias, layer.running_mean, layer.running_var):
@@ -603,7 +602,7 @@ def test_resnext_block_agrees_with_torchvision():
     torch.manual_seed(0)
     downsample = nn.Sequential(conv1x1(8, 32, 2), nn.BatchNorm2d(32))
     theirs = torchvision.models.resnet.Bottleneck(8, 8, 2, downsample, groups=2, base_width=32).eval()
-    ours = ResNeXtBlock(8, 8, 32, 2, cardinality=2).eval()
+    ours = ResidualBlock(8, 32, 2, bottleneck_convs(8, 8, 32, 2, groups=2)).eval()
     copy_weights(theirs, ours)
     x = torch.randn(2, 8, 8, 8)
     torch.testing.assert_close(ours(x), theirs(x))
@@ -641,9 +640,9 @@ def test_densenet_drops_after_every_conv_but_the_first():
     assert layers == [nn.Conv2d] + [nn.Conv2d, nn.Dropout] * (3 * 2 * 2 + 2)
 
 
-@pytest.mark.parametrize(("stride", "bottleneck"), [(1, False), (2, False), (2, True)])
-def test_pyramid_shortcut_pools_and_adds_channels_of_zeros(stride, bottleneck):
-    unit = PyramidUnit(4, 8, stride, bottleneck, survival=None).eval()
+@pytest.mark.parametrize(("stride", "unit_type"), [(1, "basic"), (2, "basic"), (2, "bottleneck")])
+def test_pyramid_shortcut_pools_and_adds_channels_of_zeros(stride, unit_type):
+    unit = PyramidUnit(4, 8, stride, unit_type, survival=None).eval()
     nn.init.zeros_(unit.residual[-1].weight)
     x = torch.randn(2, 4, 6, 6)
     y = unit(x)

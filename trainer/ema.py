@@ -27,19 +27,15 @@ class EMA:
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Update the average after a training step, without waiting for the device."""
-        averages, currents = _floats(self.model), [value.float() for value in _floats(model)]
-        torch._foreach_lerp_(averages, currents, 1 - self.decay)
-        for count, current in zip(_counts(self.model), _counts(model), strict=True):
+        averages, counts = _state(self.model)
+        currents, current_counts = _state(model)
+        torch._foreach_lerp_(averages, [value.float() for value in currents], 1 - self.decay)
+        for count, current in zip(counts, current_counts, strict=True):
             count.copy_(current)
 
 
-def _floats(model: nn.Module) -> list[Tensor]:
-    return [value for value in _state(model) if value.is_floating_point()]
-
-
-def _counts(model: nn.Module) -> list[Tensor]:
-    return [value for value in _state(model) if not value.is_floating_point()]
-
-
-def _state(model: nn.Module) -> list[Tensor]:
-    return [*model.parameters(), *model.buffers()]
+def _state(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the weights and running statistics, and the integer counters."""
+    values = [*model.parameters(), *model.buffers()]
+    floats = [value for value in values if value.is_floating_point()]
+    return floats, [value for value in values if not value.is_floating_point()]

@@ -113,14 +113,8 @@ def load_weights(path: Path) -> KeptWeights:
         raise CheckpointError(f"has a config that cannot be read: {error}") from None
     _check_fit(config, state["state_dict"])
     trial_id = state.get("trial_id")
-    return KeptWeights(
-        config=config,
-        seed=state["seed"],
-        trial_id=trial_id if isinstance(trial_id, str) else None,
-        which=state["kept"],
-        epoch=state["epoch"],
-        state_dict=state["state_dict"],
-    )
+    trial_id = trial_id if isinstance(trial_id, str) else None
+    return KeptWeights(config, state["seed"], trial_id, state["kept"], state["epoch"], state["state_dict"])
 
 
 def _check_fit(config: TrainConfig, state_dict: dict[str, Any]) -> None:
@@ -245,14 +239,12 @@ def check_same_kind(dataset: DatasetOptions, config: TrainConfig) -> None:
 
 def _views(images: torch.Tensor, tta: TTA) -> Iterator[torch.Tensor]:
     """Yield the views of normalised images (N, C, H, W)."""
-    for view in _shifted(images) if "shift" in tta else [images]:
+    height, width = images.shape[2:]
+    shifted = [images]
+    if "shift" in tta:
+        padded = F.pad(images, (1, 1, 1, 1), mode="replicate")
+        shifted = [padded[:, :, 1 - down :, 1 - right :][:, :, :height, :width] for down, right in SHIFTS]
+    for view in shifted:
         yield view
         if "flip" in tta:
             yield view.flip(3)
-
-
-def _shifted(images: torch.Tensor) -> Iterator[torch.Tensor]:
-    height, width = images.shape[2:]
-    padded = F.pad(images, (1, 1, 1, 1), mode="replicate")
-    for down, right in SHIFTS:
-        yield padded[:, :, 1 - down :, 1 - right :][:, :, :height, :width]

@@ -77,10 +77,7 @@ def train(
 
 def _follow(group: parallel.Group, config: TrainConfig, seed: int, runtime: Runtime) -> None:
     """Train as a rank after the first."""
-    with (
-        contextlib.closing(_begin(config, seed, runtime, group)) as run,
-        contextlib.suppress(Interrupted),
-    ):
+    with contextlib.closing(_begin(config, seed, runtime, group)) as run, contextlib.suppress(Interrupted):
         while not run.ended:
             run.epoch()
 
@@ -112,9 +109,8 @@ class Run:
         spec = config.dataset.spec
         images = data.load(config.dataset, runtime.data_dir, runtime.cache_dir)
         images = splits.split(images, config.train_size, config.val_ratio, config.split_seed)
-        self.train_split, self.test_split = open_splits(
-            images, config, seed, self.device, runtime.num_workers
-        )
+        workers = runtime.num_workers
+        self.train_split, self.test_split = open_splits(images, config, seed, self.device, workers)
         self.pipeline = Pipeline(spec, config.augmentation, self.device)
 
         torch.manual_seed(seeds.stream(seed, "init"))
@@ -178,28 +174,26 @@ class Run:
         if number % self.config.eval_every == 0 or number == self.config.epochs:
             test_loss, test_error = self.group.first(self.test)
         self.diverged = not all(math.isfinite(value) for value in (loss, test_loss) if value is not None)
-        self.history.append(
-            Epoch(
-                epoch=number,
-                lr=self.config.lr_at(self.step - 1),
-                train_loss=_finite(loss),
-                train_error=wrong if math.isfinite(loss) else None,
-                test_loss=_finite(test_loss),
-                test_error=None if _finite(test_loss) is None else test_error,
-                train_seconds=self.epoch_seconds,
-            )
+        epoch = Epoch(
+            epoch=number,
+            lr=self.config.lr_at(self.step - 1),
+            train_loss=_finite(loss),
+            train_error=wrong if math.isfinite(loss) else None,
+            test_loss=_finite(test_loss),
+            test_error=None if _finite(test_loss) is None else test_error,
+            train_seconds=self.epoch_seconds,
         )
+        self.history.append(epoch)
         self.totals.zero_()
         self.epoch_seconds = 0.0
-        if best_of(self.history) is self.history[-1]:
+        if best_of(self.history) is epoch:
             self.best = self._weights() if self.runtime.keep_checkpoint == "best" else None
-        return self.history[-1]
+        return epoch
 
     def test(self) -> tuple[float, float]:
         """Return the mean loss on the test set and the error, a fraction."""
-        return evaluation.loss_and_error(
-            self.evaluated, self.test_split, self.pipeline, self.config.precision
-        )
+        network, precision = self.evaluated, self.config.precision
+        return evaluation.loss_and_error(network, self.test_split, self.pipeline, precision)
 
     @property
     def evaluated(self) -> nn.Module:

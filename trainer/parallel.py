@@ -169,9 +169,8 @@ def _check_devices(size: int, device: str) -> None:
     if torch.device(device).type != "cuda":
         return
     if (found := torch.cuda.device_count()) < size:
-        raise ParallelError(
-            f"num_gpus: {size} but {found} CUDA device{' is' if found == 1 else 's are'} visible"
-        )
+        devices = "device is" if found == 1 else "devices are"
+        raise ParallelError(f"num_gpus: {size} but {found} CUDA {devices} visible")
 
 
 @contextlib.contextmanager
@@ -202,9 +201,8 @@ class _Followers:
         context = multiprocessing.get_context("spawn")
         for rank in range(1, size):
             ours, theirs = context.Pipe()
-            process = context.Process(
-                target=_follow, args=(rank, size, directory, theirs, work), name=f"rank {rank}"
-            )
+            arguments = (rank, size, directory, theirs, work)
+            process = context.Process(target=_follow, args=arguments, name=f"rank {rank}")
             process.start()
             theirs.close()  # so that the pipe closes when the process ends
             self.pipes.append(ours)
@@ -317,23 +315,22 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         if not self.training:
             return super().forward(x)
         values = x.float()
-        mean = _mean_over_ranks(values.mean((0, 2, 3), keepdim=True))
+        mean = _MeanOverRanks.apply(values.mean((0, 2, 3), keepdim=True))
         centred = values - mean
-        var = _mean_over_ranks(centred.square().mean((0, 2, 3), keepdim=True))
-        self._track(mean.detach().flatten(), var.detach().flatten(), x.numel() // x.shape[1])
-        normalised = centred * (var + self.eps).rsqrt()
+        var = _MeanOverRanks.apply(centred.square().mean((0, 2, 3), keepdim=True))
+        count = x.numel() // x.shape[1] * dist.get_world_size()
+        self._track(mean.detach().flatten(), var.detach().flatten() * (count / (count - 1)))
+        normalised: Tensor = centred * (var + self.eps).rsqrt()
         return (normalised * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)).to(x.dtype)
 
-    def _track(self, mean: Tensor, var: Tensor, count: int) -> None:
+    def _track(self, mean: Tensor, unbiased_var: Tensor) -> None:
         assert self.num_batches_tracked is not None
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.momentum is not None
         self.num_batches_tracked += 1
-        count *= dist.get_world_size()
-        unbiased = var * (count / (count - 1))
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
-        self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
+        self.running_var.lerp_(unbiased_var.to(self.running_var.dtype), self.momentum)
 
 
 class _MeanOverRanks(torch.autograd.Function):
@@ -346,8 +343,3 @@ class _MeanOverRanks(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         return _MeanOverRanks.forward(ctx, grads[0])  # every rank's output depends on every rank's input
-
-
-def _mean_over_ranks(values: Tensor) -> Tensor:
-    mean: Tensor = _MeanOverRanks.apply(values)
-    return mean

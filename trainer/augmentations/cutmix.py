@@ -45,11 +45,7 @@ class CutMix(BatchAugmentation):
 
 
 def draw_box(share: torch.Tensor, height: int, width: int, generator: torch.Generator) -> torch.Tensor:
-    """Draw a box that leaves the fraction `share` (a scalar) of the image, clipped to the image.
-
-    Returns:
-        (4,) int64: top, left, bottom, right.
-    """
+    """Draw a box, (4,) int64, that leaves the fraction `share` (a scalar) of the image, and clip it."""
     import torch
 
     half = 0.5 * (1 - share).sqrt()
@@ -70,14 +66,9 @@ def cutmix(
     box: torch.Tensor,
     share: torch.Tensor | None = None,
 ) -> Batch:
-    """Replace a box of each image by the same box of another.
+    """Replace a box (4,) of each image, (N, C, H, W), by that of the image of its index in `partners`, (N,).
 
-    Args:
-        images: (N, C, H, W).
-        labels: (N,).
-        partners: (N,) indices of the other images in the batch.
-        box: (4,) top, left, bottom, right, inside the image.
-        share: weight of the image's own label, a scalar, float32. None: the area outside the box.
+    The scalar `share` is the weight of the image's own label; None: the area outside the box.
     """
     import torch
 

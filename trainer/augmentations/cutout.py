@@ -36,11 +36,8 @@ class Cutout(ImageAugmentation):
         check(0 <= self.probability <= 1, "probability", f"must be in 0..1, got {self.probability}")
 
     def check(self, data: DataSpec) -> None:
-        check(
-            not self.inside or self.size <= data.image_size,
-            "size",
-            f"must be <= {data.image_size} to lie inside the image, got {self.size}",
-        )
+        problem = f"must be <= {data.image_size} to lie inside the image, got {self.size}"
+        check(not self.inside or self.size <= data.image_size, "size", problem)
 
     def draw(self, shape: tuple[int, int, int, int], generator: torch.Generator) -> torch.Tensor:
         """Draw (N, 4) boxes: top, left, bottom, right. An empty box leaves an image as it is."""

@@ -39,13 +39,9 @@ class Mixup(BatchAugmentation):
 
 
 def mixup(images: torch.Tensor, labels: torch.Tensor, partners: torch.Tensor, share: torch.Tensor) -> Batch:
-    """Mix each image with one other.
+    """Mix each image, (N, C, H, W), with that of its index in `partners`, (N,).
 
-    Args:
-        images: (N, C, H, W), float.
-        labels: (N,).
-        partners: (N,) indices of the other images in the batch.
-        share: lambda, the weight of the image itself in 0..1, a scalar, float32.
+    The scalar `share` is lambda, the weight of the image itself.
     """
     import torch
 

@@ -27,9 +27,8 @@ class RandomCrop(ImageAugmentation):
         """Draw (N, 2) window offsets, rows then columns, each 0..2 padding."""
         import torch
 
-        return torch.randint(
-            0, 2 * self.padding + 1, (shape[0], 2), generator=generator, device=generator.device
-        )
+        windows = 2 * self.padding + 1
+        return torch.randint(windows, (shape[0], 2), generator=generator, device=generator.device)
 
     def apply(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
         import torch

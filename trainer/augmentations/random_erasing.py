@@ -37,11 +37,8 @@ class RandomErasing(ImageAugmentation):
     def __post_init__(self) -> None:
         check(0 <= self.probability <= 1, "probability", f"must be in 0..1, got {self.probability}")
         check(0 <= self.min_area <= 1, "min_area", f"must be in 0..1, got {self.min_area}")
-        check(
-            self.min_area <= self.max_area <= 1,
-            "max_area",
-            f"must be in min_area..1 ({self.min_area:g}..1), got {self.max_area}",
-        )
+        problem = f"must be in min_area..1 ({self.min_area:g}..1), got {self.max_area}"
+        check(self.min_area <= self.max_area <= 1, "max_area", problem)
         check(0 < self.min_aspect <= 1, "min_aspect", f"must be > 0 and <= 1, got {self.min_aspect}")
 
     def draw(self, shape: tuple[int, int, int, int], generator: torch.Generator) -> torch.Tensor:

@@ -39,7 +39,10 @@ def load(dataset: DatasetOptions, data_dir: Path, cache_dir: Path) -> Images | I
     from filelock import FileLock
 
     if dataset.spec.streamed:
-        return _files(dataset, data_dir, cache_dir)
+        try:
+            return dataset.decode(data_dir, cache_dir)
+        except OSError as error:
+            raise DataError(f"data set {dataset.name!r} cannot be read: {error}") from error
     folder = _folder(dataset, cache_dir)
     if images := _open(folder, dataset.spec):
         return images
@@ -49,10 +52,8 @@ def load(dataset: DatasetOptions, data_dir: Path, cache_dir: Path) -> Images | I
             if not _open(folder, dataset.spec):
                 _prepare(dataset, data_dir, cache_dir)
     except OSError as error:
-        raise DataError(
-            f"data set {dataset.name!r} cannot be decoded into {cache_dir}: {error}. "
-            "Choose another cache directory."
-        ) from error
+        problem = f"cannot be decoded into {cache_dir}: {error}. Choose another cache directory."
+        raise DataError(f"data set {dataset.name!r} {problem}") from error
     images = _open(folder, dataset.spec)
     if not images:
         raise DataError(f"the decoded data set in {folder} cannot be read back")
@@ -65,15 +66,6 @@ def is_cached(dataset: DatasetOptions, cache_dir: Path) -> bool:
     False for a streamed data set: only `load` can tell whether its files are there.
     """
     return not dataset.spec.streamed and _open(_folder(dataset, cache_dir), dataset.spec) is not None
-
-
-def _files(dataset: DatasetOptions, data_dir: Path, cache_dir: Path) -> ImageFiles:
-    try:
-        found = dataset.decode(data_dir, cache_dir)
-    except OSError as error:
-        raise DataError(f"data set {dataset.name!r} cannot be read: {error}") from error
-    assert isinstance(found, ImageFiles)
-    return found
 
 
 def _folder(dataset: DatasetOptions, cache_dir: Path) -> Path:
@@ -116,9 +108,8 @@ def _prepare(dataset: DatasetOptions, data_dir: Path, cache_dir: Path) -> None:
     assert isinstance(images, Images)
     if not _fits(images, dataset.spec):
         found = ", ".join(f"{part} {array.shape}" for part, array in zip(images._fields, images, strict=True))
-        raise DataError(
-            f"the files of data set {dataset.name!r} are not the published ones: they hold {found}"
-        )
+        problem = f"are not the published ones: they hold {found}"
+        raise DataError(f"the files of data set {dataset.name!r} {problem}")
 
     shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
     partial.mkdir()

@@ -52,14 +52,9 @@ AnySplit = Split | StreamedSplit
 def open_splits(
     images: Images | ImageFiles, config: TrainConfig, seed: int, device: torch.device, workers: int
 ) -> tuple[AnySplit, AnySplit]:
-    """Return the training and the test split.
+    """Return the training and the test split of `images`, which are already the config's part of a data set.
 
-    Args:
-        images: the data set, after the config's split.
-        config: the trial's config.
-        seed: the trial's seed.
-        device: where batches go.
-        workers: decoding processes, if the images are streamed.
+    If they are streamed, `workers` processes decode each.
     """
     if isinstance(images, Images):
         return to_device(images, device)

@@ -98,9 +98,7 @@ class StreamedSplit:
     def _decoded(self, keys: Iterable[_Key], whole_pass: int) -> Iterator[Tensor]:
         """Yield uint8 pixels (N, C, H, W), on the device, for each key in turn.
 
-        Args:
-            keys: the batches of this pass. A resumed trial has only the rest of an epoch.
-            whole_pass: batches in a full pass; more workers than that would be idle.
+        A resumed trial has only the rest of an epoch. More workers than `whole_pass` batches would be idle.
         """
         try:
             with warnings.catch_warnings():

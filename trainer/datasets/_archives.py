@@ -26,7 +26,7 @@ def staged(name: str, archives: Files, unpacked: Files, data_dir: Path, work_dir
     Args:
         name: the data set's name, for errors.
         archives: the files that torchvision downloads.
-        unpacked: the files in them; they are taken from `data_dir` if an archive is missing.
+        unpacked: the files in them; they are used if an archive is missing.
         data_dir: the user's archives, or unpacked files.
         work_dir: earlier downloads.
 

@@ -42,12 +42,7 @@ def image_names(folder: Path) -> list[str]:
 
 
 def labelled(root: Path, split: str, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the images of a split and their labels.
-
-    Args:
-        root: the data set's folder.
-        split: name of the folder in it that holds the classes' folders; a class may be missing.
-        classes: names, in the order of their labels.
+    """Return the images in the folders root/split/CLASS and their labels. A class may be missing.
 
     Returns:
         Paths below `root`, (N,) bytes, sorted by class, and labels, (N,) int64. An array of bytes, because a
@@ -85,13 +80,7 @@ def centre(image: Image.Image, resize: int, size: int) -> Image.Image:
 def decoded(
     paths: Sequence[Path], channels: int, size: int, cut: Callable[[Image.Image, int], Image.Image]
 ) -> tuple[np.ndarray, list[str]]:
-    """Decode image files.
-
-    Args:
-        paths: the files.
-        channels: 1 (grey) or 3 (RGB).
-        size: height and width of what `cut` returns, pixels.
-        cut: called with each image and its index.
+    """Decode image files, and cut each to `size` x `size` pixels with `cut(image, index)`.
 
     Returns:
         uint8 pixels, (N, C, H, W), and a message for each file that cannot be decoded.

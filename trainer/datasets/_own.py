@@ -48,15 +48,8 @@ class OwnData(DatasetOptions):
     @property
     def spec(self) -> DataSpec:
         """The facts, from the options."""
-        return DataSpec(
-            num_classes=self.num_classes,
-            channels=self.channels,
-            image_size=self.image_size,
-            num_train=self.num_train,
-            num_test=self.num_test,
-            mean=self.mean,
-            std=self.std,
-        )
+        names = ("num_classes", "channels", "image_size", "num_train", "num_test", "mean", "std")
+        return DataSpec(**{name: getattr(self, name) for name in names})
 
 
 def check_hex(name: str, digits: str, length: int) -> None:
@@ -68,14 +61,8 @@ def check_hex(name: str, digits: str, length: int) -> None:
 def find(candidates: Iterable[Path], digest: str, digest_of: Callable[[Path], str], what: str) -> Path:
     """Return the first candidate with that digest.
 
-    Args:
-        candidates: in the order they are tried.
-        digest: the digest to look for.
-        digest_of: computes a candidate's digest; may raise OSError.
-        what: beginning of the error message, which says what is missing and where.
-
     Raises:
-        DataError: no candidate has it; the message gives the digest of each.
+        DataError: no candidate has it. The message begins with `what`, and gives the digest of each.
     """
     others = []
     for path in candidates:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -82,12 +83,6 @@ class Cifar100(Cifar):
     label: ClassVar[str] = "CIFAR-100"
     classes: ClassVar[tuple[str, ...]] = tuple(CIFAR100_CLASSES.split())
     source: ClassVar[str] = "CIFAR100"
-    spec: ClassVar[DataSpec] = DataSpec(
-        num_classes=100,
-        channels=3,
-        image_size=32,
-        num_train=50_000,
-        num_test=10_000,
-        mean=(0.5071, 0.4865, 0.4409),
-        std=(0.2673, 0.2564, 0.2762),
+    spec: ClassVar[DataSpec] = dataclasses.replace(
+        Cifar10.spec, num_classes=100, mean=(0.5071, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2762)
     )

@@ -80,13 +80,11 @@ class ImageFolder(OwnData):
         files = self._files(data_dir)
         if self.stream:
             return files
-        train, test = (
-            [files.source.root / os.fsdecode(path) for path in paths]
+        train_x, test_x = (
+            self._decoded([files.source.root / os.fsdecode(path) for path in paths], work_dir)
             for paths in (files.train_x, files.test_x)
         )
-        return Images(
-            self._decoded(train, work_dir), files.train_y, self._decoded(test, work_dir), files.test_y
-        )
+        return Images(train_x, files.train_y, test_x, files.test_y)
 
     def _files(self, data_dir: Path) -> ImageFiles:
         root = self._root(data_dir)

@@ -68,23 +68,18 @@ class ImageNet(DatasetOptions):
         root = data_dir / FOLDER
         for split in SPLITS:
             if not (root / split).is_dir():
-                raise DataError(
-                    f"data set 'imagenet': there is no folder {root / split}. {_advice(data_dir)}"
-                )
-        classes = class_names(root / "train")
+                problem = f"there is no folder {root / split}. {_advice(data_dir)}"
+                raise DataError(f"data set 'imagenet': {problem}")
+        classes, tested = (class_names(root / split) for split in SPLITS)
         _demand_classes(root / "train", classes, self.spec.num_classes, data_dir)
-        tested = class_names(root / "val")
         _demand_classes(root / "val", tested, self.spec.num_classes, data_dir)
         if others := sorted(set(tested) - set(classes)):
-            raise DataError(
-                f"data set 'imagenet': {root / 'val'} has classes that train has not: {listed(others)}"
-            )
+            problem = f"{root / 'val'} has classes that train has not: {listed(others)}"
+            raise DataError(f"data set 'imagenet': {problem}")
         train, test = (labelled(root, split, classes) for split in SPLITS)
-        for split, found, wanted in (
-            ("train", len(train[1]), self.spec.num_train),
-            ("val", len(test[1]), self.spec.num_test),
-        ):
-            if found != wanted:
+        numbers = self.spec.num_train, self.spec.num_test
+        for split, (_, labels), wanted in zip(SPLITS, (train, test), numbers, strict=True):
+            if (found := len(labels)) != wanted:
                 raise DataError(
                     f"data set 'imagenet': {root / split} has {found:,} images, ImageNet has {wanted:,}. "
                     "An archive is not wholly unpacked, or files were added. For a part of ImageNet, use "

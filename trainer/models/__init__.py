@@ -1,9 +1,10 @@
-"""Model families. Each package holds torch-free options, and the network in `network.py`."""
+"""Model families. Each package holds torch-free options, and the class `Network` in `network.py`."""
 
 from __future__ import annotations
 
 import abc
 import functools
+import importlib
 from typing import TYPE_CHECKING, ClassVar
 
 from trainer.datasets import DataSpec
@@ -38,9 +39,14 @@ class ModelOptions(Options, abc.ABC):
         """
         return None
 
-    @abc.abstractmethod
     def build(self, data: DataSpec) -> nn.Module:
-        """Return the network, (N, C, H, W) images to (N, num_classes) logits, uninitialised."""
+        """Return the network, (N, C, H, W) images to (N, num_classes) logits, uninitialised.
+
+        It is the `Network` of the module `network` beside the options.
+        """
+        module = importlib.import_module(f"{type(self).__module__}.network")
+        network: nn.Module = module.Network(self, data)
+        return network
 
 
 MAX_OPTION = 10_000

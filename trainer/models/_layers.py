@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from trainer.models._residual import EXPANSION, BlockType
 
 MIN_CHANNELS = 16
 """Largest block of channels in oneDNN."""
@@ -46,6 +49,66 @@ def dropout_layer(probability: float) -> list[nn.Module]:
     return [nn.Dropout(probability)] if probability else []
 
 
+def basic_convs(c_in: int, c_out: int, stride: int, dropout: float = 0.0) -> list[nn.Module]:
+    """Return two 3x3 convs with BN-ReLU, and dropout if it is not 0, between."""
+    first = [conv3x3(c_in, c_out, stride), nn.BatchNorm2d(c_out), nn.ReLU(inplace=True)]
+    return [*first, *dropout_layer(dropout), conv3x3(c_out, c_out)]
+
+
+def bottleneck_convs(c_in: int, c_inner: int, c_out: int, stride: int, groups: int = 1) -> list[nn.Module]:
+    """Return a narrow 3x3 conv between two 1x1 convs, with BN-ReLU between."""
+    return [
+        conv1x1(c_in, c_inner),
+        nn.BatchNorm2d(c_inner),
+        nn.ReLU(inplace=True),
+        conv3x3(c_inner, c_inner, stride, groups),
+        nn.BatchNorm2d(c_inner),
+        nn.ReLU(inplace=True),
+        conv1x1(c_inner, c_out),
+    ]
+
+
+def residual_convs(block_type: BlockType, c_in: int, c_out: int, stride: int) -> list[nn.Module]:
+    """Return the convs of a basic or bottleneck block, with BN-ReLU between."""
+    if block_type == "basic":
+        return basic_convs(c_in, c_out, stride)
+    return bottleneck_convs(c_in, c_out // EXPANSION, c_out, stride)
+
+
+def stacked(stages: Iterable[Iterable[nn.Module]]) -> nn.Sequential:
+    """Return stages of blocks as one module."""
+    return nn.Sequential(*(nn.Sequential(*blocks) for blocks in stages))
+
+
+class StagedNetwork(nn.Module):
+    """Stem, stages, BN-ReLU if `last_norm`, global average pool, linear layer.
+
+    Args:
+        stem: the first layers.
+        stages: the layers after it, with `c_out` output channels.
+        c_out: see `stages`.
+        num_classes: outputs of the linear layer.
+        last_norm: add BN-ReLU, which networks with pre-activation blocks need.
+    """
+
+    def __init__(
+        self, stem: nn.Module, stages: nn.Module, c_out: int, num_classes: int, *, last_norm: bool
+    ) -> None:
+        super().__init__()
+        self.stem = stem
+        self.stages = stages
+        self.norm = nn.BatchNorm2d(c_out) if last_norm else None
+        self.head = nn.Linear(c_out, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, C, H, W) -> (N, num_classes)
+        x = self.stages(self.stem(x))  # (N, c_out, H/4, W/4); for ImageNet H/32, W/32
+        if self.norm:
+            x = F.relu(self.norm(x), inplace=True)
+        x = F.adaptive_avg_pool2d(x, 1).flatten(1)  # (N, c_out)
+        logits: Tensor = self.head(x)
+        return logits
+
+
 class _Rescale(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, forward_factor: Tensor, backward_factor: Tensor) -> Tensor:
@@ -59,13 +122,7 @@ class _Rescale(torch.autograd.Function):
 
 
 def rescale(x: Tensor, forward_factor: Tensor, backward_factor: Tensor) -> Tensor:
-    """Multiply activations by one factor, and their gradient by another in the backward pass.
-
-    Args:
-        x: activations, (N, C, H, W).
-        forward_factor: broadcast against `x` and converted to its dtype.
-        backward_factor: used in place of `forward_factor` in the gradient. Gets no gradient itself.
-    """
+    """Multiply `x`, (N, C, H, W), by one factor, and its gradient by another. Factors are broadcast."""
     rescaled: Tensor = _Rescale.apply(x, forward_factor, backward_factor)
     return rescaled
 
@@ -74,11 +131,8 @@ def initialise(module: nn.Module, mode: Literal["fan_out", "fan_in"]) -> None:
     """Draw a network's weights: Kaiming normal with ReLU gain (He et al., arXiv:1502.01852).
 
     Only convolutions and linear layers are drawn. Batch normalisation starts as the identity, biases as
-    zero. The numbers come from torch's default generator, which the caller seeds.
-
-    Args:
-        module: the network, changed in place.
-        mode: keep the variance in the forward pass (fan_in) or in the backward pass (fan_out).
+    zero. The numbers come from torch's default generator, which the caller seeds. `fan_in` keeps the variance
+    in the forward pass, `fan_out` in the backward pass.
     """
     for layer in module.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):

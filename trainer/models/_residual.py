@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import abc
+import itertools
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -51,11 +53,8 @@ def check_positive(options: Any, *names: str) -> None:
 
 def check_image_size(data: DataSpec, smallest: int, label: str) -> None:
     """Raise ConfigError unless images are at least `smallest` pixels wide."""
-    check(
-        data.image_size >= smallest,
-        "",
-        f"{label} takes images of {smallest} px or larger, the data set's have {data.image_size} px",
-    )
+    problem = f"{label} takes images of {smallest} px or larger, the data set's have {data.image_size} px"
+    check(data.image_size >= smallest, "", problem)
 
 
 def preact_suffix(remove_first_relu: bool, add_last_bn: bool, preact_stage: tuple[bool, ...]) -> str:
@@ -79,16 +78,64 @@ def dropout_suffix(dropout: float, published: float) -> str:
     return " w/ dropout" if dropout == published else f" w/ dropout {dropout:g}"
 
 
-def block_macs(block_type: BlockType, side: int, c_in: int, c_out: int, stride: int) -> int:
-    """Return the multiply-accumulates of a basic or bottleneck block and its shortcut."""
-    shortcut = _macs.projection(side, c_in, c_out, stride)
+def branch_macs(block_type: BlockType, side: int, c_in: int, c_out: int, stride: int) -> int:
+    """Return the multiply-accumulates of the residual branch of a basic or bottleneck block."""
     if block_type == "basic":
-        return shortcut + _macs.two_convs(side, c_in, c_out, stride)
-    return shortcut + _macs.bottleneck(side, c_in, c_out // EXPANSION, c_out, stride)
+        return _macs.two_convs(side, c_in, c_out, stride)
+    return _macs.bottleneck(side, c_in, c_out // EXPANSION, c_out, stride)
+
+
+class StagedOptions(ModelOptions):
+    """A stem, stages of blocks, average pooling and a linear layer."""
+
+    __slots__ = ()
+    imagenet_stem: ClassVar[bool] = False
+    """Whether the stem is a 7x7 conv and a max-pool, both with stride 2, instead of a 3x3 conv."""
+
+    @property
+    def stem_channels(self) -> int:
+        return 64 if self.imagenet_stem else 16
+
+    @property
+    @abc.abstractmethod
+    def widths(self) -> list[list[int]]:
+        """Output channels of each block, stage by stage."""
+
+    @property
+    def stages(self) -> list[list[tuple[int, int, int]]]:
+        """Input channels, output channels and stride of each block, stage by stage."""
+        stages: list[list[tuple[int, int, int]]] = []
+        c_in = self.stem_channels
+        for widths in self.widths:
+            first_stride = 2 if stages else 1
+            strides = [first_stride] + [1] * (len(widths) - 1)
+            stages.append(list(zip([c_in, *widths], widths, strides, strict=False)))
+            c_in = widths[-1]
+        return stages
+
+    def check(self, data: DataSpec) -> None:
+        if self.imagenet_stem:
+            check_image_size(data, 64, self.label)
+
+    @abc.abstractmethod
+    def block_macs(self, side: int, c_in: int, c_out: int, stride: int) -> int:
+        """Return the multiply-accumulates of one block."""
+
+    def macs(self, data: DataSpec) -> int | None:
+        side, stages = data.image_size, self.stages
+        if self.imagenet_stem:
+            macs = _macs.conv(side, data.channels, self.stem_channels, kernel=7, stride=2)
+            side = _macs.shrunk(_macs.shrunk(side, 2), 2)
+        else:
+            macs = _macs.conv(side, data.channels, self.stem_channels)
+        for c_in, c_out, stride in itertools.chain.from_iterable(stages):
+            macs += self.block_macs(side, c_in, c_out, stride)
+            side = _macs.shrunk(side, stride)
+        return macs + stages[-1][-1][1] * data.num_classes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ResidualOptions(ModelOptions):
+class ResidualOptions(StagedOptions):
     """Depth, block type and width of a residual network: stem, three stages, linear layer."""
 
     family: ClassVar[str]
@@ -108,11 +155,9 @@ class ResidualOptions(ModelOptions):
         check_positive(self, "initial_channels")
         if not self.widen_first_stage:
             check(self.block_type == "bottleneck", "widen_first_stage", "is for bottleneck blocks only")
-            check(
-                self.initial_channels % EXPANSION == 0,
-                "initial_channels",
-                f"must be a multiple of {EXPANSION} without widen_first_stage, got {self.initial_channels}",
-            )
+            rule = f"must be a multiple of {EXPANSION} without widen_first_stage"
+            fits = self.initial_channels % EXPANSION == 0
+            check(fits, "initial_channels", f"{rule}, got {self.initial_channels}")
 
     @property
     def label(self) -> str:
@@ -126,22 +171,21 @@ class ResidualOptions(ModelOptions):
         return label
 
     @property
-    def blocks_per_stage(self) -> int:
-        return (self.depth - 2) // (3 * CONVS[self.block_type])
+    def stem_channels(self) -> int:
+        return self.initial_channels
 
     @property
-    def stage_channels(self) -> tuple[int, int, int]:
-        """Output channels of each stage."""
-        expansion = EXPANSION if self.block_type == "bottleneck" else 1
-        first, second, third = (self.initial_channels * expansion * factor for factor in (1, 2, 4))
-        return (first if self.widen_first_stage else self.initial_channels, second, third)
+    def first_width(self) -> int:
+        """Output channels of the first stage."""
+        widen = self.block_type == "bottleneck" and self.widen_first_stage
+        return self.initial_channels * (EXPANSION if widen else 1)
 
-    def macs(self, data: DataSpec) -> int | None:
-        side, c_in = data.image_size, self.initial_channels
-        stages = zip(self.stage_channels, (1, 2, 2), (self.blocks_per_stage,) * 3, strict=True)
-        stem = _macs.conv(side, data.channels, c_in)
-        return stem + _macs.staged(side, c_in, stages, self.block_macs, data.num_classes)
+    @property
+    def widths(self) -> list[list[int]]:
+        second = 2 * self.initial_channels * (EXPANSION if self.block_type == "bottleneck" else 1)
+        blocks = (self.depth - 2) // (3 * CONVS[self.block_type])
+        return [[width] * blocks for width in (self.first_width, second, 2 * second)]
 
     def block_macs(self, side: int, c_in: int, c_out: int, stride: int) -> int:
-        """Return the multiply-accumulates of one block."""
-        return block_macs(self.block_type, side, c_in, c_out, stride)
+        shortcut = _macs.projection(side, c_in, c_out, stride)
+        return shortcut + branch_macs(self.block_type, side, c_in, c_out, stride)

@@ -10,10 +10,7 @@ from torch import nn
 def parameter_groups(model: nn.Module, weight_decay: float, conv_only: bool) -> list[dict[str, Any]]:
     """Return the parameter groups for an optimiser, each with `params` and `weight_decay`.
 
-    Args:
-        model: the network to optimise.
-        weight_decay: of the parameters that decay.
-        conv_only: decay only the weights of convolutions, not batch normalisation, biases and linear layers.
+    With `conv_only`, batch normalisation, biases and linear layers do not decay.
     """
     parameters = list(model.parameters())
     if not conv_only:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from trainer.optimizers import OptimizerOptions, optimizers
-from trainer.optimizers._checks import check_above_0, check_betas
+from trainer.schema import check
 
 if TYPE_CHECKING:
     import torch
@@ -24,8 +24,9 @@ class Adam(OptimizerOptions):
     eps: float = 1e-8
 
     def __post_init__(self) -> None:
-        check_betas(self.betas)
-        check_above_0("eps", self.eps)
+        in_range = all(0 <= beta < 1 for beta in self.betas)
+        check(in_range, "betas", f"must be >= 0 and < 1, got {list(self.betas)}")
+        check(self.eps > 0, "eps", f"must be > 0, got {self.eps}")
 
     def build(self, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
         import torch

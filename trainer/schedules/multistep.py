@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -21,9 +22,7 @@ class Multistep(ScheduleOptions):
     gamma: float = 0.1
 
     def __post_init__(self) -> None:
-        ordered = list(self.milestones) == sorted(set(self.milestones)) and all(
-            m > 0 for m in self.milestones
-        )
+        ordered = all(a < b for a, b in itertools.pairwise([0.0, *self.milestones]))
         check(ordered, "milestones", f"must be increasing and > 0, got {list(self.milestones)}")
         check(0 < self.gamma <= 1, "gamma", f"must be > 0 and <= 1, got {self.gamma}")
 

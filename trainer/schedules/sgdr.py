@@ -30,11 +30,8 @@ class SGDR(ScheduleOptions):
         check(0 <= self.min_factor <= 1, "min_factor", f"must be in 0..1, got {self.min_factor}")
 
     def check(self, epochs: float) -> None:
-        check(
-            self.first_period <= epochs,
-            "first_period",
-            f"must be at most epochs ({epochs:g}), got {self.first_period:g}",
-        )
+        problem = f"must be at most epochs ({epochs:g}), got {self.first_period:g}"
+        check(self.first_period <= epochs, "first_period", problem)
 
     def factor(self, epoch: float, start: float, end: float) -> float:
         period = self.first_period

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from trainer.datasets import DataSpec
 from trainer.models import ModelOptions, _macs, models
 from trainer.models._residual import BlockType, check_depth, check_image_size, check_positive, dropout_suffix
 from trainer.schema import check
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from trainer.datasets import DataSpec
-
 
 BOTTLENECK = 4
 """Inner channels of a bottleneck layer, divided by the growth rate."""
@@ -41,18 +35,14 @@ class DenseNetOptions(ModelOptions):
     def __post_init__(self) -> None:
         check_depth(self.depth, 3 if self.block_type == "basic" else 6, 4, self.block_type)
         check_positive(self, "growth_rate")
-        check(
-            0 < self.compression_rate <= 1,
-            "compression_rate",
-            f"must be > 0 and <= 1, got {self.compression_rate}",
-        )
+        problem = f"must be > 0 and <= 1, got {self.compression_rate}"
+        check(0 < self.compression_rate <= 1, "compression_rate", problem)
         check(0 <= self.dropout < 1, "dropout", f"must be >= 0 and < 1, got {self.dropout}")
 
     @property
     def label(self) -> str:
-        variant = ("B" if self.block_type == "bottleneck" else "") + (
-            "C" if self.compression_rate < 1 else ""
-        )
+        variant = "B" if self.block_type == "bottleneck" else ""
+        variant += "C" if self.compression_rate < 1 else ""
         size = f"{variant}-{self.depth}" if variant else f"{self.depth}"
         compression = "" if self.compression_rate in (0.5, 1) else f", compression={self.compression_rate:g}"
         suffix = dropout_suffix(self.dropout, published=0.2)
@@ -81,8 +71,3 @@ class DenseNetOptions(ModelOptions):
                     macs += _macs.conv(side, BOTTLENECK * growth, growth)
                 channels += growth
         return macs + channels * data.num_classes
-
-    def build(self, data: DataSpec) -> nn.Module:
-        from trainer.models.densenet.network import DenseNet
-
-        return DenseNet(self, data)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainer.models._layers import conv1x1, conv3x3, dropout_layer
+from trainer.models._layers import StagedNetwork, conv1x1, conv3x3, dropout_layer
 from trainer.models.densenet import BOTTLENECK
 
 if TYPE_CHECKING:
@@ -44,31 +43,19 @@ def transition(c_in: int, c_out: int, dropout: float) -> nn.Sequential:
     return nn.Sequential(*norm_relu(c_in), conv1x1(c_in, c_out), *dropout_layer(dropout), nn.AvgPool2d(2))
 
 
-class DenseNet(nn.Module):
-    """Stem, three dense blocks with transitions, BN-ReLU, global average pool, linear layer."""
+class Network(StagedNetwork):
+    """A DenseNet: three dense blocks with transitions between."""
 
     def __init__(self, options: DenseNetOptions, data: DataSpec) -> None:
-        super().__init__()
         channels = 2 * options.growth_rate
-        self.stem = conv3x3(data.channels, channels)
-        self.stages = nn.Sequential()
+        stem, stages = conv3x3(data.channels, channels), nn.Sequential()
         for stage in range(3):
             if stage > 0:
                 c_in, channels = channels, max(int(channels * options.compression_rate), 1)
-                self.stages.append(transition(c_in, channels, options.dropout))
-            layers = [
-                DenseLayer(channels + index * options.growth_rate, options)
-                for index in range(options.layers_per_block)
-            ]
-            self.stages.append(nn.Sequential(*layers))
-            channels += options.layers_per_block * options.growth_rate
-        self.norm = nn.BatchNorm2d(channels)
-        self.head = nn.Linear(channels, data.num_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)  # (N, 2 growth_rate, H, W)
-        x = self.stages(x)  # (N, channels, H/4, W/4)
-        x = F.relu(self.norm(x), inplace=True)
-        x = F.adaptive_avg_pool2d(x, 1).flatten(1)  # (N, channels)
-        logits: Tensor = self.head(x)  # (N, num_classes)
-        return logits
+                stages.append(transition(c_in, channels, options.dropout))
+            block = nn.Sequential()
+            for _ in range(options.layers_per_block):
+                block.append(DenseLayer(channels, options))
+                channels += options.growth_rate
+            stages.append(block)
+        super().__init__(stem, stages, channels, data.num_classes, last_norm=True)

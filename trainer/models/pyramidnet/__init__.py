@@ -6,36 +6,28 @@ import abc
 import itertools
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from trainer.models import ModelOptions, _macs, models
+from trainer.models import models
 from trainer.models._residual import (
     CONVS,
     EXPANSION,
     IMAGENET_BLOCKS,
     BlockType,
+    StagedOptions,
+    branch_macs,
     check_depth,
-    check_image_size,
     check_imagenet_depth,
     check_positive,
 )
 from trainer.schema import check
 
-if TYPE_CHECKING:
-    from torch import nn
-
-    from trainer.datasets import DataSpec
-
-
 FINAL_PROBABILITY = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PyramidOptions(ModelOptions):
+class PyramidOptions(StagedOptions):
     """Options of both sizes. The width grows by the same step at each unit."""
-
-    stem_channels: ClassVar[int]
-    imagenet_stem: ClassVar[bool]
 
     depth: int
     alpha: int
@@ -49,10 +41,8 @@ class PyramidOptions(ModelOptions):
         check_positive(self, "alpha")
         probability = self.shakedrop_final_probability
         check(0 <= probability <= 1, "shakedrop_final_probability", f"must be in 0..1, got {probability}")
-        if not self.shakedrop:
-            check(
-                probability == FINAL_PROBABILITY, "shakedrop_final_probability", "is for shakedrop: true only"
-            )
+        used = self.shakedrop or probability == FINAL_PROBABILITY
+        check(used, "shakedrop_final_probability", "is for shakedrop: true only")
 
     @property
     @abc.abstractmethod
@@ -94,29 +84,15 @@ class PyramidOptions(ModelOptions):
         lost = 1 - self.shakedrop_final_probability
         return [1 - lost * unit / num_units for unit in range(1, num_units + 1)]
 
-    def macs(self, data: DataSpec) -> int | None:
-        side, c_in, widths = data.image_size, self.stem_channels, iter(self.unit_channels)
-        if self.imagenet_stem:
-            macs = _macs.conv(side, data.channels, c_in, kernel=7, stride=2)
-            side = _macs.shrunk(_macs.shrunk(side, 2), 2)
-        else:
-            macs = _macs.conv(side, data.channels, c_in)
-        for stage, num_units in enumerate(self.units_per_stage):
-            for index, width in enumerate(itertools.islice(widths, num_units)):
-                stride = 2 if stage > 0 and index == 0 else 1
-                if self.unit_type == "basic":
-                    c_out = width
-                    macs += _macs.two_convs(side, c_in, c_out, stride)
-                else:
-                    c_out = width * EXPANSION
-                    macs += _macs.bottleneck(side, c_in, width, c_out, stride)
-                side, c_in = _macs.shrunk(side, stride), c_out
-        return macs + c_in * data.num_classes
+    @property
+    def widths(self) -> list[list[int]]:
+        expansion = EXPANSION if self.unit_type == "bottleneck" else 1
+        widths = iter(self.unit_channels)
+        stages = [itertools.islice(widths, num_units) for num_units in self.units_per_stage]
+        return [[width * expansion for width in stage] for stage in stages]
 
-    def build(self, data: DataSpec) -> nn.Module:
-        from trainer.models.pyramidnet.network import PyramidNet
-
-        return PyramidNet(self, data)
+    def block_macs(self, side: int, c_in: int, c_out: int, stride: int) -> int:
+        return branch_macs(self.unit_type, side, c_in, c_out, stride)
 
 
 @models.register("pyramidnet")
@@ -126,9 +102,6 @@ class PyramidNetOptions(PyramidOptions):
 
     Unlike in the paper's formula, widths are rounded to whole channels, not cut.
     """
-
-    stem_channels: ClassVar[int] = 16
-    imagenet_stem: ClassVar[bool] = False
 
     depth: int = 110
     """Layers: 6n + 2 with basic units, 9n + 2 with bottleneck units."""
@@ -153,7 +126,6 @@ class PyramidNetOptions(PyramidOptions):
 class PyramidNetImageNetOptions(PyramidOptions):
     """For ImageNet: a 7x7 stem and four stages; bottleneck units from depth 50 on."""
 
-    stem_channels: ClassVar[int] = 64
     imagenet_stem: ClassVar[bool] = True
 
     depth: int = 200
@@ -171,6 +143,3 @@ class PyramidNetImageNetOptions(PyramidOptions):
     @property
     def units_per_stage(self) -> tuple[int, ...]:
         return IMAGENET_BLOCKS[self.depth]
-
-    def check(self, data: DataSpec) -> None:
-        check_image_size(data, 64, self.label)

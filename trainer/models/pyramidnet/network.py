@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainer.models._layers import conv1x1, conv3x3, conv7x7, rescale
-from trainer.models._residual import EXPANSION
+from trainer.models._layers import StagedNetwork, conv3x3, conv7x7, rescale, residual_convs, stacked
 
 if TYPE_CHECKING:
     from trainer.datasets import DataSpec
+    from trainer.models._residual import BlockType
     from trainer.models.pyramidnet import PyramidOptions
 
 
@@ -42,10 +42,12 @@ class PyramidUnit(nn.Module):
     The shortcut has no parameters: it averages 2x2 pixels at stride 2 and adds channels of zeros.
     """
 
-    def __init__(self, c_in: int, c_out: int, stride: int, bottleneck: bool, survival: float | None) -> None:
+    def __init__(
+        self, c_in: int, c_out: int, stride: int, unit_type: BlockType, survival: float | None
+    ) -> None:
         super().__init__()
-        convs = bottleneck_convs if bottleneck else basic_convs
-        self.residual = convs(c_in, c_out, stride)
+        convs = residual_convs(unit_type, c_in, c_out, stride)
+        self.residual = nn.Sequential(nn.BatchNorm2d(c_in), *convs, nn.BatchNorm2d(c_out))
         if survival is not None:
             self.residual.append(ShakeDrop(survival))
         self.new_channels = c_out - c_in
@@ -54,34 +56,6 @@ class PyramidUnit(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # (N, c_in, H, W) -> (N, c_out, H/stride, W/stride)
         residual: Tensor = self.residual(x)
         return residual + F.pad(self.pool(x), (0, 0, 0, 0, 0, self.new_channels))
-
-
-def basic_convs(c_in: int, c_out: int, stride: int) -> nn.Sequential:
-    """Return the residual branch of a basic unit."""
-    return nn.Sequential(
-        nn.BatchNorm2d(c_in),
-        conv3x3(c_in, c_out, stride),
-        nn.BatchNorm2d(c_out),
-        nn.ReLU(inplace=True),
-        conv3x3(c_out, c_out),
-        nn.BatchNorm2d(c_out),
-    )
-
-
-def bottleneck_convs(c_in: int, c_out: int, stride: int) -> nn.Sequential:
-    """Return the residual branch of a bottleneck unit."""
-    c_inner = c_out // EXPANSION
-    return nn.Sequential(
-        nn.BatchNorm2d(c_in),
-        conv1x1(c_in, c_inner),
-        nn.BatchNorm2d(c_inner),
-        nn.ReLU(inplace=True),
-        conv3x3(c_inner, c_inner, stride),
-        nn.BatchNorm2d(c_inner),
-        nn.ReLU(inplace=True),
-        conv1x1(c_inner, c_out),
-        nn.BatchNorm2d(c_out),
-    )
 
 
 def stem(c_in: int, c_out: int, imagenet: bool) -> nn.Sequential:
@@ -96,32 +70,14 @@ def stem(c_in: int, c_out: int, imagenet: bool) -> nn.Sequential:
     )
 
 
-class PyramidNet(nn.Module):
-    """Stem, three or four stages, BN-ReLU, global average pool, linear layer."""
+class Network(StagedNetwork):
+    """A PyramidNet, with three stages, or four for ImageNet."""
 
     def __init__(self, options: PyramidOptions, data: DataSpec) -> None:
-        super().__init__()
-        bottleneck = options.unit_type == "bottleneck"
-        units = iter(zip(options.unit_channels, options.survival_probabilities, strict=True))
-        c_in = options.stem_channels
-        self.stem = stem(data.channels, c_in, options.imagenet_stem)
-        self.stages = nn.Sequential()
-        for stage, num_units in enumerate(options.units_per_stage):
-            blocks = nn.Sequential()
-            for index in range(num_units):
-                channels, survival = next(units)
-                c_out = channels * (EXPANSION if bottleneck else 1)
-                stride = 2 if stage > 0 and index == 0 else 1
-                blocks.append(PyramidUnit(c_in, c_out, stride, bottleneck, survival))
-                c_in = c_out
-            self.stages.append(blocks)
-        self.norm = nn.BatchNorm2d(c_in)
-        self.head = nn.Linear(c_in, data.num_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)  # (N, stem_channels, H, W)
-        x = self.stages(x)  # (N, channels, H/4, W/4)
-        x = F.relu(self.norm(x), inplace=True)
-        x = F.adaptive_avg_pool2d(x, 1).flatten(1)  # (N, channels)
-        logits: Tensor = self.head(x)  # (N, num_classes)
-        return logits
+        survivals = iter(options.survival_probabilities)
+        first = stem(data.channels, options.stem_channels, options.imagenet_stem)
+        stages = stacked(
+            [PyramidUnit(*shape, options.unit_type, next(survivals)) for shape in stage]
+            for stage in options.stages
+        )
+        super().__init__(first, stages, options.widths[-1][-1], data.num_classes, last_norm=True)

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from trainer.models import models
 from trainer.models._residual import ResidualOptions
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from trainer.datasets import DataSpec
 
 
 @models.register("resnet")
@@ -24,8 +19,3 @@ class ResNetOptions(ResidualOptions):
     """
 
     family: ClassVar[str] = "ResNet"
-
-    def build(self, data: DataSpec) -> nn.Module:
-        from trainer.models.resnet.network import ResNet
-
-        return ResNet(self, data)

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from trainer.models import ModelOptions, _macs, models
+from trainer.models import _macs, models
 from trainer.models._residual import (
     EXPANSION,
     IMAGENET_BLOCKS,
     BlockType,
     ResidualOptions,
-    block_macs,
-    check_image_size,
+    StagedOptions,
+    branch_macs,
     check_imagenet_depth,
     preact_suffix,
 )
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from trainer.datasets import DataSpec
-
-IMAGENET_STEM_CHANNELS = 64
 
 
 @models.register("resnet_preact")
@@ -47,19 +39,16 @@ class ResNetPreactOptions(ResidualOptions):
         label = super(ResNetPreactOptions, self).label  # slots=True makes a new class, unknown to super()
         return label + preact_suffix(self.remove_first_relu, self.add_last_bn, self.preact_stage)
 
-    def build(self, data: DataSpec) -> nn.Module:
-        from trainer.models.resnet_preact.network import ResNetPreact
-
-        return ResNetPreact(self, data)
-
 
 @models.register("resnet_preact_imagenet")
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ResNetPreactImageNetOptions(ModelOptions):
+class ResNetPreactImageNetOptions(StagedOptions):
     """For ImageNet: a 7x7 stem and four stages; bottleneck blocks from depth 50 on.
 
     The BN-ReLU that follows the stem's conv is the first block's, so it comes after the max-pool.
     """
+
+    imagenet_stem: ClassVar[bool] = True
 
     depth: int = 18
     remove_first_relu: bool = False
@@ -82,26 +71,11 @@ class ResNetPreactImageNetOptions(ModelOptions):
         return "basic" if self.depth < 50 else "bottleneck"
 
     @property
-    def blocks_per_stage(self) -> tuple[int, int, int, int]:
-        return IMAGENET_BLOCKS[self.depth]
+    def widths(self) -> list[list[int]]:
+        first = self.stem_channels * (EXPANSION if self.block_type == "bottleneck" else 1)
+        blocks = zip((1, 2, 4, 8), IMAGENET_BLOCKS[self.depth], strict=True)
+        return [[first * widening] * number for widening, number in blocks]
 
-    @property
-    def stage_channels(self) -> tuple[int, ...]:
-        """Output channels of each stage."""
-        expansion = EXPANSION if self.block_type == "bottleneck" else 1
-        return tuple(IMAGENET_STEM_CHANNELS * expansion * widening for widening in (1, 2, 4, 8))
-
-    def check(self, data: DataSpec) -> None:
-        check_image_size(data, 64, self.label)
-
-    def macs(self, data: DataSpec) -> int | None:
-        quarter = _macs.shrunk(_macs.shrunk(data.image_size, 2), 2)
-        stages = zip(self.stage_channels, (1, 2, 2, 2), self.blocks_per_stage, strict=True)
-        stem = _macs.conv(data.image_size, data.channels, IMAGENET_STEM_CHANNELS, kernel=7, stride=2)
-        block = functools.partial(block_macs, self.block_type)
-        return stem + _macs.staged(quarter, IMAGENET_STEM_CHANNELS, stages, block, data.num_classes)
-
-    def build(self, data: DataSpec) -> nn.Module:
-        from trainer.models.resnet_preact.network import ResNetPreact
-
-        return ResNetPreact(self, data)
+    def block_macs(self, side: int, c_in: int, c_out: int, stride: int) -> int:
+        shortcut = _macs.projection(side, c_in, c_out, stride)
+        return shortcut + branch_macs(self.block_type, side, c_in, c_out, stride)

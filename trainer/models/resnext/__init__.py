@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from trainer.models import ModelOptions, _macs, models
-from trainer.models._residual import EXPANSION, check_depth, check_positive
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from trainer.datasets import DataSpec
+from trainer.models import _macs, models
+from trainer.models._residual import EXPANSION, StagedOptions, check_depth, check_positive
 
 
 @models.register("resnext")
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ResNeXtOptions(ModelOptions):
+class ResNeXtOptions(StagedOptions):
     """Bottleneck blocks whose 3x3 conv has `cardinality` groups."""
 
     depth: int = 29
@@ -38,28 +32,19 @@ class ResNeXtOptions(ModelOptions):
         return label if self.initial_channels == 64 else f"{label}, initial channels {self.initial_channels}"
 
     @property
-    def blocks_per_stage(self) -> int:
-        return (self.depth - 2) // 9
+    def stem_channels(self) -> int:
+        return self.initial_channels
 
     @property
-    def stage_channels(self) -> tuple[tuple[int, int], ...]:
-        """Inner and output channels of each stage."""
-        inner, out = self.cardinality * self.base_channels, self.initial_channels * EXPANSION
-        return tuple((inner * widening, out * widening) for widening in (1, 2, 4))
+    def widths(self) -> list[list[int]]:
+        blocks = (self.depth - 2) // 9
+        return [[self.initial_channels * EXPANSION * widening] * blocks for widening in (1, 2, 4)]
 
-    def macs(self, data: DataSpec) -> int | None:
-        side, c_in = data.image_size, self.initial_channels
-        inner = {out: inner for inner, out in self.stage_channels}
+    def inner_channels(self, c_out: int) -> int:
+        """Return the channels of the 3x3 conv of a block with `c_out` output channels."""
+        return self.cardinality * self.base_channels * c_out // (self.initial_channels * EXPANSION)
 
-        def block(side: int, c_in: int, c_out: int, stride: int) -> int:
-            branch = _macs.bottleneck(side, c_in, inner[c_out], c_out, stride, self.cardinality)
-            return branch + _macs.projection(side, c_in, c_out, stride)
-
-        stages = zip(inner, (1, 2, 2), (self.blocks_per_stage,) * 3, strict=True)
-        stem = _macs.conv(side, data.channels, c_in)
-        return stem + _macs.staged(side, c_in, stages, block, data.num_classes)
-
-    def build(self, data: DataSpec) -> nn.Module:
-        from trainer.models.resnext.network import ResNeXt
-
-        return ResNeXt(self, data)
+    def block_macs(self, side: int, c_in: int, c_out: int, stride: int) -> int:
+        inner = self.inner_channels(c_out)
+        branch = _macs.bottleneck(side, c_in, inner, c_out, stride, self.cardinality)
+        return branch + _macs.projection(side, c_in, c_out, stride)

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from trainer.models import models
 from trainer.models._residual import check_positive
 from trainer.models.resnet_preact import ResNetPreactOptions
 from trainer.schema import check
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from trainer.datasets import DataSpec
 
 
 @models.register("se_resnet_preact")
@@ -33,12 +28,8 @@ class SEResNetPreactOptions(ResNetPreactOptions):
     def __post_init__(self) -> None:
         super(SEResNetPreactOptions, self).__post_init__()  # slots=True makes a new class, unknown to super()
         check_positive(self, "reduction")
-        narrowest = min(self.stage_channels)
-        check(
-            narrowest % self.reduction == 0,
-            "reduction",
-            f"must divide the first stage's {narrowest} channels, got {self.reduction}",
-        )
+        problem = f"must divide the first stage's {self.first_width} channels, got {self.reduction}"
+        check(self.first_width % self.reduction == 0, "reduction", problem)
 
     @property
     def label(self) -> str:
@@ -48,8 +39,3 @@ class SEResNetPreactOptions(ResNetPreactOptions):
     def block_macs(self, side: int, c_in: int, c_out: int, stride: int) -> int:
         block = super(SEResNetPreactOptions, self).block_macs(side, c_in, c_out, stride)
         return block + 2 * c_out * (c_out // self.reduction)
-
-    def build(self, data: DataSpec) -> nn.Module:
-        from trainer.models.se_resnet_preact.network import SEResNetPreact
-
-        return SEResNetPreact(self, data)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from trainer.models.resnet_preact.network import PreactBlock, ResNetPreact
+from trainer.models.resnet_preact import network as resnet_preact
 
 if TYPE_CHECKING:
     from trainer.datasets import DataSpec
@@ -31,12 +31,12 @@ class SqueezeExcitation(nn.Module):
         return x * gate
 
 
-class SEResNetPreact(ResNetPreact):
+class Network(resnet_preact.Network):
     """ResNet-preact with a gate at the end of each residual branch."""
 
     def __init__(self, options: SEResNetPreactOptions, data: DataSpec) -> None:
         super().__init__(options, data)
-        for stage, channels in zip(self.stages.children(), options.stage_channels, strict=True):
-            for block in stage.children():
-                assert isinstance(block, PreactBlock)
+        for stage, widths in zip(self.stages.children(), options.widths, strict=True):
+            for block, channels in zip(stage.children(), widths, strict=True):
+                assert isinstance(block, resnet_preact.PreactBlock)
                 block.residual.append(SqueezeExcitation(channels, options.reduction))

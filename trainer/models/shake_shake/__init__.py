@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from trainer.models import ModelOptions, _macs, models
-from trainer.models._residual import check_depth, check_image_size, check_positive
+from trainer.datasets import DataSpec
+from trainer.models import _macs, models
+from trainer.models._residual import StagedOptions, check_depth, check_image_size, check_positive
 from trainer.schema import check
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from trainer.datasets import DataSpec
-
-
-STEM_CHANNELS = 16
-STAGES = ((1, 1), (2, 2), (4, 2))
-"""Width, relative to the first stage, and stride."""
 
 
 @models.register("shake_shake")
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ShakeShakeOptions(ModelOptions):
+class ShakeShakeOptions(StagedOptions):
     """Blocks of two residual branches, mixed with random weights. The default is the paper's S-S-I."""
 
     depth: int = 26
@@ -42,48 +33,26 @@ class ShakeShakeOptions(ModelOptions):
     def __post_init__(self) -> None:
         check_depth(self.depth, 6, 2)
         check_positive(self, "initial_channels")
-        check(
-            self.initial_channels % 2 == 0,
-            "initial_channels",
-            f"must be even (the shortcut has two halves), got {self.initial_channels}",
-        )
-        check(
-            self.shake_forward or self.shake_backward or self.shake_weights == "uniform",
-            "shake_weights",
-            "is for networks that shake; shake_forward and shake_backward are false",
-        )
+        problem = f"must be even (the shortcut has two halves), got {self.initial_channels}"
+        check(self.initial_channels % 2 == 0, "initial_channels", problem)
+        shakes = self.shake_forward or self.shake_backward
+        problem = "is for networks that shake; shake_forward and shake_backward are false"
+        check(shakes or self.shake_weights == "uniform", "shake_weights", problem)
 
     @property
     def label(self) -> str:
-        shake = "-".join(
-            (
-                "S" if self.shake_forward else "E",
-                "S" if self.shake_backward else "E",
-                "I" if self.shake_image else "B",
-            )
-        )
+        forward, backward = ("S" if on else "E" for on in (self.shake_forward, self.shake_backward))
+        shake = f"{forward}-{backward}-{'I' if self.shake_image else 'B'}"
         suffix = "" if self.shake_weights == "uniform" else ", normalised weights"
         return f"shake-shake-{self.depth} 2x{self.initial_channels}d ({shake}){suffix}"
 
     @property
-    def blocks_per_stage(self) -> int:
-        return (self.depth - 2) // 6
+    def widths(self) -> list[list[int]]:
+        return [[self.initial_channels * widening] * ((self.depth - 2) // 6) for widening in (1, 2, 4)]
 
     def check(self, data: DataSpec) -> None:
         check_image_size(data, 3, self.label)  # the last shortcut also uses the next pixel
 
-    def macs(self, data: DataSpec) -> int | None:
-        side, width = data.image_size, self.initial_channels
-        stages = [(width * wider, stride, self.blocks_per_stage) for wider, stride in STAGES]
-        stem = _macs.conv(side, data.channels, STEM_CHANNELS)
-        return stem + _macs.staged(side, STEM_CHANNELS, stages, _block_macs, data.num_classes)
-
-    def build(self, data: DataSpec) -> nn.Module:
-        from trainer.models.shake_shake.network import ShakeShake
-
-        return ShakeShake(self, data)
-
-
-def _block_macs(side: int, c_in: int, c_out: int, stride: int) -> int:
-    """Return the multiply-accumulates of two branches and a shortcut (two half convs)."""
-    return 2 * _macs.two_convs(side, c_in, c_out, stride) + _macs.projection(side, c_in, c_out, stride)
+    def block_macs(self, side: int, c_in: int, c_out: int, stride: int) -> int:
+        shortcut = _macs.projection(side, c_in, c_out, stride)  # two half convs
+        return 2 * _macs.two_convs(side, c_in, c_out, stride) + shortcut

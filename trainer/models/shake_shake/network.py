@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainer.models._layers import conv1x1, conv3x3, rescale
-from trainer.models.shake_shake import STAGES, STEM_CHANNELS
+from trainer.models._layers import StagedNetwork, basic_convs, conv1x1, conv3x3, rescale, stacked
 
 if TYPE_CHECKING:
     from trainer.datasets import DataSpec
@@ -72,7 +71,9 @@ class ShakeBlock(nn.Module):
 
     def __init__(self, c_in: int, c_out: int, stride: int, options: ShakeShakeOptions) -> None:
         super().__init__()
-        self.branches = nn.ModuleList([branch(c_in, c_out, stride) for _ in range(2)])
+        self.branches = nn.ModuleList(  # without the first ReLU, which both share
+            nn.Sequential(*basic_convs(c_in, c_out, stride), nn.BatchNorm2d(c_out)) for _ in range(2)
+        )
         self.shake = Shake(options)
         self.shortcut = None if c_in == c_out and stride == 1 else HalvesShortcut(c_in, c_out, stride)
 
@@ -83,37 +84,12 @@ class ShakeBlock(nn.Module):
         return residual + shortcut
 
 
-def branch(c_in: int, c_out: int, stride: int) -> nn.Sequential:
-    """Return one residual branch, without the first ReLU, which both share."""
-    return nn.Sequential(
-        conv3x3(c_in, c_out, stride),
-        nn.BatchNorm2d(c_out),
-        nn.ReLU(inplace=True),
-        conv3x3(c_out, c_out),
-        nn.BatchNorm2d(c_out),
-    )
-
-
-class ShakeShake(nn.Module):
-    """Stem, three stages, ReLU, global average pool, linear layer."""
+class Network(StagedNetwork):
+    """A shake-shake network. Its stages end in a ReLU."""
 
     def __init__(self, options: ShakeShakeOptions, data: DataSpec) -> None:
-        super().__init__()
-        c_in = STEM_CHANNELS
-        self.stem = nn.Sequential(conv3x3(data.channels, c_in), nn.BatchNorm2d(c_in))
-        self.stages = nn.Sequential()
-        for widening, stride in STAGES:
-            c_out = options.initial_channels * widening
-            blocks = [ShakeBlock(c_in, c_out, stride, options)]
-            blocks += [ShakeBlock(c_out, c_out, 1, options) for _ in range(options.blocks_per_stage - 1)]
-            self.stages.append(nn.Sequential(*blocks))
-            c_in = c_out
-        self.head = nn.Linear(c_in, data.num_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)  # (N, 16, H, W)
-        x = self.stages(x)  # (N, 4 initial_channels, H/4, W/4)
-        x = F.relu(x, inplace=True)
-        x = F.adaptive_avg_pool2d(x, 1).flatten(1)  # (N, 4 initial_channels)
-        logits: Tensor = self.head(x)  # (N, num_classes)
-        return logits
+        c_in = options.stem_channels
+        stem = nn.Sequential(conv3x3(data.channels, c_in), nn.BatchNorm2d(c_in))
+        stages = stacked([ShakeBlock(*shape, options) for shape in stage] for stage in options.stages)
+        stages.append(nn.ReLU(inplace=True))
+        super().__init__(stem, stages, options.widths[-1][-1], data.num_classes, last_norm=False)

@@ -5,16 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from trainer.datasets import DataSpec
 from trainer.models import ModelOptions, models
 from trainer.models._residual import check_image_size
 from trainer.registry import did_you_mean
-from trainer.schema import check
+from trainer.schema import ConfigError, check
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from trainer.datasets import DataSpec
-
 
 _VGG = {11: 7609, 13: 11308, 16: 15470, 19: 19632}
 LABELS = {
@@ -57,11 +55,9 @@ class TorchvisionOptions(ModelOptions):
     """Torchvision's name, such as `resnet50`."""
 
     def __post_init__(self) -> None:
-        check(
-            self.arch in LABELS,
-            "arch",
-            f"unknown architecture {self.arch!r}.{did_you_mean(self.arch, LABELS)}",
-        )
+        if self.arch not in LABELS:
+            hint = did_you_mean(self.arch, LABELS)
+            raise ConfigError("arch", f"unknown architecture {self.arch!r}.{hint}")
 
     @property
     def label(self) -> str:
@@ -69,11 +65,8 @@ class TorchvisionOptions(ModelOptions):
 
     def check(self, data: DataSpec) -> None:
         check_image_size(data, 64, self.label)
-        check(
-            data.channels == 3,
-            "",
-            f"{self.label} takes images of 3 channels, the data set's have {data.channels}",
-        )
+        problem = f"{self.label} takes images of 3 channels, the data set's have {data.channels}"
+        check(data.channels == 3, "", problem)
 
     def macs(self, data: DataSpec) -> int | None:
         # an estimate unless images have 224 px
@@ -82,7 +75,5 @@ class TorchvisionOptions(ModelOptions):
     def build(self, data: DataSpec) -> nn.Module:
         import torchvision
 
-        network: nn.Module = torchvision.models.get_model(
-            self.arch, weights=None, num_classes=data.num_classes
-        )
+        network: nn.Module = torchvision.models.get_model(self.arch, num_classes=data.num_classes)
         return network

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from trainer.datasets import DataSpec
 from trainer.models import ModelOptions, _macs, models
 from trainer.models._residual import check_image_size, check_positive
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from trainer.datasets import DataSpec
-
 
 STAGES = ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))
 """Width, relative to the first stage, and number of convs."""
@@ -49,8 +43,3 @@ class VGGOptions(ModelOptions):
                 c_in = self.initial_channels * widening
             side //= 2
         return macs + c_in * side**2 * data.num_classes
-
-    def build(self, data: DataSpec) -> nn.Module:
-        from trainer.models.vgg.network import VGG
-
-        return VGG(self, data)

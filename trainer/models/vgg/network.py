@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from trainer.models.vgg import VGGOptions
 
 
-class VGG(nn.Module):
+class Network(nn.Module):
     """Five stages of convs, each ending in a max-pool, and a linear layer."""
 
     def __init__(self, options: VGGOptions, data: DataSpec) -> None:

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from trainer.models import ModelOptions, _macs, models
-from trainer.models._residual import block_macs, check_depth, check_positive, dropout_suffix
+from trainer.models import _macs, models
+from trainer.models._residual import StagedOptions, check_depth, check_positive, dropout_suffix
 from trainer.schema import check
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from trainer.datasets import DataSpec
-
-
-STEM_CHANNELS = 16
-STAGES = ((1, 1), (2, 2), (4, 2))
-"""Width, relative to the first stage, and stride."""
 
 
 @models.register("wrn")
 @dataclass(frozen=True, kw_only=True, slots=True)
-class WRNOptions(ModelOptions):
+class WRNOptions(StagedOptions):
     """Pre-activation basic blocks, `widening_factor` times as wide as those of a ResNet."""
 
     depth: int = 28
@@ -47,18 +36,11 @@ class WRNOptions(ModelOptions):
         return label if self.shortcuts == "conv" else f"{label}, parameter-free shortcuts"
 
     @property
-    def blocks_per_stage(self) -> int:
-        return (self.depth - 4) // 6
+    def widths(self) -> list[list[int]]:
+        first, blocks = self.stem_channels * self.widening_factor, (self.depth - 4) // 6
+        return [[first * widening] * blocks for widening in (1, 2, 4)]
 
-    def macs(self, data: DataSpec) -> int | None:
-        side, width = data.image_size, STEM_CHANNELS * self.widening_factor
-        stages = [(width * wider, stride, self.blocks_per_stage) for wider, stride in STAGES]
-        stem = _macs.conv(side, data.channels, STEM_CHANNELS)
+    def block_macs(self, side: int, c_in: int, c_out: int, stride: int) -> int:
+        branch = _macs.two_convs(side, c_in, c_out, stride)
         free = self.shortcuts == "parameter_free"
-        block = _macs.two_convs if free else functools.partial(block_macs, "basic")
-        return stem + _macs.staged(side, STEM_CHANNELS, stages, block, data.num_classes)
-
-    def build(self, data: DataSpec) -> nn.Module:
-        from trainer.models.wrn.network import WRN
-
-        return WRN(self, data)
+        return branch if free else branch + _macs.projection(side, c_in, c_out, stride)

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainer.models._layers import conv1x1, conv3x3, dropout_layer
-from trainer.models.wrn import STAGES, STEM_CHANNELS
+from trainer.models._layers import StagedNetwork, basic_convs, conv1x1, conv3x3, stacked
 
 if TYPE_CHECKING:
     from trainer.datasets import DataSpec
@@ -29,17 +28,10 @@ class ParameterFree(nn.Module):
 
 
 class WideBlock(nn.Module):
-    """BN-ReLU-conv twice, and a shortcut.
+    """BN-ReLU-conv twice, with dropout between the convs, and a shortcut.
 
-    If the width changes, the shortcut is a 1x1 conv that starts after the first BN-ReLU.
-
-    Args:
-        c_in: input channels.
-        c_out: output channels.
-        stride: of the first conv and the shortcut.
-        dropout: probability between the convs.
-        free: use a shortcut without parameters if the width changes.
-        preact_shortcut: start it after the first BN-ReLU; only used with `free`.
+    If the width changes, the shortcut is a 1x1 conv that starts after the first BN-ReLU. With `free` it has
+    no parameters, and starts there only with `preact_shortcut`.
     """
 
     def __init__(
@@ -53,13 +45,7 @@ class WideBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(c_in)
-        self.residual = nn.Sequential(
-            conv3x3(c_in, c_out, stride),
-            nn.BatchNorm2d(c_out),
-            nn.ReLU(inplace=True),
-            *dropout_layer(dropout),
-            conv3x3(c_out, c_out),
-        )
+        self.residual = nn.Sequential(*basic_convs(c_in, c_out, stride, dropout))
         same_shape = c_in == c_out and stride == 1
         kind = ParameterFree if free else conv1x1
         self.shortcut = None if same_shape else kind(c_in, c_out, stride)
@@ -88,32 +74,24 @@ class Bridged(nn.Module):
         return residual + shortcut
 
 
-class WRN(nn.Module):
-    """Stem, three stages, BN-ReLU, global average pool, linear layer."""
+class Network(StagedNetwork):
+    """A WRN."""
 
     def __init__(self, options: WRNOptions, data: DataSpec) -> None:
-        super().__init__()
-        c_in = STEM_CHANNELS
-        self.stem = conv3x3(data.channels, c_in)
-        free = options.shortcuts == "parameter_free"
-        self.stages: nn.Module = nn.Sequential()
-        for stage, (widening, stride) in enumerate(STAGES):
-            c_out = STEM_CHANNELS * options.widening_factor * widening
-            first = WideBlock(c_in, c_out, stride, options.dropout, free, preact_shortcut=stage == 0)
-            blocks = nn.Sequential(first)
-            for _ in range(options.blocks_per_stage - 1):
-                blocks.append(WideBlock(c_out, c_out, 1, options.dropout, free))
-            self.stages.append(Bridged(blocks, c_in, c_out, stride) if free else blocks)
-            c_in = c_out
+        stem = conv3x3(data.channels, options.stem_channels)
+        free, dropout = options.shortcuts == "parameter_free", options.dropout
+        stages: nn.Module = stacked(
+            [
+                WideBlock(*shape, dropout, free, index == 0 and stage == 0)
+                for index, shape in enumerate(shapes)
+            ]
+            for stage, shapes in enumerate(options.stages)
+        )
+        c_in, c_out = options.stem_channels, options.widths[-1][-1]
         if free:
-            self.stages = Bridged(self.stages, STEM_CHANNELS, c_in, 4)
-        self.norm = nn.BatchNorm2d(c_in)
-        self.head = nn.Linear(c_in, data.num_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)  # (N, 16, H, W)
-        x = self.stages(x)  # (N, 64 widening_factor, H/4, W/4)
-        x = F.relu(self.norm(x), inplace=True)
-        x = F.adaptive_avg_pool2d(x, 1).flatten(1)  # (N, 64 widening_factor)
-        logits: Tensor = self.head(x)  # (N, num_classes)
-        return logits
+            bridged = [
+                Bridged(stage, *shapes[0])
+                for stage, shapes in zip(stages.children(), options.stages, strict=True)
+            ]
+            stages = Bridged(nn.Sequential(*bridged), c_in, c_out, 4)
+        super().__init__(stem, stages, c_out, data.num_classes, last_norm=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from trainer.optimizers import OptimizerOptions, optimizers
-from trainer.optimizers._checks import check_above_0, check_betas
+from trainer.schema import check
 
 if TYPE_CHECKING:
     import torch
@@ -28,23 +29,17 @@ class AdaBoundOptions(OptimizerOptions):
     eps: float = 1e-8
 
     def __post_init__(self) -> None:
-        check_betas(self.betas)
-        check_above_0("final_lr", self.final_lr)
-        check_above_0("gamma", self.gamma)
-        check_above_0("eps", self.eps)
+        in_range = all(0 <= beta < 1 for beta in self.betas)
+        check(in_range, "betas", f"must be >= 0 and < 1, got {list(self.betas)}")
+        check(self.final_lr > 0, "final_lr", f"must be > 0, got {self.final_lr}")
+        check(self.gamma > 0, "gamma", f"must be > 0, got {self.gamma}")
+        check(self.eps > 0, "eps", f"must be > 0, got {self.eps}")
 
     def build(self, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
         from trainer.optimizers.adabound.optimizer import AdaBound
 
-        return AdaBound(
-            groups,
-            lr,
-            betas=self.betas,
-            final_lr=self.final_lr,
-            gamma=self.gamma,
-            eps=self.eps,
-            decoupled=self.decoupled,
-        )
+        options = {**dataclasses.asdict(self), "decoupled": self.decoupled}
+        return AdaBound(groups, {"lr": lr, "peak_lr": lr, "step": 0, **options})
 
 
 @optimizers.register("adaboundw")

@@ -28,30 +28,7 @@ class AdaBound(ForeachOptimizer):
     paper's 1 / sqrt(t) is left to the schedule. Decoupled weight decay is w = w - weight_decay (lr / peak
     lr) w - rate m, as in Loshchilov & Hutter (arXiv:1711.05101); in the authors' code it does not fall with
     the learning rate.
-
-    Args:
-        groups: parameter groups, each with `params` and `weight_decay`.
-        lr: peak learning rate.
-        betas: decay of the averages.
-        final_lr: the limit of both bounds.
-        gamma: how fast they approach it.
-        eps: added to the root of v.
-        decoupled: decay the weights directly, not as an L2 term of the gradient.
     """
-
-    def __init__(
-        self,
-        groups: list[dict[str, Any]],
-        lr: float,
-        *,
-        betas: tuple[float, float],
-        final_lr: float,
-        gamma: float,
-        eps: float,
-        decoupled: bool,
-    ) -> None:
-        defaults = {"betas": betas, "final_lr": final_lr, "gamma": gamma, "eps": eps, "decoupled": decoupled}
-        super().__init__(groups, {"lr": lr, "peak_lr": lr, "step": 0, **defaults})
 
     def update(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
         group["step"] += 1

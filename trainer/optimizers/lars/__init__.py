@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from trainer.optimizers import OptimizerOptions, optimizers
-from trainer.optimizers._checks import check_above_0, check_share
 from trainer.schema import check
 
 if TYPE_CHECKING:
@@ -26,11 +26,11 @@ class LARSOptions(OptimizerOptions):
     """A tensor with a smaller norm has a local rate of 1, because biases start at zero."""
 
     def __post_init__(self) -> None:
-        check_share("momentum", self.momentum)
-        check_above_0("eps", self.eps)
+        check(0 <= self.momentum < 1, "momentum", f"must be >= 0 and < 1, got {self.momentum}")
+        check(self.eps > 0, "eps", f"must be > 0, got {self.eps}")
         check(self.threshold >= 0, "threshold", f"must be >= 0, got {self.threshold}")
 
     def build(self, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
         from trainer.optimizers.lars.optimizer import LARS
 
-        return LARS(groups, lr, momentum=self.momentum, eps=self.eps, threshold=self.threshold)
+        return LARS(groups, {"lr": lr, **dataclasses.asdict(self)})

@@ -19,19 +19,7 @@ class LARS(ForeachOptimizer):
         local = |w| / (|g| + weight_decay |w| + eps), or 1 where |w| < threshold
         v = momentum v + lr local (g + weight_decay w)
         w = w - v
-
-    Args:
-        groups: parameter groups, each with `params` and `weight_decay`.
-        lr: initial learning rate of all groups.
-        momentum: of the velocity v, which includes the rate.
-        eps: added to the norm of the gradient.
-        threshold: smallest norm for which the local rate is used.
     """
-
-    def __init__(
-        self, groups: list[dict[str, Any]], lr: float, *, momentum: float, eps: float, threshold: float
-    ) -> None:
-        super().__init__(groups, {"lr": lr, "momentum": momentum, "eps": eps, "threshold": threshold})
 
     def update(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
         weight_decay = group["weight_decay"]
