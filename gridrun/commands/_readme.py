@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gridrun.commands._options import GridOptions
+from gridrun.commands._show import stale_figures
 from gridrun.errors import GridrunError
 
 if TYPE_CHECKING:
@@ -25,15 +26,14 @@ def update_readme(path: Path, check: bool) -> None:
     figures: dict[Path, Figure] = {}
     old, line_end = _read(path)
     new = rewrite(old, lambda request: _render(path.parent, request, figures))
-    stale = _stale(figures)
+    stale = stale_figures(figures) if figures else {}
     differing = [*([path] if old != new else []), *stale]
     if not differing:
         click.echo(f"{path}: up to date", err=True)
     elif check:
+        hint = f"differs from the stored results; run `gridrun table --readme {path}`"
         for file in differing:
-            click.echo(
-                f"{file}: differs from the stored results; run `gridrun table --readme {path}`", err=True
-            )
+            click.echo(f"{file}: {hint}", err=True)
         raise SystemExit(1)
     if stale:
         from gridrun.figures.draw import save
@@ -47,7 +47,7 @@ def update_readme(path: Path, check: bool) -> None:
 
 
 def _read(path: Path) -> tuple[str, str]:
-    """Return a file's text with `\n` as line ends, and its own line ends. Raises GridrunError."""
+    """Return a file's text with `\n` as line ends, and its own line ends."""
     try:
         text = path.read_bytes().decode()
     except OSError as error:
@@ -78,17 +78,5 @@ def _render(home: Path, request: Request, figures: dict[Path, Figure]) -> str:
         for figure in figures_of(grids, store, functools.partial(click.echo, err=True))
     }
     figures.update({home / path: figure for path, figure in shown.items()})
-    return "\n\n".join(f"![{_escaped(figure.title)}]({path.as_posix()})" for path, figure in shown.items())
-
-
-def _escaped(text: str) -> str:
-    return re.sub(r"[\\\[\]]", r"\\\g<0>", text)
-
-
-def _stale(figures: dict[Path, Figure]) -> dict[Path, Figure]:
-    """Return the figures whose files are missing or out of date."""
-    if not figures:
-        return {}
-    from gridrun.figures.draw import is_current
-
-    return {path: figure for path, figure in figures.items() if not is_current(path, figure)}
+    titles = {path: re.sub(r"[\\\[\]]", r"\\\g<0>", figure.title) for path, figure in shown.items()}
+    return "\n\n".join(f"![{title}]({path.as_posix()})" for path, title in titles.items())

@@ -13,12 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gridrun.commands._options import GridOptions, grid_options, json_option, results_option
-from gridrun.commands._show import (
-    echo_json,
-    format_counts,
-    format_end,
-    warn_if_missing,
-)
+from gridrun.commands._show import echo_json, format_counts, format_end, warn_if_missing
 from gridrun.text import format_percent, printable
 
 if TYPE_CHECKING:
@@ -72,7 +67,7 @@ def headline(found: Overview) -> str:
     counts = {"running": len(found.running), **found.counts}
     launches = len(found.launches)
     running = f"{launches} launch{'es' if launches > 1 else ''} running" if launches else "nothing is running"
-    return "; ".join(([format_counts(counts)] if any(counts.values()) else []) + [running])
+    return f"{format_counts(counts)}; {running}" if any(counts.values()) else running
 
 
 def watch_store(store: Store, grids: Sequence[Grid] | None) -> None:

@@ -54,9 +54,8 @@ def command(
 
     if readme:
         if grids:
-            raise click.UsageError(
-                "--readme takes grids and profiles from the file's markers; leave out GRID and --profile"
-            )
+            reason = "--readme takes grids and profiles from the file's markers; leave out GRID and --profile"
+            raise click.UsageError(reason)
         if spread:
             raise click.UsageError(
                 "--spread does not go with --readme; set `spread` of the table in its grid"

@@ -7,33 +7,21 @@ from pathlib import Path
 
 import click
 
-from gridrun.commands._options import (
-    SweepOptions,
-    checkpoint_seconds_option,
-    data_option,
-    keep_option,
-    results_option,
-    sweep_options,
-    threads_option,
-)
-from gridrun.commands._show import (
-    INTERRUPTED,
-    exit_with,
-    format_end,
-    show_missing_weights,
-)
+from gridrun.commands import _options
+from gridrun.commands._options import SweepOptions
+from gridrun.commands._show import INTERRUPTED, exit_with, format_end, show_missing_weights
 from gridrun.text import number_of, printable
 
 
 @click.command("train")
 @click.argument("settings", metavar="KEY=VALUE...", nargs=-1, required=True)
-@results_option
-@sweep_options(
-    data_option,
-    threads_option,
+@_options.results_option
+@_options.sweep_options(
+    _options.data_option,
+    _options.threads_option,
     click.option("--gpus", type=click.IntRange(min=0), help="0 trains on the CPU. [default: a GPU if any]"),
-    checkpoint_seconds_option,
-    keep_option,
+    _options.checkpoint_seconds_option,
+    _options.keep_option,
     click.option("--executor", type=click.Choice(["ray", "serial"]), default="serial", show_default=True),
 )
 def command(settings: tuple[str, ...], results: Path, options: SweepOptions) -> None:

@@ -38,19 +38,22 @@ class LaunchOptions:
     """Close the executor while signals are still held back, so that Ctrl-C cannot cut that short."""
 
 
-def agreed(grids: Sequence[Grid], attribute: str, override: Any = None) -> Any:
+def agreed(grids: Sequence[Grid], attribute: str, override: Any = None, one_launch: bool = True) -> Any:
     """Return `override` if given, else the value that the grids agree on; None if no grid has one.
 
     Args:
         attribute: of a grid, such as `running.retries`. Its last part is named like the option.
+        one_launch: whether a single launch runs all grids. If not, None stands for different values.
 
     Raises:
-        GridrunError: two grids have different values.
+        GridrunError: two grids of one launch have different values.
     """
     if override is not None:
         return override
     paths = {attrgetter(attribute)(grid): grid.path for grid in grids}
     paths.pop(None, None)
+    if len(paths) > 1 and not one_launch:
+        return None
     if len(paths) > 1:
         key = attribute.rpartition(".")[2]
         values = ", ".join(f"{path} says {value}" for value, path in paths.items())

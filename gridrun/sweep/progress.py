@@ -10,7 +10,7 @@ from typing import Any
 
 from gridrun.grid.describe import describe
 from gridrun.store.launch_state import EndedTrial, LaunchState, Running
-from gridrun.sweep.events import Ended, Event, Progress, Started
+from gridrun.sweep.events import Ended, Progress, Started
 from gridrun.sweep.retries import Failed
 from gridrun.trial import Trial
 from trainer.metrics import Epoch
@@ -22,11 +22,7 @@ NUM_LAST = 5
 class Tracker:
     """Follows the events of a launch.
 
-    Args:
-        trials: all trials that will run.
-        started_at: UTC, ISO 8601.
-        cost: work of a trial, in any unit.
-        clock: seconds.
+    `started_at` is UTC, ISO 8601. `cost` gives the work of a trial in any unit, `clock` seconds.
     """
 
     def __init__(
@@ -49,8 +45,8 @@ class Tracker:
         """Expect the launch to end in so many seconds; None if nobody can tell."""
         self._ends_at = None if seconds is None or not math.isfinite(seconds) else self._clock() + seconds
 
-    def handle(self, event: Event | Failed) -> None:
-        """Update the state by an event."""
+    def handle(self, event: object) -> None:
+        """Update the state by an event; those that say nothing about progress change nothing."""
         match event:
             case Started(trial):
                 self._run(trial, None)

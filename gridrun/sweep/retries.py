@@ -68,13 +68,9 @@ class RetryPolicy:
     """Start no more trials once this many have failed in a row; None: never stop."""
 
     def allows(self, failure: Failure | None, attempts: int, gpu_share: float | None = None) -> bool:
-        """Return whether to retry a failed trial.
+        """Return whether to retry a trial that has been started `attempts` times.
 
-        Args:
-            failure: what kind it is; None if the record does not say.
-            attempts: how many times the trial has been started.
-            gpu_share: the share of a GPU that it had. With less than a whole GPU, too little GPU memory is
-                always retried, on a larger share.
+        With less than a whole GPU, too little GPU memory is always retried, on a larger share.
         """
         if failure == "divergence":
             return False
