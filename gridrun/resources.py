@@ -194,8 +194,7 @@ def check_gpus(wanted: int) -> None:
         raise LaunchError(f"--gpus {wanted}: torch finds {found} on this machine{why}")
 
 
-UNKNOWN = "unknown"
-"""Stands for provenance that a record lacks."""
+UNKNOWN = "unknown"  # stands for provenance that a record lacks
 HARDWARE_KEYS = ("gpu", "gpu_share", "cpu", "device", "threads")
 """Columns of a record that `hardware_of` reads."""
 

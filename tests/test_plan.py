@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 import cli
 from gridrun import resources
 from gridrun.grid import Grid, load_grid
-from gridrun.plan import Plan, changed, forecast_from, make_forecast, make_plan, requested_name
+from gridrun.plan import Plan, changed, forecast_from, make_plan, requested_name
 from gridrun.plan.costs import Costs
+from gridrun.plan.forecast import make_forecast
 from gridrun.resources import Capacity, Hardware
 from gridrun.store import Store
 from gridrun.store.records import Provenance, Record

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
     from gridrun.sweep import Summary
     from gridrun.tables.model import Table
 
-MAX_TRIALS_SHOWN = 20
-"""Trials that a printed plan lists; `--json` has them all."""
+MAX_TRIALS_SHOWN = 20  # trials that a printed plan lists; `--json` has them all
 INTERRUPTED = "Interrupted. Run the same command again to resume."
 
 
@@ -191,7 +191,7 @@ def _plan_dict(plan: Plan, forecast: Forecast, change: Change | None) -> dict[st
             "unmeasured": forecast.num_unmeasured,
             "is_relative": forecast.is_relative,
             "trust": forecast.trust,
-            "bases": forecast.bases,
+            "bases": Counter(forecast.costs[trial.trial_id].basis for trial in forecast.trials),
             "cpus": capacity.cpus,
             "gpus": capacity.gpus,
             "slots": capacity.slots(),

@@ -76,8 +76,7 @@ def command(
         show_report(report)
 
 
-MAX_CLASSES_SHOWN = 20
-"""Largest confusion matrix printed, so that it fits a screen."""
+MAX_CLASSES_SHOWN = 20  # largest confusion matrix printed, so that it fits a screen
 
 
 def show_report(report: Report) -> None:

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from gridrun.commands import _options
 from gridrun.commands._options import Directory, GridOptions, SweepOptions
 from gridrun.commands._show import exit_with, show_missing_weights, show_plan, show_summary, show_tables
-
-if TYPE_CHECKING:
-    from gridrun.grid import Grid
-    from gridrun.store import Store
-    from gridrun.sweep.options import LaunchOptions
 
 
 @click.command("launch")
@@ -42,14 +36,20 @@ def command(
     Run the same command again to resume after an interruption. Press Ctrl-C once to save the running
     trials and stop, twice to stop at once.
     """
+    from gridrun.plan import forecast_from
+    from gridrun.plan.trials import restrict, select_trials
     from gridrun.store import Store
+    from gridrun.sweep import plan_launch
     from gridrun.sweep import tensorboard as event_files
     from gridrun.tables.build import tables_of
 
     loaded, store = grids.read(), Store(results)
     resolved = options.resolve(loaded)
     if dry_run:
-        show_dry_run(loaded, store, resolved)
+        plan = plan_launch(loaded, store, resolved)
+        if resolved.only or resolved.retry:
+            plan = restrict(plan, select_trials(plan, resolved.only))
+        show_plan(plan, forecast_from(store, plan, plan.to_start, resolved.capacity), resolved.budget_hours)
         return
     if tensorboard:
         event_files.check_directory(tensorboard)
@@ -63,15 +63,3 @@ def command(
     if tensorboard:
         event_files.write_events(tensorboard, store, summary.plan)
     exit_with(summary)
-
-
-def show_dry_run(grids: list[Grid], store: Store, options: LaunchOptions) -> None:
-    """Print the plan of a launch, or the part of it that `--only` and `--retry` leave. Exit 1 over budget."""
-    from gridrun.plan import forecast_from
-    from gridrun.plan.trials import restrict, select_trials
-    from gridrun.sweep import plan_launch
-
-    plan = plan_launch(grids, store, options)
-    if options.only or options.retry:
-        plan = restrict(plan, select_trials(plan, options.only))
-    show_plan(plan, forecast_from(store, plan, plan.to_start, options.capacity), options.budget_hours)

@@ -74,13 +74,12 @@ def watch_store(store: Store, grids: Sequence[Grid] | None) -> None:
     """Redraw the state of a store every few seconds. In a pipe, print a line whenever it changes."""
     from gridrun.plan.overview import overview
 
-    if not (sys.stdout and sys.stdout.isatty()):
-        last = ""
-        while True:
-            if (line := headline(overview(store, grids))) != last:
-                click.echo(line)
-                last = line
-            time.sleep(WATCH_SECONDS)
+    last = ""
+    while not (sys.stdout and sys.stdout.isatty()):
+        if (line := headline(overview(store, grids))) != last:
+            click.echo(line)
+            last = line
+        time.sleep(WATCH_SECONDS)
     from rich.console import Group
     from rich.live import Live
     from rich.text import Text

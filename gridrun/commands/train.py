@@ -30,13 +30,15 @@ def command(settings: tuple[str, ...], results: Path, options: SweepOptions) -> 
     For example: gridrun train model=resnet model.depth=20 epochs=10 seed=1. The trial gets the
     id that it would have in a grid. If it is done, it is not trained again; if it failed or diverged, it is.
     """
-    from gridrun.commands._views import EpochLog, run_sweep
+    from gridrun.commands._views import Log, run_sweep
     from gridrun.grid import lone_trial
     from gridrun.store import Store
 
     grid, store = lone_trial(settings), Store(results)
     resolved = replace(options, retry=True).resolve([grid])
-    summary = run_sweep([grid], store, resolved, options.make_executor(resolved.gpus_per_trial), EpochLog())
+    summary = run_sweep(
+        [grid], store, resolved, options.make_executor(resolved.gpus_per_trial), Log(epochs=True)
+    )
     (trial,) = grid.trials
     for row in store.rows([trial.trial_id]).values():
         end = format_end(row)

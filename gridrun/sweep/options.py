@@ -22,14 +22,13 @@ class LaunchOptions:
     runtime: Runtime
     """Directories, threads, checkpoint interval, which weights to keep. The executor sets the device."""
     capacity: Capacity = field(default_factory=resources.capacity)
-    """What trials may use; decides their order and the estimate."""
     gpus_per_trial: GpusPerTrial | None = None
     """Share of a GPU that each trial gets, for the executor; None: a whole GPU if there is any."""
     retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
     only: Sequence[str] = ()
     """Ids, or beginnings of ids, of the trials to run; empty: all."""
     retry: bool = False
-    """Also run trials again that have failed or diverged."""
+    """Also run failed and diverged trials again."""
     checkpoints: str | None = None
     """A directory or URI that every machine reaches, to copy checkpoints to."""
     budget_hours: float | None = None

@@ -15,8 +15,7 @@ from gridrun.sweep.retries import Failed
 from gridrun.trial import Trial
 from trainer.metrics import Epoch
 
-NUM_LAST = 5
-"""How many ended trials, and how many failed ones, a state names."""
+NUM_LAST = 5  # how many ended trials, and how many failed ones, a state names
 
 
 class Tracker:

@@ -13,8 +13,7 @@ from gridrun.trial import Trial
 
 TRANSIENT: frozenset[Failure] = frozenset({"worker_killed", "host_memory", "node_lost", "checkpoints"})
 """Failures that are often not the trial's own fault, so that a retry may succeed."""
-DEFAULT_RETRIES = 2
-"""Retries after a transient failure, unless the user says otherwise."""
+DEFAULT_RETRIES = 2  # retries after a transient failure, unless the user says otherwise
 
 _GPU_MEMORY = re.compile(
     r"\bOutOfMemoryError\b|CUDA (error: )?out of memory|CUDA ran out of memory|Cuda failure .*out of memory"
