@@ -86,7 +86,6 @@ results_option = click.option(
     metavar="DIR",
     envvar="GRIDRUN_RESULTS",
     default="results",
-    show_default=True,
     type=Directory(),
     help="Results directory. [env: GRIDRUN_RESULTS]",
 )
@@ -95,7 +94,6 @@ data_option = click.option(
     metavar="DIR",
     envvar="GRIDRUN_DATA",
     default="data",
-    show_default=True,
     type=Directory(),
     help="Directory of data-set archives; missing ones are downloaded. [env: GRIDRUN_DATA]",
 )
@@ -291,13 +289,12 @@ def _read_gpus_per_trial(_: click.Context, __: click.Parameter, text: str | None
 
 
 threads_option = click.option(
-    "--cpus", "cpus_per_trial", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads."
+    "--cpus", "cpus_per_trial", type=click.IntRange(min=1), default=1, help="CPU threads."
 )
 checkpoint_seconds_option = click.option(
     "--checkpoint-seconds",
     type=click.FloatRange(min=0),
     default=30.0,
-    show_default=True,
     callback=_not_nan,
     help="Save running trials at this interval; a kill loses at most this much work.",
 )
@@ -323,7 +320,6 @@ PLAN_OPTIONS = (
         "--cpus-per-trial",
         type=click.IntRange(min=1),
         default=1,
-        show_default=True,
         help="CPU threads for each trial.",
     ),
     click.option(
@@ -363,7 +359,6 @@ RUN_OPTIONS = (
         "--executor",
         type=click.Choice(["ray", "serial"]),
         default="ray",
-        show_default=True,
         help="Run trials side by side on Ray, or one after another in this process.",
     ),
     click.option(

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     "--tta",
     type=click.Choice(["flip", "shift", "flip+shift", "none"]),
     default="none",
-    show_default=True,
     help="Average probabilities over the mirror image, over shifts by one pixel, or both.",
 )
 @click.option(

@@ -15,22 +15,8 @@ from gridrun.commands._show import stale_figures
 @click.command("plot")
 @grid_options(seeds_option)
 @results_option
-@click.option(
-    "--out",
-    metavar="DIR",
-    default="figures",
-    show_default=True,
-    type=Directory(),
-    help="Directory for the files.",
-)
-@click.option(
-    "--format",
-    "formats",
-    metavar="FORMAT,...",
-    default="png",
-    show_default=True,
-    help="Any of png, svg and pdf.",
-)
+@click.option("--out", metavar="DIR", default="figures", type=Directory(), help="Directory for the files.")
+@click.option("--format", "formats", metavar="FORMAT,...", default="png", help="Any of png, svg and pdf.")
 @click.option(
     "--kind",
     type=click.Choice(["line", "curves", "bars"]),
