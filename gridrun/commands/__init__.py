@@ -1,8 +1,7 @@
 """The command line: each module holds one command, called `command`, and is named after it.
 
-This is the only package that prints. Results go to stdout, progress and errors to stderr. A command
-imports everything heavier than click inside its function, so that `--help`, `plan`, `status` and `table`
-answer at once.
+This is the only package that prints. Results go to stdout, progress and errors to stderr. A command imports
+what is heavier than click inside its function, so that `--help`, `plan`, `status` and `table` answer at once.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What a launch shows while it runs: a log, or a live screen on a terminal.
-
-This module imports rich, so commands import it when they start to run.
-"""
+"""What a launch shows while it runs: a log, or a live screen on a terminal. Imports rich."""
 
 from __future__ import annotations
 
@@ -138,8 +135,10 @@ def screen(states: Sequence[LaunchState]) -> RenderableType:
     if len(running) > MAX_RUNNING:
         parts.append(Text(f"... and {len(running) - MAX_RUNNING} more", style="dim"))
     done = [ended for state in states for ended in state.last if ended.outcome == "done"]
-    parts += _ended_table("last done", done[:3], "green")
-    parts += _ended_table("failed or diverged", [e for state in states for e in state.failures], "red")
+    failures = [ended for state in states for ended in state.failures]
+    for title, trials, style in (("last done", done[:3], "green"), ("failed or diverged", failures, "red")):
+        if trials:
+            parts += [Text(), _ended_table(title, trials, style)]
     return Group(*parts)
 
 
@@ -185,15 +184,13 @@ def _running_table(running: Sequence[Running]) -> Table:
     return table
 
 
-def _ended_table(title: str, trials: Sequence[EndedTrial], style: str) -> list[RenderableType]:
-    if not trials:
-        return []
+def _ended_table(title: str, trials: Sequence[EndedTrial], style: str) -> Table:
     table = _table(title)
     table.add_column("", justify="right", no_wrap=True)
     for trial in trials:
         end = _percent(trial.test_error) if trial.outcome == "done" else trial.reason or trial.outcome
         table.add_row(Text(trial.trial_id[:8], style), Text(printable(trial.about)), Text(printable(end)))
-    return [Text(), table]
+    return table
 
 
 def _percent(error: float | None) -> str:

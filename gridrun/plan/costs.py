@@ -25,18 +25,16 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
-from gridrun.resources import Hardware, hardware_of
+from gridrun.resources import HARDWARE_KEYS, Hardware, hardware_of
 from gridrun.text import number_of
 from gridrun.trial import Trial, config_of
 from trainer import TrainConfig
 
 Basis = Literal["same", "network", "fitted", "macs"]
-"""What an estimate is based on, the best first."""
 
 PAST_COLUMNS = (
     *("trial_id", "config_id", "config_json", "status", "started_at", "ended_at", "resumes"),
-    *("train_seconds", "macs", "gpu", "cpu", "device", "threads"),
-    "gpu_share",
+    *("train_seconds", "macs", *HARDWARE_KEYS),
 )
 """Columns of `trials.parquet` that estimates need."""
 MAX_CONFIGS = 2000  # most configs to learn from; the latest are taken
@@ -120,7 +118,7 @@ class Costs:
         }
         self._speeds = _speeds(timed, self._same)
         self._fit = _fit(self._speeds.values()) if self._speeds else None
-        self._by_key: dict[tuple[Any, ...], tuple[float, Basis]] = {}
+        self._by_key: dict[tuple[Any, ...], Cost] = {}
 
     @property
     def is_relative(self) -> bool:
@@ -146,13 +144,13 @@ class Costs:
         per_image, basis = self._by_key[key]
         return Cost(per_image * num_images(config), basis)
 
-    def _per_image(self, config: TrainConfig, key: tuple[Any, ...]) -> tuple[float, Basis]:
+    def _per_image(self, config: TrainConfig, key: tuple[Any, ...]) -> Cost:
         if key in self._speeds:
-            return self._speeds[key].seconds_per_image, "network"
+            return Cost(self._speeds[key].seconds_per_image, "network")
         macs = self._macs(config)
         if self._fit is None:
-            return macs * _step_factor(config) / config.num_gpus, "macs"
-        return self._fit(config, macs), "fitted"
+            return Cost(macs * _step_factor(config) / config.num_gpus, "macs")
+        return Cost(self._fit(config, macs), "fitted")
 
     def _macs(self, config: TrainConfig) -> int:
         """Return a network's MACs: as its options or a record say, else the median of all records."""

@@ -52,10 +52,7 @@ def ordered(jobs: Iterable[Job[T]], capacity: Capacity, running: Iterable[Job[T]
 
 
 def makespan(jobs: Iterable[Job[T]], capacity: Capacity, running: Iterable[Job[T]] = ()) -> float:
-    """Return when the last job ends if they start in this order, and jobs of one size run at a time.
-
-    Infinite if a job fits nowhere.
-    """
+    """Return when the last job ends, one size run at a time in this order. Infinite if a job fits nowhere."""
     seconds, busy = _seconds(jobs), _seconds(running)
     return sum(
         makespan_of(seconds.get(size, ()), capacity.slots(size), busy.get(size, ()))
@@ -78,9 +75,7 @@ def makespan_of(seconds: Sequence[float], slots: int, busy: Sequence[float] = ()
 
 def _free(slots: int, busy: Sequence[float]) -> list[float]:
     """Return when each slot is free, as a heap. Every running job has one, even if `slots` is smaller."""
-    free = [*busy, *[0.0] * (slots - len(busy))]
-    heapq.heapify(free)
-    return free
+    return sorted([*busy, *[0.0] * (slots - len(busy))])
 
 
 def _by_size(jobs: Iterable[Job[T]]) -> list[tuple[float, list[Job[T]]]]:

@@ -256,7 +256,7 @@ class _Bookkeeper:
             case Ended(trial, outcome):
                 self.started.add(trial.trial_id)
                 if outcome == "interrupted":
-                    self._put_back(trial)
+                    self.trial_queue.put_back(trial, self.retry_state.retries.get(trial.trial_id))
                 elif outcome == "done":
                     self.failed_in_a_row.clear()
         self.store.compact()
@@ -282,11 +282,8 @@ class _Bookkeeper:
                 raise unwritable(self.store.root, error) from error
         will_retry = not self.gave_up and self.retry_state.should_run(trial)
         if will_retry:
-            self._put_back(trial)
+            self.trial_queue.put_back(trial, self.retry_state.retries[trial.trial_id])
         return Failed(trial, row.get("failure"), row["error"] or "", will_retry)
-
-    def _put_back(self, trial: Trial) -> None:
-        self.trial_queue.put_back(trial, self.retry_state.retries.get(trial.trial_id))
 
 
 @contextlib.contextmanager

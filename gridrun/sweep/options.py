@@ -51,13 +51,9 @@ def agreed(grids: Sequence[Grid], attribute: str, override: Any = None, one_laun
         return override
     paths = {attrgetter(attribute)(grid): grid.path for grid in grids}
     paths.pop(None, None)
-    if len(paths) > 1 and not one_launch:
-        return None
-    if len(paths) > 1:
-        key = attribute.rpartition(".")[2]
-        values = ", ".join(f"{path} says {value}" for value, path in paths.items())
-        option = "--" + key.replace("_", "-")
-        raise GridrunError(
-            f"{key}: {values}; plan and launch them one at a time, or let {option} decide for all"
-        )
-    return next(iter(paths), None)
+    if len(paths) <= 1 or not one_launch:
+        return next(iter(paths)) if len(paths) == 1 else None
+    key = attribute.rpartition(".")[2]
+    values = ", ".join(f"{path} says {value}" for value, path in paths.items())
+    advice = f"plan and launch them one at a time, or let --{key.replace('_', '-')} decide for all"
+    raise GridrunError(f"{key}: {values}; {advice}")
