@@ -250,6 +250,8 @@ def test_plans_before_and_after_launches_and_edits(path: Path, tmp_path: Path) -
     over = run("plan", path, "--budget-hours", 0)
     assert over.exit_code == 1
     assert "--budget-hours 0: 2 trials to run, estimated at" in over.stderr
+    dry_run = run("launch", path, "--budget-hours", 0, "--dry-run")
+    assert (dry_run.exit_code, dry_run.stderr) == (1, over.stderr)
     refused = run("launch", path, "--budget-hours", 0, "--executor", "serial")
     assert refused.exit_code == 2
     assert "--budget-hours 0: 2 trials to run, estimated at" in refused.stderr
