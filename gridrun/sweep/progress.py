@@ -76,12 +76,9 @@ class Tracker:
     def _run(self, trial: Trial, epoch: Epoch | None, place: str = "") -> None:
         run = Running(trial_id=trial.trial_id, about=describe(trial), epochs=trial.config.epochs)
         if epoch:
+            speed = trial.config.images_per_epoch / epoch.train_seconds
             run = replace(
-                run,
-                epoch=epoch.epoch,
-                test_error=epoch.test_error,
-                images_per_second=trial.config.images_per_epoch / epoch.train_seconds,
-                place=place,
+                run, epoch=epoch.epoch, test_error=epoch.test_error, images_per_second=speed, place=place
             )
         self.running[trial] = epoch
         others = (other for other in self.state.running if other.trial_id != run.trial_id)

@@ -92,7 +92,6 @@ class Failed:
     failure: Failure | None
     reason: str
     will_retry: bool
-    """Whether this launch will retry it."""
 
 
 class RetryState:
