@@ -21,8 +21,9 @@ from typing import Any
 
 from gridrun.grid import load_grid
 from gridrun.metrics import parse_time
-from gridrun.plan import Plan, make_forecast
+from gridrun.plan import Plan
 from gridrun.plan.costs import Costs
+from gridrun.plan.forecast import make_forecast
 from gridrun.plan.schedule import Job, makespan_of, ordered
 from gridrun.resources import Capacity, Hardware
 from gridrun.trial import Trial, config_id

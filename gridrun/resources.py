@@ -7,7 +7,6 @@ import math
 import os
 import platform
 import re
-import shutil
 import subprocess
 import warnings
 from collections.abc import Mapping
@@ -17,8 +16,6 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from gridrun.errors import LaunchError
 from gridrun.text import number_of
-
-# --- what trials take -----------------------------------------------------------------------------
 
 GpusPerTrial: TypeAlias = float | Literal["auto"]
 """Part of a GPU, or a whole number of GPUs. `auto`: measured for each config."""
@@ -93,16 +90,12 @@ def capacity(
     )
 
 
-# --- what this machine has ------------------------------------------------------------------------
-
 _NVIDIA = Path("/proc/driver/nvidia/gpus")
 
 
 def num_cpus() -> int:
     """Return how many CPUs this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @functools.cache
@@ -123,18 +116,18 @@ class _Gpu(NamedTuple):
 @functools.cache
 def gpu_names() -> list[str]:
     """Return the name of each GPU that torch would find, as the driver tells it."""
-    gpus = _gpus_of_driver() or _gpus_of_tool()
+    gpus, parts = _gpus_of_driver(), list[_Gpu]()
+    if not gpus or num_parts():
+        gpus, parts = _gpus_of_tool()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return [gpu.name for gpu in gpus]
-    if num_parts():
-        gpus = [*gpus, *_parts()]
     names: list[str] = []
     for chosen in map(str.strip, visible.split(",")):
         if chosen.isdigit():
             found = gpus[int(chosen) :][:1]
         else:
-            found = [gpu for gpu in gpus if chosen and gpu.uuid.startswith(chosen)]
+            found = [gpu for gpu in (*gpus, *parts) if chosen and gpu.uuid.startswith(chosen)]
         if not found:
             break  # CUDA ignores all that follows an entry it does not know
         names.append(found[0].name)
@@ -154,44 +147,30 @@ def gpu_label(name: str) -> str:
 
 def _gpus_of_driver() -> list[_Gpu]:
     try:
-        found = [(gpu / "information").read_text() for gpu in sorted(_NVIDIA.iterdir())]
+        texts = [(gpu / "information").read_text() for gpu in sorted(_NVIDIA.iterdir())]
     except OSError:
         return []
-    gpus = (_Gpu(_entry("Model", text), _entry("GPU UUID", text)) for text in found)
-    return [gpu for gpu in gpus if gpu.name]
+    found = (dict(re.findall(r"^(.+?):\s*(.+?)\s*$", text, re.MULTILINE)) for text in texts)
+    return [_Gpu(gpu["Model"], gpu.get("GPU UUID", "")) for gpu in found if "Model" in gpu]
 
 
-def _entry(name: str, text: str) -> str:
-    found = re.search(rf"^{name}:\s*(.+?)\s*$", text, re.MULTILINE)
-    return found[1] if found else ""
+def _gpus_of_tool() -> tuple[list[_Gpu], list[_Gpu]]:
+    """Return the GPUs that nvidia-smi lists, and their parts (MIG) with the names that CUDA gives them.
 
-
-def _gpus_of_tool() -> list[_Gpu]:
-    """Ask nvidia-smi, which also works in containers that hide the driver's files."""
-    lines = _nvidia_smi("--query-gpu=uuid,name", "--format=csv,noheader")
-    return [_Gpu(name.strip(), uuid.strip()) for uuid, _, name in (line.partition(",") for line in lines)]
-
-
-def _parts() -> list[_Gpu]:
-    """Return the parts of GPUs (MIG), with the names that CUDA gives them."""
-    parts, whole = [], ""
-    for line in _nvidia_smi("-L"):
-        if gpu := re.match(r"GPU \d+: (.+?) \(UUID", line):
-            whole = gpu[1]
-        elif part := re.match(r"\s*(MIG \S+)\s.*\(UUID: (MIG-[^)]+)\)", line):
-            parts.append(_Gpu(f"{whole} {part[1]}", part[2]))
-    return parts
-
-
-def _nvidia_smi(*arguments: str) -> list[str]:
-    """Return the lines that nvidia-smi prints, none if it is not there or fails."""
-    if not (tool := shutil.which("nvidia-smi")):
-        return []
+    It also works in containers that hide the driver's files.
+    """
+    gpus: list[_Gpu] = []
+    parts: list[_Gpu] = []
     try:
-        done = subprocess.run([tool, *arguments], capture_output=True, text=True, timeout=10, check=True)
+        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
-        return []
-    return [line for line in done.stdout.splitlines() if line.strip()]
+        return gpus, parts
+    for line in done.stdout.splitlines():
+        if gpu := re.match(r"GPU \d+: (.+?) \(UUID: ([^)]+)\)", line):
+            gpus.append(_Gpu(gpu[1], gpu[2]))
+        elif part := re.match(r"\s*(MIG \S+)\s.*\(UUID: (MIG-[^)]+)\)", line):
+            parts.append(_Gpu(f"{gpus[-1].name} {part[1]}", part[2]))
+    return gpus, parts
 
 
 def torch_gpus() -> tuple[int, str]:
@@ -208,21 +187,14 @@ def torch_gpus() -> tuple[int, str]:
 
 
 def check_gpus(wanted: int) -> None:
-    """Check that torch can use as many GPUs. Imports torch.
-
-    Raises:
-        LaunchError: there are fewer.
-    """
+    """Raise LaunchError if torch can use fewer GPUs. Imports torch."""
     found, reason = torch_gpus()
     if wanted > found:
         why = f" ({reason})" if reason and not found else ""
         raise LaunchError(f"--gpus {wanted}: torch finds {found} on this machine{why}")
 
 
-# --- what records call it -------------------------------------------------------------------------
-
-UNKNOWN = "unknown"
-"""Stands for provenance that a record lacks."""
+UNKNOWN = "unknown"  # stands for provenance that a record lacks
 HARDWARE_KEYS = ("gpu", "gpu_share", "cpu", "device", "threads")
 """Columns of a record that `hardware_of` reads."""
 
@@ -237,11 +209,7 @@ class Hardware:
 
 def hardware_of(record: Mapping[str, Any]) -> Hardware:
     """Return the hardware that a record's trial has run on."""
-    return _hardware(*map(record.get, HARDWARE_KEYS))
-
-
-@functools.lru_cache
-def _hardware(gpu: Any, share: Any, cpu: Any, device: Any, threads: Any) -> Hardware:
+    gpu, share, cpu, device, threads = map(record.get, HARDWARE_KEYS)
     if isinstance(gpu, str) and gpu and not str(device or "").startswith("cpu"):
         return _of_gpu(gpu, share)
     return _of_cpu(cpu if isinstance(cpu, str) and cpu else UNKNOWN, threads)

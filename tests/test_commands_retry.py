@@ -210,3 +210,13 @@ def test_grids_that_contradict_each_other_stop_plan_dry_run_and_launch(grid: Pat
     assert f"retries: {grid} says 1, {other} says 2; plan and launch them one at a time" in message
     assert "let --retries decide" in message
     assert gridrun("launch", "--dry-run", "--retries", 1, grid, other).exit_code == 0
+
+
+def test_grids_that_nobody_named_together_may_contradict_each_other(grid: Path, tmp_path: Path) -> None:
+    for name, retries in (("one", 1), ("two", 2)):
+        (tmp_path / "grids").mkdir(exist_ok=True)
+        (tmp_path / "grids" / f"{name}.yaml").write_text(f"{GRID}retries: {retries}\n")
+    plan = gridrun("plan")
+    assert plan.exit_code == 0, plan.output
+    assert plan.stdout.startswith("3 trials: 3 missing\n")
+    assert gridrun("plan", "grids/one.yaml", "grids/two.yaml").exit_code == 2

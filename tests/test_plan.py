@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 import cli
 from gridrun import resources
 from gridrun.grid import Grid, load_grid
-from gridrun.plan import Plan, changed, forecast_from, make_forecast, make_plan, requested_name
+from gridrun.plan import Plan, changed, forecast_from, make_plan, requested_name
 from gridrun.plan.costs import Costs
+from gridrun.plan.forecast import make_forecast
 from gridrun.resources import Capacity, Hardware
 from gridrun.store import Store
 from gridrun.store.records import Provenance, Record
@@ -249,6 +250,8 @@ def test_plans_before_and_after_launches_and_edits(path: Path, tmp_path: Path) -
     over = run("plan", path, "--budget-hours", 0)
     assert over.exit_code == 1
     assert "--budget-hours 0: 2 trials to run, estimated at" in over.stderr
+    dry_run = run("launch", path, "--budget-hours", 0, "--dry-run")
+    assert (dry_run.exit_code, dry_run.stderr) == (1, over.stderr)
     refused = run("launch", path, "--budget-hours", 0, "--executor", "serial")
     assert refused.exit_code == 2
     assert "--budget-hours 0: 2 trials to run, estimated at" in refused.stderr

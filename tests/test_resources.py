@@ -13,16 +13,12 @@ from gridrun.executors.ray import session
 
 H200, T4 = "NVIDIA H200", "Tesla T4"
 TOOL = """#!/bin/sh
-case "$1" in
---query-gpu=uuid,name) printf 'GPU-aaaa-1, NVIDIA H200\\nGPU-bbbb-2, Tesla T4\\n';;
--L) cat <<END
+test "$1" = -L && cat <<END
 GPU 0: NVIDIA H200 (UUID: GPU-aaaa-1)
   MIG 3g.71gb     Device  0: (UUID: MIG-cccc-3)
   MIG 1g.18gb     Device  1: (UUID: MIG-dddd-4)
 GPU 1: Tesla T4 (UUID: GPU-bbbb-2)
 END
-;;
-esac
 """
 Seen = Callable[[str | None], list[str]]
 

@@ -1,8 +1,7 @@
 """The command line: each module holds one command, called `command`, and is named after it.
 
-This is the only package that prints. Results go to stdout, progress and errors to stderr. A command
-imports everything heavier than click inside its function, so that `--help`, `plan`, `status` and `table`
-answer at once.
+This is the only package that prints. Results go to stdout, progress and errors to stderr. A command imports
+what is heavier than click inside its function, so that `--help`, `plan`, `status` and `table` answer at once.
 """
 
 from __future__ import annotations
@@ -16,13 +15,12 @@ import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 
+from gridrun.commands._options import HAD_ERRORS
 from gridrun.errors import GridrunError
-
-_HAD_ERRORS = f"{__name__}.had_errors"
 
 
 class UserError(click.ClickException):
@@ -31,17 +29,8 @@ class UserError(click.ClickException):
     exit_code = 2
 
 
-def report_error(error: GridrunError) -> None:
-    """Print an error and carry on; the command exits with 2 at its end."""
-    click.echo(f"Error: {error}", err=True)
-    click.get_current_context().meta[_HAD_ERRORS] = True
-
-
 class Commands(click.Group):
-    """The group of all commands, each imported when it is needed.
-
-    It turns errors that a user can fix into messages; `--debug` shows their tracebacks.
-    """
+    """The group of all commands, each imported when needed. It shows errors that a user can fix."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name[0] != "_")
@@ -49,8 +38,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in self.list_commands(ctx):
             return None
-        command: click.Command = importlib.import_module(f"{__name__}.{name}").command
-        return command
+        return cast(click.Command, importlib.import_module(f"{__name__}.{name}").command)
 
     def main(self, *arguments: Any, **options: Any) -> Any:
         try:
@@ -75,7 +63,7 @@ class Commands(click.Group):
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)
             raise SystemExit(130) from None
-        if ctx.meta.get(_HAD_ERRORS):
+        if ctx.meta.get(HAD_ERRORS):
             raise SystemExit(UserError.exit_code)
         return result
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -12,7 +13,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
-from gridrun.commands import report_error
 from gridrun.errors import GridError, GridrunError, LaunchError
 
 if TYPE_CHECKING:
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 Decorator: TypeAlias = Callable[[Any], Any]
 
+HAD_ERRORS = f"{__name__}.had_errors"
+"""Key of click's context: whether the command exits with 2 at its end, because it left something out."""
+
 
 def options_as(cls: Callable[..., Any], argument: str, options: Sequence[Decorator]) -> Decorator:
-    """Return a decorator that gives a command several options as one argument.
+    """Return a decorator that gives a command several options, in the order of `--help`, as one argument.
 
-    Args:
-        cls: a dataclass whose fields are named like the options. Fields without an option keep their default.
-        argument: name of the argument.
-        options: click decorators, in the order of `--help`.
+    `cls` is a dataclass whose fields are named like the options. Fields without an option keep their default.
     """
     names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
 
@@ -74,9 +74,8 @@ class Directory(click.Path):
         if not str(value).strip():
             self.fail(_NO_PLACE, param, ctx)
         try:
-            Path(value).stat()
-        except FileNotFoundError:
-            pass
+            with contextlib.suppress(FileNotFoundError):
+                Path(value).stat()
         except OSError as error:  # the name is too long, or a parent is a file or not readable
             self.fail(f"{click.format_filename(value)}: {error.strerror}", param, ctx)
         return super().convert(value, param, ctx)
@@ -87,7 +86,6 @@ results_option = click.option(
     metavar="DIR",
     envvar="GRIDRUN_RESULTS",
     default="results",
-    show_default=True,
     type=Directory(),
     help="Results directory. [env: GRIDRUN_RESULTS]",
 )
@@ -96,14 +94,10 @@ data_option = click.option(
     metavar="DIR",
     envvar="GRIDRUN_DATA",
     default="data",
-    show_default=True,
     type=Directory(),
     help="Directory of data-set archives; missing ones are downloaded. [env: GRIDRUN_DATA]",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-
-
-# --- which grids -----------------------------------------------------------------------------------
 
 set_option = click.option(
     "--set",
@@ -142,17 +136,16 @@ class GridOptions:
     def read(self) -> list[Grid]:
         """Load the named files; if none is named every `grids/*.yaml`, or those that have the profile.
 
-        A broken file that was not named is reported and left out.
-
-        Raises:
-            GridrunError: there is no file, or a named one does not say what to train.
+        A broken file that was not named is reported and left out. Raises GridrunError if nothing is left.
         """
         from gridrun.grid import load_grid
         from gridrun.grid.sources import parse_overrides, parse_scale
 
         overrides = parse_overrides(self.settings)
         scale = None if self.scale is None else parse_scale(self.scale)
-        found = {} if self.paths else self._find()
+        found = {} if self.paths else find_grids()
+        if found and self.profile is not None:
+            found = _with_profile(found, self.profile)
         if found and not (overrides or scale or self.profile):
             grids = list(found.values())
         else:
@@ -160,26 +153,18 @@ class GridOptions:
             grids = [load_grid(path, overrides, profile=self.profile, scale=scale) for path in paths]
         return [grid.with_seeds(self.seeds) for grid in grids] if self.seeds else grids
 
-    def _find(self) -> dict[Path, Grid]:
-        grids = find_grids()
-        if self.profile is None:
-            return grids
-        from trainer.registry import did_you_mean
 
-        if found := {path: grid for path, grid in grids.items() if self.profile in grid.profiles}:
-            return found
-        known = {name for grid in grids.values() for name in grid.profiles}
-        raise GridrunError(
-            f"no grids/*.yaml has a profile {self.profile!r}.{did_you_mean(self.profile, known)}"
-        )
+def _with_profile(grids: dict[Path, Grid], profile: str) -> dict[Path, Grid]:
+    from trainer.registry import did_you_mean
+
+    if found := {path: grid for path, grid in grids.items() if profile in grid.profiles}:
+        return found
+    known = {name for grid in grids.values() for name in grid.profiles}
+    raise GridrunError(f"no grids/*.yaml has a profile {profile!r}.{did_you_mean(profile, known)}")
 
 
 def find_grids() -> dict[Path, Grid]:
-    """Return every grid of `grids/` by its file. Broken files are reported; the exit code will be 2.
-
-    Raises:
-        GridrunError: there is no file.
-    """
+    """Return every grid of `grids/` by its file. Broken files are reported; the exit code will be 2."""
     from gridrun.grid import load_grid
 
     paths = sorted(Path("grids").glob("[!.]*.yaml"))  # editors and file servers leave hidden ones
@@ -190,26 +175,19 @@ def find_grids() -> dict[Path, Grid]:
         try:
             found[path] = load_grid(path)
         except GridError as error:
-            report_error(error)
+            click.echo(f"Error: {error}", err=True)
+            click.get_current_context().meta[HAD_ERRORS] = True
     if not found:
         raise SystemExit(2)
     return found
 
 
 def grid_options(*more: Decorator, required: bool = False) -> Decorator:
-    """Give a command `GridOptions` as its argument `grids`.
-
-    Args:
-        more: `set_option` and `seeds_option`, if the command has them.
-        required: whether the user has to name a grid.
-    """
+    """Give a command `GridOptions` as its argument `grids`, with `set_option` or `seeds_option` as `more`."""
     paths = click.argument(
         "paths", metavar="GRID...", nargs=-1, required=required, type=click.Path(path_type=Path)
     )
     return options_as(GridOptions, "grids", (paths, profile_option, scale_option, *more))
-
-
-# --- how to run trials -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -234,34 +212,35 @@ class SweepOptions:
     only: Sequence[str] = ()
     retry: bool = False
 
-    def resolve(self, grids: Sequence[Grid]) -> LaunchOptions:
+    def resolve(self, grids: Sequence[Grid], one_launch: bool = True) -> LaunchOptions:
         """Combine the options with what the grids say.
 
         Raises:
-            GridrunError: the grids contradict each other.
+            GridrunError: the grids are for `one_launch` and contradict each other.
         """
         from gridrun import resources
-        from gridrun.sweep.options import LaunchOptions, agreed
+        from gridrun.sweep import options
         from gridrun.sweep.retries import RetryPolicy
         from trainer import Runtime
 
-        gpus_per_trial = agreed(grids, "running.gpus_per_trial", self.gpus_per_trial)
+        agreed = functools.partial(options.agreed, grids, one_launch=one_launch)
+        gpus_per_trial = agreed("running.gpus_per_trial", self.gpus_per_trial)
         capacity = resources.capacity(self.cpus, self.gpus, gpus_per_trial, self.cpus_per_trial)
         if self.executor == "serial":
             capacity = replace(capacity, cpus=self.cpus_per_trial, gpus=min(capacity.gpus, 1))
-        return LaunchOptions(
+        return options.LaunchOptions(
             runtime=Runtime(
                 data_dir=self.data.absolute(),
                 cache_dir=resources.default_cache_dir(),
                 threads=self.cpus_per_trial,
                 checkpoint_seconds=self.checkpoint_seconds,
-                keep_checkpoint=agreed(grids, "keep_checkpoint", self.keep),
+                keep_checkpoint=agreed("keep_checkpoint", self.keep),
             ),
             capacity=capacity,
             gpus_per_trial=gpus_per_trial,
             retry_policy=RetryPolicy(
-                retries=agreed(grids, "running.retries", self.retries),
-                stop_after_failures=agreed(grids, "running.stop_after_failures", self.stop_after_failures),
+                retries=agreed("running.retries", self.retries),
+                stop_after_failures=agreed("running.stop_after_failures", self.stop_after_failures),
             ),
             only=self.only,
             retry=self.retry,
@@ -309,37 +288,13 @@ def _read_gpus_per_trial(_: click.Context, __: click.Parameter, text: str | None
     return number
 
 
-cpus_option = click.option("--cpus", type=click.IntRange(min=1), help="CPUs to use. [default: all]")
-gpus_option = click.option("--gpus", type=click.IntRange(min=0), help="GPUs to use. [default: all]")
 threads_option = click.option(
-    "--cpus", "cpus_per_trial", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads."
-)
-gpus_per_trial_option = click.option(
-    "--gpus-per-trial",
-    metavar="F",
-    callback=_read_gpus_per_trial,
-    help="GPUs for each trial; below 1, trials share a GPU; auto measures how many fit. "
-    "[default: what the grids say, else 1 if any]",
-)
-cpus_per_trial_option = click.option(
-    "--cpus-per-trial",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="CPU threads for each trial.",
-)
-budget_option = click.option(
-    "--budget-hours",
-    metavar="H",
-    type=click.FloatRange(min=0),
-    callback=_not_nan,
-    help="Refuse to start if the estimate is more GPU-hours than this (core-hours without a GPU).",
+    "--cpus", "cpus_per_trial", type=click.IntRange(min=1), default=1, help="CPU threads."
 )
 checkpoint_seconds_option = click.option(
     "--checkpoint-seconds",
     type=click.FloatRange(min=0),
     default=30.0,
-    show_default=True,
     callback=_not_nan,
     help="Save running trials at this interval; a kill loses at most this much work.",
 )
@@ -351,13 +306,33 @@ keep_option = click.option(
     "[default: what the grids say, else none]",
 )
 
+PLAN_OPTIONS = (
+    click.option("--cpus", type=click.IntRange(min=1), help="CPUs to use. [default: all]"),
+    click.option("--gpus", type=click.IntRange(min=0), help="GPUs to use. [default: all]"),
+    click.option(
+        "--gpus-per-trial",
+        metavar="F",
+        callback=_read_gpus_per_trial,
+        help="GPUs for each trial; below 1, trials share a GPU; auto measures how many fit. "
+        "[default: what the grids say, else 1 if any]",
+    ),
+    click.option(
+        "--cpus-per-trial",
+        type=click.IntRange(min=1),
+        default=1,
+        help="CPU threads for each trial.",
+    ),
+    click.option(
+        "--budget-hours",
+        metavar="H",
+        type=click.FloatRange(min=0),
+        callback=_not_nan,
+        help="Refuse to start if the estimate is more GPU-hours than this (core-hours without a GPU).",
+    ),
+)
 RUN_OPTIONS = (
     data_option,
-    cpus_option,
-    gpus_option,
-    gpus_per_trial_option,
-    cpus_per_trial_option,
-    budget_option,
+    *PLAN_OPTIONS,
     click.option(
         "--address",
         metavar="HOST:PORT",
@@ -384,7 +359,6 @@ RUN_OPTIONS = (
         "--executor",
         type=click.Choice(["ray", "serial"]),
         default="ray",
-        show_default=True,
         help="Run trials side by side on Ray, or one after another in this process.",
     ),
     click.option(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,13 +15,13 @@ import click
 from gridrun.text import format_percent, format_time, number_of, printable
 
 if TYPE_CHECKING:
+    from gridrun.figures.model import Figure
     from gridrun.plan import Change, Forecast, Plan
     from gridrun.store import Store
     from gridrun.sweep import Summary
     from gridrun.tables.model import Table
 
-MAX_TRIALS_SHOWN = 20
-"""Trials that a printed plan lists; `--json` has them all."""
+MAX_TRIALS_SHOWN = 20  # trials that a printed plan lists; `--json` has them all
 INTERRUPTED = "Interrupted. Run the same command again to resume."
 
 
@@ -51,6 +52,13 @@ def warn_if_missing(store: Store) -> None:
         click.echo(f"{store.root}: no results there yet", err=True)
 
 
+def stale_figures(figures: Mapping[Path, Figure]) -> dict[Path, Figure]:
+    """Return the figures whose files are missing or out of date."""
+    from gridrun.figures.draw import is_current
+
+    return {path: figure for path, figure in figures.items() if not is_current(path, figure)}
+
+
 def show_tables(tables: Sequence[Table], output_format: str | None) -> None:
     """Print tables; without a format, as text on a terminal and as Markdown elsewhere."""
     from gridrun.tables import latex, render
@@ -66,9 +74,6 @@ def show_tables(tables: Sequence[Table], output_format: str | None) -> None:
         "latex": latex.to_latex,
     }
     click.echo("\n\n".join(formatters[output_format](table).rstrip() for table in tables))
-
-
-# --- launches --------------------------------------------------------------------------------------
 
 
 def show_summary(summary: Summary, results: Path) -> None:
@@ -105,21 +110,26 @@ def exit_with(summary: Summary) -> None:
         raise SystemExit(1)
 
 
-# --- plans -----------------------------------------------------------------------------------------
+def show_plan(
+    plan: Plan,
+    forecast: Forecast,
+    budget_hours: float | None,
+    change: Change | None = None,
+    as_json: bool = False,
+) -> None:
+    """Print a plan, and how it differs from what earlier launches asked for. Exit 1 over the budget."""
+    from gridrun.sweep import over_budget
 
-
-def show_plan(plan: Plan, forecast: Forecast, change: Change | None = None, as_json: bool = False) -> None:
-    """Print a plan.
-
-    Args:
-        plan: everything that the grids ask for.
-        forecast: the part of it that would run.
-        change: how it differs from what earlier launches asked for.
-        as_json: print every trial and number, for programs.
-    """
     if as_json:
         echo_json(_plan_dict(plan, forecast, change))
-        return
+    else:
+        _show_plan(plan, forecast, change)
+    if problem := over_budget(forecast, budget_hours):
+        click.echo(problem, err=True)
+        raise SystemExit(1)
+
+
+def _show_plan(plan: Plan, forecast: Forecast, change: Change | None) -> None:
     click.echo(f"{number_of(len(plan.trials), 'trial')}: {format_counts(plan.counts)}")
     shared = plan.num_requested - len(plan.trials)
     if shared:
@@ -181,7 +191,7 @@ def _plan_dict(plan: Plan, forecast: Forecast, change: Change | None) -> dict[st
             "unmeasured": forecast.num_unmeasured,
             "is_relative": forecast.is_relative,
             "trust": forecast.trust,
-            "bases": forecast.bases,
+            "bases": Counter(forecast.costs[trial.trial_id].basis for trial in forecast.trials),
             "cpus": capacity.cpus,
             "gpus": capacity.gpus,
             "slots": capacity.slots(),

@@ -1,7 +1,4 @@
-"""What a launch shows while it runs: a log, or a live screen on a terminal.
-
-This module imports rich, so commands import it when they start to run.
-"""
+"""What a launch shows while it runs: a log, or a live screen on a terminal. Imports rich."""
 
 from __future__ import annotations
 
@@ -30,8 +27,7 @@ from gridrun.sweep.options import LaunchOptions
 from gridrun.sweep.retries import Failed
 from gridrun.text import format_count, format_percent, format_time, number_of, printable
 
-MAX_RUNNING = 16
-"""Running trials shown, so that the screen does not scroll."""
+MAX_RUNNING = 16  # running trials shown, so that the screen does not scroll
 
 
 def run_sweep(
@@ -49,38 +45,23 @@ def run_sweep(
         return launch(grids, store, executor, options, view.show, view.update)
 
 
-class Log:
-    """One line for each event, for logs and pipes."""
+class Log(contextlib.AbstractContextManager["Log"]):
+    """One line for each event, for logs and pipes; by default epochs get none."""
 
-    def __enter__(self) -> Log:
-        return self
+    def __init__(self, epochs: bool = False) -> None:
+        self._epochs = epochs
 
     def __exit__(self, *_: object) -> None:
         pass
 
     def show(self, event: LaunchEvent) -> None:
         """Print an event."""
-        if text := format_event(event):
-            self._print(text)
+        if (self._epochs or not isinstance(event, Progress)) and (text := format_event(event)):
+            with contextlib.suppress(OSError):  # a closed pipe or a full disk must not end the launch
+                click.echo(text, err=True)
 
     def update(self, state: LaunchState) -> None:
         """Print nothing: every event already has its line."""
-
-    def _print(self, text: str) -> None:
-        with contextlib.suppress(OSError):  # a closed pipe or a full disk must not end the launch
-            click.echo(text, err=True)
-
-
-class EpochLog(Log):
-    """A log with a line for each epoch too."""
-
-    def show(self, event: LaunchEvent) -> None:
-        """Print an event."""
-        if isinstance(event, Progress):
-            error = _percent(event.epoch.test_error) or "none"
-            self._print(f"epoch {event.epoch.epoch} of {event.trial.config.epochs}: test error {error}")
-        else:
-            super().show(event)
 
 
 class LiveScreen:
@@ -100,7 +81,7 @@ class LiveScreen:
     def show(self, event: LaunchEvent) -> None:
         """Print an event that would otherwise leave the screen unseen."""
         match event:
-            case Started() | Ended(outcome="done" | "busy" | "interrupted"):
+            case Started() | Progress() | Ended(outcome="done" | "busy" | "interrupted"):
                 text = None
             case Ended(trial, outcome):
                 text = f"{outcome} {trial.trial_id}  {describe(trial)}"
@@ -129,6 +110,9 @@ def format_event(event: LaunchEvent) -> str | None:
             return f"preparing data set {dataset}"
         case Started(trial):
             return f"started {trial.trial_id}  {describe(trial)}"
+        case Progress(trial, epoch):
+            error = _percent(epoch.test_error) or "none"
+            return f"epoch {epoch.epoch} of {trial.config.epochs}: test error {error}"
         case Ended(trial, "done", epoch) if epoch and epoch.test_error is not None:
             return f"done {trial.trial_id}  test error {_percent(epoch.test_error)}"
         case Ended(trial, outcome):
@@ -151,8 +135,10 @@ def screen(states: Sequence[LaunchState]) -> RenderableType:
     if len(running) > MAX_RUNNING:
         parts.append(Text(f"... and {len(running) - MAX_RUNNING} more", style="dim"))
     done = [ended for state in states for ended in state.last if ended.outcome == "done"]
-    parts += _ended_table("last done", done[:3], "green")
-    parts += _ended_table("failed or diverged", [e for state in states for e in state.failures], "red")
+    failures = [ended for state in states for ended in state.failures]
+    for title, trials, style in (("last done", done[:3], "green"), ("failed or diverged", failures, "red")):
+        if trials:
+            parts += [Text(), _ended_table(title, trials, style)]
     return Group(*parts)
 
 
@@ -161,9 +147,8 @@ def _progress_bar(state: LaunchState) -> Table:
     elapsed = max((datetime.now(timezone.utc) - started).total_seconds(), 0.0)
     left = "" if state.seconds_left is None else f", about {format_time(state.seconds_left)} left"
     row = Table.grid(padding=(0, 1), expand=True)
-    row.add_column(no_wrap=True)
-    row.add_column(ratio=1)
-    row.add_column(no_wrap=True)
+    for ratio in (None, 1, None):  # the bar takes what the texts leave
+        row.add_column(ratio=ratio, no_wrap=True)
     row.add_row(
         Text(f"{state.ended} of {number_of(state.total, 'trial')}"),
         ProgressBar(total=1.0, completed=state.share),
@@ -199,15 +184,13 @@ def _running_table(running: Sequence[Running]) -> Table:
     return table
 
 
-def _ended_table(title: str, trials: Sequence[EndedTrial], style: str) -> list[RenderableType]:
-    if not trials:
-        return []
+def _ended_table(title: str, trials: Sequence[EndedTrial], style: str) -> Table:
     table = _table(title)
     table.add_column("", justify="right", no_wrap=True)
     for trial in trials:
         end = _percent(trial.test_error) if trial.outcome == "done" else trial.reason or trial.outcome
         table.add_row(Text(trial.trial_id[:8], style), Text(printable(trial.about)), Text(printable(end)))
-    return [Text(), table]
+    return table
 
 
 def _percent(error: float | None) -> str:

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     "--tta",
     type=click.Choice(["flip", "shift", "flip+shift", "none"]),
     default="none",
-    show_default=True,
     help="Average probabilities over the mirror image, over shifts by one pixel, or both.",
 )
 @click.option(
@@ -76,8 +75,7 @@ def command(
         show_report(report)
 
 
-MAX_CLASSES_SHOWN = 20
-"""Largest confusion matrix printed, so that it fits a screen."""
+MAX_CLASSES_SHOWN = 20  # largest confusion matrix printed, so that it fits a screen
 
 
 def show_report(report: Report) -> None:

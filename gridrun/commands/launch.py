@@ -3,40 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from gridrun.commands._options import (
-    RUN_OPTIONS,
-    Directory,
-    GridOptions,
-    SweepOptions,
-    grid_options,
-    results_option,
-    seeds_option,
-    set_option,
-    sweep_options,
-)
-from gridrun.commands._show import (
-    exit_with,
-    show_missing_weights,
-    show_plan,
-    show_summary,
-    show_tables,
-)
-
-if TYPE_CHECKING:
-    from gridrun.grid import Grid
-    from gridrun.store import Store
-    from gridrun.sweep.options import LaunchOptions
+from gridrun.commands import _options
+from gridrun.commands._options import Directory, GridOptions, SweepOptions
+from gridrun.commands._show import exit_with, show_missing_weights, show_plan, show_summary, show_tables
 
 
 @click.command("launch")
-@grid_options(set_option, seeds_option, required=True)
-@results_option
-@sweep_options(
-    *RUN_OPTIONS,
+@_options.grid_options(_options.set_option, _options.seeds_option, required=True)
+@_options.results_option
+@_options.sweep_options(
+    *_options.RUN_OPTIONS,
     click.option(
         "--only", metavar="ID", multiple=True, help="Run only this trial; the beginning of an id is enough."
     ),
@@ -48,7 +27,7 @@ if TYPE_CHECKING:
     type=Directory(),
     help="Write the epochs of ended trials to this directory, as TensorBoard event files.",
 )
-@click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
+@click.option("--dry-run", is_flag=True, help="Show the plan and stop; exit 1 if it is over --budget-hours.")
 def command(
     grids: GridOptions, results: Path, options: SweepOptions, tensorboard: Path | None, dry_run: bool
 ) -> None:
@@ -57,14 +36,20 @@ def command(
     Run the same command again to resume after an interruption. Press Ctrl-C once to save the running
     trials and stop, twice to stop at once.
     """
+    from gridrun.plan import forecast_from
+    from gridrun.plan.trials import restrict, select_trials
     from gridrun.store import Store
+    from gridrun.sweep import plan_launch
     from gridrun.sweep import tensorboard as event_files
     from gridrun.tables.build import tables_of
 
     loaded, store = grids.read(), Store(results)
     resolved = options.resolve(loaded)
     if dry_run:
-        show_dry_run(loaded, store, resolved)
+        plan = plan_launch(loaded, store, resolved)
+        if resolved.only or resolved.retry:
+            plan = restrict(plan, select_trials(plan, resolved.only))
+        show_plan(plan, forecast_from(store, plan, plan.to_start, resolved.capacity), resolved.budget_hours)
         return
     if tensorboard:
         event_files.check_directory(tensorboard)
@@ -78,15 +63,3 @@ def command(
     if tensorboard:
         event_files.write_events(tensorboard, store, summary.plan)
     exit_with(summary)
-
-
-def show_dry_run(grids: list[Grid], store: Store, options: LaunchOptions) -> None:
-    """Print the plan of a launch, or the part of it that `--only` and `--retry` leave."""
-    from gridrun.plan import forecast_from
-    from gridrun.plan.select import restrict, select_trials
-    from gridrun.sweep import plan_launch
-
-    plan = plan_launch(grids, store, options)
-    if options.only or options.retry:
-        plan = restrict(plan, select_trials(plan, options.only))
-    show_plan(plan, forecast_from(store, plan, plan.to_start, options.capacity))

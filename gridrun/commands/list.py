@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
 import click
@@ -30,24 +31,18 @@ def command(what: str, counts: bool) -> None:
         raise click.UsageError("--counts goes with models")
     if what == "models":
         list_models(counts)
-        return
-    if what == "grids":
-        list_grids()
-        return
-    import importlib
-
-    registry = getattr(importlib.import_module(f"trainer.{what}"), what)
-    for name in registry.names():
-        options = registry.get(name)
-        about = next(iter((options.__doc__ or "").splitlines()), "")
-        click.echo(f"{name:20} {about}")
+    elif what == "grids":
+        for path, grid in find_grids().items():
+            profiles = "".join(f", --profile {name}" for name in grid.profiles)
+            click.echo(f"{path}{profiles}  {number_of(len(grid.trials), 'trial')}  {printable(grid.title)}")
+    else:
+        registry = getattr(importlib.import_module(f"trainer.{what}"), what)
+        for name in registry.names():
+            click.echo(f"{name:20} {_first_line(registry.get(name))}")
 
 
-def list_grids() -> None:
-    """Print every grid in grids/."""
-    for path, grid in find_grids().items():
-        profiles = "".join(f", --profile {name}" for name in grid.profiles)
-        click.echo(f"{path}{profiles}  {number_of(len(grid.trials), 'trial')}  {printable(grid.title)}")
+def _first_line(described: object) -> str:
+    return (described.__doc__ or "").partition("\n")[0]
 
 
 def list_models(counts: bool) -> None:
@@ -59,10 +54,8 @@ def list_models(counts: bool) -> None:
     for name in models.names():
         family = models.get(name)
         example = example_of(family)
-        if counts:
-            about = format_size(example) if example else ""
-        else:
-            about = next(iter((family.__doc__ or "").splitlines()), "")
+        size = format_size(example) if counts and example else ""
+        about = size if counts else _first_line(family)
         click.echo(f"{name:24} {example.label if example else '':44} {about}".rstrip())
 
 

@@ -4,35 +4,19 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from gridrun.commands._options import Directory, GridOptions, grid_options, results_option, seeds_option
-
-if TYPE_CHECKING:
-    from gridrun.figures.model import Figure
+from gridrun.commands._show import stale_figures
 
 
 @click.command("plot")
 @grid_options(seeds_option)
 @results_option
-@click.option(
-    "--out",
-    metavar="DIR",
-    default="figures",
-    show_default=True,
-    type=Directory(),
-    help="Directory for the files.",
-)
-@click.option(
-    "--format",
-    "formats",
-    metavar="FORMAT,...",
-    default="png",
-    show_default=True,
-    help="Any of png, svg and pdf.",
-)
+@click.option("--out", metavar="DIR", default="figures", type=Directory(), help="Directory for the files.")
+@click.option("--format", "formats", metavar="FORMAT,...", default="png", help="Any of png, svg and pdf.")
 @click.option(
     "--kind",
     type=click.Choice(["line", "curves", "bars"]),
@@ -69,31 +53,21 @@ def command(
     warn = functools.partial(click.echo, err=True)
     figures = figures_of(grids.read(), Store(results), warn, given, where)
     paths = {out / f"{figure.id}.{name}": figure for figure in figures for name in chosen_formats}
-    (_compare if check else _draw)(paths)
+    if not check:
+        from gridrun.figures.draw import save
+
+        for path, figure in paths.items():
+            save(figure, path)
+            click.echo(path)
+        return
+    stale = stale_figures(paths)
+    for path in paths:
+        state = "differs from the stored results" if path in stale else "up to date"
+        click.echo(f"{path}: {state}", err=True)
+    if stale:
+        raise SystemExit(1)
 
 
 def _listed(value: Any) -> Any:
     """Return `a,b` as a list, as a grid file would have it."""
     return value.split(",") if isinstance(value, str) and "," in value else value
-
-
-def _draw(paths: dict[Path, Figure]) -> None:
-    """Write the files and print their paths."""
-    from gridrun.figures.draw import save
-
-    for path, figure in paths.items():
-        save(figure, path)
-        click.echo(path)
-
-
-def _compare(paths: dict[Path, Figure]) -> None:
-    """Print which files are out of date, and exit with 1 if any is."""
-    from gridrun.figures.draw import is_current
-
-    stale = [path for path, figure in paths.items() if not is_current(path, figure)]
-    for path in paths:
-        click.echo(
-            f"{path}: {'differs from the stored results' if path in stale else 'up to date'}", err=True
-        )
-    if stale:
-        raise SystemExit(1)

@@ -7,25 +7,17 @@ from pathlib import Path
 
 import click
 
-from gridrun.commands._options import (
-    RUN_OPTIONS,
-    GridOptions,
-    SweepOptions,
-    grid_options,
-    results_option,
-    seeds_option,
-    set_option,
-    sweep_options,
-)
+from gridrun.commands import _options
+from gridrun.commands._options import GridOptions, SweepOptions
 from gridrun.commands._show import exit_with, format_end, show_summary, show_tables
 
 
 @click.command("retry")
-@grid_options(set_option, seeds_option)
-@results_option
+@_options.grid_options(_options.set_option, _options.seeds_option)
+@_options.results_option
 @click.option("--failed", is_flag=True, help="Only failed trials.")
 @click.option("--diverged", is_flag=True, help="Only diverged trials.")
-@sweep_options(*RUN_OPTIONS)
+@_options.sweep_options(*_options.RUN_OPTIONS)
 def command(grids: GridOptions, results: Path, failed: bool, diverged: bool, options: SweepOptions) -> None:
     """Run failed and diverged trials again.
 
@@ -33,8 +25,8 @@ def command(grids: GridOptions, results: Path, failed: bool, diverged: bool, opt
     from its checkpoint, a diverged one starts over. Use `gridrun launch` for trials that have never run.
     """
     from gridrun.grid import grid_of
+    from gridrun.plan.trials import stored_trials
     from gridrun.store import Store
-    from gridrun.sweep.stored import stored_trials
     from gridrun.tables.build import tables_of
 
     store = Store(results)

@@ -13,12 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gridrun.commands._options import GridOptions, grid_options, json_option, results_option
-from gridrun.commands._show import (
-    echo_json,
-    format_counts,
-    format_end,
-    warn_if_missing,
-)
+from gridrun.commands._show import echo_json, format_counts, format_end, warn_if_missing
 from gridrun.text import format_percent, printable
 
 if TYPE_CHECKING:
@@ -72,20 +67,19 @@ def headline(found: Overview) -> str:
     counts = {"running": len(found.running), **found.counts}
     launches = len(found.launches)
     running = f"{launches} launch{'es' if launches > 1 else ''} running" if launches else "nothing is running"
-    return "; ".join(([format_counts(counts)] if any(counts.values()) else []) + [running])
+    return f"{format_counts(counts)}; {running}" if any(counts.values()) else running
 
 
 def watch_store(store: Store, grids: Sequence[Grid] | None) -> None:
     """Redraw the state of a store every few seconds. In a pipe, print a line whenever it changes."""
     from gridrun.plan.overview import overview
 
-    if not (sys.stdout and sys.stdout.isatty()):
-        last = ""
-        while True:
-            if (line := headline(overview(store, grids))) != last:
-                click.echo(line)
-                last = line
-            time.sleep(WATCH_SECONDS)
+    last = ""
+    while not (sys.stdout and sys.stdout.isatty()):
+        if (line := headline(overview(store, grids))) != last:
+            click.echo(line)
+            last = line
+        time.sleep(WATCH_SECONDS)
     from rich.console import Group
     from rich.live import Live
     from rich.text import Text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -9,11 +11,13 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from gridrun.commands._options import GridOptions, grid_options, results_option
-from gridrun.commands._readme import update_readme
-from gridrun.commands._show import show_tables, warn_if_missing
+from gridrun.commands._show import show_tables, stale_figures, warn_if_missing
+from gridrun.errors import GridrunError
 
 if TYPE_CHECKING:
+    from gridrun.figures.model import Figure
     from gridrun.grid.table_specs import Spread
+    from gridrun.tables.readme import Request
 
 
 @click.command("table")
@@ -54,9 +58,8 @@ def command(
 
     if readme:
         if grids:
-            raise click.UsageError(
-                "--readme takes grids and profiles from the file's markers; leave out GRID and --profile"
-            )
+            reason = "--readme takes grids and profiles from the file's markers; leave out GRID and --profile"
+            raise click.UsageError(reason)
         if spread:
             raise click.UsageError(
                 "--spread does not go with --readme; set `spread` of the table in its grid"
@@ -71,3 +74,67 @@ def command(
     if spread:
         tables = [replace(table, spread=None if spread == "none" else spread) for table in tables]
     show_tables(tables, output_format)
+
+
+def update_readme(path: Path, check: bool) -> None:
+    """Rewrite what is between a file's markers; with `check`, only exit with 1 if it is out of date."""
+    from gridrun.tables.readme import rewrite
+    from trainer import files
+
+    figures: dict[Path, Figure] = {}
+    old, line_end = _read(path)
+    new = rewrite(old, lambda request: _render(path.parent, request, figures))
+    stale = stale_figures(figures) if figures else {}
+    differing = [*([path] if old != new else []), *stale]
+    if not differing:
+        click.echo(f"{path}: up to date", err=True)
+    elif check:
+        hint = f"differs from the stored results; run `gridrun table --readme {path}`"
+        for file in differing:
+            click.echo(f"{file}: {hint}", err=True)
+        raise SystemExit(1)
+    if stale:
+        from gridrun.figures.draw import save
+
+        for file, figure in stale.items():
+            save(figure, file)
+    if old != new:
+        files.write_text(path, new.replace("\n", line_end))
+    for file in differing:
+        click.echo(f"{file}: rewritten", err=True)
+
+
+def _read(path: Path) -> tuple[str, str]:
+    """Return a file's text with `\n` as line ends, and its own line ends."""
+    try:
+        text = path.read_bytes().decode()
+    except OSError as error:
+        raise GridrunError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise GridrunError(f"{path}: is not UTF-8 text") from None
+    return text.replace("\r\n", "\n"), "\r\n" if "\r\n" in text else "\n"
+
+
+def _render(home: Path, request: Request, figures: dict[Path, Figure]) -> str:
+    """Return the Markdown below a marker, and add the figures that it shows to `figures`, by file."""
+    from gridrun.figures.select import figures_of, read_formats
+    from gridrun.store import Store
+    from gridrun.tables import render
+    from gridrun.tables.build import tables_of
+
+    grids = GridOptions(paths=[home / grid for grid in request.grids], profile=request.profile).read()
+    store = Store(home / request.results)
+    if not store.root.is_dir():  # a typing error there must not empty the tables
+        raise GridrunError(f"{request.results}: no such results directory, seen from {home}/")
+    if request.command == "table":
+        return "\n\n".join(render.to_markdown(table).rstrip() for table in tables_of(grids, store))
+    suffix, *more = read_formats(request.format)
+    if more:
+        raise GridrunError(f"--format {request.format}: a marker shows its figures in one format")
+    shown = {
+        request.out / f"{figure.id}.{suffix}": figure
+        for figure in figures_of(grids, store, functools.partial(click.echo, err=True))
+    }
+    figures.update({home / path: figure for path, figure in shown.items()})
+    titles = {path: re.sub(r"[\\\[\]]", r"\\\g<0>", figure.title) for path, figure in shown.items()}
+    return "\n\n".join(f"![{title}]({path.as_posix()})" for path, title in titles.items())

@@ -7,34 +7,22 @@ from pathlib import Path
 
 import click
 
-from gridrun.commands._options import (
-    SweepOptions,
-    checkpoint_seconds_option,
-    data_option,
-    keep_option,
-    results_option,
-    sweep_options,
-    threads_option,
-)
-from gridrun.commands._show import (
-    INTERRUPTED,
-    exit_with,
-    format_end,
-    show_missing_weights,
-)
+from gridrun.commands import _options
+from gridrun.commands._options import SweepOptions
+from gridrun.commands._show import INTERRUPTED, exit_with, format_end, show_missing_weights
 from gridrun.text import number_of, printable
 
 
 @click.command("train")
 @click.argument("settings", metavar="KEY=VALUE...", nargs=-1, required=True)
-@results_option
-@sweep_options(
-    data_option,
-    threads_option,
+@_options.results_option
+@_options.sweep_options(
+    _options.data_option,
+    _options.threads_option,
     click.option("--gpus", type=click.IntRange(min=0), help="0 trains on the CPU. [default: a GPU if any]"),
-    checkpoint_seconds_option,
-    keep_option,
-    click.option("--executor", type=click.Choice(["ray", "serial"]), default="serial", show_default=True),
+    _options.checkpoint_seconds_option,
+    _options.keep_option,
+    click.option("--executor", type=click.Choice(["ray", "serial"]), default="serial"),
 )
 def command(settings: tuple[str, ...], results: Path, options: SweepOptions) -> None:
     """Train one trial without a grid.
@@ -42,13 +30,15 @@ def command(settings: tuple[str, ...], results: Path, options: SweepOptions) -> 
     For example: gridrun train model=resnet model.depth=20 epochs=10 seed=1. The trial gets the
     id that it would have in a grid. If it is done, it is not trained again; if it failed or diverged, it is.
     """
-    from gridrun.commands._views import EpochLog, run_sweep
+    from gridrun.commands._views import Log, run_sweep
     from gridrun.grid import lone_trial
     from gridrun.store import Store
 
     grid, store = lone_trial(settings), Store(results)
     resolved = replace(options, retry=True).resolve([grid])
-    summary = run_sweep([grid], store, resolved, options.make_executor(resolved.gpus_per_trial), EpochLog())
+    summary = run_sweep(
+        [grid], store, resolved, options.make_executor(resolved.gpus_per_trial), Log(epochs=True)
+    )
     (trial,) = grid.trials
     for row in store.rows([trial.trial_id]).values():
         end = format_end(row)

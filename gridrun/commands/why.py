@@ -9,7 +9,7 @@ import click
 
 from gridrun.commands._options import GridOptions, grid_options, json_option, results_option
 from gridrun.commands._show import echo_json
-from gridrun.text import printable
+from gridrun.text import number_of, printable
 
 if TYPE_CHECKING:
     from gridrun.tables.why import Run, Why
@@ -51,9 +51,9 @@ def show(found: Why) -> None:
     if not found.runs:
         click.echo("as published, not trained here")
     for run in found.runs:
-        show_run(run)
+        _show_run(run)
     click.echo()
-    show_cells(found)
+    _show_cells(found)
     facts = ("source", found.source), ("note", found.published_note), ("written at", found.published_at)
     for title, text in facts:
         if text:
@@ -67,10 +67,8 @@ def show(found: Why) -> None:
         click.echo(f"or a single trial without its grid:\n  {found.runs[0].train}")
 
 
-def show_run(run: Run) -> None:
-    """Print one trial of the row."""
+def _show_run(run: Run) -> None:
     from gridrun.metrics import METRICS, format_column
-    from gridrun.text import number_of
 
     values = [
         f"{METRICS[column].header} {METRICS[column].format(value)}"
@@ -89,7 +87,7 @@ def show_run(run: Run) -> None:
         click.echo(f"  {printable(text)}")
 
 
-def show_cells(found: Why) -> None:
+def _show_cells(found: Why) -> None:
     """Print how each number of the row is computed, and the published one beside it."""
     from gridrun.metrics import METRICS
     from gridrun.tables.render import difference, published_text

@@ -5,17 +5,7 @@
 This room reads a store and never writes one. It starts nothing and knows no executor.
 """
 
-from gridrun.plan.forecast import Forecast, forecast_from, make_forecast
-from gridrun.plan.trials import TO_RETRY, Change, Plan, changed, make_plan, requested_name
+from gridrun.plan.forecast import Forecast, forecast_from
+from gridrun.plan.trials import Change, Plan, changed, make_plan, requested_name
 
-__all__ = [
-    "TO_RETRY",
-    "Change",
-    "Forecast",
-    "Plan",
-    "changed",
-    "forecast_from",
-    "make_forecast",
-    "make_plan",
-    "requested_name",
-]
+__all__ = ["Change", "Forecast", "Plan", "changed", "forecast_from", "make_plan", "requested_name"]

@@ -21,29 +21,24 @@ import math
 import operator
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from gridrun.resources import Hardware, hardware_of
+from gridrun.resources import HARDWARE_KEYS, Hardware, hardware_of
 from gridrun.text import number_of
 from gridrun.trial import Trial, config_of
 from trainer import TrainConfig
 
 Basis = Literal["same", "network", "fitted", "macs"]
-"""What an estimate is based on, the best first."""
 
 PAST_COLUMNS = (
     *("trial_id", "config_id", "config_json", "status", "started_at", "ended_at", "resumes"),
-    *("train_seconds", "macs", "gpu", "cpu", "device", "threads"),
-    "gpu_share",
+    *("train_seconds", "macs", *HARDWARE_KEYS),
 )
 """Columns of `trials.parquet` that estimates need."""
-MAX_CONFIGS = 2000
-"""Most configs to learn from; the latest are taken."""
-_RIDGE = 1.0
-"""How strongly the fit holds to its prior (`_fit`)."""
+MAX_CONFIGS = 2000  # most configs to learn from; the latest are taken
+_RIDGE = 1.0  # how strongly the fit holds to its prior (`_fit`)
 _STEP_IMAGES = 32
 """Fixed cost of a step, in images: a step of 128 images takes as long as 160 would without it. A guess
 that agrees with the published study of batch sizes 8 to 4096 on its GPU."""
@@ -68,8 +63,7 @@ def num_images(config: TrainConfig) -> int:
     return config.epochs * config.images_per_epoch
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(NamedTuple):
     """The estimate of a trial."""
 
     amount: float
@@ -77,13 +71,13 @@ class Cost:
     basis: Basis
 
 
-@dataclass(frozen=True, slots=True)
-class _Speed:
+class _Speed(NamedTuple):
     """How fast done trials of one `speed_key` were."""
 
     config: TrainConfig
     seconds_per_image: float
     macs: int
+    """As the options say, else a record; 0 if neither does."""
 
 
 class Costs:
@@ -93,7 +87,7 @@ class Costs:
         past: rows of a store with PAST_COLUMNS or more; only done trials count.
         hardware: what the trials will run on. If no done trial ran on it, the hardware of most done
             trials is used instead, a GPU in place of a GPU if possible.
-        running: trials that run on `hardware`, with the seconds that all their steps will take.
+        running: seconds that all steps of each running trial will take.
     """
 
     def __init__(
@@ -114,14 +108,17 @@ class Costs:
         self.num_past = len(timed)
         """Number of done trials that the estimates are based on."""
         self._overhead = _overhead(timed)
-        timed += [(_running_row(trial), seconds) for trial, seconds in (running or {}).items()]
+        for trial, seconds in (running or {}).items():  # as rows that are later than all others
+            text = json.dumps(trial.config.canonical())
+            row = {"config_id": trial.config_id, "config_json": text, "ended_at": "later", "macs": 0}
+            timed.append((row, seconds))
         self._same = {
             key: self._overhead * seconds
             for key, seconds in _medians((row["config_id"], seconds) for row, seconds in timed).items()
         }
         self._speeds = _speeds(timed, self._same)
-        self._fit = _fit(list(self._speeds.values())) if self._speeds else None
-        self._by_key: dict[tuple[Any, ...], tuple[float, Basis]] = {}
+        self._fit = _fit(self._speeds.values()) if self._speeds else None
+        self._by_key: dict[tuple[Any, ...], Cost] = {}
 
     @property
     def is_relative(self) -> bool:
@@ -147,13 +144,13 @@ class Costs:
         per_image, basis = self._by_key[key]
         return Cost(per_image * num_images(config), basis)
 
-    def _per_image(self, config: TrainConfig, key: tuple[Any, ...]) -> tuple[float, Basis]:
+    def _per_image(self, config: TrainConfig, key: tuple[Any, ...]) -> Cost:
         if key in self._speeds:
-            return self._speeds[key].seconds_per_image, "network"
+            return Cost(self._speeds[key].seconds_per_image, "network")
         macs = self._macs(config)
         if self._fit is None:
-            return macs * _step_factor(config) / config.num_gpus, "macs"
-        return self._fit(config, macs), "fitted"
+            return Cost(macs * _step_factor(config) / config.num_gpus, "macs")
+        return Cost(self._fit(config, macs), "fitted")
 
     def _macs(self, config: TrainConfig) -> int:
         """Return a network's MACs: as its options or a record say, else the median of all records."""
@@ -171,12 +168,6 @@ def _train_seconds(row: Mapping[str, Any]) -> float | None:
     """Return the seconds of a trial's training steps, None if its record has no valid number."""
     seconds = row["train_seconds"]
     return float(seconds) if isinstance(seconds, (int, float)) and 0 < seconds < math.inf else None
-
-
-def _running_row(trial: Trial) -> dict[str, Any]:
-    """Return a row for a running trial, later than all that have ended."""
-    config = json.dumps(trial.config.canonical())
-    return {"config_id": trial.config_id, "config_json": config, "ended_at": "later", "macs": 0}
 
 
 def _overhead(timed: Iterable[tuple[Mapping[str, Any], float]]) -> float:
@@ -209,9 +200,10 @@ def _speeds(
         except (ValueError, TypeError):  # this version no longer knows it
             continue
         seconds = medians[row["config_id"]] / num_images(config)
-        found.setdefault(speed_key(config), []).append(_Speed(config, seconds, row["macs"] or 0))
+        macs = config.model.macs(config.dataset.spec) or row["macs"] or 0
+        found.setdefault(speed_key(config), []).append(_Speed(config, seconds, macs))
     return {
-        key: replace(speeds[-1], seconds_per_image=statistics.median(s.seconds_per_image for s in speeds))
+        key: speeds[-1]._replace(seconds_per_image=statistics.median(s.seconds_per_image for s in speeds))
         for key, speeds in found.items()
     }
 
@@ -220,7 +212,7 @@ def _step_factor(config: TrainConfig) -> float:
     return 1 + _STEP_IMAGES / config.batch_size
 
 
-def _fit(speeds: Sequence[_Speed]) -> Callable[[TrainConfig, int], float]:
+def _fit(speeds: Collection[_Speed]) -> Callable[[TrainConfig, int], float]:
     """Return a function that estimates the seconds per image of a config from its MACs.
 
     It is a linear model of log(seconds) in log(MACs), log(step factor), log(GPUs) and the precision. Ridge
@@ -229,14 +221,14 @@ def _fit(speeds: Sequence[_Speed]) -> Callable[[TrainConfig, int], float]:
     """
     import numpy as np
 
-    counted = [speed for speed in speeds if _macs_of(speed)] or list(speeds)
+    counted = [speed for speed in speeds if speed.macs] or speeds
     precisions = sorted({speed.config.precision for speed in counted})
 
     def features(config: TrainConfig, macs: int) -> list[float]:
         is_of = (float(config.precision == precision) for precision in precisions)
         return [math.log(macs), math.log(_step_factor(config)), math.log(config.num_gpus), *is_of]
 
-    x = np.array([features(speed.config, _macs_of(speed) or 1) for speed in counted])
+    x = np.array([features(speed.config, speed.macs or 1) for speed in counted])
     y = np.log([speed.seconds_per_image for speed in counted])
     prior = np.array([1.0, 1.0, -1.0, *(0.0 for _ in precisions)])
     x_mean, y_mean = x.mean(0), y.mean()
@@ -245,7 +237,3 @@ def _fit(speeds: Sequence[_Speed]) -> Callable[[TrainConfig, int], float]:
     normal = centred.T @ centred + _RIDGE * np.eye(len(prior))
     weights = prior + np.linalg.solve(normal, centred.T @ residual)
     return lambda config, macs: math.exp(float((features(config, macs) - x_mean) @ weights + y_mean))
-
-
-def _macs_of(speed: _Speed) -> int:
-    return speed.config.model.macs(speed.config.dataset.spec) or speed.macs

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -36,11 +35,8 @@ class Forecast:
     """What is left of each trial after its last checkpoint, by trial id, in the unit of `costs`."""
     capacity: Capacity
     trust: str
-    """What the estimates are based on, in words."""
     num_unmeasured: int
     """Trials whose share of a GPU is not measured yet; the estimate gives each a whole GPU."""
-    is_relative: bool
-    """Whether costs only tell long trials from short ones; they are not seconds then."""
     makespan_seconds: float | None
     """Until the last trial ends, running ones included. None if unknown, infinite if a trial fits nowhere."""
     hours: float | None
@@ -49,9 +45,9 @@ class Forecast:
     """Hours saved because grids share trials, counting those already done."""
 
     @property
-    def bases(self) -> dict[str, int]:
-        """Number of trials by the basis of their estimates."""
-        return dict(Counter(self.costs[trial.trial_id].basis for trial in self.trials))
+    def is_relative(self) -> bool:
+        """Whether costs only tell long trials from short ones; they are not seconds then."""
+        return self.hours is None
 
 
 def make_forecast(
@@ -63,13 +59,9 @@ def make_forecast(
     running: Collection[Trial] = (),
     shares: Mapping[TrainConfig, float] | None = None,
 ) -> Forecast:
-    """Put trials of a plan in order and estimate how long they take.
+    """Put the `trials` of a plan that are to start in order, and estimate how long they take.
 
     Args:
-        plan: the plan that has the trials.
-        trials: those to start.
-        costs: estimates of single trials.
-        capacity: what the trials run on.
         epochs: last finished epoch of trials that have a checkpoint, by trial id.
         running: trials that are running already.
         shares: part of a GPU by footprint, if the launch measures it; others get a whole GPU.
@@ -96,8 +88,8 @@ def make_forecast(
 
     running_jobs = [job(trial) for trial in running]
     jobs = ordered(map(job, trials), capacity, running_jobs)
-    by_id = {trial.trial_id: trial for trial in plan.trials} if plan.shared else {}
-    shared = [(by_id[trial_id], times) for trial_id, times in plan.shared.items() if trial_id in by_id]
+    shared = [trial for trial in plan.trials if trial.trial_id in plan.shared]
+    saved = [(t, costs.of(t.config, t.config_id).amount * plan.shared[t.trial_id]) for t in shared]
     timed = not costs.is_relative
     return Forecast(
         trials=tuple(job.what for job in jobs),
@@ -109,14 +101,9 @@ def make_forecast(
             shares is not None and trial.config.num_gpus == 1 and footprint(trial.config) not in shares
             for trial in trials
         ),
-        is_relative=costs.is_relative,
         makespan_seconds=makespan(jobs, capacity, running_jobs) if timed else None,
         hours=sum(hours(trial, left[trial.trial_id]) for trial in trials) if timed else None,
-        shared_hours=sum(
-            hours(trial, costs.of(trial.config, trial.config_id).amount * times) for trial, times in shared
-        )
-        if timed
-        else None,
+        shared_hours=sum(hours(trial, seconds) for trial, seconds in saved) if timed else None,
     )
 
 

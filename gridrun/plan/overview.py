@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from gridrun.grid import Grid
-from gridrun.plan import TO_RETRY, make_plan
+from gridrun.plan.trials import TO_RETRY, make_plan
 from gridrun.store import Store
 from gridrun.store.launch_state import LaunchState, Running
 

@@ -14,10 +14,8 @@ from gridrun.trial import config_of
 from trainer import TrainConfig
 from trainer.schema import defaults
 
-USABLE = 0.92
-"""Part of a GPU's memory to fill; what a trial takes varies a little from run to run."""
-WORTH = 1.1
-"""Throughput that twice as many trials must reach, relative to half as many."""
+USABLE = 0.92  # part of a GPU's memory to fill; what a trial takes varies a little from run to run
+WORTH = 1.1  # throughput that twice as many trials must reach, relative to half as many
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +25,14 @@ class Load:
     memory_bytes: int
     """Peak memory of the trial that took most."""
     total_bytes: int
-    """All memory of the GPU."""
     images_per_second: float
     """Of all these trials together."""
 
 
 def trials_per_gpu(measure: Callable[[int], Load | None], most: int) -> int:
-    """Return how many trials of one config to put on a GPU: 1, 2, 4 ...
+    """Return how many trials of one config to put on a GPU: 1, 2, 4 ..., but not more than `most`.
 
-    Args:
-        measure: runs a number of trials on one GPU for a moment; None if they ran out of memory.
-        most: number of trials for which there are CPUs.
+    `measure` runs a number of trials on one GPU for a moment. It returns None if they run out of memory.
     """
     if most < 2:
         return 1
@@ -83,14 +78,10 @@ class Packer:
         measure: Callable[[int], Load | None],
         given: float | None = None,
     ) -> Share:
-        """Return what a trial takes.
+        """Return what a trial takes on a machine or cluster with `cpus` and `gpus`.
 
-        Args:
-            config: the trial's config.
-            cpus: CPUs of the machine or cluster.
-            gpus: its GPUs; with 0, trials run on CPUs.
-            measure: runs a number of trials of the config for a moment (`trials_per_gpu`).
-            given: part of a GPU that the trial needs, if its last attempt ran out of memory.
+        `measure` is that of `trials_per_gpu`. `given` is the part of a GPU that the trial needs, if its last
+        attempt ran out of memory.
         """
         number = config.num_gpus
         gpu = float(number) if gpus else 0.0
@@ -98,14 +89,11 @@ class Packer:
             if self._gpus_per_trial != "auto":
                 gpu = max(self._gpus_per_trial, given or 0.0)
             elif gpus:
-                gpu = given or 1 / self._fit(config, cpus / gpus, measure)
+                alike = footprint(config)
+                if not given and alike not in self.fitted:
+                    self.fitted[alike] = trials_per_gpu(measure, int(cpus / gpus) // self._cpus_per_trial)
+                gpu = given or 1 / self.fitted[alike]
         return Share(gpu, self._cpus_per_trial * number)
-
-    def _fit(self, config: TrainConfig, cpus_per_gpu: float, measure: Callable[[int], Load | None]) -> int:
-        alike = footprint(config)
-        if alike not in self.fitted:
-            self.fitted[alike] = trials_per_gpu(measure, max(1, int(cpus_per_gpu) // self._cpus_per_trial))
-        return self.fitted[alike]
 
 
 _FREE = (
@@ -125,9 +113,7 @@ def footprint(config: TrainConfig) -> TrainConfig:
 def past_shares(past: Iterable[Mapping[str, Any]], gpus: Collection[str]) -> dict[TrainConfig, float]:
     """Return the part of a GPU that done trials had: of each footprint, the latest.
 
-    Args:
-        past: rows of a store with `costs.PAST_COLUMNS` or more.
-        gpus: names of this machine's GPUs; only trials on these count, or all if it has none.
+    Only trials on one of `gpus`, the names of this machine's GPUs, count; all do if it has none.
     """
     shared = {
         row["config_id"]: row

@@ -19,8 +19,7 @@ from gridrun.resources import Capacity
 
 T = TypeVar("T")
 
-_LONGER = 1.01
-"""Accepted makespan, relative to longest first."""
+_LONGER = 1.01  # accepted makespan, relative to longest first
 _DEADLINES = (math.inf, 1.0, 0.95, 0.9, 0.8, 0.0)
 """Deadlines to try, relative to the makespan of longest first. A trial that would miss the deadline starts
 before its round: with inf none does, with 0 all do. The first that keeps to `_LONGER` is taken."""
@@ -53,10 +52,7 @@ def ordered(jobs: Iterable[Job[T]], capacity: Capacity, running: Iterable[Job[T]
 
 
 def makespan(jobs: Iterable[Job[T]], capacity: Capacity, running: Iterable[Job[T]] = ()) -> float:
-    """Return when the last job ends if they start in this order, and jobs of one size run at a time.
-
-    Infinite if a job fits nowhere.
-    """
+    """Return when the last job ends, one size run at a time in this order. Infinite if a job fits nowhere."""
     seconds, busy = _seconds(jobs), _seconds(running)
     return sum(
         makespan_of(seconds.get(size, ()), capacity.slots(size), busy.get(size, ()))
@@ -67,10 +63,7 @@ def makespan(jobs: Iterable[Job[T]], capacity: Capacity, running: Iterable[Job[T
 def makespan_of(seconds: Sequence[float], slots: int, busy: Sequence[float] = ()) -> float:
     """Return when the last job ends if each starts, in this order, in the slot that is free first.
 
-    Args:
-        seconds: how long each job takes.
-        slots: how many jobs run side by side.
-        busy: when the slots with running jobs become free.
+    `busy` says when the slots with running jobs become free.
     """
     free = _free(slots, busy)
     if not free:
@@ -82,9 +75,7 @@ def makespan_of(seconds: Sequence[float], slots: int, busy: Sequence[float] = ()
 
 def _free(slots: int, busy: Sequence[float]) -> list[float]:
     """Return when each slot is free, as a heap. Every running job has one, even if `slots` is smaller."""
-    free = [*busy, *[0.0] * (slots - len(busy))]
-    heapq.heapify(free)
-    return free
+    return sorted([*busy, *[0.0] * (slots - len(busy))])
 
 
 def _by_size(jobs: Iterable[Job[T]]) -> list[tuple[float, list[Job[T]]]]:
@@ -115,13 +106,8 @@ def _to_deadline(
 ) -> list[Job[T]]:
     """Return the jobs by round, but start the longest job first whenever it could not wait any longer.
 
-    It cannot wait if it would miss the deadline by starting in the next slot that becomes free.
-
-    Args:
-        by_round: the jobs in the order of their rounds.
-        longest_first: the same jobs, the longest first.
-        free: when each slot is free, as a heap.
-        deadline: when jobs should have ended.
+    It cannot wait if it would miss the deadline by starting in the next slot that becomes free. `free` says
+    when each slot is free, as a heap.
     """
     next_jobs, long_jobs = iter(by_round), iter(longest_first)
     started: set[int] = set()

@@ -1,4 +1,4 @@
-"""The trials that grids request: which have ended, and what has changed since earlier launches."""
+"""The trials that grids request: which have ended, which to run, and what an edit of a grid has changed."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import itertools
 import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from gridrun.trial import Trial, digest
+from gridrun.errors import LaunchError
+from gridrun.trial import Trial, digest, trial_of
+from trainer import ConfigError
 
 if TYPE_CHECKING:
     from gridrun.grid import Grid
@@ -46,7 +48,6 @@ class Plan:
         return (*self.missing, *(trial for trial in self.trials if trial.trial_id in self.to_retry))
 
     def ended(self, *statuses: str) -> tuple[Trial, ...]:
-        """Return the trials that have ended with one of `statuses`."""
         return tuple(trial for trial in self.trials if self.status.get(trial.trial_id) in statuses)
 
     @property
@@ -105,11 +106,8 @@ def changed(
 ) -> Change | None:
     """Compare a plan with earlier launches. Return None if none of its grids was ever launched.
 
-    Args:
-        grids: those of the plan.
-        plan: the plan as of now.
-        before: ids of the trials that launches of each grid have requested (`Store.asked`).
-        statuses: status of every ended trial of the store.
+    `before` has the ids that launches of each grid have requested (`Store.asked`). `statuses` has the status
+    of every ended trial of the store.
     """
     known = {trial_id for ids in before for trial_id in ids}
     if not known:
@@ -118,3 +116,57 @@ def changed(
     added = {t.trial_id: t for grid in launched for t in grid.trials if t.trial_id not in known}
     wanted = {trial.trial_id for trial in plan.trials}
     return Change(tuple(added.values()), tuple(sorted(i for i in known - wanted if i in statuses)))
+
+
+def select_trials(plan: Plan, only: Sequence[str]) -> tuple[Trial, ...]:
+    """Return the trials to start whose ids begin with one of `only`; all of them if `only` is empty.
+
+    Raises:
+        LaunchError: no trial of the plan has such an id.
+    """
+    if not only:
+        return plan.to_start
+    full_ids = {trial.trial_id for trial in plan.trials}.intersection(only)  # `retry` names thousands
+    prefixes = tuple(text for text in only if text not in full_ids)
+    for prefix in prefixes:
+        if not prefix or not any(trial.trial_id.startswith(prefix) for trial in plan.trials):
+            raise LaunchError(
+                f"no trial of these grids has an id that begins with {prefix!r}; `gridrun plan` lists them"
+            )
+    return tuple(t for t in plan.to_start if t.trial_id in full_ids or t.trial_id.startswith(prefixes))
+
+
+def restrict(plan: Plan, trials: Collection[Trial]) -> Plan:
+    """Return the part of a plan that is about some of its trials."""
+    ids = {trial.trial_id for trial in trials}
+    return replace(
+        plan,
+        trials=tuple(trials),
+        num_requested=len(trials),
+        status={trial_id: status for trial_id, status in plan.status.items() if trial_id in ids},
+        shared={},
+        to_retry=plan.to_retry & ids,
+    )
+
+
+def stored_trials(store: Store, statuses: Collection[str]) -> tuple[list[Trial], dict[str, str]]:
+    """Return the stored trials that have one of `statuses`, to run them again without their grids.
+
+    Also returns by trial id why some of them are left out: this version cannot read the config, or trains it
+    differently and so gives it another id.
+    """
+    trials: list[Trial] = []
+    left_out: dict[str, str] = {}
+    for trial_id, row in store.rows().items():
+        if row["status"] not in statuses:
+            continue
+        try:
+            trial = trial_of(row["config_json"], row["seed"])
+        except ConfigError as error:
+            left_out[trial_id] = str(error)
+        else:
+            if trial.trial_id == trial_id:
+                trials.append(trial)
+            else:
+                left_out[trial_id] = "this version trains it differently"
+    return trials, left_out

@@ -16,12 +16,12 @@ from pathlib import Path
 from gridrun.errors import LaunchError
 from gridrun.grid import Grid
 from gridrun.plan import Forecast, Plan, forecast_from, make_plan, requested_name
-from gridrun.plan.select import select_trials
+from gridrun.plan.trials import select_trials
 from gridrun.store import Store, unwritable
 from gridrun.store.checkpoint_copies import CheckpointCopies
 from gridrun.store.launch_state import LaunchState
 from gridrun.sweep import provenance
-from gridrun.sweep.events import Ended, Event, Lost, PackingChosen, Progress, Warned
+from gridrun.sweep.events import Ended, Event, Lost, Progress
 from gridrun.sweep.executor import Executor
 from gridrun.sweep.options import LaunchOptions
 from gridrun.sweep.progress import Tracker
@@ -85,13 +85,9 @@ def launch(
     on_event: OnEvent,
     on_state: OnState = lambda state: None,
 ) -> Summary:
-    """Train what `grids` ask for and `store` does not have.
+    """Train what `grids` ask for and `store` does not have. If nothing is missing, no executor is started.
 
     Args:
-        grids: what to train.
-        store: where results are kept.
-        executor: runs the trials; not touched if nothing is missing.
-        options: how to run them.
         on_event: called with every event as it happens, in this thread.
         on_state: called after each event with the state of the launch.
 
@@ -107,7 +103,7 @@ def launch(
         store.compact_leftovers()
         return Summary(replace(plan, to_retry=frozenset()), started=0, interrupted=False)
     forecast = forecast_from(store, plan, trials, options.capacity)
-    if options.budget_hours is not None and (problem := over_budget(forecast, options.budget_hours)):
+    if problem := over_budget(forecast, options.budget_hours):
         raise LaunchError(problem)
     on_event(Planned(forecast.trials, forecast))
     store.create()
@@ -116,16 +112,17 @@ def launch(
     _note_asked(store, grids)
     _prepare_data(forecast.trials, options.runtime, on_event)
     with _stop_file(store) as stop_file:
+        drain_file = stop_file.with_suffix(".drain")
         setup = Setup(
             results=store.root,
             runtime=options.runtime,
             code=provenance.of_code(),
             stop_file=stop_file,
-            drain_file=stop_file.with_suffix(".drain"),
+            drain_file=drain_file,
             checkpoints=options.checkpoints,
         )
-        bookkeeper = _Bookkeeper(store, setup, plan, forecast, retry_state, on_event, on_state)
-        with _heartbeat(store, setup, bookkeeper.tracker):
+        bookkeeper = _Bookkeeper(store, drain_file, plan, forecast, retry_state, on_event, on_state)
+        with _heartbeat(store, drain_file, bookkeeper.tracker):
             _run(executor, setup, bookkeeper)
             interrupted = stop_file.exists() and bookkeeper.has_trials_left()
         store.compact(now=True)
@@ -153,9 +150,9 @@ def plan_launch(
     return replace(plan, to_retry=frozenset(t.trial_id for t in unsuccessful if retry_state.should_run(t)))
 
 
-def over_budget(forecast: Forecast, budget_hours: float) -> str | None:
+def over_budget(forecast: Forecast, budget_hours: float | None) -> str | None:
     """Return why trials may take more than the budget; None if the estimate is within it."""
-    if not forecast.trials:
+    if budget_hours is None or not forecast.trials:
         return None
     trials = number_of(len(forecast.trials), "trial")
     if forecast.hours is None:
@@ -220,14 +217,14 @@ class _Bookkeeper:
     def __init__(
         self,
         store: Store,
-        setup: Setup,
+        drain_file: Path,
         plan: Plan,
         forecast: Forecast,
         retry_state: RetryState,
         on_event: OnEvent,
         on_state: OnState,
     ) -> None:
-        self.store, self.setup, self.retry_state = store, setup, retry_state
+        self.store, self.drain_file, self.retry_state = store, drain_file, retry_state
         self.on_event, self.on_state = on_event, on_state
         self.trial_queue = TrialQueue(
             (QueuedTrial(trial, retry_state.retries.get(trial.trial_id)) for trial in forecast.trials),
@@ -259,15 +256,12 @@ class _Bookkeeper:
             case Ended(trial, outcome):
                 self.started.add(trial.trial_id)
                 if outcome == "interrupted":
-                    self._put_back(trial)
+                    self.trial_queue.put_back(trial, self.retry_state.retries.get(trial.trial_id))
                 elif outcome == "done":
                     self.failed_in_a_row.clear()
-            case _:
-                pass
         self.store.compact()
         self.on_event(event)
-        if not isinstance(event, (Planned, Preparing, Waiting, Warned, PackingChosen)):
-            self.tracker.handle(event)
+        self.tracker.handle(event)
         if isinstance(event, (Progress, Ended, Failed)):
             self.rescheduler.update()
         self.on_state(self.tracker.snapshot())
@@ -281,30 +275,21 @@ class _Bookkeeper:
         self.failed_in_a_row.add(trial.trial_id)
         limit = self.retry_state.policy.stop_after_failures
         if limit and len(self.failed_in_a_row) >= limit:
-            self._give_up()
+            self.gave_up = True
+            try:
+                self.drain_file.touch()
+            except OSError as error:  # on a full disk no worker would notice, so the launch has to end here
+                raise unwritable(self.store.root, error) from error
         will_retry = not self.gave_up and self.retry_state.should_run(trial)
         if will_retry:
-            self._put_back(trial)
+            self.trial_queue.put_back(trial, self.retry_state.retries[trial.trial_id])
         return Failed(trial, row.get("failure"), row["error"] or "", will_retry)
-
-    def _put_back(self, trial: Trial) -> None:
-        self.trial_queue.put_back(trial, self.retry_state.retries.get(trial.trial_id))
-
-    def _give_up(self) -> None:
-        """Start no more trials."""
-        assert self.setup.drain_file
-        self.gave_up = True
-        try:
-            self.setup.drain_file.touch()
-        except OSError as error:  # on a full disk no worker would notice, so the launch has to end here
-            raise unwritable(self.store.root, error) from error
 
 
 @contextlib.contextmanager
-def _heartbeat(store: Store, setup: Setup, tracker: Tracker) -> Iterator[None]:
+def _heartbeat(store: Store, drain_file: Path, tracker: Tracker) -> Iterator[None]:
     """Write the launch's state to the store every two seconds, for `gridrun status` on any machine."""
-    assert setup.drain_file
-    launch_id, drain_file = secrets.token_hex(8), setup.drain_file
+    launch_id = secrets.token_hex(8)
     is_over = threading.Event()
 
     def beat() -> None:

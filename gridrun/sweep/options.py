@@ -22,14 +22,13 @@ class LaunchOptions:
     runtime: Runtime
     """Directories, threads, checkpoint interval, which weights to keep. The executor sets the device."""
     capacity: Capacity = field(default_factory=resources.capacity)
-    """What trials may use; decides their order and the estimate."""
     gpus_per_trial: GpusPerTrial | None = None
     """Share of a GPU that each trial gets, for the executor; None: a whole GPU if there is any."""
     retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
     only: Sequence[str] = ()
     """Ids, or beginnings of ids, of the trials to run; empty: all."""
     retry: bool = False
-    """Also run trials again that have failed or diverged."""
+    """Also run failed and diverged trials again."""
     checkpoints: str | None = None
     """A directory or URI that every machine reaches, to copy checkpoints to."""
     budget_hours: float | None = None
@@ -38,24 +37,23 @@ class LaunchOptions:
     """Close the executor while signals are still held back, so that Ctrl-C cannot cut that short."""
 
 
-def agreed(grids: Sequence[Grid], attribute: str, override: Any = None) -> Any:
+def agreed(grids: Sequence[Grid], attribute: str, override: Any = None, one_launch: bool = True) -> Any:
     """Return `override` if given, else the value that the grids agree on; None if no grid has one.
 
     Args:
         attribute: of a grid, such as `running.retries`. Its last part is named like the option.
+        one_launch: whether a single launch runs all grids. If not, None stands for different values.
 
     Raises:
-        GridrunError: two grids have different values.
+        GridrunError: two grids of one launch have different values.
     """
     if override is not None:
         return override
     paths = {attrgetter(attribute)(grid): grid.path for grid in grids}
     paths.pop(None, None)
-    if len(paths) > 1:
-        key = attribute.rpartition(".")[2]
-        values = ", ".join(f"{path} says {value}" for value, path in paths.items())
-        option = "--" + key.replace("_", "-")
-        raise GridrunError(
-            f"{key}: {values}; plan and launch them one at a time, or let {option} decide for all"
-        )
-    return next(iter(paths), None)
+    if len(paths) <= 1 or not one_launch:
+        return next(iter(paths)) if len(paths) == 1 else None
+    key = attribute.rpartition(".")[2]
+    values = ", ".join(f"{path} says {value}" for value, path in paths.items())
+    advice = f"plan and launch them one at a time, or let --{key.replace('_', '-')} decide for all"
+    raise GridrunError(f"{key}: {values}; {advice}")

@@ -10,23 +10,18 @@ from typing import Any
 
 from gridrun.grid.describe import describe
 from gridrun.store.launch_state import EndedTrial, LaunchState, Running
-from gridrun.sweep.events import Ended, Event, Progress, Started
+from gridrun.sweep.events import Ended, Progress, Started
 from gridrun.sweep.retries import Failed
 from gridrun.trial import Trial
 from trainer.metrics import Epoch
 
-NUM_LAST = 5
-"""How many ended trials, and how many failed ones, a state names."""
+NUM_LAST = 5  # how many ended trials, and how many failed ones, a state names
 
 
 class Tracker:
     """Follows the events of a launch.
 
-    Args:
-        trials: all trials that will run.
-        started_at: UTC, ISO 8601.
-        cost: work of a trial, in any unit.
-        clock: seconds.
+    `started_at` is UTC, ISO 8601. `cost` gives the work of a trial in any unit, `clock` seconds.
     """
 
     def __init__(
@@ -49,8 +44,8 @@ class Tracker:
         """Expect the launch to end in so many seconds; None if nobody can tell."""
         self._ends_at = None if seconds is None or not math.isfinite(seconds) else self._clock() + seconds
 
-    def handle(self, event: Event | Failed) -> None:
-        """Update the state by an event."""
+    def handle(self, event: object) -> None:
+        """Update the state by an event; those that say nothing about progress change nothing."""
         match event:
             case Started(trial):
                 self._run(trial, None)
@@ -81,12 +76,9 @@ class Tracker:
     def _run(self, trial: Trial, epoch: Epoch | None, place: str = "") -> None:
         run = Running(trial_id=trial.trial_id, about=describe(trial), epochs=trial.config.epochs)
         if epoch:
+            speed = trial.config.images_per_epoch / epoch.train_seconds
             run = replace(
-                run,
-                epoch=epoch.epoch,
-                test_error=epoch.test_error,
-                images_per_second=trial.config.images_per_epoch / epoch.train_seconds,
-                place=place,
+                run, epoch=epoch.epoch, test_error=epoch.test_error, images_per_second=speed, place=place
             )
         self.running[trial] = epoch
         others = (other for other in self.state.running if other.trial_id != run.trial_id)

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from gridrun.sweep.retries import Retry
 from gridrun.trial import Trial
 
-_LOOK_SECONDS = 1.0
-"""How often to check whether other launches have released trials."""
+_LOOK_SECONDS = 1.0  # how often to check whether other launches have released trials
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,19 +26,11 @@ class QueuedTrial:
     """The end that this attempt replaces; None for the first attempt."""
 
 
-def _any(queued: QueuedTrial) -> bool:
-    return True
-
-
 class TrialQueue:
     """A queue of trials.
 
-    A trial is waiting, taken, or held by another launch. A taken trial stays so until `task_done`, even
-    if the launch puts it back before; nobody can take it again until then.
-
-    Args:
-        waiting: trials to start, in order.
-        is_free: whether no other launch is training a trial.
+    A trial is waiting, taken, or held by another launch (not `is_free`). A taken trial stays so until
+    `task_done`, even if the launch puts it back before; nobody can take it again until then.
     """
 
     def __init__(
@@ -56,7 +47,7 @@ class TrialQueue:
 
     # --- for the executor ------------------------------------------------------------------------
 
-    def take(self, fits: Callable[[QueuedTrial], bool] = _any) -> QueuedTrial | None:
+    def take(self, fits: Callable[[QueuedTrial], bool] = lambda queued: True) -> QueuedTrial | None:
         """Take the next trial that fits. Return None if there is none at the moment."""
         with self._changed:
             if self._is_closed:
@@ -81,7 +72,7 @@ class TrialQueue:
             self._taken.pop(trial.trial_id, None)
             self._changed.notify_all()
 
-    def is_over(self, fits: Callable[[QueuedTrial], bool] = _any) -> bool:
+    def is_over(self, fits: Callable[[QueuedTrial], bool] = lambda queued: True) -> bool:
         """Return whether nothing that fits is waiting, and no taken trial can come back."""
         with self._changed:
             return self._is_closed or not (self._taken or any(map(fits, self._waiting)))

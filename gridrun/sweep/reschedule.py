@@ -19,16 +19,9 @@ _MAX_TIME_SHARE = 0.02
 
 
 class Rescheduler:
-    """Forecasts again every few seconds; reorders the queue and updates the time left.
+    """Forecasts again every few seconds; reorders the queue and tells the tracker the time left.
 
     The forecast uses the trials that have ended and the epochs of those that run.
-
-    Args:
-        store: where ended trials are recorded.
-        plan: what the queued trials are part of.
-        capacity: what they run on.
-        trial_queue: the queue to reorder.
-        tracker: knows which trials run, and is told the time left.
     """
 
     def __init__(

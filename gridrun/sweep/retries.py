@@ -13,8 +13,7 @@ from gridrun.trial import Trial
 
 TRANSIENT: frozenset[Failure] = frozenset({"worker_killed", "host_memory", "node_lost", "checkpoints"})
 """Failures that are often not the trial's own fault, so that a retry may succeed."""
-DEFAULT_RETRIES = 2
-"""Retries after a transient failure, unless the user says otherwise."""
+DEFAULT_RETRIES = 2  # retries after a transient failure, unless the user says otherwise
 
 _GPU_MEMORY = re.compile(
     r"\bOutOfMemoryError\b|CUDA (error: )?out of memory|CUDA ran out of memory|Cuda failure .*out of memory"
@@ -68,13 +67,9 @@ class RetryPolicy:
     """Start no more trials once this many have failed in a row; None: never stop."""
 
     def allows(self, failure: Failure | None, attempts: int, gpu_share: float | None = None) -> bool:
-        """Return whether to retry a failed trial.
+        """Return whether to retry a trial that has been started `attempts` times.
 
-        Args:
-            failure: what kind it is; None if the record does not say.
-            attempts: how many times the trial has been started.
-            gpu_share: the share of a GPU that it had. With less than a whole GPU, too little GPU memory is
-                always retried, on a larger share.
+        With less than a whole GPU, too little GPU memory is always retried, on a larger share.
         """
         if failure == "divergence":
             return False
@@ -97,7 +92,6 @@ class Failed:
     failure: Failure | None
     reason: str
     will_retry: bool
-    """Whether this launch will retry it."""
 
 
 class RetryState:

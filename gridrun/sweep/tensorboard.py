@@ -14,11 +14,7 @@ from gridrun.store import Store
 
 
 def check_directory(directory: Path) -> None:
-    """Create the directory for event files before hours of training.
-
-    Raises:
-        GridrunError: tensorboardX is not installed, or the directory cannot be written to.
-    """
+    """Create the directory for event files, and raise GridrunError before hours of training if that fails."""
     if importlib.util.find_spec("tensorboardX") is None:
         raise GridrunError("--tensorboard needs the package tensorboardX: pip install tensorboardX")
     with _write_errors(directory):
@@ -30,10 +26,7 @@ def check_directory(directory: Path) -> None:
 def write_events(directory: Path, store: Store, plan: Plan) -> None:
     """Write one directory of event files for each done or diverged trial that has none yet.
 
-    Failed trials are left out, because they may be retried.
-
-    Raises:
-        GridrunError: the directory cannot be written to.
+    Failed trials are left out, because they may be retried. Raises GridrunError as `check_directory` does.
     """
     from tensorboardX import SummaryWriter  # type: ignore[import-untyped]
 
@@ -55,6 +48,5 @@ def _write_errors(directory: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise GridrunError(
-            f"--tensorboard {directory}: cannot be written to ({error.strerror or error})"
-        ) from None
+        reason = error.strerror or error
+        raise GridrunError(f"--tensorboard {directory}: cannot be written to ({reason})") from None
