@@ -57,6 +57,8 @@ def describe_option(key: str, value: Any) -> str:
     words = _words(key)
     if value is True:
         return words
+    if value is None and "." in key:  # no such option, which is not the same as an option that is off
+        return f"{words} none"
     if value is False or value is None:
         return words.removeprefix("no ") if words.startswith("no ") else f"no {words}"
     text = format_column(key, value)

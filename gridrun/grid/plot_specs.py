@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
+from gridrun.grid.describe import describe_options
 from gridrun.grid.node import Node, locate, read_or
 from gridrun.grid.pick import Pick, nearest, read_pick
 from gridrun.grid.published import Published
 from gridrun.grid.rows import Row
-from gridrun.grid.settings import Missing, freeze, known_keys
-from gridrun.grid.table_specs import TableSpec, default_columns, value_of
+from gridrun.grid.settings import freeze, known_keys
+from gridrun.grid.table_specs import TableSpec, default_columns
 from gridrun.metrics import COMPUTED, METRICS
 from trainer.registry import did_you_mean
 
@@ -65,17 +65,7 @@ class PlotSpec:
 
 def picked(rows: Sequence[Row], pick: Pick | None) -> tuple[Row, ...]:
     """Return the rows that are picked; without a pick, all of them."""
-    return tuple(row for row in rows if not pick or pick.matches(functools.partial(value_of, row)))
-
-
-def plot_value(row: Row, key: str) -> Any:
-    """Return what a figure shows of a row under a key: an option, `name` or a computed column."""
-    if key == "name":
-        return row.name or row.config.model.label
-    if key in COMPUTED:
-        return COMPUTED[key](row.config)
-    value = value_of(row, key)
-    return None if isinstance(value, Missing) else value
+    return tuple(row for row in rows if not pick or pick.matches(row.option))
 
 
 # --- reading -----------------------------------------------------------------------------------
@@ -151,7 +141,7 @@ def _read_plot(
     check_x(given.get("x", node), kind, keys.get("x"), rows)
     axes = choose_axes(kind, rows, keys)
     _check_size(node, kind, rows, axes)
-    xs = [plot_value(row, axes.x[0]) for row in rows] if kind == "line" else []
+    xs = [row.column(axes.x[0]) for row in rows] if kind == "line" else []
     log_x = read_or(given, "log_x", Node.flag, is_geometric(xs))
     if log_x and min(xs, default=1) <= 0:
         raise given["log_x"].error(f"{axes.x[0]} takes the value {min(xs):g}, which has no logarithm")
@@ -284,8 +274,9 @@ def check_places(node: Node, rows: Sequence[Row], keys: Sequence[str]) -> None:
         other = places.setdefault(_place(row, keys), row)
         if other is not row:
             differ = [key for key in _varying([other, row]) if key not in keys]
+            described = describe_options({key: row.column(key) for key in keys})
             raise node.error(
-                f"two rows have the same place ({_place_text(row, keys)}); they differ in "
+                f"two rows have the same place ({described or 'the only one'}); they differ in "
                 f"{', '.join(differ)}: put it under `by` or `panels`, or choose with `where`"
             )
 
@@ -317,7 +308,7 @@ def check_x(node: Node, kind: Kind, x: Sequence[str] | None, rows: Sequence[Row]
     if len(x) > 1:
         raise node.error("a line has one option along its axis; others go under `by` or `panels`")
     for row in rows:
-        if not is_number(value := plot_value(row, x[0])):
+        if not is_number(value := row.column(x[0])):
             raise node.error(
                 f"{x[0]} must be a number in every row, but is {value!r} in the row of line {row.line}; "
                 "use `kind: bars` to compare by name"
@@ -352,7 +343,7 @@ def _varying(rows: Sequence[Row]) -> list[str]:
 
 
 def _numeric(keys: Sequence[str], rows: Sequence[Row]) -> list[str]:
-    return [key for key in keys if all(is_number(plot_value(row, key)) for row in rows)]
+    return [key for key in keys if all(is_number(row.column(key)) for row in rows)]
 
 
 def _widest(keys: Sequence[str], rows: Sequence[Row]) -> tuple[str, ...]:
@@ -379,8 +370,4 @@ def _distinct(rows: Sequence[Row], keys: Sequence[str]) -> set[Any]:
 
 
 def _place(row: Row, keys: Sequence[str]) -> Any:
-    return tuple(freeze(plot_value(row, key)) for key in keys)
-
-
-def _place_text(row: Row, keys: Sequence[str]) -> str:
-    return ", ".join(f"{key}: {plot_value(row, key)}" for key in keys) or "the only one"
+    return tuple(freeze(row.column(key)) for key in keys)

@@ -7,14 +7,13 @@ study, and a mistake in the file shows under every profile.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from gridrun.errors import GridError
 from gridrun.grid.plot_specs import PlotSpec
 from gridrun.grid.profiles import Profile
 from gridrun.grid.rows import Choices, Recipe, Row, RowMaker, choices_text, node_of
-from gridrun.grid.table_specs import TableSpec, value_of
+from gridrun.grid.table_specs import TableSpec
 from trainer import TrainConfig
 
 Reduction = Mapping[str, Row]
@@ -63,7 +62,7 @@ def _kept(
     unmatched = {id(pick): node for node, pick in profile.exclude if node.file == recipe.node.file}
     kept = []
     for row, choices in made:
-        hits = [pick for _, pick in profile.exclude if pick.matches(functools.partial(value_of, row))]
+        hits = [pick for _, pick in profile.exclude if pick.matches(row.option)]
         for pick in hits:
             unmatched.pop(id(pick), None)
         if not hits:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import functools
 import itertools
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from gridrun.errors import GridError
 from gridrun.grid.derive import Derivation
+from gridrun.grid.describe import column_value, describe_options
 from gridrun.grid.layers import Layer
 from gridrun.grid.node import Node
 from gridrun.grid.pick import Pick
 from gridrun.grid.profiles import Profile
 from gridrun.grid.published import Published
-from gridrun.grid.settings import ConfigReader, Settings, option
-from gridrun.trial import Trial, config_id, trial_id_of
+from gridrun.grid.settings import ConfigReader, Settings, config_option, option
+from gridrun.trial import Trial, config_id, trial_id
 from trainer import ConfigError, TrainConfig
 
 MAX_ROWS = 1_000_000
@@ -46,12 +47,23 @@ class Row:
     @functools.cached_property
     def trials(self) -> tuple[Trial, ...]:
         """One trial for each seed."""
-        return tuple([Trial(self.config, seed, self.config_id) for seed in self.seeds])
+        pairs = zip(self.seeds, self.trial_ids, strict=True)
+        return tuple([Trial(self.config, seed, self.config_id, trial_id) for seed, trial_id in pairs])
 
     @functools.cached_property
     def trial_ids(self) -> tuple[str, ...]:
         """One id for each seed. Quicker than `trials` where the ids are all you need."""
-        return tuple([trial_id_of(self.config_id, seed) for seed in self.seeds])
+        return tuple([trial_id(self.config_id, seed) for seed in self.seeds])
+
+    def option(self, key: str) -> Any:
+        """Return an option of the config (or Missing), `name`, or for `seeds` the number of them."""
+        if key == "seeds":
+            return len(self.seeds)
+        return self.name if key == "name" else config_option(self.config, key)
+
+    def column(self, column: str) -> Any:
+        """Return what a table or a figure shows of the row, such as the label of its `model`."""
+        return column_value(self.config, self.name, column)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -210,13 +222,8 @@ def node_of(recipe: Recipe, choices: Choices) -> Node:
 
 
 def choices_text(choices: Choices) -> str:
-    """Describe a row by what its choices set: `lr: 0.1, epochs: 200`."""
-    texts = [
-        f"{key}: {value if isinstance(value, str) else json.dumps(value, default=str)}"
-        for layer in choices
-        for key, value in layer.values.items()
-    ]
-    return ", ".join(texts) or "base"
+    """Describe a row by what its choices set: `lr 0.1, 200 epochs`."""
+    return ", ".join(describe_options(layer.values) for layer in choices if layer.values) or "base"
 
 
 def _check_base(recipe: Recipe) -> None:

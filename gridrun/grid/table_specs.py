@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import operator
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -111,7 +110,7 @@ def _read_table(node: Node, default: TableSpec, find_file: FindFile, is_alone: b
 
 def _read_where(node: Node, rows: Sequence[Row]) -> tuple[Row, ...]:
     pick = read_pick(node, also=["seeds"])
-    picked = tuple(row for row in rows if pick.matches(functools.partial(value_of, row)))
+    picked = tuple(row for row in rows if pick.matches(row.option))
     if not picked:
         raise node.error("matches no row")
     return picked
@@ -174,15 +173,8 @@ def _check_picking(entries: Mapping[str, Node]) -> None:
 def _rows_by_values(rows: Sequence[Row], keys: Sequence[str]) -> dict[Any, list[Row]]:
     index: dict[Any, list[Row]] = {}
     for row in rows:
-        index.setdefault(tuple(freeze(value_of(row, key)) for key in keys), []).append(row)
+        index.setdefault(tuple(freeze(row.option(key)) for key in keys), []).append(row)
     return index
-
-
-def value_of(row: Row, key: str) -> Any:
-    """Return an option of a row's config, the row's `name`, or for `seeds` the number of them."""
-    if key == "seeds":
-        return len(row.seeds)
-    return row.name if key == "name" else config_option(row.config, key)
 
 
 def published_of_cases(rows: Iterable[Row]) -> dict[str, Published]:
