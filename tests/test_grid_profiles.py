@@ -210,7 +210,7 @@ def test_a_profile_is_checked_though_nobody_asks_for_it(tmp_path, profile, probl
         ("{scale: {train: 4000}}", "under the profile 'p'; a profile may `exclude` such rows"),
         ("{scale: {train: 90000}}", "scale.train: must be below the 50000 training images"),
         ("{set: {batch_size: 64}, scale: {epochs: 5}}", "becomes the same as (cosine, batch size"),
-        ("{seeds: 3}", "(schedule: cosine, batch_size: 4096) is also a row of the full study"),
+        ("{seeds: 3}", "(cosine, batch size 4096) is also a row of the full study"),
         ("{set: {batch_size: 128, lr: 0.1}}", "is also a row of the full study, under the profile 'p'"),
         ("{exclude: [{batch_size: 7}], scale: {epochs: 5}}", "profiles.p.exclude[0]: matches no row"),
         ("{exclude: [{epochs: 200}], scale: {epochs: 5}}", "every row is excluded, under the profile 'p'"),

@@ -245,7 +245,7 @@ class SweepOptions:
         from gridrun.sweep.retries import RetryPolicy
         from trainer import Runtime
 
-        gpus_per_trial = agreed(grids, "running.gpus_per_trial", self.gpus_per_trial)
+        gpus_per_trial = agreed(grids, "gpus_per_trial", self.gpus_per_trial)
         capacity = resources.capacity(self.cpus, self.gpus, gpus_per_trial, self.cpus_per_trial)
         if self.executor == "serial":
             capacity = replace(capacity, cpus=self.cpus_per_trial, gpus=min(capacity.gpus, 1))
@@ -260,8 +260,8 @@ class SweepOptions:
             capacity=capacity,
             gpus_per_trial=gpus_per_trial,
             retry_policy=RetryPolicy(
-                retries=agreed(grids, "running.retries", self.retries),
-                stop_after_failures=agreed(grids, "running.stop_after_failures", self.stop_after_failures),
+                retries=agreed(grids, "retries", self.retries),
+                stop_after_failures=agreed(grids, "stop_after_failures", self.stop_after_failures),
             ),
             only=self.only,
             retry=self.retry,

@@ -147,11 +147,7 @@ def evaluate(expression: str, names: Mapping[str, Number]) -> Number:
 
 @functools.lru_cache(maxsize=1024)
 def names_in(expression: str) -> frozenset[str]:
-    """Return the names an expression uses.
-
-    Raises:
-        ValueError: it is not an expression.
-    """
+    """Return the names an expression uses. Raises ValueError: it is not an expression."""
     try:
         return frozenset(_names(_parse(expression)))
     except RecursionError:

@@ -14,7 +14,7 @@ from typing import Any
 
 from trainer import TrainConfig
 from trainer.registry import Options, Registry
-from trainer.schema import canonical, defaults, field_types, mapped_registry, registry_of, without_none
+from trainer.schema import canonical_value, defaults, field_types, mapped_registry, registry_of, without_none
 
 Settings = dict[str, Any]
 
@@ -38,20 +38,17 @@ def _registry(field: str) -> tuple[Registry[Any] | None, bool]:
 @functools.cache
 def known_keys() -> frozenset[str]:
     """Return every key that some config can have: the columns of `TrainConfig.flat`."""
-    return frozenset(_known_keys())
-
-
-def _known_keys() -> Iterator[str]:
+    known = set()
     for field in field_types(TrainConfig):
         registry, is_mapping = _registry(field)
         if not is_mapping:
-            yield field
+            known.add(field)
         if registry is None:
             continue
         for name in registry.names():
             prefix = f"{field}.{name}" if is_mapping else field
-            yield prefix
-            yield from (f"{prefix}.{option}" for option in field_types(registry.get(name)))
+            known |= {prefix, *(f"{prefix}.{option}" for option in field_types(registry.get(name)))}
+    return frozenset(known)
 
 
 @functools.cache
@@ -105,16 +102,9 @@ def set_option(settings: Settings, key: str, value: Any) -> None:
 
 @functools.cache
 def _default_settings() -> Settings:
-    return {field: _as_written(value) for field, value in defaults(TrainConfig).items()}
-
-
-def _as_written(value: Any) -> Any:
-    """Return a default as a grid file would write it."""
-    if isinstance(value, Options):
-        return {"name": value.name, **canonical(value)}
-    if isinstance(value, tuple):
-        return {options.name: canonical(options) for options in value}
-    return value
+    """Return the defaults as a grid file would write them."""
+    hints = field_types(TrainConfig)
+    return {field: canonical_value(hints[field], value) for field, value in defaults(TrainConfig).items()}
 
 
 def epoch_keys(settings: Mapping[str, Any]) -> Iterator[str]:

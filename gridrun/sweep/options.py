@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import Any
 
 from gridrun import resources
@@ -42,20 +41,19 @@ def agreed(grids: Sequence[Grid], attribute: str, override: Any = None) -> Any:
     """Return `override` if given, else the value that the grids agree on; None if no grid has one.
 
     Args:
-        attribute: of a grid, such as `running.retries`. Its last part is named like the option.
+        attribute: of a grid, such as `retries`; it is named like the option.
 
     Raises:
         GridrunError: two grids have different values.
     """
     if override is not None:
         return override
-    paths = {attrgetter(attribute)(grid): grid.path for grid in grids}
+    paths = {getattr(grid, attribute): grid.path for grid in grids}
     paths.pop(None, None)
     if len(paths) > 1:
-        key = attribute.rpartition(".")[2]
         values = ", ".join(f"{path} says {value}" for value, path in paths.items())
-        option = "--" + key.replace("_", "-")
+        option = "--" + attribute.replace("_", "-")
         raise GridrunError(
-            f"{key}: {values}; plan and launch them one at a time, or let {option} decide for all"
+            f"{attribute}: {values}; plan and launch them one at a time, or let {option} decide for all"
         )
     return next(iter(paths), None)
