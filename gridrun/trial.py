@@ -98,8 +98,3 @@ def config_of(config_json: str) -> TrainConfig:
         ValueError, TypeError: the text is no JSON of a config.
     """
     return TrainConfig.from_dict(json.loads(config_json))
-
-
-def trial_of(config_json: str, seed: int) -> Trial:
-    """Return the trial of a stored row; raises what `config_of` raises."""
-    return Trial(config_of(config_json), seed)

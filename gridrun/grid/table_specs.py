@@ -24,6 +24,8 @@ Spread = Literal["minmax", "std"]
 """What a cell shows beside its median: the lowest and highest run, or the standard deviation."""
 DEFAULT_METRICS = ("test_error", "train_time")
 
+FindFile = Callable[[Node], Path]
+
 
 @dataclass(frozen=True, slots=True)
 class Reported:
@@ -51,10 +53,6 @@ class TableSpec:
     spread: Spread | None = None
     source: str | None = None
     """Where the published values come from."""
-
-
-FindFile = Callable[[Node], Path]
-"""Returns the file that a path in the grid file names, or raises GridError."""
 
 
 def default_table(table_id: str, title: str, rows: Sequence[Row], source: str | None) -> TableSpec:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from gridrun.store import Store
-from gridrun.trial import Trial, trial_of
+from gridrun.trial import Trial, config_of
 from trainer import ConfigError
 
 
@@ -21,7 +21,7 @@ def stored_trials(store: Store, statuses: Collection[str]) -> tuple[list[Trial],
         if row["status"] not in statuses:
             continue
         try:
-            trial = trial_of(row["config_json"], row["seed"])
+            trial = Trial(config_of(row["config_json"]), row["seed"])
         except ConfigError as error:
             left_out[trial_id] = str(error)
             continue
