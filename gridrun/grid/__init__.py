@@ -82,11 +82,7 @@ class Grid:
         return tuple(trial for row in self.rows for trial in row.trials)
 
     def with_seeds(self, seeds: int | Sequence[int]) -> Grid:
-        """Return the grid with other seeds for every row: a count or a list, as in the file.
-
-        Raises:
-            GridError: they are neither, or too many.
-        """
+        """Return the grid with other seeds in every row: a count or a list. Raises GridError: not valid."""
         node = Node("--seeds", "", locate(seeds))
         given = read_seeds(node)
 
@@ -109,10 +105,7 @@ class Grid:
         return undeclared_plot(table.id, table.title, table.rows, self.tables)
 
     def plot_as(self, options: Mapping[str, Any], rows: Sequence[Row]) -> PlotSpec:
-        """Return a figure of some of the grid's rows.
-
-        Args:
-            options: `kind`, `x`, `y`, `by` and the like, as under `plots`; the others are chosen.
+        """Return a figure of some of the grid's rows, with `kind`, `x` and the like as under `plots`.
 
         Raises:
             GridError: an option is not valid, or such a figure cannot show so many rows.
@@ -189,11 +182,7 @@ def load_grid(
 def lone_trial(texts: Sequence[str]) -> Grid:
     """Return a grid of one trial, without a file and without tables.
 
-    Args:
-        texts: its settings as `KEY=VALUE`; one of the keys may be `seed`, which is 0 if left out.
-
-    Raises:
-        GridError: the settings are not valid.
+    Its settings are `KEY=VALUE` texts, `seed=0` among them unless given. Raises GridError: one is not valid.
     """
     try:
         settings = parse_overrides(texts)

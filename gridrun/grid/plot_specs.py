@@ -99,10 +99,7 @@ def undeclared_plot(
     tables: Sequence[TableSpec],
     options: Mapping[str, Any] | None = None,
 ) -> PlotSpec:
-    """Return a figure that the grid file does not declare.
-
-    Args:
-        options: some of PLOT_KEYS, from the command line.
+    """Return a figure that the grid file does not declare; `options` are some of PLOT_KEYS.
 
     Raises:
         GridError: an option is not valid, or there are too many rows to choose the axes for.
