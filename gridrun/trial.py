@@ -65,26 +65,24 @@ def _option_json(name: str, value: Any) -> str:
     return f"{_json(name)}:{_json(canonical_value(field_types(TrainConfig)[name], value))}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Trial:
     """One training run: a config and a seed."""
 
     config: TrainConfig
     seed: int
     config_id: str = field(default="", compare=False, repr=False)
-    """Shared by all seeds of the config. Left out: computed."""
+    """Shared by all seeds of the config. Left out, like `trial_id`: computed."""
+    trial_id: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.config_id:
             object.__setattr__(self, "config_id", config_id(self.config))
-
-    @functools.cached_property
-    def trial_id(self) -> str:
-        """Id of this run."""
-        return trial_id_of(self.config_id, self.seed)
+        if not self.trial_id:
+            object.__setattr__(self, "trial_id", trial_id(self.config_id, self.seed))
 
 
-def trial_id_of(config_id: str, seed: int) -> str:
+def trial_id(config_id: str, seed: int) -> str:
     """Return the id of the run of a config with a seed."""
     return _hashed(f'{{"config":"{config_id}","seed":{seed}}}')
 
@@ -100,8 +98,3 @@ def config_of(config_json: str) -> TrainConfig:
         ValueError, TypeError: the text is no JSON of a config.
     """
     return TrainConfig.from_dict(json.loads(config_json))
-
-
-def trial_of(config_json: str, seed: int) -> Trial:
-    """Return the trial of a stored row; raises what `config_of` raises."""
-    return Trial(config_of(config_json), seed)

@@ -455,7 +455,7 @@ def test_a_geometric_series_is_one_in_any_order_and_unit(
         ("{kind: curves, y: train_time}", "plots[0].y: 'train_time': curves show one of test_error"),
         ("{y: test_eror}", "Did you mean 'test_error'?"),
         ("{y: [test_error, train_error]}", "plots[0].y: a figure of kind line has one metric"),
-        ("{x: batch_size, by: batch_size}", "two rows have the same place (batch_size: 512"),
+        ("{x: batch_size, by: batch_size}", "two rows have the same place (batch size 512"),
         ("{x: batch_size, by: []}", "plots[0].by: must be a list, got an empty one"),
         ("{x: batch_size, by: [schedule, schedule]}", "plots[0].by[1]: 'schedule' appears twice"),
         ("{where: {schedule: linear}}", "plots[0].where: matches no row"),
@@ -788,9 +788,7 @@ def test_rows_that_a_profile_makes_alike_are_refused(store: Path, tmp_path: Path
     )
     result = plot(store, "--profile", "flat")
     assert result.exit_code == 2
-    assert (
-        "two rows have the same place (batch_size: 16, schedule: cosine); they differ in lr" in result.stderr
-    )
+    assert "two rows have the same place (batch size 16, cosine); they differ in lr" in result.stderr
 
 
 def test_no_two_grids_have_a_figure_of_the_same_name() -> None:

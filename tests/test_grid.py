@@ -505,11 +505,11 @@ TABLES = AXES + "tables:\n- "
         ),
         (
             BASE + "extra:\n- {lr: 0.2}\n- {batch_size: 128, lr: 0.1}\n",
-            "g.yaml:4: extra[1]: the row (batch_size: 128, lr: 0.1) is made twice: line 1 (base)",
+            "g.yaml:4: extra[1]: the row (batch size 128, lr 0.1) is made twice: line 1 (base)",
         ),
         (
             BASE + "extra:\n- {lr: 1, warmup: null}\n- {lr: 1}\n",
-            "g.yaml:4: extra[1]: the row (lr: 1) is made twice: line 3 (lr: 1, warmup: null)",
+            "g.yaml:4: extra[1]: the row (lr 1) is made twice: line 3 (lr 1, no warmup)",
         ),
         # exclude
         (BASE + AXES + "exclude:\n- {lr: 0.3}\n", "g.yaml:6: exclude[0]: matches no row"),
@@ -750,7 +750,7 @@ def test_errors_of_overrides(folder):
         load(folder, BASE, {"epoch": 3})
     with pytest.raises(GridError, match=r"^--set: lr: must be a number"):
         load(folder, BASE + "axes: {lr: [1, 2]}\n", {"lr": "fast"})
-    with pytest.raises(GridError, match=r"made twice: line 2 \(lr: 1\) gives the same config, with --set lr"):
+    with pytest.raises(GridError, match=r"made twice: line 2 \(lr 1\) gives the same config, with --set lr"):
         load(folder, BASE + "axes: {lr: [1, 2]}\n", {"lr": 1})
 
 

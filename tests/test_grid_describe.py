@@ -92,6 +92,7 @@ def test_no_two_trials_of_a_grid_read_the_same(path: Path) -> None:
         ("no_weight_decay_on_bn", False, "weight decay on BN"),
         ("weight_decay_on_bn", False, "no weight decay on BN"),
         ("model.depth", 20, "depth 20"),
+        ("model.depth", None, "depth none"),
     ],
 )
 def test_words_of_an_option(key: str, value: Any, words: str) -> None:

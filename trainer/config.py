@@ -114,11 +114,7 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
-        """Read a config from plain nested data.
-
-        Raises:
-            ConfigError: names the option at fault and the closest valid name.
-        """
+        """Read a config from plain nested data. Raises ConfigError, naming the option at fault."""
         return read(cls, values)
 
     def canonical(self) -> dict[str, Any]:

@@ -50,11 +50,7 @@ class Registry(Generic[KindT]):
         self._discovered = False
 
     def register(self, name: str) -> Callable[[ClassT], ClassT]:
-        """Class decorator: register the decorated options as `name`.
-
-        Raises:
-            ValueError: the name is taken.
-        """
+        """Class decorator: register the decorated options as `name`. Raises ValueError: the name is taken."""
 
         def add(options: ClassT) -> ClassT:
             if name in self._known:

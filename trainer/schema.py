@@ -55,18 +55,16 @@ def field_types(cls: type) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
 
-def default_of(field: dataclasses.Field[Any]) -> Any:
-    """Return a field's default, or dataclasses.MISSING where it has none."""
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return field.default
-
-
 @_cached
 def defaults(cls: type) -> dict[str, Any]:
     """Return the defaults of every field of `cls` that has one."""
-    found = {field.name: default_of(field) for field in dataclasses.fields(cls)}
-    return {name: value for name, value in found.items() if value is not dataclasses.MISSING}
+    found = {}
+    for field in dataclasses.fields(cls):
+        if field.default_factory is not dataclasses.MISSING:
+            found[field.name] = field.default_factory()
+        elif field.default is not dataclasses.MISSING:
+            found[field.name] = field.default
+    return found
 
 
 # --- reading ---------------------------------------------------------------------------------
@@ -102,9 +100,8 @@ def read_options(registry: Registry[Any], value: Any, at: str) -> Options:
     if isinstance(value, str):
         value = {"name": value}
     if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
-        raise ConfigError(
-            at, f"must be the name of a {registry.kind}, or a mapping with a `name`, got {value!r}"
-        )
+        problem = f"must be the name of a {registry.kind}, or a mapping with a `name`, got {value!r}"
+        raise ConfigError(at, problem)
     try:
         cls = registry.get(value["name"])
     except ValueError as error:
@@ -134,11 +131,11 @@ def _value(hint: Any, value: Any, at: str) -> Any:
 
 
 def _choice(choices: tuple[Any, ...], value: Any, at: str) -> Any:
-    if not isinstance(value, str):
-        raise ConfigError(at, f"must be one of {', '.join(choices)}, got {_shown(value)}")
-    if value not in choices:
+    if value in choices:
+        return value
+    if isinstance(value, str):
         raise ConfigError(at, f"unknown choice {value!r}.{did_you_mean(value, choices)}")
-    return value
+    raise ConfigError(at, f"must be one of {', '.join(choices)}, got {_shown(value)}")
 
 
 def _tuple(arguments: tuple[Any, ...], value: Any, at: str) -> tuple[Any, ...]:
@@ -174,11 +171,8 @@ def _shown(value: Any) -> str:
     if value is None:
         return "null"
     if isinstance(value, bool):
-        return (
-            "true (YAML reads yes and on so; quote it to mean text)"
-            if value
-            else "false (YAML reads no and off so; quote it to mean text)"
-        )
+        words = "yes and on" if value else "no and off"
+        return f"{str(value).lower()} (YAML reads {words} so; quote it to mean text)"
     return f"the text {value!r}" if isinstance(value, str) else repr(value)
 
 
@@ -231,20 +225,15 @@ def _read_mapped(registry: Registry[Any], value: Any, at: str) -> tuple[Options,
         raise ConfigError(at, f"must be a mapping from {registry.kind} to its options, got {_shown(value)}")
     found = []
     for name, given in value.items():
-        if given is False or given is None:  # switched off
-            given = None
-        elif given is True:
-            given = {}
-        elif not isinstance(given, Mapping):
-            raise ConfigError(
-                _join(at, str(name)), f"must be true, false or a mapping of options, got {_shown(given)}"
-            )
+        key = _join(at, str(name))
+        if not isinstance(given, (bool, Mapping)) and given is not None:
+            raise ConfigError(key, f"must be true, false or a mapping of options, got {_shown(given)}")
         try:
             cls = registry.get(str(name))
         except ValueError as error:
-            raise ConfigError(_join(at, str(name)), str(error)) from None
-        if given is not None:
-            found.append(read(cls, given, _join(at, str(name))))
+            raise ConfigError(key, str(error)) from None
+        if given is not None and given is not False:
+            found.append(read(cls, {} if given is True else given, key))
     return tuple(sorted(found, key=lambda options: options.name))
 
 
@@ -257,13 +246,11 @@ def canonical(config: Any) -> dict[str, Any]:
     Values equal to their default are left out, so that adding an option with a default changes no id.
     """
     cls = type(config)
-    short: dict[str, Any] = {}
-    for name, hint in field_types(cls).items():
-        value = getattr(config, name)
-        if name in defaults(cls) and value == defaults(cls)[name]:
-            continue
-        short[name] = canonical_value(hint, value)
-    return short
+    return {
+        name: canonical_value(hint, getattr(config, name))
+        for name, hint in field_types(cls).items()
+        if name not in defaults(cls) or getattr(config, name) != defaults(cls)[name]
+    }
 
 
 def canonical_value(hint: Any, value: Any) -> Any:

@@ -224,7 +224,7 @@ class SweepOptions:
         from trainer import Runtime
 
         agreed = functools.partial(options.agreed, grids, one_launch=one_launch)
-        gpus_per_trial = agreed("running.gpus_per_trial", self.gpus_per_trial)
+        gpus_per_trial = agreed("gpus_per_trial", self.gpus_per_trial)
         capacity = resources.capacity(self.cpus, self.gpus, gpus_per_trial, self.cpus_per_trial)
         if self.executor == "serial":
             capacity = replace(capacity, cpus=self.cpus_per_trial, gpus=min(capacity.gpus, 1))
@@ -239,8 +239,8 @@ class SweepOptions:
             capacity=capacity,
             gpus_per_trial=gpus_per_trial,
             retry_policy=RetryPolicy(
-                retries=agreed("running.retries", self.retries),
-                stop_after_failures=agreed("running.stop_after_failures", self.stop_after_failures),
+                retries=agreed("retries", self.retries),
+                stop_after_failures=agreed("stop_after_failures", self.stop_after_failures),
             ),
             only=self.only,
             retry=self.retry,

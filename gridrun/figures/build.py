@@ -16,7 +16,7 @@ from gridrun.figures.labels import (
     short_label,
 )
 from gridrun.figures.model import CROSS, Axis, Figure, Panel, Point, Series
-from gridrun.grid.plot_specs import EPOCH_METRICS, PlotSpec, is_number, plot_value
+from gridrun.grid.plot_specs import EPOCH_METRICS, PlotSpec, is_number
 from gridrun.grid.table_specs import TableSpec
 from gridrun.metrics import METRICS
 from gridrun.store.records import Record, measurement
@@ -95,7 +95,7 @@ class _Positions:
 
     def __init__(self, spec: PlotSpec) -> None:
         self._spec = spec
-        values = {self.label(row): [plot_value(row, key) for key in spec.by] for row in spec.rows}
+        values = {self.label(row): [row.column(key) for key in spec.by] for row in spec.rows}
         numbers = len(spec.by) == 1 and all(is_number(value) for (value,) in values.values())
         self.ordered = numbers and len(values) > 2
         labels = list(values)
@@ -121,7 +121,7 @@ class _Positions:
         """Return the row's value on the x axis; of a bar, the index of its name."""
         if self._spec.kind == "bars":
             return self.bars.index(self._bar(row))
-        x = plot_value(row, self._spec.x[0])
+        x = row.column(self._spec.x[0])
         assert isinstance(x, (int, float))
         return x
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from gridrun.grid.plot_specs import plot_value
+from gridrun.grid.describe import describe_options
 from gridrun.metrics import CONFIG_HEADERS, format_column
-from gridrun.text import number_of
 
 if TYPE_CHECKING:
     from gridrun.grid import Row
@@ -22,8 +21,6 @@ HEADERS = CONFIG_HEADERS | {
     "no_weight_decay_on_bn": "no weight decay on BN",
 }
 """Names of options on axes and in legends. Any other option is named by its key."""
-NAMELESS = ("name", "model", "dataset", "schedule", "optimizer", "precision")
-"""Options whose values need no name before them, such as `cosine`."""
 METRIC_AXES = {
     "test_error": "Test error (%)",
     "best_test_error": "Best test error (%)",
@@ -46,8 +43,6 @@ METRIC_LABELS = {
     "test_loss": "test",
     "train_loss": "training",
 }
-SHORT_HEADERS = {"lr": "lr", "schedule": "schedule"}
-"""Shorter names, before a value: `lr 0.1`."""
 UNITS = {"batch_size": "images"}
 
 
@@ -61,23 +56,12 @@ def option_header(key: str) -> str:
 
 def options_label(row: Row, keys: Sequence[str]) -> str:
     """Return a row's options in words: `batch size 128, cosine, 200 epochs`."""
-    return ", ".join(_option_label(key, plot_value(row, key)) for key in keys)
-
-
-def _option_label(key: str, value: Any) -> str:
-    text = format_column(key, value)
-    if key == "epochs":
-        return number_of(value, "epoch")
-    return (
-        text
-        if key in NAMELESS and isinstance(value, str)
-        else f"{SHORT_HEADERS.get(key) or option_header(key)} {text}"
-    )
+    return describe_options({key: row.column(key) for key in keys})
 
 
 def short_label(row: Row, keys: Sequence[str]) -> str:
     """Return a row's options in words, but a lone option, which axis or legend names, as its bare value."""
-    return format_column(keys[0], plot_value(row, keys[0])) if len(keys) == 1 else options_label(row, keys)
+    return format_column(keys[0], row.column(keys[0])) if len(keys) == 1 else options_label(row, keys)
 
 
 def capitalized(text: str) -> str:

@@ -14,9 +14,7 @@ from gridrun.grid.pick import Pick, read_pick
 from gridrun.grid.plot_specs import PlotSpec, picked
 from gridrun.grid.settings import Missing
 from gridrun.grid.sources import parse_overrides
-from gridrun.grid.table_specs import value_of
 from gridrun.text import format_option
-from gridrun.trial import Trial
 from trainer.registry import did_you_mean
 
 if TYPE_CHECKING:
@@ -47,7 +45,7 @@ def figures_of(
         GridrunError: no rows match, no trial has ended, or two figures have one id.
     """
     chosen = _specs(grids, warn, options or {}, where)
-    wanted = {Trial(row.config, seed).trial_id for spec in chosen for row in spec.rows for seed in row.seeds}
+    wanted = {trial_id for spec in chosen for row in spec.rows for trial_id in row.trial_ids}
     curves = any(spec.kind == "curves" for spec in chosen)
     records, epochs = store.records(wanted), store.epochs(wanted) if curves else {}
     figures = [build_figure(spec, records, epochs) for spec in chosen]
@@ -114,7 +112,7 @@ def _read_where(texts: Sequence[str]) -> Pick:
 def _values_of(grids: Sequence[Grid], where: Sequence[str]) -> str:
     """Return the values that rows have of a lone option, if they are few: `; epochs is 3, 6`."""
     key = where[0].partition("=")[0].strip()
-    found = (value_of(row, key) for grid in grids for row in grid.rows)
+    found = (row.option(key) for grid in grids for row in grid.rows)
     values = dict.fromkeys(format_option(value) for value in found if not isinstance(value, Missing))
     return f"; {key} is {', '.join(values)}" if len(where) == 1 and 0 < len(values) <= MAX_VALUES else ""
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -27,11 +27,11 @@ from gridrun.grid.pick import read_pick
 from gridrun.grid.plot_specs import PlotSpec, read_plots, undeclared_plot
 from gridrun.grid.profiles import choose, read_profiles, read_scale
 from gridrun.grid.published import Published
-from gridrun.grid.reduce import reduce, reduced_plots, reduced_tables, reduced_title
+from gridrun.grid.reduce import reduce, reduced_specs, reduced_title
 from gridrun.grid.rows import Recipe, Row, make_rows
-from gridrun.grid.running import RUNNING_KEYS, Running, read_running
 from gridrun.grid.sources import GridFiles, parse_overrides
 from gridrun.grid.table_specs import TableSpec, default_table, read_tables
+from gridrun.resources import GpusPerTrial, is_share
 from gridrun.trial import Trial
 from trainer.runtime import KeepCheckpoint
 
@@ -47,8 +47,7 @@ INCLUDABLE_KEYS = ("base", "derive", "include", "profiles", "seeds")
 GRID_KEYS = (
     *INCLUDABLE_KEYS,
     *("name", "title", "description", "source", "axes", "exclude", "extra", "tables", "plots"),
-    "keep_checkpoint",
-    *RUNNING_KEYS,
+    *("keep_checkpoint", "gpus_per_trial", "retries", "stop_after_failures"),
 )
 """Top-level keys of a grid file."""
 
@@ -68,9 +67,10 @@ class Grid:
     plots: tuple[PlotSpec, ...] = ()
     """The figures that the file declares."""
     keep_checkpoint: KeepCheckpoint = "none"
-    """Whose weights the trials keep; not part of their ids."""
-    running: Running = field(default_factory=Running)
-    """How the trials are run; not part of their ids either."""
+    """Whose weights the trials keep. Like the next three, it is not part of their ids."""
+    gpus_per_trial: GpusPerTrial | None = None
+    retries: int | None = None
+    stop_after_failures: int | None = None
     profiles: tuple[str, ...] = ()
     """Names of the file's profiles."""
     variant: str = ""
@@ -82,11 +82,7 @@ class Grid:
         return tuple(trial for row in self.rows for trial in row.trials)
 
     def with_seeds(self, seeds: int | Sequence[int]) -> Grid:
-        """Return the grid with other seeds for every row: a count or a list, as in the file.
-
-        Raises:
-            GridError: they are neither, or too many.
-        """
+        """Return the grid with other seeds in every row: a count or a list. Raises GridError: not valid."""
         node = Node("--seeds", "", locate(seeds))
         given = read_seeds(node)
 
@@ -109,10 +105,7 @@ class Grid:
         return undeclared_plot(table.id, table.title, table.rows, self.tables)
 
     def plot_as(self, options: Mapping[str, Any], rows: Sequence[Row]) -> PlotSpec:
-        """Return a figure of some of the grid's rows.
-
-        Args:
-            options: `kind`, `x`, `y`, `by` and the like, as under `plots`; the others are chosen.
+        """Return a figure of some of the grid's rows, with `kind`, `x` and the like as under `plots`.
 
         Raises:
             GridError: an option is not valid, or such a figure cannot show so many rows.
@@ -164,7 +157,9 @@ def load_grid(
         keep_checkpoint=read_or(
             given, "keep_checkpoint", lambda node: node.choice(get_args(KeepCheckpoint)), "none"
         ),
-        running=read_running(given),
+        gpus_per_trial=read_or(given, "gpus_per_trial", _read_gpus, None),
+        retries=read_or(given, "retries", lambda node: node.count(least=0), None),
+        stop_after_failures=read_or(given, "stop_after_failures", lambda node: node.count(least=1), None),
         profiles=tuple(profiles),
         variant=json.dumps([overrides, scale], sort_keys=True, default=str) if overrides or scale else "",
     )
@@ -179,19 +174,15 @@ def load_grid(
         title=reduced_title(grid.title, chosen, reduced),
         rows=reduced,
         seeds=chosen.seeds or grid.seeds,
-        tables=tuple(reduced_tables(grid.tables, chosen, reduction)),
-        plots=tuple(reduced_plots(grid.plots, chosen, reduction)),
+        tables=reduced_specs(grid.tables, chosen, reduction),
+        plots=reduced_specs(grid.plots, chosen, reduction),
     )
 
 
 def lone_trial(texts: Sequence[str]) -> Grid:
     """Return a grid of one trial, without a file and without tables.
 
-    Args:
-        texts: its settings as `KEY=VALUE`; one of the keys may be `seed`, which is 0 if left out.
-
-    Raises:
-        GridError: the settings are not valid.
+    Its settings are `KEY=VALUE` texts, `seed=0` among them unless given. Raises GridError: one is not valid.
     """
     try:
         settings = parse_overrides(texts)
@@ -228,15 +219,19 @@ def _read_recipe(roots: Sequence[Node], overrides: Mapping[str, Any]) -> Recipe:
         seeds=read_seeds(seeds[-1]) if seeds else (0,),
         base=[read_settings(node.child("base")) for node in roots if "base" in node.value],
         axes=read_or(given, "axes", read_axes, ()),
-        exclude=[(node, read_pick(node)) for node in read_or(given, "exclude", _items, [])],
-        extra=[read_case(node) for node in read_or(given, "extra", _items, [])],
+        exclude=[(node, read_pick(node)) for node in read_or(given, "exclude", Node.mappings, [])],
+        extra=[read_case(node) for node in read_or(given, "extra", Node.mappings, [])],
         overrides=read_overrides(overrides) if overrides else None,
         derive=[read_derivation(key, node) for key, node in derive.items()],
     )
 
 
-def _items(node: Node) -> list[Node]:
-    return node.items("a list of mappings")
+def _read_gpus(node: Node) -> GpusPerTrial:
+    if node.value == "auto":
+        return "auto"
+    if type(node.value) in (int, float) and is_share(float(node.value)):
+        return float(node.value)
+    raise node.must_be("auto, a part of a GPU or a whole number")
 
 
 def _check_num_trials(node: Node, rows: Sequence[Row]) -> None:

@@ -44,14 +44,10 @@ class Derivation:
 
 
 def read_derivation(key: str, node: Node) -> Derivation:
-    """Read an expression, a number or a list of them.
-
-    Raises:
-        GridError: it is none of these, or there is no such option.
-    """
+    """Read an expression, a number or a list of them. Raises GridError: it is none, or no such option."""
     if key not in known_keys():
         raise node.error(f"unknown option.{nearest(key, known_keys())}")
-    items = tuple(node.items()) if isinstance(node.value, list) else (node,)
+    items = tuple(node.one_or_more())
     for item in items:
         if isinstance(item.value, str):
             try:
@@ -120,8 +116,6 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "ceil": math.ceil,
     "sqrt": math.sqrt,
 }
-_MANY = ("min", "max")
-"""Functions of two or more numbers. The others take one."""
 
 
 def evaluate(expression: str, names: Mapping[str, Number]) -> Number:
@@ -147,11 +141,7 @@ def evaluate(expression: str, names: Mapping[str, Number]) -> Number:
 
 @functools.lru_cache(maxsize=1024)
 def names_in(expression: str) -> frozenset[str]:
-    """Return the names an expression uses.
-
-    Raises:
-        ValueError: it is not an expression.
-    """
+    """Return the names an expression uses. Raises ValueError: it is not an expression."""
     try:
         return frozenset(_names(_parse(expression)))
     except RecursionError:
@@ -217,8 +207,9 @@ def _call(node: ast.Call, names: Mapping[str, Number]) -> Any:
     name = _dotted(node.func) or ast.unparse(node.func)
     if name not in _FUNCTIONS:
         raise ValueError(f"unknown function {name!r}.{did_you_mean(name, _FUNCTIONS)}")
-    wanted = "two or more numbers" if name in _MANY else "one number"
-    if node.keywords or (len(node.args) < 2 if name in _MANY else len(node.args) != 1):
+    takes_many = name in ("min", "max")
+    if node.keywords or (len(node.args) < 2 if takes_many else len(node.args) != 1):
+        wanted = "two or more numbers" if takes_many else "one number"
         raise ValueError(f"{name} takes {wanted}: {ast.unparse(node)!r}")
     arguments = [_walk(argument, names) for argument in node.args]
     try:

@@ -46,9 +46,8 @@ def describe_options(options: Mapping[str, Any]) -> str:
 def describe_option(key: str, value: Any) -> str:
     """Describe one option: `batch size 128`, `cosine`, `200 epochs`, `no nesterov`, `cutout (size 16)`.
 
-    Args:
-        key: dotted key of an option, `name` or a computed column.
-        value: its value; a mapping for an option with options of its own, which follow in parentheses.
+    The key may also be `name` or a computed column. A mapping is an option with options of its own, which
+    follow in parentheses.
     """
     if isinstance(value, Mapping):
         inside = {name: item for name, item in value.items() if name != "name"}
@@ -57,6 +56,8 @@ def describe_option(key: str, value: Any) -> str:
     words = _words(key)
     if value is True:
         return words
+    if value is None and "." in key:  # no such option, which is not the same as an option that is off
+        return f"{words} none"
     if value is False or value is None:
         return words.removeprefix("no ") if words.startswith("no ") else f"no {words}"
     text = format_column(key, value)
@@ -83,14 +84,8 @@ def _words(key: str) -> str:
 def column_value(config: TrainConfig, name: str | None, column: str) -> Any:
     """Return the value of a row in a column of a table, or along an axis of a figure.
 
-    Args:
-        config: the row's config.
-        name: the row's name; the model's label stands in where it has none.
-        column: an option's dotted key, `name` or one of `COMPUTED`.
-
-    Returns:
-        None where the config has no such option. For an option that is a mapping, such as
-        `augmentation`, the names that are switched on.
+    None where the config has no such option. For `augmentation`, the names that are switched on; for `name`
+    the model's label where the row has no name.
     """
     if column == "name":
         return name or config.model.label
@@ -104,12 +99,7 @@ def column_value(config: TrainConfig, name: str | None, column: str) -> Any:
 
 
 def varying_columns(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the columns whose values tell rows apart.
-
-    Args:
-        columns: the candidates, in the order wanted.
-        rows: the value of each column, row by row.
-    """
+    """Return those of the columns in which the rows, each a mapping from column to value, differ."""
     return [column for column in columns if any(row[column] != rows[0][column] for row in rows)]
 
 

@@ -5,6 +5,7 @@ The settings of a row are its layers applied in turn; the last one wins.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,8 +16,6 @@ from gridrun.grid.published import Published, read_published
 from gridrun.grid.settings import Settings, set_option, settable_keys
 from gridrun.trial import digest
 
-CASE_KEYS = ("name", "seeds", "published")
-"""Keys of a case, or of an `extra`, beside its settings."""
 MAX_TRIALS = 1_000_000
 
 
@@ -80,50 +79,33 @@ def read_settings(node: Node) -> Layer:
 
 
 def read_overrides(settings: Mapping[str, Any], also: Collection[str] = ()) -> Layer:
-    """Read settings by dotted key that come from the command line.
-
-    Args:
-        also: keys to suggest for a misspelt one, beside those that can be set.
-
-    Raises:
-        GridError: a key is unknown.
-    """
-    entries = {key: Node("--set", key, locate(value)) for key, value in settings.items()}
-    return read_layer(Node("--set", "", locate(dict(settings))), entries, also=also)
+    """Read settings from the command line. Raises GridError: a key is unknown; `also` may be meant."""
+    node = Node("--set", "", locate(dict(settings)))
+    return read_layer(node, node.mapping(), also=also)
 
 
 def read_case(node: Node) -> Layer:
-    """Read one of `cases` or `extra`: settings, and some of CASE_KEYS.
+    """Read one of `cases` or `extra`: settings, and perhaps `name`, `published` and `seeds`.
 
     Raises:
-        GridError: it is not a mapping, is empty, or has a key that is neither.
+        GridError: it is not a mapping, is empty, or has an unknown key.
     """
-    entries = node.mapping("a mapping of options to values")
-    about = {key: entries.pop(key) for key in CASE_KEYS if key in entries}
-    if not entries and "name" not in about:
+    given = node.mapping("a mapping of options to values")
+    entries = {key: entry for key, entry in given.items() if key not in ("name", "published", "seeds")}
+    if not entries and "name" not in given:
         raise node.error("is empty")
-    return read_layer(
-        node,
-        entries,
-        name=read_or(about, "name", Node.text, None),
-        published=read_or(about, "published", lambda entry: read_published(entry, entry.mapping()), None),
-        seeds=read_or(about, "seeds", read_seeds, None),
+    return dataclasses.replace(
+        read_layer(node, entries),
+        name=read_or(given, "name", Node.text, None),
+        published=read_or(given, "published", lambda entry: read_published(entry, entry.mapping()), None),
+        seeds=read_or(given, "seeds", read_seeds, None),
     )
 
 
-def read_layer(
-    node: Node,
-    entries: dict[str, Node],
-    *,
-    name: str | None = None,
-    published: Published | None = None,
-    seeds: tuple[int, ...] | None = None,
-    also: Collection[str] = (),
-) -> Layer:
+def read_layer(node: Node, entries: dict[str, Node], *, also: Collection[str] = ()) -> Layer:
     """Check the keys of settings that are written together.
 
     Args:
-        node: the node that holds the entries.
         also: keys to suggest for a misspelt one, beside those that can be set.
 
     Raises:
@@ -138,7 +120,7 @@ def read_layer(
         for length in range(1, len(parts)):
             if (whole := ".".join(parts[:length])) in entries:
                 raise entry.error(f"`{whole}` is set here too; write all of it in one place")
-    return Layer(node, entries, name, published, seeds)
+    return Layer(node, entries)
 
 
 # --- axes --------------------------------------------------------------------------------------
@@ -185,7 +167,8 @@ def _read_zip(node: Node) -> list[Layer]:
         entries = dict(zip(columns, values, strict=True))
         seeds = entries.pop("seeds", None)
         first = next(iter(entries.values()))
-        layers.append(read_layer(first, entries, seeds=read_seeds(seeds) if seeds else None))
+        layer = read_layer(first, entries)
+        layers.append(dataclasses.replace(layer, seeds=read_seeds(seeds)) if seeds else layer)
     return layers
 
 

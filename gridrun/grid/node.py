@@ -116,9 +116,23 @@ class Node:
             raise self.error(f"must be {what}, got an empty one")
         return [self.child(index) for index in range(len(self.value))]
 
+    def mappings(self) -> list[Node]:
+        """Return the items. Raises GridError: this is not a list, or an empty one."""
+        return self.items("a list of mappings")
+
     def one_or_more(self) -> list[Node]:
         """Return the items of a list, or this node where it is not a list. Raises GridError: no items."""
         return self.items() if isinstance(self.value, list) else [self]
+
+    def distinct(self, check: Callable[[Node, str], None]) -> tuple[str, ...]:
+        """Return one text or a list of them, each checked. Raises GridError: one appears twice."""
+        found: dict[str, None] = {}
+        for item in self.one_or_more():
+            check(item, text := item.text())
+            if text in found:
+                raise item.error(f"{text!r} appears twice")
+            found[text] = None
+        return tuple(found)
 
     def text(self) -> str:
         """Return the value. Raises GridError: it is not text, or blank."""

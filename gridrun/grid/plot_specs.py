@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
+from gridrun.grid.describe import describe_options
 from gridrun.grid.node import Node, locate, read_or
 from gridrun.grid.pick import Pick, nearest, read_pick
 from gridrun.grid.published import Published
 from gridrun.grid.rows import Row
-from gridrun.grid.settings import Missing, freeze, known_keys
-from gridrun.grid.table_specs import TableSpec, default_columns, value_of
+from gridrun.grid.settings import freeze, known_keys
+from gridrun.grid.table_specs import TableSpec, default_columns
 from gridrun.metrics import COMPUTED, METRICS
 from trainer.registry import did_you_mean
 
@@ -60,22 +60,12 @@ class PlotSpec:
 
     def check(self) -> None:
         """Raise GridError if two rows have the same place, which can happen under a profile."""
-        check_places(Node(self.id, "", locate({})), self.rows, self.keys)
+        _check_places(Node(self.id, "", locate({})), self.rows, self.keys)
 
 
 def picked(rows: Sequence[Row], pick: Pick | None) -> tuple[Row, ...]:
     """Return the rows that are picked; without a pick, all of them."""
-    return tuple(row for row in rows if not pick or pick.matches(functools.partial(value_of, row)))
-
-
-def plot_value(row: Row, key: str) -> Any:
-    """Return what a figure shows of a row under a key: an option, `name` or a computed column."""
-    if key == "name":
-        return row.name or row.config.model.label
-    if key in COMPUTED:
-        return COMPUTED[key](row.config)
-    value = value_of(row, key)
-    return None if isinstance(value, Missing) else value
+    return tuple(row for row in rows if not pick or pick.matches(row.option))
 
 
 # --- reading -----------------------------------------------------------------------------------
@@ -84,16 +74,7 @@ def plot_value(row: Row, key: str) -> Any:
 def read_plots(
     node: Node, default_id: str, default_title: str, rows: Sequence[Row], tables: Sequence[TableSpec]
 ) -> tuple[PlotSpec, ...]:
-    """Read `plots`.
-
-    Args:
-        default_id: id of a figure that gives none; only a single figure may do so.
-        rows: all rows of the grid.
-        tables: the tables of the grid, for their published values.
-
-    Raises:
-        GridError: a figure is not valid.
-    """
+    """Read `plots`; a single figure may leave out its id. Raises GridError: a figure is not valid."""
     nodes = node.items("a list of figures")
     plots: dict[str, PlotSpec] = {}
     for item in nodes:
@@ -104,7 +85,9 @@ def read_plots(
         title = read_or(given, "title", Node.text, default_title)
         if plot_id in plots:
             raise item.error(f"the id {plot_id!r} is taken by another figure")
-        shown = _read_where(given["where"], rows) if "where" in given else tuple(rows)
+        shown = picked(rows, read_pick(given["where"]) if "where" in given else None)
+        if not shown:
+            raise given["where"].error("matches no row")
         plots[plot_id] = _read_plot(item, given, plot_id, title, shown, tables)
     return tuple(plots.values())
 
@@ -116,23 +99,13 @@ def undeclared_plot(
     tables: Sequence[TableSpec],
     options: Mapping[str, Any] | None = None,
 ) -> PlotSpec:
-    """Return a figure that the grid file does not declare.
-
-    Args:
-        options: some of PLOT_KEYS, from the command line.
+    """Return a figure that the grid file does not declare; `options` are some of PLOT_KEYS.
 
     Raises:
         GridError: an option is not valid, or there are too many rows to choose the axes for.
     """
     given = {key: Node(f"--{key.replace('_', '-')}", "", locate(v)) for key, v in (options or {}).items()}
     return _read_plot(Node(plot_id, "", locate({})), given, plot_id, title, tuple(rows), tables)
-
-
-def _read_where(node: Node, rows: Sequence[Row]) -> tuple[Row, ...]:
-    found = picked(rows, read_pick(node))
-    if not found:
-        raise node.error("matches no row")
-    return found
 
 
 def _read_plot(
@@ -144,99 +117,78 @@ def _read_plot(
     tables: Sequence[TableSpec],
 ) -> PlotSpec:
     keys = {key: _read_keys(given[key]) for key in ("x", "by", "panels") if key in given}
-    kind: Kind = (
-        given["kind"].choice(get_args(Kind), "kind") if "kind" in given else default_kind(rows, keys.get("x"))
-    )
-    y = _read_metrics(given["y"], kind) if "y" in given else None
-    check_x(given.get("x", node), kind, keys.get("x"), rows)
-    axes = choose_axes(kind, rows, keys)
-    _check_size(node, kind, rows, axes)
-    xs = [plot_value(row, axes.x[0]) for row in rows] if kind == "line" else []
+    chosen: Kind | None = read_or(given, "kind", lambda entry: entry.choice(get_args(Kind), "kind"), None)
+    kind = chosen or _default_kind(rows, keys.get("x"))
+    y = _read_metrics(given["y"], kind) if "y" in given else ()
+    _check_x(given.get("x", node), kind, keys.get("x"), rows)
+    x, by, panels = _choose_axes(kind, rows, keys)
+    _check_size(node, kind, rows, x, by, panels)
+    if not y:
+        with_training = kind == "curves" and len(_distinct(rows, by)) <= 4
+        y = ("test_error", "train_error") if with_training else ("test_error",)
+    xs = [row.column(x[0]) for row in rows] if kind == "line" else []
     log_x = read_or(given, "log_x", Node.flag, is_geometric(xs))
     if log_x and min(xs, default=1) <= 0:
-        raise given["log_x"].error(f"{axes.x[0]} takes the value {min(xs):g}, which has no logarithm")
-    shown = tables if read_or(given, "published", Node.flag, True) else ()
+        raise given["log_x"].error(f"{x[0]} takes the value {min(xs):g}, which has no logarithm")
+    published: dict[str, Published] = {}
+    sources = []
+    wanted = {row.config_id for row in rows}
+    for table in tables if read_or(given, "published", Node.flag, True) else ():
+        if here := {key: values for key, values in table.published.items() if key in wanted}:
+            published = here | published
+            sources.append(table.source)
     return PlotSpec(
         id=plot_id,
         title=title,
         kind=kind,
         rows=rows,
-        x=axes.x,
-        y=y or _default_metrics(kind, num_series=len(_distinct(rows, axes.by))),
-        by=axes.by,
-        panels=axes.panels,
+        x=x,
+        y=y,
+        by=by,
+        panels=panels,
         log_x=log_x,
         log_y=read_or(given, "log_y", Node.flag, False),
-        published=_published(shown, rows),
-        source=_source(shown, rows),
+        published=published,
+        source="; ".join(dict.fromkeys(source for source in sources if source)) or None,
     )
 
 
 def _read_keys(node: Node) -> tuple[str, ...]:
     """Read an option's key, or a list of them."""
     known = {*known_keys(), *COMPUTED, "name"}
-    keys: list[str] = []
-    for item in node.one_or_more():
-        key = item.text()
+
+    def check(item: Node, key: str) -> None:
         if key not in known:
             raise item.error(f"unknown option {key!r}.{nearest(key, known)}")
-        if key in keys:
-            raise item.error(f"{key!r} appears twice")
-        keys.append(key)
-    return tuple(keys)
+
+    return node.distinct(check)
 
 
 def _read_metrics(node: Node, kind: Kind) -> tuple[str, ...]:
     choices = EPOCH_METRICS if kind == "curves" else METRICS
-    metrics: list[str] = []
-    for item in node.one_or_more():
-        metric = item.text()
+
+    def check(item: Node, metric: str) -> None:
         if metric not in choices:
             what = "curves show one of" if kind == "curves" else "is not a metric; choose from"
             near = did_you_mean(metric, choices)
             raise item.error(f"{metric!r}: {what} {', '.join(choices)}.{near if 'mean' in near else ''}")
-        if metric in metrics:
-            raise item.error(f"{metric!r} appears twice")
-        metrics.append(metric)
+
+    metrics = node.distinct(check)
     if kind != "curves" and len(metrics) > 1:
         raise node.error(f"a figure of kind {kind} has one metric")
     if len({EPOCH_METRICS.get(metric) for metric in metrics}) > 1:
         raise node.error("errors and losses have different units: make two figures")
-    return tuple(metrics)
-
-
-def _default_metrics(kind: Kind, num_series: int) -> tuple[str, ...]:
-    return ("test_error", "train_error") if kind == "curves" and num_series <= 4 else ("test_error",)
-
-
-def _published(tables: Sequence[TableSpec], rows: Sequence[Row]) -> dict[str, Published]:
-    """Return what the tables publish for these rows; for a row in two tables, what the first one says."""
-    found: dict[str, Published] = {}
-    for table in tables:
-        found = {**table.published, **found}
-    wanted = {row.config_id for row in rows}
-    return {config_id: published for config_id, published in found.items() if config_id in wanted}
-
-
-def _source(tables: Sequence[TableSpec], rows: Sequence[Row]) -> str | None:
-    wanted = {row.config_id for row in rows}
-    sources = [table.source for table in tables if wanted & table.published.keys()]
-    return "; ".join(dict.fromkeys(source for source in sources if source)) or None
+    return metrics
 
 
 # --- choosing the axes -------------------------------------------------------------------------
 
 
-class Axes(NamedTuple):
-    """The keys along the x axis, those in which series differ, and those in which panels differ."""
-
-    x: tuple[str, ...]
-    by: tuple[str, ...]
-    panels: tuple[str, ...]
+Keys = tuple[str, ...]
 
 
-def choose_axes(kind: Kind, rows: Sequence[Row], given: Mapping[str, tuple[str, ...]]) -> Axes:
-    """Choose the keys of `x`, `by` and `panels` that are not given."""
+def _choose_axes(kind: Kind, rows: Sequence[Row], given: Mapping[str, Keys]) -> tuple[Keys, Keys, Keys]:
+    """Return the keys of `x`, `by` and `panels`: those given, and the best choice for the others."""
     x, by, panels = given.get("x", ()), given.get("by"), given.get("panels", ())
     free = [key for key in _varying(rows) if key not in {*x, *(by or ()), *panels}]
     if kind == "line" and not x:
@@ -246,51 +198,45 @@ def choose_axes(kind: Kind, rows: Sequence[Row], given: Mapping[str, tuple[str, 
         if by is None and len(x) > 1 and len(_distinct(rows, x[-1:])) <= 4:
             x, by = x[:-1], x[-1:]
     if by is not None:
-        return Axes(x, by, panels)
+        return x, by, panels
     by = _fewest([key for key in free if key not in x], rows, (*x, *panels))
     if "panels" not in given:
-        by, panels = _spread(kind, rows, by)
-    return Axes(x, by, panels)
+        # Too many series for one panel: spread them over panels.
+        most = 4 if kind == "curves" else MAX_SERIES
+        while len(by) > 1 and len(_distinct(rows, by)) > most:
+            panels, by = (*panels, by[0]), by[1:]
+        if not panels and most < len(_distinct(rows, by)) <= MAX_PANELS:
+            panels, by = by, ()
+    return x, by, panels
 
 
-def _spread(kind: Kind, rows: Sequence[Row], by: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return `by` and `panels`: move keys to panels where one panel would have too many series."""
-    most = 4 if kind == "curves" else MAX_SERIES
-    panels: tuple[str, ...] = ()
-    while len(by) > 1 and len(_distinct(rows, by)) > most:
-        panels, by = (*panels, by[0]), by[1:]
-    if not panels and most < len(_distinct(rows, by)) <= MAX_PANELS:
-        return (), by
-    return by, panels
-
-
-def _check_size(node: Node, kind: Kind, rows: Sequence[Row], axes: Axes) -> None:
+def _check_size(node: Node, kind: Kind, rows: Sequence[Row], x: Keys, by: Keys, panels: Keys) -> None:
     """Raise GridError if two rows have the same place, or there are too many series, panels or bars."""
-    check_places(node, rows, (*axes.x, *axes.by, *axes.panels))
-    num_series, num_panels = len(_distinct(rows, axes.by)), len(_distinct(rows, axes.panels))
+    _check_places(node, rows, (*x, *by, *panels))
     for what, count, most, instead in (
-        ("series", num_series, MAX_SERIES, "" if axes.panels else " or spread them over `panels`"),
-        ("panels", num_panels, MAX_PANELS, ""),
+        ("series", len(_distinct(rows, by)), MAX_SERIES, "" if panels else " or spread them over `panels`"),
+        ("panels", len(_distinct(rows, panels)), MAX_PANELS, ""),
         ("bars", len(rows) if kind == "bars" else 0, MAX_BARS, ""),
     ):
         if count > most:
             raise node.error(f"asks for {count} {what}, the most is {most}: narrow by `where`{instead}")
 
 
-def check_places(node: Node, rows: Sequence[Row], keys: Sequence[str]) -> None:
+def _check_places(node: Node, rows: Sequence[Row], keys: Sequence[str]) -> None:
     """Raise GridError if two rows are equal under these keys: the figure would draw them at one place."""
     places: dict[Any, Row] = {}
     for row in rows:
         other = places.setdefault(_place(row, keys), row)
         if other is not row:
             differ = [key for key in _varying([other, row]) if key not in keys]
+            described = describe_options({key: row.column(key) for key in keys})
             raise node.error(
-                f"two rows have the same place ({_place_text(row, keys)}); they differ in "
+                f"two rows have the same place ({described or 'the only one'}); they differ in "
                 f"{', '.join(differ)}: put it under `by` or `panels`, or choose with `where`"
             )
 
 
-def default_kind(rows: Sequence[Row], x: Sequence[str] | None) -> Kind:
+def _default_kind(rows: Sequence[Row], x: Sequence[str] | None) -> Kind:
     """Return `line` where a numeric option takes three values or more, and `bars` for rows with names."""
     if x:
         return "line" if _numeric(x, rows) else "bars"
@@ -304,7 +250,7 @@ def default_kind(rows: Sequence[Row], x: Sequence[str] | None) -> Kind:
     return "bars" if len(series) > MAX_SERIES and len(rows) <= MAX_BARS else "line"
 
 
-def check_x(node: Node, kind: Kind, x: Sequence[str] | None, rows: Sequence[Row]) -> None:
+def _check_x(node: Node, kind: Kind, x: Sequence[str] | None, rows: Sequence[Row]) -> None:
     """Raise GridError if the kind of figure cannot have this `x`, or has nothing to choose it from."""
     if kind == "curves" and x:
         raise node.error("curves are drawn over epochs; options go under `by` or `panels`")
@@ -317,7 +263,7 @@ def check_x(node: Node, kind: Kind, x: Sequence[str] | None, rows: Sequence[Row]
     if len(x) > 1:
         raise node.error("a line has one option along its axis; others go under `by` or `panels`")
     for row in rows:
-        if not is_number(value := plot_value(row, x[0])):
+        if not is_number(value := row.column(x[0])):
             raise node.error(
                 f"{x[0]} must be a number in every row, but is {value!r} in the row of line {row.line}; "
                 "use `kind: bars` to compare by name"
@@ -332,12 +278,12 @@ def is_geometric(values: Sequence[float]) -> bool:
     xs = sorted(set(values))
     if len(xs) < 3 or xs[0] <= 0 or xs[-1] < 4 * xs[0]:
         return False
-    return _unevenness([math.log(x) for x in xs]) < _unevenness(xs)
 
+    def unevenness(xs: Sequence[float]) -> float:
+        gaps = [after - before for before, after in itertools.pairwise(xs)]
+        return max(gaps) / min(gaps)
 
-def _unevenness(xs: Sequence[float]) -> float:
-    gaps = [after - before for before, after in itertools.pairwise(xs)]
-    return max(gaps) / min(gaps)
+    return unevenness([math.log(x) for x in xs]) < unevenness(xs)
 
 
 def is_number(value: Any) -> bool:
@@ -352,7 +298,7 @@ def _varying(rows: Sequence[Row]) -> list[str]:
 
 
 def _numeric(keys: Sequence[str], rows: Sequence[Row]) -> list[str]:
-    return [key for key in keys if all(is_number(plot_value(row, key)) for row in rows)]
+    return [key for key in keys if all(is_number(row.column(key)) for row in rows)]
 
 
 def _widest(keys: Sequence[str], rows: Sequence[Row]) -> tuple[str, ...]:
@@ -378,9 +324,5 @@ def _distinct(rows: Sequence[Row], keys: Sequence[str]) -> set[Any]:
     return {_place(row, keys) for row in rows}
 
 
-def _place(row: Row, keys: Sequence[str]) -> Any:
-    return tuple(freeze(plot_value(row, key)) for key in keys)
-
-
-def _place_text(row: Row, keys: Sequence[str]) -> str:
-    return ", ".join(f"{key}: {plot_value(row, key)}" for key in keys) or "the only one"
+def _place(row: Row, keys: Sequence[str]) -> tuple[Any, ...]:
+    return tuple(freeze(row.column(key)) for key in keys)

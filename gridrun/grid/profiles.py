@@ -15,9 +15,6 @@ from gridrun.grid.settings import Missing, Settings, epoch_keys, option, set_opt
 from trainer.registry import did_you_mean
 
 PROFILE_KEYS = ("set", "scale", "exclude", "seeds")
-SCALE_KEYS = ("epochs", "train")
-UNNAMED = "reduced"
-"""Name of the profile that `--scale` makes on its own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,16 +71,10 @@ def _scaled_item(item: Any, factor: float) -> Any:
 
 
 def read_profiles(roots: Sequence[Node]) -> dict[str, Profile]:
-    """Read `profiles` of several files. Where two files have the same profile, the later one adds to it.
-
-    Raises:
-        GridError: a profile is not valid.
-    """
+    """Read `profiles` of several files. Where two files have the same profile, the later one adds to it."""
     found: dict[str, Profile] = {}
-    for root in roots:
-        if "profiles" not in root.value:
-            continue
-        for key, node in root.child("profiles").mapping("a mapping of names to profiles").items():
+    for given in [root.child("profiles") for root in roots if "profiles" in root.value]:
+        for key, node in given.mapping("a mapping of names to profiles").items():
             name = Node(node.file, node.key, locate(key)).name()
             profile = _read_profile(name, node)
             found[name] = profile.over(found[name]) if name in found else profile
@@ -96,7 +87,7 @@ def _read_profile(name: str, node: Node) -> Profile:
         raise node.error(f"is empty; give it one of {', '.join(PROFILE_KEYS)}")
     scaled = _read_scaled(name, f"under the profile {name!r}", given.get("scale"))
     settings = (read_settings(given["set"]),) if "set" in given else ()
-    excluded = given["exclude"].items("a list of mappings") if "exclude" in given else []
+    excluded = read_or(given, "exclude", Node.mappings, [])
     return dataclasses.replace(
         scaled,
         layers=(*settings, *scaled.layers),
@@ -107,23 +98,20 @@ def _read_profile(name: str, node: Node) -> Profile:
 
 def read_scale(scale: Mapping[str, Any]) -> Profile:
     """Read the values of `--scale`. Raises GridError."""
-    return _read_scaled(UNNAMED, "under --scale", Node("--scale", "", locate(dict(scale))))
+    return _read_scaled("reduced", "under --scale", Node("--scale", "", locate(dict(scale))))
 
 
 def _read_scaled(name: str, under: str, node: Node | None) -> Profile:
-    given = node.options(SCALE_KEYS) if node else {}
+    given = node.options(("epochs", "train")) if node else {}
+    train = given.get("train")
+    if train and (type(train.value) is not int or train.value < 1):
+        raise train.must_be("a number of training images")
     return Profile(
         name=name,
         under=under,
-        layers=(_read_train(given["train"]),) if "train" in given else (),
+        layers=(read_layer(train, {"train_size": train}),) if train else (),
         epochs=read_or(given, "epochs", _read_epochs, None),
     )
-
-
-def _read_train(node: Node) -> Layer:
-    if type(node.value) is not int or node.value < 1:
-        raise node.must_be("a number of training images")
-    return read_layer(node, {"train_size": node})
 
 
 def _read_epochs(node: Node) -> int | float:
@@ -137,11 +125,7 @@ def _read_epochs(node: Node) -> int | float:
 def choose(
     profiles: Mapping[str, Profile], name: str | None, scale: Profile | None, file: Any
 ) -> Profile | None:
-    """Return the profile called `name`, scaled further by `scale`; None if neither is given.
-
-    Raises:
-        GridError: the grid has no such profile.
-    """
+    """Return the profile `name`, scaled further by `scale`; None without both. Raises GridError: unknown."""
     if name is None:
         return scale
     if name not in profiles:

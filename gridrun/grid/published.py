@@ -46,14 +46,10 @@ class Published:
 
 
 def read_published(node: Node, entries: Mapping[str, Node]) -> Published:
-    """Read metrics, `paper`, `runs` and `note`.
-
-    Args:
-        node: the mapping that holds the entries, for error messages.
+    """Read metrics, `paper`, `runs` and `note` of the mapping `node`.
 
     Raises:
-        GridError: a key is not in VALUE_KEYS, a value is out of range, or there is neither a metric
-            nor `paper`.
+        GridError: a key is not in VALUE_KEYS, a value is out of range, or there is no metric and no `paper`.
     """
     for key, entry in entries.items():
         if key not in VALUE_KEYS:

@@ -7,27 +7,24 @@ study, and a mistake in the file shows under every profile.
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from gridrun.errors import GridError
 from gridrun.grid.plot_specs import PlotSpec
 from gridrun.grid.profiles import Profile
 from gridrun.grid.rows import Choices, Recipe, Row, RowMaker, choices_text, node_of
-from gridrun.grid.table_specs import TableSpec, value_of
+from gridrun.grid.table_specs import TableSpec
 from trainer import TrainConfig
+
+SpecT = TypeVar("SpecT", TableSpec, PlotSpec)
 
 Reduction = Mapping[str, Row]
 """The reduced row of each row that the profile keeps, by the `config_id` of the study's row."""
 
 
 def reduce(recipe: Recipe, profile: Profile, made: Sequence[tuple[Row, Choices]]) -> Reduction:
-    """Make the reduced rows.
-
-    Args:
-        recipe: recipe of the study.
-        profile: the profile that reduces it.
-        made: the rows of the study, with the choices that made them.
+    """Make the reduced rows, given those of the study with the choices that made them.
 
     Raises:
         GridError: a row cannot be trained under the profile, becomes equal to another one, or equals a row
@@ -50,24 +47,22 @@ def reduce(recipe: Recipe, profile: Profile, made: Sequence[tuple[Row, Choices]]
             twin = choices_text(found[new.config])
             raise node.error(f"the row ({choices_text(choices)}) becomes the same as ({twin}), {advice}")
         found[new.config] = choices
-        reduction[row.config_id] = dataclasses.replace(
-            new, name=_name(row, new), published=None, seeds=profile.seeds or row.seeds
-        )
+        name = row.name and row.name.replace(row.config.model.label, new.config.model.label)
+        seeds = profile.seeds or row.seeds
+        reduction[row.config_id] = dataclasses.replace(new, name=name, published=None, seeds=seeds)
     return reduction
 
 
-def _kept(
-    recipe: Recipe, profile: Profile, made: Iterable[tuple[Row, Choices]]
-) -> Iterable[tuple[Row, Choices]]:
+def _kept(recipe: Recipe, profile: Profile, made: Iterable[tuple[Row, Choices]]) -> list[tuple[Row, Choices]]:
     """Return the rows of the study that the profile does not exclude."""
     unmatched = {id(pick): node for node, pick in profile.exclude if node.file == recipe.node.file}
     kept = []
     for row, choices in made:
-        hits = [pick for _, pick in profile.exclude if pick.matches(functools.partial(value_of, row))]
-        for pick in hits:
-            unmatched.pop(id(pick), None)
+        hits = [id(pick) for _, pick in profile.exclude if pick.matches(row.option)]
         if not hits:
             kept.append((row, choices))
+        for hit in hits:
+            unmatched.pop(hit, None)
     for node in unmatched.values():
         raise node.error("matches no row")
     if not kept:
@@ -75,39 +70,17 @@ def _kept(
     return kept
 
 
-def _name(row: Row, new: Row) -> str | None:
-    """Return the row's name, in which the label of the reduced row's model replaces that of the study's."""
-    return row.name and row.name.replace(row.config.model.label, new.config.model.label)
-
-
-def reduced_tables(
-    tables: Iterable[TableSpec], profile: Profile, reduction: Reduction
-) -> Iterator[TableSpec]:
-    """Yield the tables that have rows left, without published values: those are for the full study."""
-    for table in tables:
-        if rows := tuple(reduction[row.config_id] for row in table.rows if row.config_id in reduction):
-            yield dataclasses.replace(
-                table,
-                id=f"{table.id}_{profile.name}",
-                title=reduced_title(table.title, profile, rows),
-                rows=rows,
-                columns=tuple(column for column in table.columns if column != "paper"),
-                published={},
-                reported=(),
-            )
-
-
-def reduced_plots(plots: Iterable[PlotSpec], profile: Profile, reduction: Reduction) -> Iterator[PlotSpec]:
-    """Yield the figures that have rows left, without published values."""
-    for plot in plots:
-        if rows := tuple(reduction[row.config_id] for row in plot.rows if row.config_id in reduction):
-            yield dataclasses.replace(
-                plot,
-                id=f"{plot.id}_{profile.name}",
-                title=reduced_title(plot.title, profile, rows),
-                rows=rows,
-                published={},
-            )
+def reduced_specs(specs: Iterable[SpecT], profile: Profile, reduction: Reduction) -> tuple[SpecT, ...]:
+    """Return the tables or figures that have rows left, without published values: the study's have those."""
+    found = []
+    for spec in specs:
+        if rows := tuple(reduction[row.config_id] for row in spec.rows if row.config_id in reduction):
+            name, title = f"{spec.id}_{profile.name}", reduced_title(spec.title, profile, rows)
+            if isinstance(spec, TableSpec):
+                columns = tuple(column for column in spec.columns if column != "paper")
+                spec = dataclasses.replace(spec, columns=columns, reported=())
+            found.append(dataclasses.replace(spec, id=name, title=title, rows=rows, published={}))
+    return tuple(found)
 
 
 def reduced_title(title: str, profile: Profile, rows: Sequence[Row]) -> str:

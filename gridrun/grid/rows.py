@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import functools
 import itertools
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from gridrun.errors import GridError
 from gridrun.grid.derive import Derivation
+from gridrun.grid.describe import column_value, describe_options
 from gridrun.grid.layers import Layer
 from gridrun.grid.node import Node
 from gridrun.grid.pick import Pick
 from gridrun.grid.profiles import Profile
 from gridrun.grid.published import Published
-from gridrun.grid.settings import ConfigReader, Settings, option
-from gridrun.trial import Trial, config_id, trial_id_of
+from gridrun.grid.settings import ConfigReader, Settings, config_option, option
+from gridrun.trial import Trial, config_id, trial_id
 from trainer import ConfigError, TrainConfig
 
 MAX_ROWS = 1_000_000
@@ -46,12 +47,23 @@ class Row:
     @functools.cached_property
     def trials(self) -> tuple[Trial, ...]:
         """One trial for each seed."""
-        return tuple([Trial(self.config, seed, self.config_id) for seed in self.seeds])
+        pairs = zip(self.seeds, self.trial_ids, strict=True)
+        return tuple([Trial(self.config, seed, self.config_id, trial_id) for seed, trial_id in pairs])
 
     @functools.cached_property
     def trial_ids(self) -> tuple[str, ...]:
         """One id for each seed. Quicker than `trials` where the ids are all you need."""
-        return tuple([trial_id_of(self.config_id, seed) for seed in self.seeds])
+        return tuple([trial_id(self.config_id, seed) for seed in self.seeds])
+
+    def option(self, key: str) -> Any:
+        """Return an option of the config (or Missing), `name`, or for `seeds` the number of them."""
+        if key == "seeds":
+            return len(self.seeds)
+        return self.name if key == "name" else config_option(self.config, key)
+
+    def column(self, column: str) -> Any:
+        """Return what a table or a figure shows of the row, such as the label of its `model`."""
+        return column_value(self.config, self.name, column)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,13 +100,7 @@ class Recipe:
 
 
 class RowMaker:
-    """Makes the rows of a recipe one at a time.
-
-    All rows share the base's settings and the option values that have been read before.
-
-    Raises:
-        GridError: the base cannot be applied.
-    """
+    """Makes the rows of a recipe one at a time. They share the base and the option values already read."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
@@ -148,10 +154,7 @@ class RowMaker:
 
 
 def make_rows(recipe: Recipe) -> tuple[tuple[Row, Choices], ...]:
-    """Make every row: the product of the axes, first axis slowest, then the extras.
-
-    Returns:
-        each row with the choices that made it.
+    """Make every row, with its choices: the product of the axes, first axis slowest, then the extras.
 
     Raises:
         GridError: a row cannot be trained or is made twice; an entry of `base`, `exclude` or `derive`
@@ -165,24 +168,23 @@ def make_rows(recipe: Recipe) -> tuple[tuple[Row, Choices], ...]:
     made: dict[str, tuple[Row, Choices]] = {}
     unmatched = {id(pick): node for node, pick in recipe.exclude}
     unused = {derivation.key: derivation for derivation in recipe.derive}
-
-    def excluded(choices: Choices, settings: Settings) -> bool:
-        picks = [pick for _, pick in recipe.exclude if _matches(pick, choices, settings)]
-        for pick in picks:
-            unmatched.pop(id(pick), None)
-        return bool(picks)
-
-    product = ((choices, True) for choices in itertools.product(*recipe.axes))
-    extras = (((layer,), False) for layer in recipe.extra)
-    for choices, may_be_excluded in itertools.chain(product, extras):
+    product = ((choices, recipe.exclude) for choices in itertools.product(*recipe.axes))
+    extras = (((layer,), ()) for layer in recipe.extra)
+    for choices, exclude in itertools.chain(product, extras):
         settings = maker.settings(choices)
         for key in [key for key, derivation in unused.items() if derivation.applies_to(settings)]:
             del unused[key]
-        if may_be_excluded and excluded(choices, settings):
+        picks = [pick for _, pick in exclude if _matches(pick, choices, settings)]
+        for pick in picks:
+            unmatched.pop(id(pick), None)
+        if picks:
             continue
         row = maker.row(choices, settings)
         if row.config_id in made:
-            raise _made_twice(recipe, row, choices, *made[row.config_id])
+            twin, twin_choices = made[row.config_id]
+            problem = f"the row ({choices_text(choices)}) is made twice: line {twin.line}"
+            same = f"({choices_text(twin_choices)}) gives the same config{recipe.overridden}"
+            raise node_of(recipe, choices).error(f"{problem} {same}")
         made[row.config_id] = row, choices
 
     for node in unmatched.values():
@@ -210,13 +212,8 @@ def node_of(recipe: Recipe, choices: Choices) -> Node:
 
 
 def choices_text(choices: Choices) -> str:
-    """Describe a row by what its choices set: `lr: 0.1, epochs: 200`."""
-    texts = [
-        f"{key}: {value if isinstance(value, str) else json.dumps(value, default=str)}"
-        for layer in choices
-        for key, value in layer.values.items()
-    ]
-    return ", ".join(texts) or "base"
+    """Describe a row by what its choices set: `lr 0.1, 200 epochs`."""
+    return ", ".join(describe_options(layer.values) for layer in choices if layer.values) or "base"
 
 
 def _check_base(recipe: Recipe) -> None:
@@ -231,19 +228,11 @@ def _check_base(recipe: Recipe) -> None:
                 raise node.error(f"has no effect: an axis replaces the whole of `{whole}`; set it there")
 
 
-def _made_twice(recipe: Recipe, row: Row, choices: Choices, twin: Row, twin_choices: Choices) -> GridError:
-    here, there = choices_text(choices), choices_text(twin_choices)
-    problem = f"the row ({here}) is made twice: line {twin.line} ({there}) gives the same config"
-    return node_of(recipe, choices).error(problem + recipe.overridden)
-
-
 def _check_published(made: Iterable[tuple[Row, Choices]]) -> None:
     """Refuse a published value that would stand in several rows."""
     claimed: set[int] = set()
     for row, choices in made:
-        for layer in choices:
-            if layer.published is None:
-                continue
+        for layer in (layer for layer in choices if layer.published):
             if id(layer) in claimed:
                 raise layer.node.error(
                     "published values belong to one row, but an axis makes several rows of it "

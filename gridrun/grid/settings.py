@@ -14,7 +14,7 @@ from typing import Any
 
 from trainer import TrainConfig
 from trainer.registry import Options, Registry
-from trainer.schema import canonical, defaults, field_types, mapped_registry, registry_of, without_none
+from trainer.schema import canonical_value, defaults, field_types, mapped_registry, registry_of, without_none
 
 Settings = dict[str, Any]
 
@@ -38,20 +38,17 @@ def _registry(field: str) -> tuple[Registry[Any] | None, bool]:
 @functools.cache
 def known_keys() -> frozenset[str]:
     """Return every key that some config can have: the columns of `TrainConfig.flat`."""
-    return frozenset(_known_keys())
-
-
-def _known_keys() -> Iterator[str]:
+    known = set()
     for field in field_types(TrainConfig):
         registry, is_mapping = _registry(field)
         if not is_mapping:
-            yield field
+            known.add(field)
         if registry is None:
             continue
         for name in registry.names():
             prefix = f"{field}.{name}" if is_mapping else field
-            yield prefix
-            yield from (f"{prefix}.{option}" for option in field_types(registry.get(name)))
+            known |= {prefix, *(f"{prefix}.{option}" for option in field_types(registry.get(name)))}
+    return frozenset(known)
 
 
 @functools.cache
@@ -105,16 +102,9 @@ def set_option(settings: Settings, key: str, value: Any) -> None:
 
 @functools.cache
 def _default_settings() -> Settings:
-    return {field: _as_written(value) for field, value in defaults(TrainConfig).items()}
-
-
-def _as_written(value: Any) -> Any:
-    """Return a default as a grid file would write it."""
-    if isinstance(value, Options):
-        return {"name": value.name, **canonical(value)}
-    if isinstance(value, tuple):
-        return {options.name: canonical(options) for options in value}
-    return value
+    """Return the defaults as a grid file would write them."""
+    hints = field_types(TrainConfig)
+    return {field: canonical_value(hints[field], value) for field, value in defaults(TrainConfig).items()}
 
 
 def epoch_keys(settings: Mapping[str, Any]) -> Iterator[str]:
@@ -136,36 +126,32 @@ def option(settings: Mapping[str, Any], key: str) -> Any:
     if field not in field_types(TrainConfig):
         return Missing.ABSENT
     here = settings.get(field, _default_settings().get(field, Missing.UNSET))
+    name: Any
     registry, is_mapping = _registry(field)
-    if registry and is_mapping:
-        return _mapped_option(registry, here, rest)
-    if registry is None or here is None or here is Missing.UNSET:
+    if registry is None:
         return Missing.ABSENT if rest else here
-    given = {"name": here} if isinstance(here, str) else here
-    if not isinstance(given, Mapping):
-        return Missing.ABSENT
-    name = given.get("name", Missing.UNSET)
-    return _registered_option(registry, name, given, rest) if rest else name
-
-
-def _mapped_option(registry: Registry[Any], here: Any, rest: list[str]) -> Any:
-    if not rest:
-        return Missing.ABSENT
-    given = here.get(rest[0]) if isinstance(here, Mapping) else None
-    if len(rest) == 1:
-        return given not in (None, False)
-    if given in (None, False):
-        return Missing.ABSENT
-    return _registered_option(registry, rest[0], given if isinstance(given, Mapping) else {}, rest[1:])
-
-
-def _registered_option(registry: Registry[Any], name: Any, given: Mapping[str, Any], rest: list[str]) -> Any:
+    if is_mapping:
+        if not rest:
+            return Missing.ABSENT
+        name, *rest = rest
+        here = here.get(name) if isinstance(here, Mapping) else None
+        is_on = here not in (None, False)
+        if not rest or not is_on:
+            return Missing.ABSENT if rest else is_on
+    else:
+        if here is None or here is Missing.UNSET:
+            return Missing.ABSENT if rest else here
+        here = {"name": here} if isinstance(here, str) else here
+        name = here.get("name", Missing.UNSET) if isinstance(here, Mapping) else Missing.ABSENT
+        if not rest:
+            return name
     try:
         cls = registry.get(name)
     except (TypeError, ValueError):  # unhashable or unknown: an error when the config is read
         return Missing.ABSENT
     if len(rest) != 1 or rest[0] not in field_types(cls):
         return Missing.ABSENT
+    given = here if isinstance(here, Mapping) else {}
     return given.get(rest[0], defaults(cls).get(rest[0], Missing.UNSET))
 
 

@@ -20,15 +20,10 @@ class GridFiles:
     """The files that a grid may read: those under the nearest parent directory called `grids`.
 
     Without such a parent, those under the grid file's own directory.
-
-    Args:
-        path: the grid file, as the user named it.
-
-    Raises:
-        GridError: there is no such file.
     """
 
     def __init__(self, path: Path) -> None:
+        """Find that directory. Raises GridError: there is no file `path`."""
         self.path = path
         try:
             home = path.resolve().parent
@@ -43,12 +38,9 @@ class GridFiles:
     def read(self, keys: Collection[str], includable: Collection[str]) -> list[Node]:
         """Read the grid file and the files it includes. Each file comes after those that it includes.
 
-        Args:
-            keys: all keys of a grid file's top level.
-            includable: those that an included file may have too.
-
         Raises:
-            GridError: a file cannot be read, has a key that it may not have, or includes itself.
+            GridError: a file cannot be read, has a key that is not in `keys`, or for an included file in
+                `includable`, or includes itself.
         """
         return list(self._read(self.path, (), keys, includable))
 
@@ -109,14 +101,10 @@ def parse_scale(text: str) -> dict[str, Any]:
 def parse_overrides(
     texts: Sequence[str], given_by: str = "--set", example: str = "model.depth=56"
 ) -> dict[str, Any]:
-    """Read `KEY=VALUE` texts; VALUE is YAML, as in a grid file.
-
-    Args:
-        given_by: the command-line option, for error messages.
-        example: a text to show in an error message.
+    """Read the `KEY=VALUE` texts of a command-line option; VALUE is YAML, as in a grid file.
 
     Raises:
-        GridError: a text is not `KEY=VALUE`, or a key is set twice.
+        GridError: a text is not `KEY=VALUE`, such as `example`, or a key is set twice.
     """
     values: dict[str, Any] = {}
     for text in texts:

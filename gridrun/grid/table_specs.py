@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import collections
 import operator
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +23,8 @@ TABLE_KEYS = ("id", "title", "where", "columns", "headers", "published", "report
 Spread = Literal["minmax", "std"]
 """What a cell shows beside its median: the lowest and highest run, or the standard deviation."""
 DEFAULT_METRICS = ("test_error", "train_time")
+
+FindFile = Callable[[Node], Path]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +55,6 @@ class TableSpec:
     """Where the published values come from."""
 
 
-FindFile = Callable[[Node], Path]
-"""Returns the file that a path in the grid file names, or raises GridError."""
-
-
 def default_table(table_id: str, title: str, rows: Sequence[Row], source: str | None) -> TableSpec:
     """Return the one table of a grid that declares none."""
     published = published_of_cases(rows)
@@ -64,15 +62,7 @@ def default_table(table_id: str, title: str, rows: Sequence[Row], source: str | 
 
 
 def read_tables(node: Node, default: TableSpec, find_file: FindFile) -> tuple[TableSpec, ...]:
-    """Read `tables`.
-
-    Args:
-        default: the grid's default table: its rows are all of the grid's, and what a table leaves out
-            is taken from it.
-
-    Raises:
-        GridError: a table is not valid.
-    """
+    """Read `tables`; what a table leaves out is that of `default`. Raises GridError: a table is not valid."""
     nodes = node.items("a list of tables")
     tables: dict[str, TableSpec] = {}
     for item in nodes:
@@ -90,12 +80,17 @@ def _read_table(node: Node, default: TableSpec, find_file: FindFile, is_alone: b
     reported = read_or(given, "reported", _read_reported, ())
     rows = () if reported else default.rows
     if "where" in given:
-        rows = _read_where(given["where"], default.rows)
+        pick = read_pick(given["where"], also=["seeds"])
+        rows = tuple(row for row in default.rows if pick.matches(row.option))
+        if not rows:
+            raise given["where"].error("matches no row")
     columns = _read_columns(node, given, rows, reported)
     published = published_of_cases(rows)
     if "published" in given:
         for config_id, values in _read_published(given["published"], rows, find_file).items():
             published[config_id] = values.merged(published.get(config_id))
+    may_rename = [column for column in columns if column not in METRICS]
+    headers = given["headers"].options(may_rename) if "headers" in given else {}
     return TableSpec(
         id=read_or(given, "id", Node.name, default.id),
         title=read_or(given, "title", Node.text, default.title),
@@ -103,18 +98,10 @@ def _read_table(node: Node, default: TableSpec, find_file: FindFile, is_alone: b
         columns=columns,
         published=published,
         reported=reported,
-        headers=_read_headers(given["headers"], columns) if "headers" in given else {},
+        headers={key: entry.text() for key, entry in headers.items()},
         spread=read_or(given, "spread", lambda entry: entry.choice(get_args(Spread)), None),
         source=read_or(given, "source", Node.text, default.source),
     )
-
-
-def _read_where(node: Node, rows: Sequence[Row]) -> tuple[Row, ...]:
-    pick = read_pick(node, also=["seeds"])
-    picked = tuple(row for row in rows if pick.matches(functools.partial(value_of, row)))
-    if not picked:
-        raise node.error("matches no row")
-    return picked
 
 
 def _read_columns(
@@ -125,7 +112,7 @@ def _read_columns(
         if reported:
             raise node.error("needs `columns`, as its rows are `reported`")
         return default_columns(rows)
-    columns = read_columns(given["columns"], rows, {key for row in reported for key in row.options})
+    columns = _read_column_names(given["columns"], rows, {key for row in reported for key in row.options})
     for item, row in zip(given["reported"].items() if reported else (), reported, strict=True):
         for key in row.options:
             if key not in columns:
@@ -143,15 +130,21 @@ def _read_published(node: Node, rows: Sequence[Row], find_file: FindFile) -> dic
         entries = read_csv(find_file(given["file"]))
     else:
         entries = node.items("a list of entries, or {file: a CSV file}")
+    known = {*known_keys(), "name"}
     found: dict[str, Published] = {}
     indexes: dict[tuple[str, ...], dict[Any, list[Row]]] = {}  # by the keys that entries pick rows by
     for entry in entries:
         given = entry.mapping()
         picking = {key: given[key] for key in sorted(given) if key not in VALUE_KEYS}
-        _check_picking(picking)
+        for key, item in picking.items():
+            if key not in known:
+                near = did_you_mean(key, {*VALUE_KEYS, *known})
+                raise item.error(f"is neither an option nor a metric.{near if 'mean' in near else ''}")
         keys = tuple(picking)
         if keys not in indexes:
-            indexes[keys] = _rows_by_values(rows, keys)
+            indexes[keys] = collections.defaultdict(list)
+            for row in rows:
+                indexes[keys][tuple(freeze(row.option(key)) for key in keys)].append(row)
         picked = indexes[keys].get(tuple(freeze(item.plain()) for item in picking.values()), [])
         if len(picked) != 1:
             raise entry.error(f"must pick one row of the table by its options, picks {len(picked)}")
@@ -161,28 +154,6 @@ def _read_published(node: Node, rows: Sequence[Row], find_file: FindFile) -> dic
             raise entry.error(f"{metric} of this row is published twice in the table")
         found[picked[0].config_id] = published.merged(before)
     return found
-
-
-def _check_picking(entries: Mapping[str, Node]) -> None:
-    known = {*known_keys(), "name"}
-    for key, entry in entries.items():
-        if key not in known:
-            near = did_you_mean(key, {*VALUE_KEYS, *known})
-            raise entry.error(f"is neither an option nor a metric.{near if 'mean' in near else ''}")
-
-
-def _rows_by_values(rows: Sequence[Row], keys: Sequence[str]) -> dict[Any, list[Row]]:
-    index: dict[Any, list[Row]] = {}
-    for row in rows:
-        index.setdefault(tuple(freeze(value_of(row, key)) for key in keys), []).append(row)
-    return index
-
-
-def value_of(row: Row, key: str) -> Any:
-    """Return an option of a row's config, the row's `name`, or for `seeds` the number of them."""
-    if key == "seeds":
-        return len(row.seeds)
-    return row.name if key == "name" else config_option(row.config, key)
 
 
 def published_of_cases(rows: Iterable[Row]) -> dict[str, Published]:
@@ -204,29 +175,16 @@ def _read_reported(node: Node) -> tuple[Reported, ...]:
     return tuple(rows)
 
 
-def _read_headers(node: Node, columns: Collection[str]) -> dict[str, str]:
-    """Read `headers`. Raises GridError: there is no such column, or it is a metric."""
-    known = [column for column in columns if column not in METRICS]
-    return {key: entry.text() for key, entry in node.options(known).items()}
-
-
-def read_columns(node: Node, rows: Sequence[Row], more: Collection[str] = ()) -> tuple[str, ...]:
-    """Read the names of columns.
-
-    Args:
-        more: names that are allowed beside options, labels and metrics.
-
-    Raises:
-        GridError: no row has such a column, or a column stands twice.
-    """
+def _read_column_names(node: Node, rows: Sequence[Row], more: Collection[str]) -> tuple[str, ...]:
+    """Read the names of columns. `more` are allowed beside options, labels and metrics."""
     columns: list[str] = []
+    named = {*METRICS, *LABELS, *more}
     for item in node.items("a list of column names"):
         name = item.text()
         if name in ("seed", "seeds"):
             raise item.error("a table's row covers all its seeds, so they are not a column")
         if name in columns:
             raise item.error(f"the column {name!r} appears twice")
-        named = {*METRICS, *LABELS, *more}
         if name not in named and not any(name in row.config.flat() for row in rows):
             known = {key for row in rows for key in row.config.flat()}
             raise item.error(f"unknown column {name!r}.{nearest(name, {*named, *known})}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import yaml
 
@@ -27,11 +27,7 @@ _BOOLS = {"yes": True, "true": True, "on": True, "no": False, "false": False, "o
 
 
 def load_yaml(path: Path) -> Located:
-    """Read the one YAML document of a file.
-
-    Raises:
-        GridError: the file cannot be read, or `parse_yaml` refuses it.
-    """
+    """Read the one YAML document of a file. Raises GridError: see `read_text` and `parse_yaml`."""
     return parse_yaml(read_text(path), path)
 
 
@@ -75,8 +71,7 @@ def parse_yaml(text: str, source: Path | str) -> Located:
             MAX_DEPTH or MAX_NODES.
     """
     try:
-        events = _read_events(text, source)
-        return _Builder(source, events).located(yaml.compose(text, Loader=_Loader))
+        return _Builder(source, *_read_events(text, source)).located(yaml.compose(text, Loader=_Loader))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = ", ".join(part for part in (error.context, error.problem) if part)
@@ -88,17 +83,11 @@ def parse_yaml(text: str, source: Path | str) -> Located:
         raise GridError(source, text.count("\n", 0, error.start) + 1, "", "is not UTF-8 text") from None
 
 
-class _Events(NamedTuple):
-    """What the composed nodes no longer tell."""
-
-    alias_lines: list[int]
-    """Line of every alias, in order."""
-    tags: dict[int, str]
-    """Every tag that is written out, by the index in the text where its value begins."""
-
-
-def _read_events(text: str, source: Path | str) -> _Events:
+def _read_events(text: str, source: Path | str) -> tuple[list[int], dict[int, str]]:
     """Check a document's size, depth and aliases before anything is built from it.
+
+    Return what composed nodes no longer tell: the line of every alias, in order, and every tag that is
+    written out, by the index in the text where its value begins.
 
     Composing recurses as deep as the text says, and an alias inside the value that it names makes an
     endless one, so all of this has to be refused first.
@@ -107,7 +96,8 @@ def _read_events(text: str, source: Path | str) -> _Events:
     def fail(line: int, problem: str) -> NoReturn:
         raise GridError(source, line, "", problem)
 
-    found = _Events([], {})
+    alias_lines: list[int] = []
+    tags: dict[int, str] = {}
     sizes: dict[str, tuple[int, int] | None] = {}  # anchor -> values and depth; None: not ended yet
     opened: list[tuple[Any, int, int]] = []  # lists and mappings: start event, values and depth so far
     documents = 0
@@ -125,13 +115,13 @@ def _read_events(text: str, source: Path | str) -> _Events:
             if (named := sizes[event.anchor]) is None:
                 fail(line, f"the alias *{event.anchor} is inside the value it names")
             size, depth = named
-            found.alias_lines.append(line)
+            alias_lines.append(line)
         elif isinstance(event, (yaml.ScalarEvent, yaml.CollectionStartEvent)):
             size, depth = 1, 0
             if event.anchor in sizes:
                 fail(line, f"the anchor &{event.anchor} already names another value")
             if event.tag:
-                found.tags[mark.index] = event.tag
+                tags[mark.index] = event.tag
             if event.anchor:
                 sizes[event.anchor] = size, depth
             if isinstance(event, yaml.CollectionStartEvent):
@@ -154,23 +144,23 @@ def _read_events(text: str, source: Path | str) -> _Events:
             opened[-1] = start, total + size, max(deepest, depth)
     if not documents:
         fail(1, "is empty")
-    return found
+    return alias_lines, tags
 
 
 class _Builder:
     """Builds values from composed nodes. An alias is the node that it names, met a second time."""
 
-    def __init__(self, source: Path | str, events: _Events) -> None:
+    def __init__(self, source: Path | str, alias_lines: list[int], tags: dict[int, str]) -> None:
         self.source = source
-        self.alias_lines = iter(events.alias_lines)
-        self.tags = events.tags
+        self.alias_lines = iter(alias_lines)
+        self.tags = tags
         self.built: dict[int, Any] = {}  # by id of the node
 
     def located(self, node: Any) -> Located:
         """Return the value of a node with the line where it, or the alias, stands."""
         if id(node) in self.built:
             return Located(self.built[id(node)], next(self.alias_lines))
-        line, value = _line(node), None
+        value: Any
         if isinstance(node, yaml.ScalarNode):
             value = self._scalar(node)
         elif isinstance(node, yaml.MappingNode):
@@ -180,7 +170,7 @@ class _Builder:
             self._refuse_tag(node, "seq")
             value = [self.located(item) for item in node.value]
         self.built[id(node)] = value
-        return Located(value, line)
+        return Located(value, _line(node))
 
     def _fail(self, line: int, problem: str, key: str = "") -> NoReturn:
         raise GridError(self.source, line, key, problem)

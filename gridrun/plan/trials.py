@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from gridrun.errors import LaunchError
-from gridrun.trial import Trial, digest, trial_of
+from gridrun.trial import Trial, config_of, digest
 from trainer import ConfigError
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def stored_trials(store: Store, statuses: Collection[str]) -> tuple[list[Trial],
         if row["status"] not in statuses:
             continue
         try:
-            trial = trial_of(row["config_json"], row["seed"])
+            trial = Trial(config_of(row["config_json"]), row["seed"])
         except ConfigError as error:
             left_out[trial_id] = str(error)
         else:

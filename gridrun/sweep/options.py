@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import Any
 
 from gridrun import resources
@@ -41,7 +40,7 @@ def agreed(grids: Sequence[Grid], attribute: str, override: Any = None, one_laun
     """Return `override` if given, else the value that the grids agree on; None if no grid has one.
 
     Args:
-        attribute: of a grid, such as `running.retries`. Its last part is named like the option.
+        attribute: of a grid, such as `retries`; it is named like the option.
         one_launch: whether a single launch runs all grids. If not, None stands for different values.
 
     Raises:
@@ -49,11 +48,10 @@ def agreed(grids: Sequence[Grid], attribute: str, override: Any = None, one_laun
     """
     if override is not None:
         return override
-    paths = {attrgetter(attribute)(grid): grid.path for grid in grids}
+    paths = {getattr(grid, attribute): grid.path for grid in grids}
     paths.pop(None, None)
     if len(paths) <= 1 or not one_launch:
         return next(iter(paths)) if len(paths) == 1 else None
-    key = attribute.rpartition(".")[2]
     values = ", ".join(f"{path} says {value}" for value, path in paths.items())
-    advice = f"plan and launch them one at a time, or let --{key.replace('_', '-')} decide for all"
-    raise GridrunError(f"{key}: {values}; {advice}")
+    advice = f"plan and launch them one at a time, or let --{attribute.replace('_', '-')} decide for all"
+    raise GridrunError(f"{attribute}: {values}; {advice}")

@@ -7,7 +7,6 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from gridrun.grid.describe import column_value
 from gridrun.metrics import METRICS, Metric, parse_runs
 from gridrun.tables.model import MIN_RUNS_OF_A_VERDICT, Cell, Line, Table, Verdict
 from gridrun.tables.notes import NOTED_COLUMNS, hardware_mixture, notes_of, origins_of
@@ -67,7 +66,7 @@ def _line(spec: TableSpec, row: Row, records: Mapping[str, Record]) -> Line:
         elif column == "paper":
             options[column] = (published and published.paper) or ""
         else:
-            options[column] = column_value(row.config, row.name, column)
+            options[column] = row.column(column)
     return Line(
         config_id=row.config_id,
         name=row.name,
