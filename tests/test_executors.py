@@ -253,16 +253,15 @@ def test_a_trial_whose_worker_dies_is_told_of_and_the_others_go_on(
 
 
 def test_no_trial_starts_once_there_are_to_be_no_more(executor: Executor, setup: Setup) -> None:
-    closed = replace(setup, drain_file=setup.results / "no_more")
     trials = [Trial(tiny.config(), seed) for seed in range(20)]
     events: list[Event] = []
 
     def close_after_the_first(event: Event) -> None:
         events.append(event)
         if isinstance(event, Ended):
-            (setup.results / "no_more").touch()
+            setup.drain_file.touch()
 
-    executor.run(TrialQueue(map(QueuedTrial, trials)), closed, close_after_the_first)
+    executor.run(TrialQueue(map(QueuedTrial, trials)), setup, close_after_the_first)
     ended = outcomes(events)
     assert 1 <= len(ended) <= 6
     assert {i for i, outcome in ended.items() if outcome == "done"} == set(Store(setup.results).statuses())

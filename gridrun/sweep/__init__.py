@@ -121,7 +121,6 @@ def launch(
             runtime=options.runtime,
             code=provenance.of_code(),
             stop_file=stop_file,
-            drain_file=stop_file.with_suffix(".drain"),
             checkpoints=options.checkpoints,
         )
         bookkeeper = _Bookkeeper(store, setup, plan, forecast, retry_state, on_event, on_state)
@@ -292,7 +291,6 @@ class _Bookkeeper:
 
     def _give_up(self) -> None:
         """Start no more trials."""
-        assert self.setup.drain_file
         self.gave_up = True
         try:
             self.setup.drain_file.touch()
@@ -303,7 +301,6 @@ class _Bookkeeper:
 @contextlib.contextmanager
 def _heartbeat(store: Store, setup: Setup, tracker: Tracker) -> Iterator[None]:
     """Write the launch's state to the store every two seconds, for `gridrun status` on any machine."""
-    assert setup.drain_file
     launch_id, drain_file = secrets.token_hex(8), setup.drain_file
     is_over = threading.Event()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import time
@@ -41,18 +40,20 @@ class Setup:
     stop_file: Path
     """While this file exists, trials save their checkpoints and stop."""
     driver_pid: int = field(default_factory=os.getpid)
-    """Process id of the launch."""
     driver_kernel: str = field(default_factory=kernel)
     """Kernel that the launch runs on; a process id means nothing on another one."""
     checkpoints: str | None = None
     """Directory or URI that checkpoints are also copied to and fetched from (`CheckpointCopies`)."""
-    drain_file: Path | None = None
-    """While this file exists, no trial starts; running ones carry on."""
+
+    @property
+    def drain_file(self) -> Path:
+        """While this file exists, no trial starts; running ones carry on."""
+        return self.stop_file.with_suffix(".drain")
 
     @property
     def is_closed(self) -> bool:
         """Whether no trial may start."""
-        return any(files.is_there(path) for path in (self.stop_file, self.drain_file) if path)
+        return files.is_there(self.stop_file) or files.is_there(self.drain_file)
 
 
 class ClaimLost(Exception):
@@ -60,11 +61,7 @@ class ClaimLost(Exception):
 
 
 class ReportError(Exception):
-    """`on_epoch` failed, for example because of a full disk. The trial is not at fault."""
-
-    def __init__(self, cause: Exception) -> None:
-        super().__init__(str(cause))
-        self.cause = cause
+    """`on_epoch` raised the error that this holds, say for a full disk. The trial is not at fault."""
 
 
 def run_trial(
@@ -97,7 +94,8 @@ def run_trial(
             return status
         try:
             record = _train(trial, setup, store, claim, on_epoch, retry)
-            _check_claim(claim)
+            if not claim.held():
+                return "busy"
             if record.status == "failed" and _launch_is_dead(setup):
                 return "interrupted"  # the death of the launch may be why it failed
             store.add(record)
@@ -106,7 +104,7 @@ def run_trial(
         except ClaimLost:
             return "busy"
         except ReportError as error:
-            raise error.cause from None
+            raise error.args[0] from None
         if record.status != "failed":  # a retry of a failed trial resumes from its checkpoint
             store.drop_checkpoint(trial.trial_id)
             if setup.checkpoints:
@@ -125,6 +123,7 @@ def _train(
     """Train a trial and return its record, a `failed` one if the trial raises an error."""
     from trainer.loop import Interrupted, train
 
+    weights_path = store.weights_path(trial.trial_id)
     checkpoint = store.checkpoint(trial.trial_id)
     files.refresh_directory(checkpoint.parent)  # NFS may not show yet what another machine wrote there
     store.drop_weights(trial.trial_id)  # a worker that was killed before it wrote the record leaves them
@@ -132,7 +131,7 @@ def _train(
     runtime = replace(
         setup.runtime,
         checkpoint=checkpoint,
-        weights_path=store.weights_path(trial.trial_id),
+        weights_path=weights_path,
         trial_id=trial.trial_id,
         should_stop=should_stop,
     )
@@ -159,7 +158,8 @@ def _train(
         text = str(error).strip().splitlines()
         reason = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
         return failed_record(trial, kind_of(error), reason, traceback=traceback.format_exc(), **fields)
-    return _record(trial, result, checkpoint=_kept_weights(runtime), **fields)
+    kept = runtime.keep_checkpoint if weights_path.exists() else None
+    return _record(trial, result, checkpoint=kept, **fields)
 
 
 def _make_report(
@@ -196,7 +196,8 @@ def _make_should_stop(stop_file: Path, claim: Claim) -> Callable[[], bool]:
             asked_at, answer = now, files.is_there(stop_file)
             if now - checked_at >= _HELD_POLL_SECONDS:
                 checked_at = now
-                _check_claim(claim)
+                if not claim.held():
+                    raise ClaimLost
         return answer
 
     return should_stop
@@ -216,11 +217,6 @@ def _make_sleep(should_stop: Callable[[], bool]) -> Callable[[float], None]:
     return sleep
 
 
-def _check_claim(claim: Claim) -> None:
-    if not claim.held():
-        raise ClaimLost
-
-
 def _launch_is_dead(setup: Setup) -> bool:
     """Return whether the process of the launch is gone; False if it runs on another machine."""
     if setup.driver_kernel != kernel():
@@ -230,15 +226,6 @@ def _launch_is_dead(setup: Setup) -> bool:
     except OSError as error:  # PermissionError: it lives, and belongs to another user
         return isinstance(error, ProcessLookupError)
     return False
-
-
-def _kept_weights(runtime: Runtime) -> str | None:
-    """Return which weights the trial has kept, after the name of their file is on disk."""
-    if runtime.weights_path is None or not runtime.weights_path.exists():
-        return None
-    with contextlib.suppress(OSError):  # then a power cut may lose the weights, but never the record
-        files.sync(runtime.weights_path.parent)
-    return runtime.keep_checkpoint
 
 
 def _macs(config: TrainConfig) -> int | None:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,8 @@ class RaySession:
     def __init__(self) -> None:
         self.directory: Path | None = None
         """For the files of this session; None while none is open."""
-        self.environment = _Environment()
         self._lock: FileLock | None = None
+        self._variables: dict[str, str | None] = {}  # environment variables before this session set them
         self._processes: dict[int, str] = {}
         self._stdout: _OneThreadOnly | None = None
 
@@ -63,8 +63,8 @@ class RaySession:
         if gpus is None:
             gpus = resources.num_parts() or None  # by default Ray counts whole GPUs, not their MIG parts
         self.directory, self._lock = _new_directory()
-        self.environment.update(
-            _ENVIRONMENT,
+        self.set_variables(
+            **_ENVIRONMENT,
             RAY_AUTH_MODE="token",
             RAY_AUTH_TOKEN=_TOKEN,
             PYTHONPATH=os.pathsep.join(path for path in sys.path if path),  # for the workers
@@ -97,7 +97,7 @@ class RaySession:
         """
         _check_ray_answers(address)
         self.directory, self._lock = _new_directory()
-        self.environment.update(_ENVIRONMENT, RAY_AUTH_MODE=os.environ.get("RAY_AUTH_MODE", "token"))
+        self.set_variables(**_ENVIRONMENT, RAY_AUTH_MODE=os.environ.get("RAY_AUTH_MODE", "token"))
         import ray
 
         try:
@@ -114,10 +114,11 @@ class RaySession:
                         "env_vars": _ENVIRONMENT,
                     },
                 )
+        except LaunchError:
+            self.close()
+            raise
         except Exception as error:
             self.close()
-            if isinstance(error, LaunchError):
-                raise
             raise LaunchError(f"--address {address}: cannot join the Ray there: {error}") from error
         self._started()
 
@@ -127,12 +128,15 @@ class RaySession:
         sys.stdout = self._stdout
         self._processes = _ray_processes()
 
+    def set_variables(self, **values: str) -> None:
+        """Set environment variables, such as Ray's and Tune's settings, until `close`."""
+        for name, value in values.items():
+            self._variables.setdefault(name, os.environ.get(name))
+            os.environ[name] = value
+
     def dead_process(self) -> str | None:
         """Return the name of a process of our Ray that has died, if Ray cannot do without it."""
-        dead = (
-            name for pid, name in self._processes.items() if _process(Path(f"/proc/{pid}/stat"))[1] == "Z"
-        )
-        return next(dead, None)
+        return next((name for pid, name in self._processes.items() if _has_ended(pid)), None)
 
     def close(self) -> None:
         """Stop Ray, if it runs, and remove its files."""
@@ -151,28 +155,34 @@ class RaySession:
             self._lock.release()
             Path(self._lock.lock_file).unlink(missing_ok=True)
         self.directory = self._lock = None
-        self.environment.restore()
+        for name, value in self._variables.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        self._variables.clear()
 
 
 def _ray_processes() -> dict[int, str]:
-    """Return the processes that Ray cannot do without and that this process has started, by process id.
+    """Return the child processes that Ray cannot do without, by process id.
 
     Ray's public interface does not tell when they die: it ends this process some seconds later, without an
     exception. Where there is no /proc nothing is found, and that is what happens.
     """
-    names = ("gcs_server", "raylet")
-    paths = Path("/proc").glob("[0-9]*/stat")
-    found = {int(path.parent.name): _process(path) for path in paths}
-    return {pid: name for pid, (name, _, parent) in found.items() if name in names and parent == os.getpid()}
+    found: dict[int, str] = {}
+    for children in Path("/proc/self/task").glob("*/children"):
+        for pid in children.read_text().split():
+            with contextlib.suppress(OSError):  # it has ended just now
+                found[int(pid)] = Path(f"/proc/{pid}/comm").read_text().strip()
+    return {pid: name for pid, name in found.items() if name in ("gcs_server", "raylet")}
 
 
-def _process(path: Path) -> tuple[str, str, int]:
-    """Return the name, state and parent of a process from its /proc/PID/stat; a dead one is a zombie."""
+def _has_ended(pid: int) -> bool:
+    """Return whether a child process has ended."""
     try:
-        name, _, fields = path.read_text().partition("(")[2].rpartition(") ")
-    except (FileNotFoundError, ProcessLookupError):
-        return "", "Z", 0
-    return name, fields[0], int(fields.split()[1])
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:  # and somebody has asked for its exit status already
+        return True
 
 
 class _OneThreadOnly:
@@ -220,28 +230,6 @@ def _check_token(address: str) -> None:
         )
 
 
-class _Environment:
-    """Environment variables that are restored later; many settings of Ray and Tune are such variables."""
-
-    def __init__(self) -> None:
-        self._before: dict[str, str | None] = {}
-
-    def update(self, values: Mapping[str, str] | None = None, **more: str) -> None:
-        """Set variables and remember their old values."""
-        for name, value in {**(values or {}), **more}.items():
-            self._before.setdefault(name, os.environ.get(name))
-            os.environ[name] = value
-
-    def restore(self) -> None:
-        """Restore the old values."""
-        for name, value in self._before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-        self._before.clear()
-
-
 @contextlib.contextmanager
 def _own_signals() -> Iterator[None]:
     """Restore the signal handlers that Ray replaces when it starts."""
@@ -286,13 +274,11 @@ def _check_gpus(wanted: int | None) -> None:
     """Refuse GPUs that torch cannot use; Ray would not notice. None stands for all that there are."""
     if wanted:
         resources.check_gpus(wanted)
-    here = resources.gpu_names() if wanted is None else []
-    if not here:
-        return
-    found, why = resources.torch_gpus()
-    if not found:
-        why = f" ({why})" if why else ""
-        raise LaunchError(f"torch cannot use this machine's {here[0]}{why}; --gpus 0 trains on CPUs")
+    elif wanted is None and (here := resources.gpu_names()):
+        found, why = resources.torch_gpus()
+        if not found:
+            why = f" ({why})" if why else ""
+            raise LaunchError(f"torch cannot use this machine's {here[0]}{why}; --gpus 0 trains on CPUs")
 
 
 def _new_directory() -> tuple[Path, FileLock]:
@@ -320,9 +306,6 @@ def _new_directory() -> tuple[Path, FileLock]:
 
 def _clear(directory: Path) -> None:
     """Remove the directory of a Ray session unless its driver is alive."""
-    lock = FileLock(f"{directory}.lock")
-    with contextlib.suppress(Timeout):
-        lock.acquire(timeout=0)
+    with contextlib.suppress(Timeout), FileLock(f"{directory}.lock", timeout=0) as lock:
         shutil.rmtree(directory, ignore_errors=True)
         Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()

@@ -16,18 +16,13 @@ import functools
 import queue
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from gridrun.errors import LaunchError, StoreError
 from gridrun.executors.ray import packing
-from gridrun.executors.ray.remote_store import (
-    StoreAddress,
-    release_claims,
-    start_store_actor,
-    stop_store_actor,
-)
+from gridrun.executors.ray.remote_store import StoreAddress, call_if_alive, start_store_actor
 from gridrun.executors.ray.session import RaySession
 from gridrun.executors.ray.trackers import Trackers
 from gridrun.plan.packing import Load, Packer, Share
@@ -79,7 +74,7 @@ class RayTuneExecutor(Executor):
 
     def close(self) -> None:
         if self._store_address:
-            stop_store_actor(self._store_address)
+            call_if_alive(self._store_address.actor.close)
         self._store_address = None
         self._session.close()
 
@@ -141,7 +136,7 @@ class RayTuneExecutor(Executor):
             raise
         finally:
             if self._store_address:
-                release_claims(self._store_address)
+                call_if_alive(self._store_address.actor.release_all)  # of workers that died
 
     def _run(self, trial_queue: TrialQueue, setup: Setup, on_event: Callable[[Event], None]) -> None:
         left = trial_queue.left
@@ -164,8 +159,7 @@ class RayTuneExecutor(Executor):
         # Tune takes over signals when it runs in the main thread; there they are ours.
         thread = threading.Thread(target=fit, name="ray-tune", daemon=True)
         thread.start()
-        running: set[str] = set()
-        told: set[str] = set()
+        running: dict[str, bool] = {}  # by trial id: whether the launch was told of its start
         closed = False
         stopping_since: float | None = None
         while thread.is_alive() or not events.empty():
@@ -174,17 +168,18 @@ class RayTuneExecutor(Executor):
                 if isinstance(event, StoreError):
                     raise event
                 match event:
-                    case Started(trial) | Progress(trial):
-                        running.add(trial.trial_id)
+                    case Started(trial):
+                        running[trial.trial_id] = not closed
+                        if not closed:
+                            on_event(event)
+                    case Ended(trial, "interrupted") if not running.get(trial.trial_id):
+                        running.pop(trial.trial_id, None)  # started although none may: it stays in the queue
                     case Ended(trial) | Lost(trial):
-                        running.discard(trial.trial_id)
-                if not (closed and _is_turned_away(event, told)):
-                    if isinstance(event, Started):
-                        told.add(event.trial.trial_id)
-                    on_event(event)
-                    if isinstance(event, (Ended, Lost)):
-                        told.discard(event.trial.trial_id)
-                        trial_queue.task_done(event.trial)  # a trial that was turned away stays in the queue
+                        running.pop(trial.trial_id, None)
+                        on_event(event)
+                        trial_queue.task_done(trial)
+                    case _:
+                        on_event(event)
             if name := self._session.dead_process():
                 raise LaunchError(
                     f"Ray's {name} has died; nothing is lost, run the same command again to resume"
@@ -228,7 +223,7 @@ class RayTuneExecutor(Executor):
 
         assert self._session.directory
         slots, ahead = self._slots(share), 1 if self.address else 0
-        self._session.environment.update(TUNE_MAX_PENDING_TRIALS_PG=str(slots + 1))
+        self._session.set_variables(TUNE_MAX_PENDING_TRIALS_PG=str(slots + 1))
         runtime = replace(
             setup.runtime,
             device="cuda" if share.gpu else "cpu",
@@ -249,44 +244,38 @@ class RayTuneExecutor(Executor):
         def fits(queued: QueuedTrial) -> bool:
             return self._share(queued, runtime) == share
 
-        tracking = self.trackers.start(
-            trials, self._session.directory / "trackers", lambda text: events.put(Warned(text))
-        )
-        while True:
-            searcher = QueueSearcher(trial_queue, fits, slots, ahead)
-            callback = EventCallback(trials, searcher, events.put)
-            tuner = tune.Tuner(
-                worker,
-                tune_config=tune.TuneConfig(
-                    search_alg=searcher,
-                    num_samples=-1,  # until the searcher says that it has finished
-                    reuse_actors=True,
-                    trial_dirname_creator=lambda trial: trial.trial_id,
-                ),
-                run_config=tune.RunConfig(
-                    name="sweep",
-                    storage_path=str(self._session.directory / "tune"),
-                    verbose=0,
-                    failure_config=tune.FailureConfig(max_failures=0),
-                    checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-                    callbacks=[callback, *tracking],
-                    stop=StopWhen(stop.is_set),
-                ),
-            )
-            try:
-                tuner.fit()
-                return
-            except Exception as error:
-                if stop.is_set() or not callback.on_tune_failed(error):
-                    raise
+        def warn(text: str) -> None:
+            events.put(Warned(text))
 
+        def emit(event: Event | StoreError) -> None:
+            events.put(event)
+            for tracker in trackers:
+                tracker.handle(event)
 
-def _is_turned_away(event: Event, told: Collection[str]) -> bool:
-    """Return whether an event is about a trial that Tune started although no more may start."""
-    match event:
-        case Started():
-            return True
-        case Ended(trial, "interrupted"):
-            return trial.trial_id not in told
-        case _:
-            return False
+        with self.trackers.start(self._session.directory / "trackers", warn) as trackers:
+            while True:
+                searcher = QueueSearcher(trial_queue, fits, slots, ahead)
+                callback = EventCallback(trials, searcher, emit)
+                tuner = tune.Tuner(
+                    worker,
+                    tune_config=tune.TuneConfig(
+                        search_alg=searcher,
+                        num_samples=-1,  # until the searcher says that it has finished
+                        reuse_actors=True,
+                        trial_dirname_creator=lambda trial: trial.trial_id,
+                    ),
+                    run_config=tune.RunConfig(
+                        name="sweep",
+                        storage_path=str(self._session.directory / "tune"),
+                        verbose=0,
+                        checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                        callbacks=[callback],
+                        stop=StopWhen(stop.is_set),
+                    ),
+                )
+                try:
+                    tuner.fit()
+                    return
+                except Exception as error:
+                    if stop.is_set() or not callback.on_tune_failed(error):
+                        raise
