@@ -114,9 +114,7 @@ def test_a_worker_that_sees_the_marker_lock_uses_the_directory(setup: Setup, sto
     assert Store(setup.results).statuses() == {trial.trial_id: "done"}
 
 
-def test_a_record_is_kept_even_where_the_weights_find_no_place(
-    setup: Setup, store_actor: StoreActor
-) -> None:
+def test_a_record_is_kept_even_where_the_weights_find_no_place(setup: Setup, store_actor: StoreActor) -> None:
     trial = Trial(tiny.config(), 0)
     Store(setup.results).weights_path(trial.trial_id).parent.touch()
     assert run_remotely(trial, setup, store_actor) == "done"

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,32 +62,20 @@ class RaySession:
         _check_gpus(gpus)
         if gpus is None:
             gpus = resources.num_parts() or None  # by default Ray counts whole GPUs, not their MIG parts
-        self.directory, self._lock = _new_directory()
-        self.set_variables(
-            **_ENVIRONMENT,
-            RAY_AUTH_MODE="token",
-            RAY_AUTH_TOKEN=_TOKEN,
-            PYTHONPATH=os.pathsep.join(path for path in sys.path if path),  # for the workers
+        python_path = os.pathsep.join(path for path in sys.path if path)  # for the workers
+        directory = self._open(
+            {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _TOKEN, "PYTHONPATH": python_path}
         )
-        import ray
-
-        try:
-            with _own_signals(), _children_without_signals(), _working_in(self.directory.parent):
-                ray.init(
-                    address="local",
-                    num_cpus=cpus,
-                    num_gpus=gpus,
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                    configure_logging=True,
-                    object_store_memory=256 * 2**20,
-                    _temp_dir=str(self.directory / "ray"),
-                )
-        except Exception as error:
-            self.close()
-            raise LaunchError(f"Ray does not start here: {error}") from error
-        self._started()
+        with _inherited_by_ray(directory.parent):
+            self._init(
+                "Ray does not start here",
+                address="local",
+                num_cpus=cpus,
+                num_gpus=gpus,
+                include_dashboard=False,
+                object_store_memory=256 * 2**20,
+                _temp_dir=str(directory / "ray"),
+            )
 
     def join(self, address: str) -> None:
         """Join the Ray that runs at `address`, and send it our code; results and data stay where they are.
@@ -95,34 +83,35 @@ class RaySession:
         Raises:
             LaunchError: no Ray answers there, or it refuses our token.
         """
+        mode = {"RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "token")}
         _check_ray_answers(address)
+        _check_token(address, _ENVIRONMENT | mode)
+        self._open(mode)
+        runtime_env = {
+            "py_modules": [str(_ROOT / package) for package in ("gridrun", "trainer")],
+            "excludes": ["__pycache__"],
+            "env_vars": _ENVIRONMENT,
+        }
+        self._init(
+            f"--address {address}: cannot join the Ray there", address=address, runtime_env=runtime_env
+        )
+
+    def _open(self, variables: Mapping[str, str]) -> Path:
+        """Make the directory and set environment variables, before ray is imported and reads them."""
         self.directory, self._lock = _new_directory()
-        self.set_variables(**_ENVIRONMENT, RAY_AUTH_MODE=os.environ.get("RAY_AUTH_MODE", "token"))
+        self.set_variables(**_ENVIRONMENT, **variables)
+        return self.directory
+
+    def _init(self, problem: str, **options: Any) -> None:
+        """Call `ray.init`; if it fails, say that this is the problem."""
         import ray
 
         try:
-            _check_token(address)
             with _own_signals():
-                ray.init(
-                    address=address,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                    configure_logging=True,
-                    runtime_env={
-                        "py_modules": [str(_ROOT / package) for package in ("gridrun", "trainer")],
-                        "excludes": ["__pycache__"],
-                        "env_vars": _ENVIRONMENT,
-                    },
-                )
-        except LaunchError:
-            self.close()
-            raise
+                ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=True, **options)
         except Exception as error:
             self.close()
-            raise LaunchError(f"--address {address}: cannot join the Ray there: {error}") from error
-        self._started()
-
-    def _started(self) -> None:
+            raise LaunchError(f"{problem}: {error}") from error
         logging.getLogger("ray").setLevel(logging.CRITICAL)
         self._stdout = _OneThreadOnly(sys.stdout)
         sys.stdout = self._stdout
@@ -218,11 +207,14 @@ _SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 """An empty SETTINGS frame of HTTP/2 (RFC 9113)."""
 
 
-def _check_token(address: str) -> None:
+def _check_token(address: str, variables: Mapping[str, str]) -> None:
     """Ask the Ray at `address` for its status; `ray.init` would take 20 s to find that the token is wrong."""
     places = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
     command = [shutil.which("ray", path=places) or "ray", "status", "--address", address]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    environment = {**os.environ, **variables}
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, check=False, env=environment
+    )
     if done.returncode:
         raise LaunchError(
             f"--address {address}: the Ray there refuses the token, or there is no token here. Set "
@@ -243,31 +235,23 @@ def _own_signals() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _children_without_signals() -> Iterator[None]:
-    """Block SIGTERM and SIGHUP in the processes that are started meanwhile, and in their children.
+def _inherited_by_ray(directory: Path) -> Iterator[None]:
+    """Work in `directory` with SIGTERM and SIGHUP blocked, as all processes that are started meanwhile will.
+
+    Ray's workers run and look for modules where Ray was started. The directory must outlive them: a worker of
+    a killed launch runs on for some seconds.
 
     `timeout`, a batch system or a closed terminal signals every process of a launch. Ray and its workers
     must outlive that while trials save their checkpoints; the launch ends them. Ray itself blocks SIGINT.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextlib.contextmanager
-def _working_in(directory: Path) -> Iterator[None]:
-    """Change the working directory for a while: Ray's workers run and look for modules where it was started.
-
-    The directory must outlive them: a worker of a killed launch runs on for some seconds.
-    """
-    before = Path.cwd()
+    place = Path.cwd()
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
     os.chdir(directory)
     try:
         yield
     finally:
-        os.chdir(before)
+        os.chdir(place)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 def _check_gpus(wanted: int | None) -> None:

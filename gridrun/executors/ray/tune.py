@@ -1,18 +1,13 @@
 """The executor that runs trials through Ray Tune, which asks for the next one when there is room.
 
-Trials on several GPUs go first, those on most before all, and no others meanwhile: beside smaller
-trials a large one might wait for ever for its GPUs to be free at once.
-
 Tune places trials on CPUs and GPUs and reuses warm workers, nothing else: its logs, checkpoints and restores
-are not used. `session` starts or joins the Ray that it runs on, `search` is our side of Tune's interface,
-`worker` runs the trials, and `remote_store` serves workers that do not see the results directory. Ray is
-imported when a sweep starts.
+are not used. Trials on most GPUs go first, and no others meanwhile: beside smaller trials a large one might
+wait for ever for its GPUs to be free at once. Ray is imported when a sweep starts.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import queue
 import threading
 import time
@@ -27,12 +22,12 @@ from gridrun.executors.ray.session import RaySession
 from gridrun.executors.ray.trackers import Trackers
 from gridrun.plan.packing import Load, Packer, Share
 from gridrun.resources import Capacity, GpusPerTrial, is_share
-from gridrun.sweep.events import Ended, Event, Lost, PackingChosen, Progress, Started, Warned
+from gridrun.sweep.events import Ended, Event, Lost, PackingChosen, Started, Warned
 from gridrun.sweep.executor import Executor
 from gridrun.sweep.queue import QueuedTrial, TrialQueue
 from gridrun.sweep.worker import Setup
 from gridrun.trial import Trial
-from trainer import Runtime, TrainConfig
+from trainer import Runtime
 
 STOP_SECONDS = 15.0
 """How long trials may take to save their checkpoints after a stop."""
@@ -115,16 +110,16 @@ class RayTuneExecutor(Executor):
     def _share(self, queued: QueuedTrial, runtime: Runtime) -> Share:
         """Return what a trial takes; for `auto` this may have to be measured."""
         given = queued.retry.gpu_share if queued.retry else None
-        key = queued.trial.config_id, given
-        if key not in self._known_shares:
-            measure = functools.partial(self._measure, queued.trial.config, runtime)
-            self._known_shares[key] = self._packer.share(queued.trial.config, *self._found(), measure, given)
-        return self._known_shares[key]
+        config, key = queued.trial.config, (queued.trial.config_id, given)
 
-    def _measure(self, config: TrainConfig, runtime: Runtime, number: int) -> Load | None:
-        threads = self.resources.cpus_per_trial
-        runtime = replace(runtime, device="cuda", threads=threads, gpu_share=1 / number)
-        return packing.measure(config, runtime, number)
+        def measure(number: int) -> Load | None:
+            threads = self.resources.cpus_per_trial
+            part = replace(runtime, device="cuda", threads=threads, gpu_share=1 / number)
+            return packing.measure(config, part, number)
+
+        if key not in self._known_shares:
+            self._known_shares[key] = self._packer.share(config, *self._found(), measure, given)
+        return self._known_shares[key]
 
     def run(self, trial_queue: TrialQueue, setup: Setup, on_event: Callable[[Event], None]) -> None:
         if self._session.directory is None:
