@@ -22,7 +22,7 @@ import tiny
 from broken import DyingNet, RaisingNet
 
 from gridrun.errors import StoreError
-from gridrun.executors.ray.tune import RayTuneExecutor, Resources
+from gridrun.executors.ray.tune import RayTuneExecutor
 from gridrun.executors.serial import SerialExecutor
 from gridrun.store import Store
 from gridrun.store.records import Provenance
@@ -39,7 +39,7 @@ TIMES = {"train_seconds", "images_per_second", "peak_memory_mib", "started_at", 
 
 @pytest.fixture(scope="module", params=["serial", "ray"])
 def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
-    made = SerialExecutor() if request.param == "serial" else RayTuneExecutor(Resources(cpus=2))
+    made = SerialExecutor() if request.param == "serial" else RayTuneExecutor(cpus=2)
     with made as executor:
         yield executor
 
@@ -307,7 +307,7 @@ class _Played(RayTuneExecutor):
     """Has `play` in place of Tune: it takes turns and tells of events."""
 
     def __init__(self, play: Callable[..., None]) -> None:
-        super().__init__(Resources())
+        super().__init__()
         self.play = play
 
     def _begin(self, setup: Setup) -> None:

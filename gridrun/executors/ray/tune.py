@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from gridrun.errors import LaunchError, StoreError
@@ -34,37 +34,40 @@ STOP_SECONDS = 15.0
 _PROGRESS_SECONDS = 1.0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Resources:
-    """What the sweep may use of this machine, and what a trial takes. None stands for all there is."""
-
-    cpus: int | None = None
-    gpus: int | None = None
-    gpus_per_trial: GpusPerTrial | None = None
-    """For a trial on one GPU; a trial with `num_gpus` above 1 takes that many whole GPUs."""
-    cpus_per_trial: int = 1
-    """Times `num_gpus`."""
-
-    def __post_init__(self) -> None:
-        share = self.gpus_per_trial
-        if share is not None and not is_share(share):
-            raise LaunchError(f"--gpus-per-trial must be a part of a GPU or a whole number, got {share:g}")
-
-
 class RayTuneExecutor(Executor):
-    """Runs trials side by side on a Ray that it starts, or on the one that runs at `address`."""
+    """Runs trials side by side on a Ray that it starts, or on the one that runs at `address`.
+
+    Args:
+        cpus: how many to use of this machine; None: all.
+        gpus: the same for GPUs.
+        gpus_per_trial: for a trial on one GPU; a trial with `num_gpus` above 1 takes that many whole GPUs.
+        cpus_per_trial: times `num_gpus`.
+        trackers: where to log epochs to.
+        address: HOST:PORT of a Ray cluster; it says itself what it has.
+    """
 
     def __init__(
-        self, resources: Resources, trackers: Trackers | None = None, address: str | None = None
+        self,
+        *,
+        cpus: int | None = None,
+        gpus: int | None = None,
+        gpus_per_trial: GpusPerTrial | None = None,
+        cpus_per_trial: int = 1,
+        trackers: Trackers | None = None,
+        address: str | None = None,
     ) -> None:
-        if address and (resources.cpus is not None or resources.gpus is not None):
+        if gpus_per_trial is not None and not is_share(gpus_per_trial):
+            raise LaunchError(
+                f"--gpus-per-trial must be a part of a GPU or a whole number, got {gpus_per_trial:g}"
+            )
+        if address and (cpus is not None or gpus is not None):
             raise LaunchError("--cpus and --gpus do not go with --address: a cluster says itself what it has")
-        self.resources = resources
-        self.address = address
-        self.trackers = trackers or Trackers()
+        self._cpus, self._gpus, self._cpus_per_trial = cpus, gpus, cpus_per_trial
+        self._trackers = trackers or Trackers()
+        self._address = address
         self._session = RaySession()
-        self._packer = Packer(resources.gpus_per_trial, resources.cpus_per_trial)
-        self._known_shares: dict[tuple[str, float | None], Share] = {}  # by config id
+        self._packer = Packer(gpus_per_trial, cpus_per_trial)
+        self._known_shares: dict[tuple[str, float | None], Share] = {}  # by config id and least share
         self._store_address: StoreAddress | None = None
 
     def close(self) -> None:
@@ -74,11 +77,11 @@ class RayTuneExecutor(Executor):
         self._session.close()
 
     def _begin(self, setup: Setup) -> None:
-        if self.address:
-            self._session.join(self.address)
+        if self._address:
+            self._session.join(self._address)
             self._store_address = start_store_actor(setup)
         else:
-            self._session.start(cpus=self.resources.cpus, gpus=self.resources.gpus)
+            self._session.start(cpus=self._cpus, gpus=self._gpus)
 
     def _found(self) -> tuple[float, float]:
         """Return the CPUs and GPUs that Ray has."""
@@ -113,7 +116,7 @@ class RayTuneExecutor(Executor):
         config, key = queued.trial.config, (queued.trial.config_id, given)
 
         def measure(number: int) -> Load | None:
-            threads = self.resources.cpus_per_trial
+            threads = self._cpus_per_trial
             part = replace(runtime, device="cuda", threads=threads, gpu_share=1 / number)
             return packing.measure(config, part, number)
 
@@ -217,20 +220,20 @@ class RayTuneExecutor(Executor):
         from gridrun.executors.ray.worker import TrialWorker
 
         assert self._session.directory
-        slots, ahead = self._slots(share), 1 if self.address else 0
+        slots, ahead = self._slots(share), 1 if self._address else 0
         self._session.set_variables(TUNE_MAX_PENDING_TRIALS_PG=str(slots + 1))
         runtime = replace(
             setup.runtime,
             device="cuda" if share.gpu else "cpu",
             gpu_share=share.gpu or 1.0,
-            threads=self.resources.cpus_per_trial,
+            threads=self._cpus_per_trial,
         )
         worker: Any = tune.with_resources(
             tune.with_parameters(
                 TrialWorker,
                 trials=dict(trials),
                 setup=replace(setup, runtime=runtime),
-                progress_seconds=0.0 if self.trackers else _PROGRESS_SECONDS,
+                progress_seconds=0.0 if self._trackers else _PROGRESS_SECONDS,
                 store_address=self._store_address,
             ),
             asdict(share),
@@ -247,7 +250,7 @@ class RayTuneExecutor(Executor):
             for tracker in trackers:
                 tracker.handle(event)
 
-        with self.trackers.start(self._session.directory / "trackers", warn) as trackers:
+        with self._trackers.start(self._session.directory / "trackers", warn) as trackers:
             while True:
                 searcher = QueueSearcher(trial_queue, fits, slots, ahead)
                 callback = EventCallback(trials, searcher, emit)
