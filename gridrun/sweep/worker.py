@@ -15,7 +15,6 @@ from typing import Any
 from gridrun.store import Store, checkpoint_copies
 from gridrun.store.leases import Claim, kernel
 from gridrun.store.records import Failure, Provenance, Record
-from gridrun.store.trial_store import TrialStore
 from gridrun.sweep import provenance
 from gridrun.sweep.events import Outcome
 from gridrun.sweep.retries import Retry, kind_of
@@ -68,7 +67,7 @@ def run_trial(
     trial: Trial,
     setup: Setup,
     on_epoch: Callable[[Epoch], None],
-    store: TrialStore | None = None,
+    store: Store | None = None,
     retry: Retry | None = None,
 ) -> Outcome:
     """Train a trial and store its record, unless it has ended or another process is training it.
@@ -115,7 +114,7 @@ def run_trial(
 def _train(
     trial: Trial,
     setup: Setup,
-    store: TrialStore,
+    store: Store,
     claim: Claim,
     on_epoch: Callable[[Epoch], None],
     retry: Retry | None,
@@ -163,7 +162,7 @@ def _train(
 
 
 def _make_report(
-    trial: Trial, store: TrialStore, on_epoch: Callable[[Epoch], None], epochs: list[Epoch]
+    trial: Trial, store: Store, on_epoch: Callable[[Epoch], None], epochs: list[Epoch]
 ) -> Callable[[Epoch], None]:
     """Return what the trainer calls after each epoch: it fills `epochs`, notes progress, calls `on_epoch`."""
     noted_at = time.monotonic()
@@ -209,10 +208,10 @@ def _make_sleep(should_stop: Callable[[], bool]) -> Callable[[float], None]:
 
     def sleep(seconds: float) -> None:
         end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
+        while time.monotonic() < end:
             if should_stop():
                 raise Interrupted
-            time.sleep(min(left, _STOP_POLL_SECONDS))
+            time.sleep(_STOP_POLL_SECONDS)
 
     return sleep
 

@@ -9,7 +9,6 @@ in its cache.
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import secrets
 import threading
@@ -80,11 +79,12 @@ def run_anywhere(
     if _call(store_address.actor.is_closed):
         return "interrupted"
     name = hashlib.sha256(f"{setup.code.host}:{setup.results}".encode()).hexdigest()[:16]
-    scratch = Store(setup.runtime.cache_dir / "away" / name)  # for all trials of this results directory
+    directory = setup.runtime.cache_dir / "away" / name  # for all trials of this results directory
+    scratch = RemoteStore(directory, store_address.actor)
     scratch.create()
     with _stop_file(scratch, store_address.actor) as stop_file:
         setup = replace(setup, results=scratch.root, stop_file=stop_file)
-        return run_trial(trial, setup, on_epoch, RemoteStore(scratch, store_address.actor), retry)
+        return run_trial(trial, setup, on_epoch, scratch, retry)
 
 
 def missing_data(trial: Trial, setup: Setup) -> str | None:
@@ -222,33 +222,30 @@ class StoreActor:
         return True
 
 
-class RemoteStore:
-    """A `TrialStore` whose claims and records go to `StoreActor`, and whose files stay in `scratch`."""
+class RemoteStore(Store):
+    """A store of working files on this machine whose claims and records go to `StoreActor`."""
 
-    def __init__(self, scratch: Store, store_actor: Any) -> None:
-        self._scratch, self._store_actor = scratch, store_actor
+    def __init__(self, root: Path, store_actor: Any) -> None:
+        super().__init__(root)
+        self._store_actor = store_actor
         self._token = ""
-        self.checkpoint, self.drop_checkpoint = scratch.checkpoint, scratch.drop_checkpoint
-        self.weights_path, self.drop_weights = scratch.weights_path, scratch.drop_weights
-        self.note_epoch = scratch.note_epoch
 
     @contextlib.contextmanager
-    def lock(self, name: str) -> Iterator[Claim | None]:
+    def lock(self, name: str, *, wait: bool = False) -> Iterator[Claim | None]:
         """Claim a trial on this machine and in the results directory; yield None if another has it."""
-        with self._scratch.lock(name) as local_claim:
+        with super().lock(name, wait=wait) as local_claim:
             token = _call(self._store_actor.claim, name) if local_claim else None
             if token is None:
                 yield None
                 return
             self._token = token
             try:
-                yield RemoteClaim(functools.partial(_call, self._store_actor.is_held, name, token))
+                yield RemoteClaim(lambda: bool(_call(self._store_actor.is_held, name, token)))
             finally:
                 with contextlib.suppress(Exception):  # the actor is gone, and all its claims with it
                     _call(self._store_actor.release, name, token)
 
     def ended(self, trial_id: str, but_not_at: str | None = None) -> Status | None:
-        """Do what `Store.ended` does."""
         status: Status | None = _call(self._store_actor.ended, trial_id, but_not_at)
         return status
 
