@@ -209,12 +209,13 @@ def test_a_stop_saves_checkpoints_and_the_next_run_goes_on(
 ) -> None:
     trial = Trial(tiny.config(epochs=300), 0)
     later = Trial(tiny.config(epochs=301), 0)
+    checkpoint = Store(setup.results).checkpoint(trial.trial_id)
+    setup = replace(setup, runtime=replace(setup.runtime, checkpoint_seconds=0.1))
     events: list[Event] = []
 
     def stop_when_running() -> None:
-        while not Store(setup.results).has_lock(trial.trial_id):
+        while not checkpoint.exists():
             time.sleep(0.01)
-        time.sleep(0.3)
         setup.stop_file.touch()
 
     stopper = threading.Thread(target=stop_when_running)
@@ -223,7 +224,7 @@ def test_a_stop_saves_checkpoints_and_the_next_run_goes_on(
     stopper.join()
     assert outcomes(events) == {trial.trial_id: "interrupted"}
     assert Store(setup.results).statuses() == {}
-    assert Store(setup.results).checkpoint(trial.trial_id).exists()
+    assert checkpoint.exists()
     assert outcomes(run(executor, [later], setup)).get(later.trial_id, "interrupted") == "interrupted"
 
     setup.stop_file.unlink()
