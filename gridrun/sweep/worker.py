@@ -75,8 +75,6 @@ def run_trial(
     An error in the trial becomes a `failed` record, and the caller carries on with the next trial.
 
     Args:
-        trial: what to train.
-        setup: what all trials of the launch share.
         on_epoch: called after each epoch. What it raises ends the trial without a record and is raised here.
         store: the store of `setup.results`, opened here if None.
         retry: the end to replace, if the trial has ended before.
@@ -142,29 +140,6 @@ def _train(
         "attempts": retry.attempts + 1 if retry else 1,
     }
     epochs: list[Epoch] = []
-    try:
-        fields["provenance"] = provenance.of_machine(code, runtime.device, runtime.threads)
-        if place := setup.checkpoints:
-            checkpoint_copies.fetch(place, trial.trial_id, checkpoint, _make_sleep(should_stop))
-            keep = checkpoint_copies.copies_at(place).keep
-            runtime = replace(runtime, on_saved=partial(keep, trial.trial_id, checkpoint))
-        report = _make_report(trial, store, on_epoch, epochs)
-        result = train(trial.config, seed=trial.seed, report=report, runtime=runtime)
-    except (Interrupted, ClaimLost, ReportError):
-        raise
-    except Exception as error:
-        fields |= {"epochs": tuple(epochs), "epochs_trained": len(epochs)}
-        text = str(error).strip().splitlines()
-        reason = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
-        return failed_record(trial, kind_of(error), reason, traceback=traceback.format_exc(), **fields)
-    kept = runtime.keep_checkpoint if weights_path.exists() else None
-    return _record(trial, result, checkpoint=kept, **fields)
-
-
-def _make_report(
-    trial: Trial, store: Store, on_epoch: Callable[[Epoch], None], epochs: list[Epoch]
-) -> Callable[[Epoch], None]:
-    """Return what the trainer calls after each epoch: it fills `epochs`, notes progress, calls `on_epoch`."""
     noted_at = time.monotonic()
 
     def report(epoch: Epoch) -> None:
@@ -178,7 +153,22 @@ def _make_report(
         except Exception as error:
             raise ReportError(error) from error
 
-    return report
+    try:
+        fields["provenance"] = provenance.of_machine(code, runtime.device, runtime.threads)
+        if place := setup.checkpoints:
+            checkpoint_copies.fetch(place, trial.trial_id, checkpoint, _make_sleep(should_stop))
+            keep = checkpoint_copies.copies_at(place).keep
+            runtime = replace(runtime, on_saved=partial(keep, trial.trial_id, checkpoint))
+        result = train(trial.config, seed=trial.seed, report=report, runtime=runtime)
+    except (Interrupted, ClaimLost, ReportError):
+        raise
+    except Exception as error:
+        fields |= {"epochs": tuple(epochs), "epochs_trained": len(epochs)}
+        text = str(error).strip().splitlines()
+        reason = ": ".join([type(error).__name__, *text[:1]])
+        return failed_record(trial, kind_of(error), reason, traceback=traceback.format_exc(), **fields)
+    kept = runtime.keep_checkpoint if weights_path.exists() else None
+    return _record(trial, result, checkpoint=kept, **fields)
 
 
 def _make_should_stop(stop_file: Path, claim: Claim) -> Callable[[], bool]:

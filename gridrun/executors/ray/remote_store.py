@@ -1,9 +1,8 @@
-"""Trials on machines that do not see the results directory.
+"""Trials on machines of a cluster that do not see the results directory.
 
-On a Ray cluster a worker may run anywhere. One that sees the launch's results directory uses it as any
-other process does. One that does not uses `RemoteStore`, which asks `StoreActor`, an actor on the launch's
-machine, for claims, what has ended, records and whether to stop. Checkpoints stay on the worker's machine,
-in its cache.
+A worker that sees it uses it as any other process does. One that does not uses `RemoteStore`, which asks
+`StoreActor`, an actor on the launch's machine, for claims, what has ended, records and whether to stop.
+Checkpoints stay on the worker's machine, in its cache.
 """
 
 from __future__ import annotations
@@ -50,11 +49,9 @@ def start_store_actor(setup: Setup) -> StoreAddress:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    options = ray.remote(StoreActor).options(
-        num_cpus=0, scheduling_strategy=here, max_restarts=-1, max_task_retries=3
-    )
+    options = {"num_cpus": 0, "scheduling_strategy": here, "max_restarts": -1, "max_task_retries": 3}
     marker_lock = f"{_MARKER}{secrets.token_hex(8)}"
-    store_actor: Any = options.remote(setup, marker_lock)
+    store_actor: Any = ray.remote(StoreActor).options(**options).remote(setup, marker_lock)
     _call(store_actor.is_stopping)  # when this returns, the actor holds the marker lock
     return StoreAddress(marker_lock, store_actor)
 

@@ -38,7 +38,6 @@ class QueueSearcher(_Stateless, Searcher):
     """Gives Tune the next trial of the queue once there is room, so that the rest can still be reordered.
 
     Args:
-        trial_queue: what is to be run.
         fits: whether a queued trial takes the resources that all trials of this run of Tune take.
         slots: how many trials run side by side.
         ahead: how many more may wait for room, so that an autoscaling cluster sees that it should grow.

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,6 @@ _ENVIRONMENT = {
 }
 _TOKEN = secrets.token_hex(32)
 """One for the life of this process: Ray reads the token once a process."""
-_ROOT = Path(__file__).parents[3]
 _ANSWER_SECONDS = 10.0
 """How long a Ray that is to be joined may take to answer."""
 
@@ -63,9 +62,7 @@ class RaySession:
         if gpus is None:
             gpus = resources.num_parts() or None  # by default Ray counts whole GPUs, not their MIG parts
         python_path = os.pathsep.join(path for path in sys.path if path)  # for the workers
-        directory = self._open(
-            {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _TOKEN, "PYTHONPATH": python_path}
-        )
+        directory = self._open(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=_TOKEN, PYTHONPATH=python_path)
         with _inherited_by_ray(directory.parent):
             self._init(
                 "Ray does not start here",
@@ -83,12 +80,12 @@ class RaySession:
         Raises:
             LaunchError: no Ray answers there, or it refuses our token.
         """
-        mode = {"RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "token")}
+        mode = os.environ.get("RAY_AUTH_MODE", "token")
         _check_ray_answers(address)
-        _check_token(address, _ENVIRONMENT | mode)
-        self._open(mode)
+        _check_token(address, mode)
+        self._open(RAY_AUTH_MODE=mode)
         runtime_env = {
-            "py_modules": [str(_ROOT / package) for package in ("gridrun", "trainer")],
+            "py_modules": [str(Path(__file__).parents[3] / package) for package in ("gridrun", "trainer")],
             "excludes": ["__pycache__"],
             "env_vars": _ENVIRONMENT,
         }
@@ -96,7 +93,7 @@ class RaySession:
             f"--address {address}: cannot join the Ray there", address=address, runtime_env=runtime_env
         )
 
-    def _open(self, variables: Mapping[str, str]) -> Path:
+    def _open(self, **variables: str) -> Path:
         """Make the directory and set environment variables, before ray is imported and reads them."""
         self.directory, self._lock = _new_directory()
         self.set_variables(**_ENVIRONMENT, **variables)
@@ -207,11 +204,11 @@ _SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 """An empty SETTINGS frame of HTTP/2 (RFC 9113)."""
 
 
-def _check_token(address: str, variables: Mapping[str, str]) -> None:
+def _check_token(address: str, mode: str) -> None:
     """Ask the Ray at `address` for its status; `ray.init` would take 20 s to find that the token is wrong."""
     places = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
     command = [shutil.which("ray", path=places) or "ray", "status", "--address", address]
-    environment = {**os.environ, **variables}
+    environment = {**os.environ, **_ENVIRONMENT, "RAY_AUTH_MODE": mode}
     done = subprocess.run(
         command, stdin=subprocess.DEVNULL, capture_output=True, check=False, env=environment
     )

@@ -38,12 +38,11 @@ class RayTuneExecutor(Executor):
     """Runs trials side by side on a Ray that it starts, or on the one that runs at `address`.
 
     Args:
-        cpus: how many to use of this machine; None: all.
-        gpus: the same for GPUs.
+        cpus: how many to use of this machine, all if None; likewise `gpus`.
         gpus_per_trial: for a trial on one GPU; a trial with `num_gpus` above 1 takes that many whole GPUs.
         cpus_per_trial: times `num_gpus`.
         trackers: where to log epochs to.
-        address: HOST:PORT of a Ray cluster; it says itself what it has.
+        address: HOST:PORT of a Ray cluster.
     """
 
     def __init__(
@@ -142,8 +141,7 @@ class RayTuneExecutor(Executor):
         for share, one in shares.items():
             self._check_room(share, one.config.num_gpus)
         trials = {queued.trial.trial_id: queued.trial for queued in left}
-        events: queue.SimpleQueue[Event | StoreError] = queue.SimpleQueue()
-        failure: list[BaseException] = []
+        events: queue.SimpleQueue[Event | Exception] = queue.SimpleQueue()
         stop = threading.Event()
 
         def fit() -> None:
@@ -151,8 +149,10 @@ class RayTuneExecutor(Executor):
                 for share in shares:
                     if not setup.is_closed:
                         self._fit(trial_queue, trials, share, setup, events, stop)
-            except BaseException as error:  # handed to the caller's thread
-                failure.append(error)
+            except BaseException as error:
+                gave_up = LaunchError(f"Ray Tune gave up: {error}")
+                gave_up.__cause__ = error
+                events.put(gave_up)
 
         # Tune takes over signals when it runs in the main thread; there they are ours.
         thread = threading.Thread(target=fit, name="ray-tune", daemon=True)
@@ -163,7 +163,7 @@ class RayTuneExecutor(Executor):
         while thread.is_alive() or not events.empty():
             with contextlib.suppress(queue.Empty):
                 event = events.get(timeout=0.1)
-                if isinstance(event, StoreError):
+                if isinstance(event, Exception):
                     raise event
                 match event:
                     case Started(trial):
@@ -192,8 +192,6 @@ class RayTuneExecutor(Executor):
                 stop.set()  # what Tune still holds has not started, or its worker is dead
                 thread.join(STOP_SECONDS)
                 return
-        if failure:
-            raise LaunchError(f"Ray Tune gave up: {failure[0]}") from failure[0]
 
     def _check_room(self, share: Share, num_gpus: int) -> None:
         if self._slots(share) < 1:
@@ -210,7 +208,7 @@ class RayTuneExecutor(Executor):
         trials: Mapping[str, Trial],
         share: Share,
         setup: Setup,
-        events: queue.SimpleQueue[Event | StoreError],
+        events: queue.SimpleQueue[Event | Exception],
         stop: threading.Event,
     ) -> None:
         """Have Tune run the trials that take `share`; it reuses a worker only for the same resources."""
