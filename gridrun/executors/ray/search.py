@@ -25,6 +25,7 @@ from gridrun.trial import Trial
 from trainer.metrics import Epoch
 
 _WAIT_SECONDS = 60.0
+Emit = Callable[[Event | StoreError], None]
 
 
 class _Stateless:
@@ -77,12 +78,7 @@ class QueueSearcher(_Stateless, Searcher):
 class EventCallback(_Stateless, tune.Callback):
     """Turns what Tune reports into our events."""
 
-    def __init__(
-        self,
-        trials: Mapping[str, Trial],
-        searcher: QueueSearcher,
-        emit: Callable[[Event | StoreError], None],
-    ) -> None:
+    def __init__(self, trials: Mapping[str, Trial], searcher: QueueSearcher, emit: Emit) -> None:
         self.trials, self.searcher, self.emit = trials, searcher, emit
         self.in_flight: dict[str, Trial] = {}  # by Tune's ids, in the order of their start
         self.nodes: dict[str, str] = {}  # Ray's ids of the nodes where they run

@@ -235,9 +235,7 @@ def _own_signals() -> Iterator[None]:
 def _inherited_by_ray(directory: Path) -> Iterator[None]:
     """Work in `directory` with SIGTERM and SIGHUP blocked, as all processes that are started meanwhile will.
 
-    Ray's workers run and look for modules where Ray was started. The directory must outlive them: a worker of
-    a killed launch runs on for some seconds.
-
+    Workers look for modules in `directory`, which must outlive them: after a kill they run on for seconds.
     `timeout`, a batch system or a closed terminal signals every process of a launch. Ray and its workers
     must outlive that while trials save their checkpoints; the launch ends them. Ray itself blocks SIGINT.
     """
@@ -276,17 +274,13 @@ def _new_directory() -> tuple[Path, FileLock]:
         )
     ours = re.compile(r"[0-9a-f]{8}")
     for old in parent.iterdir():
-        if ours.fullmatch(old.name.removesuffix(".lock")):
-            _clear(old.with_suffix(""))
+        if not ours.fullmatch(name := old.name.removesuffix(".lock")):
+            continue
+        with contextlib.suppress(Timeout), FileLock(parent / f"{name}.lock", timeout=0) as lock:
+            shutil.rmtree(parent / name, ignore_errors=True)
+            Path(lock.lock_file).unlink(missing_ok=True)
     directory = parent / secrets.token_hex(4)
     lock = FileLock(f"{directory}.lock")
     lock.acquire()
     directory.mkdir()
     return directory, lock
-
-
-def _clear(directory: Path) -> None:
-    """Remove the directory of a Ray session unless its driver is alive."""
-    with contextlib.suppress(Timeout), FileLock(f"{directory}.lock", timeout=0) as lock:
-        shutil.rmtree(directory, ignore_errors=True)
-        Path(lock.lock_file).unlink(missing_ok=True)

@@ -240,15 +240,13 @@ class RayTuneExecutor(Executor):
         def fits(queued: QueuedTrial) -> bool:
             return self._share(queued, runtime) == share
 
-        def warn(text: str) -> None:
-            events.put(Warned(text))
-
         def emit(event: Event | StoreError) -> None:
             events.put(event)
             for tracker in trackers:
                 tracker.handle(event)
 
-        with self._trackers.start(self._session.directory / "trackers", warn) as trackers:
+        files = self._session.directory / "trackers"
+        with self._trackers.start(files, lambda text: events.put(Warned(text))) as trackers:
             while True:
                 searcher = QueueSearcher(trial_queue, fits, slots, ahead)
                 callback = EventCallback(trials, searcher, emit)
