@@ -42,7 +42,7 @@ def executor(counts: Sequence[int]) -> None:
     config = TrainConfig.from_dict({"model": {"name": "resnet_preact", "depth": 8}, "epochs": 1})
     with (
         tempfile.TemporaryDirectory() as directory,
-        tune.RayTuneExecutor(tune.Resources(cpus=CPUS)) as runs,
+        tune.RayTuneExecutor(cpus=CPUS) as runs,
     ):
         runs._session.start(cpus=CPUS, gpus=0)
         from benchmarks import _idle  # imports ray, which is to find its settings then

@@ -22,7 +22,7 @@ import tiny
 from broken import DyingNet, RaisingNet
 
 from gridrun.errors import StoreError
-from gridrun.executors.ray.tune import RayTuneExecutor, Resources
+from gridrun.executors.ray.tune import RayTuneExecutor
 from gridrun.executors.serial import SerialExecutor
 from gridrun.store import Store
 from gridrun.store.records import Provenance
@@ -39,7 +39,7 @@ TIMES = {"train_seconds", "images_per_second", "peak_memory_mib", "started_at", 
 
 @pytest.fixture(scope="module", params=["serial", "ray"])
 def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
-    made = SerialExecutor() if request.param == "serial" else RayTuneExecutor(Resources(cpus=2))
+    made = SerialExecutor() if request.param == "serial" else RayTuneExecutor(cpus=2)
     with made as executor:
         yield executor
 
@@ -209,12 +209,13 @@ def test_a_stop_saves_checkpoints_and_the_next_run_goes_on(
 ) -> None:
     trial = Trial(tiny.config(epochs=300), 0)
     later = Trial(tiny.config(epochs=301), 0)
+    checkpoint = Store(setup.results).checkpoint(trial.trial_id)
+    setup = replace(setup, runtime=replace(setup.runtime, checkpoint_seconds=0.1))
     events: list[Event] = []
 
     def stop_when_running() -> None:
-        while not Store(setup.results).has_lock(trial.trial_id):
+        while not checkpoint.exists():
             time.sleep(0.01)
-        time.sleep(0.3)
         setup.stop_file.touch()
 
     stopper = threading.Thread(target=stop_when_running)
@@ -223,7 +224,7 @@ def test_a_stop_saves_checkpoints_and_the_next_run_goes_on(
     stopper.join()
     assert outcomes(events) == {trial.trial_id: "interrupted"}
     assert Store(setup.results).statuses() == {}
-    assert Store(setup.results).checkpoint(trial.trial_id).exists()
+    assert checkpoint.exists()
     assert outcomes(run(executor, [later], setup)).get(later.trial_id, "interrupted") == "interrupted"
 
     setup.stop_file.unlink()
@@ -253,16 +254,15 @@ def test_a_trial_whose_worker_dies_is_told_of_and_the_others_go_on(
 
 
 def test_no_trial_starts_once_there_are_to_be_no_more(executor: Executor, setup: Setup) -> None:
-    closed = replace(setup, drain_file=setup.results / "no_more")
     trials = [Trial(tiny.config(), seed) for seed in range(20)]
     events: list[Event] = []
 
     def close_after_the_first(event: Event) -> None:
         events.append(event)
         if isinstance(event, Ended):
-            (setup.results / "no_more").touch()
+            setup.drain_file.touch()
 
-    executor.run(TrialQueue(map(QueuedTrial, trials)), closed, close_after_the_first)
+    executor.run(TrialQueue(map(QueuedTrial, trials)), setup, close_after_the_first)
     ended = outcomes(events)
     assert 1 <= len(ended) <= 6
     assert {i for i, outcome in ended.items() if outcome == "done"} == set(Store(setup.results).statuses())
@@ -308,7 +308,7 @@ class _Played(RayTuneExecutor):
     """Has `play` in place of Tune: it takes turns and tells of events."""
 
     def __init__(self, play: Callable[..., None]) -> None:
-        super().__init__(Resources())
+        super().__init__()
         self.play = play
 
     def _begin(self, setup: Setup) -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from gridrun.errors import LaunchError
-from gridrun.executors.ray import trackers
-from gridrun.executors.ray.trackers import Trackers
+from gridrun.executors.ray.trackers import Tracker, Trackers
+from gridrun.sweep.events import Ended, Event, Lost, Progress, Started
 from gridrun.trial import Trial
 from tests.tiny import config
 from trainer.metrics import Epoch
@@ -43,68 +41,61 @@ class Notes:
         self.lines.append(("over",))
 
 
-def at(epoch: int, test_error: float | None = 0.5) -> dict[str, Any]:
-    return dataclasses.asdict(
-        Epoch(
-            epoch=epoch,
-            lr=0.1,
-            train_loss=1.0,
-            train_error=0.5,
-            test_loss=1.0,
-            test_error=test_error,
-            train_seconds=1.0,
-        )
+TRIAL = Trial(config(), seed=7)
+
+
+def at(epoch: int, test_error: float | None = 0.5) -> Epoch:
+    return Epoch(
+        epoch=epoch,
+        lr=0.1,
+        train_loss=1.0,
+        train_error=0.5,
+        test_loss=1.0,
+        test_error=test_error,
+        train_seconds=1.0,
     )
 
 
-def told(notes: Notes, results: list[dict[str, Any]], tmp_path: Path) -> tuple[Trial, list[str]]:
-    trial, warnings = Trial(config(), seed=7), []
-    callback = trackers._callback(
-        name="Notes",
-        logger=notes,
-        by_id={trial.trial_id: trial},
-        directory=tmp_path / "new",
-        warn=warnings.append,
-    )
-    of_tune = SimpleNamespace(config={"trial_id": trial.trial_id})
-    callback.setup()
-    for iteration, result in enumerate(results):
-        callback.on_trial_result(iteration, [], of_tune, result)
-    callback.on_experiment_end([])
-    return trial, warnings
+def told(notes: Notes, events: list[Event], tmp_path: Path) -> list[str]:
+    warnings: list[str] = []
+    tracker = Tracker("Notes", notes, tmp_path / "new", warnings.append)
+    for event in events:
+        tracker.handle(event)
+    tracker.close()
+    return warnings
 
 
 def test_every_epoch_is_told_once_under_the_trial_s_id(tmp_path: Path) -> None:
     notes = Notes()
-    results = [{"epoch": at(1)}, {"epoch": at(2, None)}, {"epoch": at(2, None), "outcome": "done"}]
-    trial, warnings = told(notes, results, tmp_path)
-    key = trial.trial_id
+    events = [Progress(TRIAL, at(1)), Progress(TRIAL, at(2, None)), Ended(TRIAL, "done", at(2, None))]
+    assert not told(notes, events, tmp_path)
+    key = TRIAL.trial_id
     assert notes.lines == [
         ("setup",),
-        ("start", key, 7, trial.config.lr),
+        ("start", key, 7, TRIAL.config.lr),
         ("result", key, 1, 0.5),
         ("result", key, 2, None),
         ("end", key, False),
         ("over",),
     ]
-    assert not warnings
 
 
-def test_a_turn_without_an_epoch_is_not_told_of(tmp_path: Path) -> None:
+def test_an_end_without_an_epoch_is_not_told_of(tmp_path: Path) -> None:
     notes = Notes()
-    told(notes, [{"epoch": None, "outcome": "busy"}], tmp_path)
+    told(notes, [Started(TRIAL), Ended(TRIAL, "busy")], tmp_path)
     assert notes.lines == [("setup",), ("over",)]
 
 
-def test_a_failed_trial_ends_as_failed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", [Ended(TRIAL, "failed", at(1)), Lost(TRIAL, "worker_killed", "it died")])
+def test_a_failed_trial_ends_as_failed(end: Event, tmp_path: Path) -> None:
     notes = Notes()
-    trial, _ = told(notes, [{"epoch": at(1), "outcome": "failed"}], tmp_path)
-    assert ("end", trial.trial_id, True) in notes.lines
+    told(notes, [Progress(TRIAL, at(1)), end], tmp_path)
+    assert notes.lines[-2:] == [("end", TRIAL.trial_id, True), ("over",)]
 
 
 def test_a_tracker_that_breaks_is_told_no_more_and_said_so_once(tmp_path: Path) -> None:
     notes = Notes(broken=True)
-    _, warnings = told(notes, [{"epoch": at(1)}, {"epoch": at(2), "outcome": "done"}], tmp_path)
+    warnings = told(notes, [Progress(TRIAL, at(1)), Ended(TRIAL, "done", at(2))], tmp_path)
     assert notes.lines == [("setup",)]
     assert warnings == ["Notes is told no more: ConnectionError: server is down"]
 

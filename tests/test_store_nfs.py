@@ -96,11 +96,10 @@ def test_word_to_stop_is_asked_for(tmp_path: Path, opened: list[Path]) -> None:
         results=tmp_path,
         runtime=Runtime(),
         code=Provenance(),
-        stop_file=tmp_path / "one" / "stop",
-        drain_file=tmp_path / "two" / "no_more",
+        stop_file=tmp_path / "launches" / "one.stop",
     )
     assert not setup.is_closed
-    assert [path for path in opened if path.parent == tmp_path] == [tmp_path / "one", tmp_path / "two"]
+    assert [path for path in opened if path.parent == tmp_path] == 2 * [tmp_path / "launches"]
 
 
 def stale(*arguments: object, **named: object) -> None:

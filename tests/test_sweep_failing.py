@@ -17,7 +17,7 @@ from broken import DyingInTrainingNet, DyingNet, FlakyNet, LosingNet, RaisingNet
 
 from gridrun import sweep
 from gridrun.errors import LaunchError, StoreError
-from gridrun.executors.ray.tune import RayTuneExecutor, Resources
+from gridrun.executors.ray.tune import RayTuneExecutor
 from gridrun.executors.serial import SerialExecutor
 from gridrun.grid import Grid, Row
 from gridrun.store import Store
@@ -95,7 +95,7 @@ def sweeper(tmp_path: Path, cache_dir: Path) -> Sweeper:
 
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Executor]:
-    with RayTuneExecutor(Resources(cpus=2)) as executor:
+    with RayTuneExecutor(cpus=2) as executor:
         yield executor
 
 
@@ -248,7 +248,6 @@ class _Outlasting(SerialExecutor):
 
     def run(self, trial_queue: TrialQueue, setup: Setup, on_event: Callable[[Event], None]) -> None:
         super().run(trial_queue, setup, on_event)
-        assert setup.drain_file
         os.utime(setup.drain_file, (0, 0))
         for _ in range(1000):
             if setup.drain_file.stat().st_mtime:
@@ -337,7 +336,7 @@ def test_repeated_failures_of_one_trial_count_once(sweeper: Sweeper) -> None:
 
 
 def _sweep(directory: Path, cache_dir: Path, name: str, configs: Sequence[TrainConfig]) -> None:
-    with SerialExecutor(gpus=0) if name == "serial" else RayTuneExecutor(Resources(cpus=1)) as executor:
+    with SerialExecutor(gpus=0) if name == "serial" else RayTuneExecutor(cpus=1) as executor:
         Sweeper(directory, cache_dir).launch(*configs, executor=executor)
 
 

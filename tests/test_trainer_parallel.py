@@ -25,7 +25,7 @@ from tiny import TinyNet, figures
 from torch import nn
 
 from gridrun.errors import LaunchError
-from gridrun.executors.ray.tune import RayTuneExecutor, Resources
+from gridrun.executors.ray.tune import RayTuneExecutor
 from gridrun.store import Store
 from gridrun.store.records import Provenance
 from gridrun.sweep.events import Ended, Event, Started
@@ -302,7 +302,7 @@ def test_ray_runs_large_trials_first_and_refuses_those_that_never_fit(
     small, large = Trial(tiny.config(), 0), Trial(tiny.config(num_gpus=2), 0)
     broken = Trial(tiny.config(num_gpus=2, model=FailingNet()), 0)
     events: list[Event] = []
-    with RayTuneExecutor(Resources(cpus=2, gpus=0)) as executor:
+    with RayTuneExecutor(cpus=2, gpus=0) as executor:
         with pytest.raises(LaunchError) as caught:
             executor.run(
                 TrialQueue(map(QueuedTrial, [small, Trial(tiny.config(num_gpus=3), 0)])), setup, events.append

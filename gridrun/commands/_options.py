@@ -260,17 +260,15 @@ class SweepOptions:
 
             return SerialExecutor(self.gpus)
         from gridrun.executors.ray.trackers import Trackers
-        from gridrun.executors.ray.tune import RayTuneExecutor, Resources
+        from gridrun.executors.ray.tune import RayTuneExecutor
 
         return RayTuneExecutor(
-            Resources(
-                cpus=self.cpus,
-                gpus=self.gpus,
-                gpus_per_trial=gpus_per_trial,
-                cpus_per_trial=self.cpus_per_trial,
-            ),
-            Trackers(mlflow=self.mlflow, wandb=self.wandb),
-            self.address,
+            cpus=self.cpus,
+            gpus=self.gpus,
+            gpus_per_trial=gpus_per_trial,
+            cpus_per_trial=self.cpus_per_trial,
+            trackers=Trackers(mlflow=self.mlflow, wandb=self.wandb),
+            address=self.address,
         )
 
 

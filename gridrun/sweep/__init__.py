@@ -112,17 +112,15 @@ def launch(
     _note_asked(store, grids)
     _prepare_data(forecast.trials, options.runtime, on_event)
     with _stop_file(store) as stop_file:
-        drain_file = stop_file.with_suffix(".drain")
         setup = Setup(
             results=store.root,
             runtime=options.runtime,
             code=provenance.of_code(),
             stop_file=stop_file,
-            drain_file=drain_file,
             checkpoints=options.checkpoints,
         )
-        bookkeeper = _Bookkeeper(store, drain_file, plan, forecast, retry_state, on_event, on_state)
-        with _heartbeat(store, drain_file, bookkeeper.tracker):
+        bookkeeper = _Bookkeeper(store, setup.drain_file, plan, forecast, retry_state, on_event, on_state)
+        with _heartbeat(store, setup.drain_file, bookkeeper.tracker):
             _run(executor, setup, bookkeeper)
             interrupted = stop_file.exists() and bookkeeper.has_trials_left()
         store.compact(now=True)

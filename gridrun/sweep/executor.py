@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 from collections.abc import Callable
-from types import TracebackType
 
 from gridrun.sweep.events import Event
 from gridrun.sweep.queue import TrialQueue
 from gridrun.sweep.worker import Setup
 
 
-class Executor(abc.ABC):
+class Executor(contextlib.AbstractContextManager["Executor"], abc.ABC):
     """Runs trials. Use it as a context manager, which releases what it holds at the end."""
 
     @abc.abstractmethod
@@ -23,13 +23,8 @@ class Executor(abc.ABC):
         executor call `task_done`. Once `setup.is_closed`, trials that have not started may get no event.
         """
 
-    def close(self) -> None:  # noqa: B027 - not every executor holds something
+    def close(self) -> None:
         """Release what the executor holds."""
 
-    def __enter__(self) -> Executor:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()

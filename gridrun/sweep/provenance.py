@@ -69,10 +69,10 @@ def _git(root: Path, *arguments: str) -> str | None:
 
 
 def _driver() -> str | None:
+    """Return the version of Nvidia's driver."""
     try:
-        found = re.search(
-            r"Kernel Module\s+(?:for \S+\s+)?([\d.]+)", Path("/proc/driver/nvidia/version").read_text()
-        )
+        text = Path("/proc/driver/nvidia/version").read_text()
     except OSError:
         return None
+    found = re.search(r"Kernel Module\s+(?:for \S+\s+)?([\d.]+)", text)
     return found[1] if found else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import time
@@ -16,7 +15,6 @@ from typing import Any
 from gridrun.store import Store, checkpoint_copies
 from gridrun.store.leases import Claim, kernel
 from gridrun.store.records import Failure, Provenance, Record
-from gridrun.store.trial_store import TrialStore
 from gridrun.sweep import provenance
 from gridrun.sweep.events import Outcome
 from gridrun.sweep.retries import Retry, kind_of
@@ -41,18 +39,20 @@ class Setup:
     stop_file: Path
     """While this file exists, trials save their checkpoints and stop."""
     driver_pid: int = field(default_factory=os.getpid)
-    """Process id of the launch."""
     driver_kernel: str = field(default_factory=kernel)
     """Kernel that the launch runs on; a process id means nothing on another one."""
     checkpoints: str | None = None
     """Directory or URI that checkpoints are also copied to and fetched from (`CheckpointCopies`)."""
-    drain_file: Path | None = None
-    """While this file exists, no trial starts; running ones carry on."""
+
+    @property
+    def drain_file(self) -> Path:
+        """While this file exists, no trial starts; running ones carry on."""
+        return self.stop_file.with_suffix(".drain")
 
     @property
     def is_closed(self) -> bool:
         """Whether no trial may start."""
-        return any(files.is_there(path) for path in (self.stop_file, self.drain_file) if path)
+        return files.is_there(self.stop_file) or files.is_there(self.drain_file)
 
 
 class ClaimLost(Exception):
@@ -60,18 +60,14 @@ class ClaimLost(Exception):
 
 
 class ReportError(Exception):
-    """`on_epoch` failed, for example because of a full disk. The trial is not at fault."""
-
-    def __init__(self, cause: Exception) -> None:
-        super().__init__(str(cause))
-        self.cause = cause
+    """`on_epoch` raised the error that this holds, say for a full disk. The trial is not at fault."""
 
 
 def run_trial(
     trial: Trial,
     setup: Setup,
     on_epoch: Callable[[Epoch], None],
-    store: TrialStore | None = None,
+    store: Store | None = None,
     retry: Retry | None = None,
 ) -> Outcome:
     """Train a trial and store its record, unless it has ended or another process is training it.
@@ -79,8 +75,6 @@ def run_trial(
     An error in the trial becomes a `failed` record, and the caller carries on with the next trial.
 
     Args:
-        trial: what to train.
-        setup: what all trials of the launch share.
         on_epoch: called after each epoch. What it raises ends the trial without a record and is raised here.
         store: the store of `setup.results`, opened here if None.
         retry: the end to replace, if the trial has ended before.
@@ -97,7 +91,8 @@ def run_trial(
             return status
         try:
             record = _train(trial, setup, store, claim, on_epoch, retry)
-            _check_claim(claim)
+            if not claim.held():
+                return "busy"
             if record.status == "failed" and _launch_is_dead(setup):
                 return "interrupted"  # the death of the launch may be why it failed
             store.add(record)
@@ -106,7 +101,7 @@ def run_trial(
         except ClaimLost:
             return "busy"
         except ReportError as error:
-            raise error.cause from None
+            raise error.args[0] from None
         if record.status != "failed":  # a retry of a failed trial resumes from its checkpoint
             store.drop_checkpoint(trial.trial_id)
             if setup.checkpoints:
@@ -117,7 +112,7 @@ def run_trial(
 def _train(
     trial: Trial,
     setup: Setup,
-    store: TrialStore,
+    store: Store,
     claim: Claim,
     on_epoch: Callable[[Epoch], None],
     retry: Retry | None,
@@ -125,6 +120,7 @@ def _train(
     """Train a trial and return its record, a `failed` one if the trial raises an error."""
     from trainer.loop import Interrupted, train
 
+    weights_path = store.weights_path(trial.trial_id)
     checkpoint = store.checkpoint(trial.trial_id)
     files.refresh_directory(checkpoint.parent)  # NFS may not show yet what another machine wrote there
     store.drop_weights(trial.trial_id)  # a worker that was killed before it wrote the record leaves them
@@ -132,7 +128,7 @@ def _train(
     runtime = replace(
         setup.runtime,
         checkpoint=checkpoint,
-        weights_path=store.weights_path(trial.trial_id),
+        weights_path=weights_path,
         trial_id=trial.trial_id,
         should_stop=should_stop,
     )
@@ -144,28 +140,6 @@ def _train(
         "attempts": retry.attempts + 1 if retry else 1,
     }
     epochs: list[Epoch] = []
-    try:
-        fields["provenance"] = provenance.of_machine(code, runtime.device, runtime.threads)
-        if place := setup.checkpoints:
-            checkpoint_copies.fetch(place, trial.trial_id, checkpoint, _make_sleep(should_stop))
-            keep = checkpoint_copies.copies_at(place).keep
-            runtime = replace(runtime, on_saved=partial(keep, trial.trial_id, checkpoint))
-        report = _make_report(trial, store, on_epoch, epochs)
-        result = train(trial.config, seed=trial.seed, report=report, runtime=runtime)
-    except (Interrupted, ClaimLost, ReportError):
-        raise
-    except Exception as error:
-        fields |= {"epochs": tuple(epochs), "epochs_trained": len(epochs)}
-        text = str(error).strip().splitlines()
-        reason = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
-        return failed_record(trial, kind_of(error), reason, traceback=traceback.format_exc(), **fields)
-    return _record(trial, result, checkpoint=_kept_weights(runtime), **fields)
-
-
-def _make_report(
-    trial: Trial, store: TrialStore, on_epoch: Callable[[Epoch], None], epochs: list[Epoch]
-) -> Callable[[Epoch], None]:
-    """Return what the trainer calls after each epoch: it fills `epochs`, notes progress, calls `on_epoch`."""
     noted_at = time.monotonic()
 
     def report(epoch: Epoch) -> None:
@@ -179,7 +153,22 @@ def _make_report(
         except Exception as error:
             raise ReportError(error) from error
 
-    return report
+    try:
+        fields["provenance"] = provenance.of_machine(code, runtime.device, runtime.threads)
+        if place := setup.checkpoints:
+            checkpoint_copies.fetch(place, trial.trial_id, checkpoint, _make_sleep(should_stop))
+            keep = checkpoint_copies.copies_at(place).keep
+            runtime = replace(runtime, on_saved=partial(keep, trial.trial_id, checkpoint))
+        result = train(trial.config, seed=trial.seed, report=report, runtime=runtime)
+    except (Interrupted, ClaimLost, ReportError):
+        raise
+    except Exception as error:
+        fields |= {"epochs": tuple(epochs), "epochs_trained": len(epochs)}
+        text = str(error).strip().splitlines()
+        reason = ": ".join([type(error).__name__, *text[:1]])
+        return failed_record(trial, kind_of(error), reason, traceback=traceback.format_exc(), **fields)
+    kept = runtime.keep_checkpoint if weights_path.exists() else None
+    return _record(trial, result, checkpoint=kept, **fields)
 
 
 def _make_should_stop(stop_file: Path, claim: Claim) -> Callable[[], bool]:
@@ -196,7 +185,8 @@ def _make_should_stop(stop_file: Path, claim: Claim) -> Callable[[], bool]:
             asked_at, answer = now, files.is_there(stop_file)
             if now - checked_at >= _HELD_POLL_SECONDS:
                 checked_at = now
-                _check_claim(claim)
+                if not claim.held():
+                    raise ClaimLost
         return answer
 
     return should_stop
@@ -208,17 +198,12 @@ def _make_sleep(should_stop: Callable[[], bool]) -> Callable[[float], None]:
 
     def sleep(seconds: float) -> None:
         end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
+        while time.monotonic() < end:
             if should_stop():
                 raise Interrupted
-            time.sleep(min(left, _STOP_POLL_SECONDS))
+            time.sleep(_STOP_POLL_SECONDS)
 
     return sleep
-
-
-def _check_claim(claim: Claim) -> None:
-    if not claim.held():
-        raise ClaimLost
 
 
 def _launch_is_dead(setup: Setup) -> bool:
@@ -230,15 +215,6 @@ def _launch_is_dead(setup: Setup) -> bool:
     except OSError as error:  # PermissionError: it lives, and belongs to another user
         return isinstance(error, ProcessLookupError)
     return False
-
-
-def _kept_weights(runtime: Runtime) -> str | None:
-    """Return which weights the trial has kept, after the name of their file is on disk."""
-    if runtime.weights_path is None or not runtime.weights_path.exists():
-        return None
-    with contextlib.suppress(OSError):  # then a power cut may lose the weights, but never the record
-        files.sync(runtime.weights_path.parent)
-    return runtime.keep_checkpoint
 
 
 def _macs(config: TrainConfig) -> int | None:

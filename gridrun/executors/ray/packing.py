@@ -12,15 +12,16 @@ from trainer import Runtime, TrainConfig
 def measure(config: TrainConfig, runtime: Runtime, number: int) -> Load | None:
     """Run the first steps of `number` trials at once on one GPU.
 
-    Return None if they fail, usually for lack of memory; other errors will show in the trials' own records.
-    Return None too if no machine has a GPU and enough CPUs.
+    Return None if they fail, usually for lack of memory (other errors will show in the trials' own records),
+    or if no machine has a GPU and enough CPUs.
     """
     import ray
     from ray.util.placement_group import placement_group, remove_placement_group
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
     needed = {"GPU": 1, "CPU": runtime.threads * number}
-    if not any(_has(node, needed) for node in ray.nodes()):
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if not any(all(has.get(name, 0) >= least for name, least in needed.items()) for has in machines):
         return None  # Ray would wait for such a machine for ever
     one_gpu = placement_group([needed])
     prober: Any = ray.remote(_ResourceProber)
@@ -39,11 +40,6 @@ def measure(config: TrainConfig, runtime: Runtime, number: int) -> Load | None:
         with contextlib.suppress(Exception):
             remove_placement_group(one_gpu)  # ends the processes in it
     return Load(max(memory for memory, _ in taken), taken[0][1], sum(rates))
-
-
-def _has(node: dict[str, Any], needed: dict[str, int]) -> bool:
-    """Return whether a node is alive and large enough."""
-    return node["Alive"] and all(node["Resources"].get(name, 0) >= least for name, least in needed.items())
 
 
 class _ResourceProber:

@@ -1,15 +1,13 @@
-"""Trials on machines that do not see the results directory.
+"""Trials on machines of a cluster that do not see the results directory.
 
-On a Ray cluster a worker may run anywhere. One that sees the launch's results directory uses it as any
-other process does. One that does not uses `RemoteStore`, which asks `StoreActor`, an actor on the launch's
-machine, for claims, what has ended, records and whether to stop. Checkpoints stay on the worker's machine,
-in its cache.
+A worker that sees it uses it as any other process does. One that does not uses `RemoteStore`, which asks
+`StoreActor`, an actor on the launch's machine, for claims, what has ended, records and whether to stop.
+Checkpoints stay on the worker's machine, in its cache.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import secrets
 import threading
@@ -51,25 +49,17 @@ def start_store_actor(setup: Setup) -> StoreAddress:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    options = ray.remote(StoreActor).options(
-        num_cpus=0, scheduling_strategy=here, max_restarts=-1, max_task_retries=3
-    )
+    options = {"num_cpus": 0, "scheduling_strategy": here, "max_restarts": -1, "max_task_retries": 3}
     marker_lock = f"{_MARKER}{secrets.token_hex(8)}"
-    store_actor: Any = options.remote(setup, marker_lock)
+    store_actor: Any = ray.remote(StoreActor).options(**options).remote(setup, marker_lock)
     _call(store_actor.is_stopping)  # when this returns, the actor holds the marker lock
     return StoreAddress(marker_lock, store_actor)
 
 
-def release_claims(store_address: StoreAddress) -> None:
-    """Release the trials of workers that died. Call this only while no trial of the launch runs."""
-    with contextlib.suppress(Exception):  # the cluster is gone; leases end by themselves
-        _call(store_address.actor.release_all)
-
-
-def stop_store_actor(store_address: StoreAddress) -> None:
-    """Have `StoreActor` release everything, before Ray ends it."""
+def call_if_alive(method: Any) -> None:
+    """Call a method of the actor that releases locks. If it is gone, its locks end by themselves."""
     with contextlib.suppress(Exception):
-        _call(store_address.actor.close)
+        _call(method)
 
 
 def run_anywhere(
@@ -85,11 +75,13 @@ def run_anywhere(
         return run_trial(trial, setup, on_epoch, retry=retry)
     if _call(store_address.actor.is_closed):
         return "interrupted"
-    scratch = Store(_scratch_directory(setup))
+    name = hashlib.sha256(f"{setup.code.host}:{setup.results}".encode()).hexdigest()[:16]
+    directory = setup.runtime.cache_dir / "away" / name  # for all trials of this results directory
+    scratch = RemoteStore(directory, store_address.actor)
     scratch.create()
     with _stop_file(scratch, store_address.actor) as stop_file:
-        setup = replace(setup, results=scratch.root, stop_file=stop_file, drain_file=None)
-        return run_trial(trial, setup, on_epoch, RemoteStore(scratch, store_address.actor), retry)
+        setup = replace(setup, results=scratch.root, stop_file=stop_file)
+        return run_trial(trial, setup, on_epoch, scratch, retry)
 
 
 def missing_data(trial: Trial, setup: Setup) -> str | None:
@@ -120,12 +112,6 @@ def _with_local_directories(runtime: Runtime) -> Runtime:
         data_dir=runtime.data_dir if runtime.data_dir.is_dir() else default_data_dir(),
         cache_dir=runtime.cache_dir if runtime.cache_dir.is_dir() else default_cache_dir(),
     )
-
-
-def _scratch_directory(setup: Setup) -> Path:
-    """Return where this machine keeps working files for the trials of one results directory."""
-    name = hashlib.sha256(f"{setup.code.host}:{setup.results}".encode()).hexdigest()[:16]
-    return setup.runtime.cache_dir / "away" / name
 
 
 @contextlib.contextmanager
@@ -160,8 +146,8 @@ def _call(method: Any, *arguments: Any) -> Any:
 class StoreActor:
     """Answers for the results directory of one launch to workers that do not see it.
 
-    A worker claims a trial and gets a token. When another worker of the launch claims the same trial, the
-    first worker is dead or cut off, and its token is no longer valid.
+    A worker that claims a trial gets a token. It is no longer valid once another worker of the launch claims
+    that trial, because the first one is dead or cut off.
     """
 
     def __init__(self, setup: Setup, marker_lock: str) -> None:
@@ -170,9 +156,8 @@ class StoreActor:
         self._setup = setup
         self._held: dict[str, tuple[Claim, contextlib.ExitStack]] = {}
         self._tokens: dict[str, str] = {}
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(self._store.lock(marker_lock))
-            self._marker = stack.pop_all()
+        self._marker = contextlib.ExitStack()
+        self._marker.enter_context(self._store.lock(marker_lock))
 
     def is_stopping(self) -> bool:
         """Return whether the launch wants its trials to stop."""
@@ -185,11 +170,11 @@ class StoreActor:
     def claim(self, trial_id: str) -> str | None:
         """Claim a trial; return the token, None if another launch has the trial."""
         if trial_id not in self._held:
-            with contextlib.ExitStack() as stack:
-                claim = stack.enter_context(self._store.lock(trial_id))
-                if claim is None:
-                    return None
-                self._held[trial_id] = claim, stack.pop_all()
+            stack = contextlib.ExitStack()
+            claim = stack.enter_context(self._store.lock(trial_id))
+            if claim is None:
+                return None
+            self._held[trial_id] = claim, stack
         self._tokens[trial_id] = secrets.token_hex(8)
         return self._tokens[trial_id]
 
@@ -223,47 +208,41 @@ class StoreActor:
         if not self.is_held(record.trial_id, token):
             return False
         if weights is not None:
+            path = self._store.weights_path(record.trial_id)
             try:
-                self._keep(self._store.weights_path(record.trial_id), weights)
+                path.parent.mkdir(exist_ok=True)
+                with files.replacing(path) as partial:
+                    partial.write_bytes(weights)
             except OSError as error:
                 record = record.without_weights(error)
         self._store.add(record)
         return True
 
-    @staticmethod
-    def _keep(path: Path, weights: bytes) -> None:
-        path.parent.mkdir(exist_ok=True)
-        with files.replacing(path) as partial:
-            partial.write_bytes(weights)
 
+class RemoteStore(Store):
+    """A store of working files on this machine whose claims and records go to `StoreActor`."""
 
-class RemoteStore:
-    """A `TrialStore` whose claims and records go to `StoreActor`, and whose files stay in `scratch`."""
-
-    def __init__(self, scratch: Store, store_actor: Any) -> None:
-        self._scratch, self._store_actor = scratch, store_actor
+    def __init__(self, root: Path, store_actor: Any) -> None:
+        super().__init__(root)
+        self._store_actor = store_actor
         self._token = ""
-        self.checkpoint, self.drop_checkpoint = scratch.checkpoint, scratch.drop_checkpoint
-        self.weights_path, self.drop_weights = scratch.weights_path, scratch.drop_weights
-        self.note_epoch = scratch.note_epoch
 
     @contextlib.contextmanager
-    def lock(self, name: str) -> Iterator[Claim | None]:
+    def lock(self, name: str, *, wait: bool = False) -> Iterator[Claim | None]:
         """Claim a trial on this machine and in the results directory; yield None if another has it."""
-        with self._scratch.lock(name) as local_claim:
+        with super().lock(name, wait=wait) as local_claim:
             token = _call(self._store_actor.claim, name) if local_claim else None
             if token is None:
                 yield None
                 return
             self._token = token
             try:
-                yield RemoteClaim(functools.partial(_call, self._store_actor.is_held, name, token))
+                yield RemoteClaim(lambda: bool(_call(self._store_actor.is_held, name, token)))
             finally:
                 with contextlib.suppress(Exception):  # the actor is gone, and all its claims with it
                     _call(self._store_actor.release, name, token)
 
     def ended(self, trial_id: str, but_not_at: str | None = None) -> Status | None:
-        """Do what `Store.ended` does."""
         status: Status | None = _call(self._store_actor.ended, trial_id, but_not_at)
         return status
 
@@ -296,6 +275,3 @@ class RemoteClaim(Claim):
             return self._is_held()
         except Exception:
             return False
-
-    def release(self) -> None:
-        """Do nothing: `RemoteStore.lock` releases it."""

@@ -28,11 +28,17 @@ _WAIT_SECONDS = 60.0
 Emit = Callable[[Event | StoreError], None]
 
 
-class QueueSearcher(Searcher):
+class _Stateless:
+    """An object without state for Tune, which pickles it for restores that we never make."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class QueueSearcher(_Stateless, Searcher):
     """Gives Tune the next trial of the queue once there is room, so that the rest can still be reordered.
 
     Args:
-        trial_queue: what is to be run.
         fits: whether a queued trial takes the resources that all trials of this run of Tune take.
         slots: how many trials run side by side.
         ahead: how many more may wait for room, so that an autoscaling cluster sees that it should grow.
@@ -46,14 +52,8 @@ class QueueSearcher(Searcher):
         self.live: set[str] = set()  # Tune's ids of trials that have not ended
         self.pending: set[str] = set()  # and of those that no worker has started
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {}  # Tune pickles it for a restore, which we never do
-
     def save(self, checkpoint_path: str) -> None:
         """Save nothing: the results directory says what is left to do."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Restore nothing."""
 
     def suggest(self, trial_id: str) -> Any:  # a config, None for not now, or FINISHED
         if len(self.live) >= self.slots and len(self.pending) >= self.ahead:
@@ -75,7 +75,7 @@ class QueueSearcher(Searcher):
         self.pending.discard(trial_id)
 
 
-class EventCallback(tune.Callback):
+class EventCallback(_Stateless, tune.Callback):
     """Turns what Tune reports into our events."""
 
     def __init__(self, trials: Mapping[str, Trial], searcher: QueueSearcher, emit: Emit) -> None:
@@ -84,9 +84,6 @@ class EventCallback(tune.Callback):
         self.nodes: dict[str, str] = {}  # Ray's ids of the nodes where they run
         self.ended: set[str] = set()
         self.warned: set[str] = set()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}  # Tune pickles it for a restore, which we never do
 
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         self.searcher.pending.discard(trial.trial_id)
@@ -106,8 +103,9 @@ class EventCallback(tune.Callback):
             self.in_flight.pop(trial.trial_id, None)
             if (problem := result.get("missing_data")) and problem not in self.warned:
                 self.warned.add(problem)
-                text = f"{problem} Its trials go to other machines; it is asked again every minute."
-                self.emit(Warned(text))
+                self.emit(
+                    Warned(f"{problem} Its trials go to other machines; it is asked again every minute.")
+                )
             self.emit(Ended(own, result["outcome"], epoch))
         elif epoch:
             self.emit(Progress(own, epoch, result["place"]))
@@ -139,14 +137,11 @@ class EventCallback(tune.Callback):
         return True
 
 
-class StopWhen(tune.Stopper):
+class StopWhen(_Stateless, tune.Stopper):
     """Ends a run of Tune, whatever is still in flight, once `asked` returns true."""
 
     def __init__(self, asked: Callable[[], bool]) -> None:
         self.asked = asked
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}  # Tune pickles it for a restore, which we never do
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
@@ -156,12 +151,7 @@ class StopWhen(tune.Stopper):
 
 
 def kind_of_loss(error: BaseException | None, node: str | None = None) -> Failure:
-    """Return the kind of failure that ended a worker.
-
-    Args:
-        error: what Ray raised, None if it is not known.
-        node: Ray's id of the worker's node, if it is known.
-    """
+    """Return the kind of failure that ended a worker: from Ray's error and node id, as far as known."""
     if isinstance(error, OutOfMemoryError):
         return "host_memory"
     if isinstance(error, RayTaskError) or (isinstance(error, RayActorError) and error.actor_init_failed):

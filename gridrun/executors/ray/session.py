@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,6 @@ _ENVIRONMENT = {
 }
 _TOKEN = secrets.token_hex(32)
 """One for the life of this process: Ray reads the token once a process."""
-_ROOT = Path(__file__).parents[3]
 _ANSWER_SECONDS = 10.0
 """How long a Ray that is to be joined may take to answer."""
 
@@ -48,8 +47,8 @@ class RaySession:
     def __init__(self) -> None:
         self.directory: Path | None = None
         """For the files of this session; None while none is open."""
-        self.environment = _Environment()
         self._lock: FileLock | None = None
+        self._variables: dict[str, str | None] = {}  # environment variables before this session set them
         self._processes: dict[int, str] = {}
         self._stdout: _OneThreadOnly | None = None
 
@@ -62,32 +61,18 @@ class RaySession:
         _check_gpus(gpus)
         if gpus is None:
             gpus = resources.num_parts() or None  # by default Ray counts whole GPUs, not their MIG parts
-        self.directory, self._lock = _new_directory()
-        self.environment.update(
-            _ENVIRONMENT,
-            RAY_AUTH_MODE="token",
-            RAY_AUTH_TOKEN=_TOKEN,
-            PYTHONPATH=os.pathsep.join(path for path in sys.path if path),  # for the workers
-        )
-        import ray
-
-        try:
-            with _own_signals(), _children_without_signals(), _working_in(self.directory.parent):
-                ray.init(
-                    address="local",
-                    num_cpus=cpus,
-                    num_gpus=gpus,
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                    configure_logging=True,
-                    object_store_memory=256 * 2**20,
-                    _temp_dir=str(self.directory / "ray"),
-                )
-        except Exception as error:
-            self.close()
-            raise LaunchError(f"Ray does not start here: {error}") from error
-        self._started()
+        python_path = os.pathsep.join(path for path in sys.path if path)  # for the workers
+        directory = self._open(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=_TOKEN, PYTHONPATH=python_path)
+        with _inherited_by_ray(directory.parent):
+            self._init(
+                "Ray does not start here",
+                address="local",
+                num_cpus=cpus,
+                num_gpus=gpus,
+                include_dashboard=False,
+                object_store_memory=256 * 2**20,
+                _temp_dir=str(directory / "ray"),
+            )
 
     def join(self, address: str) -> None:
         """Join the Ray that runs at `address`, and send it our code; results and data stay where they are.
@@ -95,44 +80,49 @@ class RaySession:
         Raises:
             LaunchError: no Ray answers there, or it refuses our token.
         """
+        mode = os.environ.get("RAY_AUTH_MODE", "token")
         _check_ray_answers(address)
+        _check_token(address, mode)
+        self._open(RAY_AUTH_MODE=mode)
+        runtime_env = {
+            "py_modules": [str(Path(__file__).parents[3] / package) for package in ("gridrun", "trainer")],
+            "excludes": ["__pycache__"],
+            "env_vars": _ENVIRONMENT,
+        }
+        self._init(
+            f"--address {address}: cannot join the Ray there", address=address, runtime_env=runtime_env
+        )
+
+    def _open(self, **variables: str) -> Path:
+        """Make the directory and set environment variables, before ray is imported and reads them."""
         self.directory, self._lock = _new_directory()
-        self.environment.update(_ENVIRONMENT, RAY_AUTH_MODE=os.environ.get("RAY_AUTH_MODE", "token"))
+        self.set_variables(**_ENVIRONMENT, **variables)
+        return self.directory
+
+    def _init(self, problem: str, **options: Any) -> None:
+        """Call `ray.init`; if it fails, say that this is the problem."""
         import ray
 
         try:
-            _check_token(address)
             with _own_signals():
-                ray.init(
-                    address=address,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                    configure_logging=True,
-                    runtime_env={
-                        "py_modules": [str(_ROOT / package) for package in ("gridrun", "trainer")],
-                        "excludes": ["__pycache__"],
-                        "env_vars": _ENVIRONMENT,
-                    },
-                )
+                ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=True, **options)
         except Exception as error:
             self.close()
-            if isinstance(error, LaunchError):
-                raise
-            raise LaunchError(f"--address {address}: cannot join the Ray there: {error}") from error
-        self._started()
-
-    def _started(self) -> None:
+            raise LaunchError(f"{problem}: {error}") from error
         logging.getLogger("ray").setLevel(logging.CRITICAL)
         self._stdout = _OneThreadOnly(sys.stdout)
         sys.stdout = self._stdout
         self._processes = _ray_processes()
 
+    def set_variables(self, **values: str) -> None:
+        """Set environment variables, such as Ray's and Tune's settings, until `close`."""
+        for name, value in values.items():
+            self._variables.setdefault(name, os.environ.get(name))
+            os.environ[name] = value
+
     def dead_process(self) -> str | None:
         """Return the name of a process of our Ray that has died, if Ray cannot do without it."""
-        dead = (
-            name for pid, name in self._processes.items() if _process(Path(f"/proc/{pid}/stat"))[1] == "Z"
-        )
-        return next(dead, None)
+        return next((name for pid, name in self._processes.items() if _has_ended(pid)), None)
 
     def close(self) -> None:
         """Stop Ray, if it runs, and remove its files."""
@@ -151,28 +141,34 @@ class RaySession:
             self._lock.release()
             Path(self._lock.lock_file).unlink(missing_ok=True)
         self.directory = self._lock = None
-        self.environment.restore()
+        for name, value in self._variables.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        self._variables.clear()
 
 
 def _ray_processes() -> dict[int, str]:
-    """Return the processes that Ray cannot do without and that this process has started, by process id.
+    """Return the child processes that Ray cannot do without, by process id.
 
     Ray's public interface does not tell when they die: it ends this process some seconds later, without an
     exception. Where there is no /proc nothing is found, and that is what happens.
     """
-    names = ("gcs_server", "raylet")
-    paths = Path("/proc").glob("[0-9]*/stat")
-    found = {int(path.parent.name): _process(path) for path in paths}
-    return {pid: name for pid, (name, _, parent) in found.items() if name in names and parent == os.getpid()}
+    found: dict[int, str] = {}
+    for children in Path("/proc/self/task").glob("*/children"):
+        for pid in children.read_text().split():
+            with contextlib.suppress(OSError):  # it has ended just now
+                found[int(pid)] = Path(f"/proc/{pid}/comm").read_text().strip()
+    return {pid: name for pid, name in found.items() if name in ("gcs_server", "raylet")}
 
 
-def _process(path: Path) -> tuple[str, str, int]:
-    """Return the name, state and parent of a process from its /proc/PID/stat; a dead one is a zombie."""
+def _has_ended(pid: int) -> bool:
+    """Return whether a child process has ended."""
     try:
-        name, _, fields = path.read_text().partition("(")[2].rpartition(") ")
-    except (FileNotFoundError, ProcessLookupError):
-        return "", "Z", 0
-    return name, fields[0], int(fields.split()[1])
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:  # and somebody has asked for its exit status already
+        return True
 
 
 class _OneThreadOnly:
@@ -208,38 +204,19 @@ _SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 """An empty SETTINGS frame of HTTP/2 (RFC 9113)."""
 
 
-def _check_token(address: str) -> None:
+def _check_token(address: str, mode: str) -> None:
     """Ask the Ray at `address` for its status; `ray.init` would take 20 s to find that the token is wrong."""
     places = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
     command = [shutil.which("ray", path=places) or "ray", "status", "--address", address]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    environment = {**os.environ, **_ENVIRONMENT, "RAY_AUTH_MODE": mode}
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, check=False, env=environment
+    )
     if done.returncode:
         raise LaunchError(
             f"--address {address}: the Ray there refuses the token, or there is no token here. Set "
             "RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH to a file, to that of the cluster (docs/cluster.md)"
         )
-
-
-class _Environment:
-    """Environment variables that are restored later; many settings of Ray and Tune are such variables."""
-
-    def __init__(self) -> None:
-        self._before: dict[str, str | None] = {}
-
-    def update(self, values: Mapping[str, str] | None = None, **more: str) -> None:
-        """Set variables and remember their old values."""
-        for name, value in {**(values or {}), **more}.items():
-            self._before.setdefault(name, os.environ.get(name))
-            os.environ[name] = value
-
-    def restore(self) -> None:
-        """Restore the old values."""
-        for name, value in self._before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-        self._before.clear()
 
 
 @contextlib.contextmanager
@@ -255,44 +232,32 @@ def _own_signals() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _children_without_signals() -> Iterator[None]:
-    """Block SIGTERM and SIGHUP in the processes that are started meanwhile, and in their children.
+def _inherited_by_ray(directory: Path) -> Iterator[None]:
+    """Work in `directory` with SIGTERM and SIGHUP blocked, as all processes that are started meanwhile will.
 
+    Workers look for modules in `directory`, which must outlive them: after a kill they run on for seconds.
     `timeout`, a batch system or a closed terminal signals every process of a launch. Ray and its workers
     must outlive that while trials save their checkpoints; the launch ends them. Ray itself blocks SIGINT.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextlib.contextmanager
-def _working_in(directory: Path) -> Iterator[None]:
-    """Change the working directory for a while: Ray's workers run and look for modules where it was started.
-
-    The directory must outlive them: a worker of a killed launch runs on for some seconds.
-    """
-    before = Path.cwd()
+    place = Path.cwd()
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
     os.chdir(directory)
     try:
         yield
     finally:
-        os.chdir(before)
+        os.chdir(place)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 def _check_gpus(wanted: int | None) -> None:
     """Refuse GPUs that torch cannot use; Ray would not notice. None stands for all that there are."""
     if wanted:
         resources.check_gpus(wanted)
-    here = resources.gpu_names() if wanted is None else []
-    if not here:
-        return
-    found, why = resources.torch_gpus()
-    if not found:
-        why = f" ({why})" if why else ""
-        raise LaunchError(f"torch cannot use this machine's {here[0]}{why}; --gpus 0 trains on CPUs")
+    elif wanted is None and (here := resources.gpu_names()):
+        found, why = resources.torch_gpus()
+        if not found:
+            why = f" ({why})" if why else ""
+            raise LaunchError(f"torch cannot use this machine's {here[0]}{why}; --gpus 0 trains on CPUs")
 
 
 def _new_directory() -> tuple[Path, FileLock]:
@@ -309,20 +274,13 @@ def _new_directory() -> tuple[Path, FileLock]:
         )
     ours = re.compile(r"[0-9a-f]{8}")
     for old in parent.iterdir():
-        if ours.fullmatch(old.name.removesuffix(".lock")):
-            _clear(old.with_suffix(""))
+        if not ours.fullmatch(name := old.name.removesuffix(".lock")):
+            continue
+        with contextlib.suppress(Timeout), FileLock(parent / f"{name}.lock", timeout=0) as lock:
+            shutil.rmtree(parent / name, ignore_errors=True)
+            Path(lock.lock_file).unlink(missing_ok=True)
     directory = parent / secrets.token_hex(4)
     lock = FileLock(f"{directory}.lock")
     lock.acquire()
     directory.mkdir()
     return directory, lock
-
-
-def _clear(directory: Path) -> None:
-    """Remove the directory of a Ray session unless its driver is alive."""
-    lock = FileLock(f"{directory}.lock")
-    with contextlib.suppress(Timeout):
-        lock.acquire(timeout=0)
-        shutil.rmtree(directory, ignore_errors=True)
-        Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()

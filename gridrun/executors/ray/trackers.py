@@ -5,15 +5,18 @@ They get every epoch. If a tracker fails (its server is down), it gets no more; 
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gridrun.errors import LaunchError
+from gridrun.errors import LaunchError, StoreError
+from gridrun.sweep.events import Ended, Event, Lost, Progress
 from gridrun.trial import Trial
+from trainer.metrics import Epoch
 
 NAME = "gridrun"
 """Name of the MLflow experiment, and of the Weights & Biases project unless WANDB_PROJECT names one."""
@@ -39,24 +42,27 @@ class Trackers:
     def __bool__(self) -> bool:
         return bool(self.mlflow or self.wandb)
 
-    def start(self, trials: Mapping[str, Trial], directory: Path, warn: Callable[[str], None]) -> list[Any]:
-        """Return the Tune callbacks that log `trials`; `warn` gets a line when a tracker fails."""
-        loggers: dict[str, Any] = {}
+    @contextlib.contextmanager
+    def start(self, directory: Path, warn: Callable[[str], None]) -> Iterator[list[Tracker]]:
+        """Yield the trackers, which keep files in `directory`; `warn` gets a line when one fails."""
+        trackers = []
         if self.mlflow:
             from ray.air.integrations.mlflow import MLflowLoggerCallback
 
-            loggers["MLflow"] = MLflowLoggerCallback(self.mlflow, experiment_name=NAME)
+            logger: Any = MLflowLoggerCallback(self.mlflow, experiment_name=NAME)
+            trackers.append(Tracker("MLflow", logger, directory, warn))
         if self.wandb:
             from ray.air.integrations.wandb import WandbLoggerCallback
 
             project = os.environ.get("WANDB_PROJECT", NAME)
-            loggers["Weights & Biases"] = WandbLoggerCallback(
-                project=project, resume="allow", dir=os.environ.get("WANDB_DIR", str(Path.cwd()))
-            )
-        return [
-            _callback(name=name, logger=logger, by_id=trials, directory=directory, warn=warn)
-            for name, logger in loggers.items()
-        ]
+            place = os.environ.get("WANDB_DIR", str(Path.cwd()))
+            logger = WandbLoggerCallback(project=project, resume="allow", dir=place)
+            trackers.append(Tracker("Weights & Biases", logger, directory, warn))
+        try:
+            yield trackers
+        finally:
+            for tracker in trackers:
+                tracker.close()
 
 
 class _TrackedTrial:
@@ -72,67 +78,54 @@ class _TrackedTrial:
         return self.trial_id
 
 
-def _callback(**about: Any) -> Any:
-    """Return the Tune callback that passes reports on to one tracker."""
-    from ray import tune
+class Tracker:
+    """Passes events on to one of Ray's logger callbacks."""
 
-    class TrackerCallback(tune.Callback):
-        def __init__(
-            self,
-            name: str,
-            logger: Any,
-            by_id: Mapping[str, Trial],
-            directory: Path,
-            warn: Callable[[str], None],
-        ) -> None:
-            self.name, self.logger, self.by_id = name, logger, by_id
-            self.directory, self.warn = directory, warn
-            self.tracked: dict[str, _TrackedTrial] = {}
-            self.logged: dict[str, int] = {}
-            self.failed = False
+    def __init__(self, name: str, logger: Any, directory: Path, warn: Callable[[str], None]) -> None:
+        self._name, self._logger, self._directory, self._warn = name, logger, directory, warn
+        self._tracked: dict[str, _TrackedTrial] = {}  # by trial id
+        self._logged: dict[str, int] = {}  # last epoch, by trial id
+        self._failed = False
+        directory.mkdir(parents=True, exist_ok=True)
+        self._call(logger.setup)
 
-        def __getstate__(self) -> dict[str, Any]:
-            return {}  # Tune pickles it for a restore, which we never do
+    def handle(self, event: Event | StoreError) -> None:
+        """Log what is new in an event."""
+        match event:
+            case Progress(trial, epoch):
+                self._log(trial, epoch)
+            case Ended(trial, outcome, last):
+                if last:
+                    self._log(trial, last)
+                self._end(trial, failed=outcome == "failed")
+            case Lost(trial):
+                self._end(trial, failed=True)
 
-        def setup(self, *args: Any, **info: Any) -> None:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            self._call(self.logger.setup)
+    def close(self) -> None:
+        """Wait until the tracker has sent all it got."""
+        self._call(self._logger.on_experiment_end, [])
 
-        def on_trial_result(
-            self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any
-        ) -> None:
-            key, epoch = trial.config["trial_id"], result["epoch"]
-            if epoch is None:
-                return  # no epoch yet, or another launch has the trial
-            if key not in self.tracked:
-                self.tracked[key] = _TrackedTrial(self.by_id[key], self.directory)
-                self._call(self.logger.log_trial_start, self.tracked[key])
-            if epoch["epoch"] > self.logged.get(key, 0):
-                self.logged[key] = epoch["epoch"]
-                figures = {name: value for name, value in epoch.items() if value is not None}
-                figures["training_iteration"] = epoch["epoch"]
-                self._call(self.logger.log_trial_result, iteration, self.tracked[key], figures)
-            if "outcome" in result:
-                self._end(key, failed=result["outcome"] == "failed")
+    def _log(self, trial: Trial, epoch: Epoch) -> None:
+        key = trial.trial_id
+        if key not in self._tracked:
+            self._tracked[key] = _TrackedTrial(trial, self._directory)
+            self._call(self._logger.log_trial_start, self._tracked[key])
+        if epoch.epoch > self._logged.get(key, 0):
+            self._logged[key] = epoch.epoch
+            numbers = {name: value for name, value in asdict(epoch).items() if value is not None}
+            numbers["training_iteration"] = epoch.epoch
+            self._call(self._logger.log_trial_result, epoch.epoch, self._tracked[key], numbers)
 
-        def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            self._end(trial.config["trial_id"], failed=True)
+    def _end(self, trial: Trial, *, failed: bool) -> None:
+        if tracked := self._tracked.pop(trial.trial_id, None):
+            self._call(self._logger.log_trial_end, tracked, failed=failed)
 
-        def on_experiment_end(self, trials: Any, **info: Any) -> None:
-            self._call(self.logger.on_experiment_end, [])
-
-        def _end(self, key: str, *, failed: bool) -> None:
-            if one := self.tracked.pop(key, None):
-                self._call(self.logger.log_trial_end, one, failed=failed)
-
-        def _call(self, act: Callable[..., object], *args: Any, **more: Any) -> None:
-            """Call a tracker, and keep its errors away from the sweep."""
-            if self.failed:
-                return
-            try:
-                act(*args, **more)
-            except Exception as error:
-                self.failed = True
-                self.warn(f"{self.name} is told no more: {type(error).__name__}: {error}")
-
-    return TrackerCallback(**about)
+    def _call(self, method: Callable[..., object], *args: Any, **more: Any) -> None:
+        """Call the tracker, and keep its errors away from the sweep."""
+        if self._failed:
+            return
+        try:
+            method(*args, **more)
+        except Exception as error:
+            self._failed = True
+            self._warn(f"{self._name} is told no more: {type(error).__name__}: {error}")

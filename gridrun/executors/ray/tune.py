@@ -1,94 +1,86 @@
 """The executor that runs trials through Ray Tune, which asks for the next one when there is room.
 
-Trials on several GPUs go first, those on most before all, and no others meanwhile: beside smaller
-trials a large one might wait for ever for its GPUs to be free at once.
-
 Tune places trials on CPUs and GPUs and reuses warm workers, nothing else: its logs, checkpoints and restores
-are not used. `session` starts or joins the Ray that it runs on, `search` is our side of Tune's interface,
-`worker` runs the trials, and `remote_store` serves workers that do not see the results directory. Ray is
-imported when a sweep starts.
+are not used. Trials on most GPUs go first, and no others meanwhile: beside smaller trials a large one might
+wait for ever for its GPUs to be free at once. Ray is imported when a sweep starts.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import queue
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, replace
 from typing import Any
 
 from gridrun.errors import LaunchError, StoreError
 from gridrun.executors.ray import packing
-from gridrun.executors.ray.remote_store import (
-    StoreAddress,
-    release_claims,
-    start_store_actor,
-    stop_store_actor,
-)
+from gridrun.executors.ray.remote_store import StoreAddress, call_if_alive, start_store_actor
 from gridrun.executors.ray.session import RaySession
 from gridrun.executors.ray.trackers import Trackers
 from gridrun.plan.packing import Load, Packer, Share
 from gridrun.resources import Capacity, GpusPerTrial, is_share
-from gridrun.sweep.events import Ended, Event, Lost, PackingChosen, Progress, Started, Warned
+from gridrun.sweep.events import Ended, Event, Lost, PackingChosen, Started, Warned
 from gridrun.sweep.executor import Executor
 from gridrun.sweep.queue import QueuedTrial, TrialQueue
 from gridrun.sweep.worker import Setup
 from gridrun.trial import Trial
-from trainer import Runtime, TrainConfig
+from trainer import Runtime
 
 STOP_SECONDS = 15.0
 """How long trials may take to save their checkpoints after a stop."""
 _PROGRESS_SECONDS = 1.0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Resources:
-    """What the sweep may use of this machine, and what a trial takes. None stands for all there is."""
-
-    cpus: int | None = None
-    gpus: int | None = None
-    gpus_per_trial: GpusPerTrial | None = None
-    """For a trial on one GPU; a trial with `num_gpus` above 1 takes that many whole GPUs."""
-    cpus_per_trial: int = 1
-    """Times `num_gpus`."""
-
-    def __post_init__(self) -> None:
-        share = self.gpus_per_trial
-        if share is not None and not is_share(share):
-            raise LaunchError(f"--gpus-per-trial must be a part of a GPU or a whole number, got {share:g}")
-
-
 class RayTuneExecutor(Executor):
-    """Runs trials side by side on a Ray that it starts, or on the one that runs at `address`."""
+    """Runs trials side by side on a Ray that it starts, or on the one that runs at `address`.
+
+    Args:
+        cpus: how many to use of this machine, all if None; likewise `gpus`.
+        gpus_per_trial: for a trial on one GPU; a trial with `num_gpus` above 1 takes that many whole GPUs.
+        cpus_per_trial: times `num_gpus`.
+        trackers: where to log epochs to.
+        address: HOST:PORT of a Ray cluster.
+    """
 
     def __init__(
-        self, resources: Resources, trackers: Trackers | None = None, address: str | None = None
+        self,
+        *,
+        cpus: int | None = None,
+        gpus: int | None = None,
+        gpus_per_trial: GpusPerTrial | None = None,
+        cpus_per_trial: int = 1,
+        trackers: Trackers | None = None,
+        address: str | None = None,
     ) -> None:
-        if address and (resources.cpus is not None or resources.gpus is not None):
+        if gpus_per_trial is not None and not is_share(gpus_per_trial):
+            raise LaunchError(
+                f"--gpus-per-trial must be a part of a GPU or a whole number, got {gpus_per_trial:g}"
+            )
+        if address and (cpus is not None or gpus is not None):
             raise LaunchError("--cpus and --gpus do not go with --address: a cluster says itself what it has")
-        self.resources = resources
-        self.address = address
-        self.trackers = trackers or Trackers()
+        self._cpus, self._gpus, self._cpus_per_trial = cpus, gpus, cpus_per_trial
+        self._trackers = trackers or Trackers()
+        self._address = address
         self._session = RaySession()
-        self._packer = Packer(resources.gpus_per_trial, resources.cpus_per_trial)
-        self._known_shares: dict[tuple[str, float | None], Share] = {}  # by config id
+        self._packer = Packer(gpus_per_trial, cpus_per_trial)
+        self._known_shares: dict[tuple[str, float | None], Share] = {}  # by config id and least share
         self._store_address: StoreAddress | None = None
 
     def close(self) -> None:
         if self._store_address:
-            stop_store_actor(self._store_address)
+            call_if_alive(self._store_address.actor.close)
         self._store_address = None
         self._session.close()
 
     def _begin(self, setup: Setup) -> None:
-        if self.address:
-            self._session.join(self.address)
+        if self._address:
+            self._session.join(self._address)
             self._store_address = start_store_actor(setup)
         else:
-            self._session.start(cpus=self.resources.cpus, gpus=self.resources.gpus)
+            self._session.start(cpus=self._cpus, gpus=self._gpus)
 
     def _found(self) -> tuple[float, float]:
         """Return the CPUs and GPUs that Ray has."""
@@ -120,16 +112,16 @@ class RayTuneExecutor(Executor):
     def _share(self, queued: QueuedTrial, runtime: Runtime) -> Share:
         """Return what a trial takes; for `auto` this may have to be measured."""
         given = queued.retry.gpu_share if queued.retry else None
-        key = queued.trial.config_id, given
-        if key not in self._known_shares:
-            measure = functools.partial(self._measure, queued.trial.config, runtime)
-            self._known_shares[key] = self._packer.share(queued.trial.config, *self._found(), measure, given)
-        return self._known_shares[key]
+        config, key = queued.trial.config, (queued.trial.config_id, given)
 
-    def _measure(self, config: TrainConfig, runtime: Runtime, number: int) -> Load | None:
-        threads = self.resources.cpus_per_trial
-        runtime = replace(runtime, device="cuda", threads=threads, gpu_share=1 / number)
-        return packing.measure(config, runtime, number)
+        def measure(number: int) -> Load | None:
+            threads = self._cpus_per_trial
+            part = replace(runtime, device="cuda", threads=threads, gpu_share=1 / number)
+            return packing.measure(config, part, number)
+
+        if key not in self._known_shares:
+            self._known_shares[key] = self._packer.share(config, *self._found(), measure, given)
+        return self._known_shares[key]
 
     def run(self, trial_queue: TrialQueue, setup: Setup, on_event: Callable[[Event], None]) -> None:
         if self._session.directory is None:
@@ -141,7 +133,7 @@ class RayTuneExecutor(Executor):
             raise
         finally:
             if self._store_address:
-                release_claims(self._store_address)
+                call_if_alive(self._store_address.actor.release_all)  # of workers that died
 
     def _run(self, trial_queue: TrialQueue, setup: Setup, on_event: Callable[[Event], None]) -> None:
         left = trial_queue.left
@@ -149,8 +141,7 @@ class RayTuneExecutor(Executor):
         for share, one in shares.items():
             self._check_room(share, one.config.num_gpus)
         trials = {queued.trial.trial_id: queued.trial for queued in left}
-        events: queue.SimpleQueue[Event | StoreError] = queue.SimpleQueue()
-        failure: list[BaseException] = []
+        events: queue.SimpleQueue[Event | Exception] = queue.SimpleQueue()
         stop = threading.Event()
 
         def fit() -> None:
@@ -158,33 +149,35 @@ class RayTuneExecutor(Executor):
                 for share in shares:
                     if not setup.is_closed:
                         self._fit(trial_queue, trials, share, setup, events, stop)
-            except BaseException as error:  # handed to the caller's thread
-                failure.append(error)
+            except BaseException as error:
+                gave_up = LaunchError(f"Ray Tune gave up: {error}")
+                gave_up.__cause__ = error
+                events.put(gave_up)
 
         # Tune takes over signals when it runs in the main thread; there they are ours.
         thread = threading.Thread(target=fit, name="ray-tune", daemon=True)
         thread.start()
-        running: set[str] = set()
-        told: set[str] = set()
+        running: dict[str, bool] = {}  # by trial id: whether the launch was told of its start
         closed = False
         stopping_since: float | None = None
         while thread.is_alive() or not events.empty():
             with contextlib.suppress(queue.Empty):
                 event = events.get(timeout=0.1)
-                if isinstance(event, StoreError):
+                if isinstance(event, Exception):
                     raise event
                 match event:
-                    case Started(trial) | Progress(trial):
-                        running.add(trial.trial_id)
+                    case Started(trial):
+                        running[trial.trial_id] = not closed
+                        if not closed:
+                            on_event(event)
+                    case Ended(trial, "interrupted") if not running.get(trial.trial_id):
+                        running.pop(trial.trial_id, None)  # started although none may: it stays in the queue
                     case Ended(trial) | Lost(trial):
-                        running.discard(trial.trial_id)
-                if not (closed and _is_turned_away(event, told)):
-                    if isinstance(event, Started):
-                        told.add(event.trial.trial_id)
-                    on_event(event)
-                    if isinstance(event, (Ended, Lost)):
-                        told.discard(event.trial.trial_id)
-                        trial_queue.task_done(event.trial)  # a trial that was turned away stays in the queue
+                        running.pop(trial.trial_id, None)
+                        on_event(event)
+                        trial_queue.task_done(trial)
+                    case _:
+                        on_event(event)
             if name := self._session.dead_process():
                 raise LaunchError(
                     f"Ray's {name} has died; nothing is lost, run the same command again to resume"
@@ -199,8 +192,6 @@ class RayTuneExecutor(Executor):
                 stop.set()  # what Tune still holds has not started, or its worker is dead
                 thread.join(STOP_SECONDS)
                 return
-        if failure:
-            raise LaunchError(f"Ray Tune gave up: {failure[0]}") from failure[0]
 
     def _check_room(self, share: Share, num_gpus: int) -> None:
         if self._slots(share) < 1:
@@ -217,7 +208,7 @@ class RayTuneExecutor(Executor):
         trials: Mapping[str, Trial],
         share: Share,
         setup: Setup,
-        events: queue.SimpleQueue[Event | StoreError],
+        events: queue.SimpleQueue[Event | Exception],
         stop: threading.Event,
     ) -> None:
         """Have Tune run the trials that take `share`; it reuses a worker only for the same resources."""
@@ -227,20 +218,20 @@ class RayTuneExecutor(Executor):
         from gridrun.executors.ray.worker import TrialWorker
 
         assert self._session.directory
-        slots, ahead = self._slots(share), 1 if self.address else 0
-        self._session.environment.update(TUNE_MAX_PENDING_TRIALS_PG=str(slots + 1))
+        slots, ahead = self._slots(share), 1 if self._address else 0
+        self._session.set_variables(TUNE_MAX_PENDING_TRIALS_PG=str(slots + 1))
         runtime = replace(
             setup.runtime,
             device="cuda" if share.gpu else "cpu",
             gpu_share=share.gpu or 1.0,
-            threads=self.resources.cpus_per_trial,
+            threads=self._cpus_per_trial,
         )
         worker: Any = tune.with_resources(
             tune.with_parameters(
                 TrialWorker,
                 trials=dict(trials),
                 setup=replace(setup, runtime=runtime),
-                progress_seconds=0.0 if self.trackers else _PROGRESS_SECONDS,
+                progress_seconds=0.0 if self._trackers else _PROGRESS_SECONDS,
                 store_address=self._store_address,
             ),
             asdict(share),
@@ -249,44 +240,36 @@ class RayTuneExecutor(Executor):
         def fits(queued: QueuedTrial) -> bool:
             return self._share(queued, runtime) == share
 
-        tracking = self.trackers.start(
-            trials, self._session.directory / "trackers", lambda text: events.put(Warned(text))
-        )
-        while True:
-            searcher = QueueSearcher(trial_queue, fits, slots, ahead)
-            callback = EventCallback(trials, searcher, events.put)
-            tuner = tune.Tuner(
-                worker,
-                tune_config=tune.TuneConfig(
-                    search_alg=searcher,
-                    num_samples=-1,  # until the searcher says that it has finished
-                    reuse_actors=True,
-                    trial_dirname_creator=lambda trial: trial.trial_id,
-                ),
-                run_config=tune.RunConfig(
-                    name="sweep",
-                    storage_path=str(self._session.directory / "tune"),
-                    verbose=0,
-                    failure_config=tune.FailureConfig(max_failures=0),
-                    checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-                    callbacks=[callback, *tracking],
-                    stop=StopWhen(stop.is_set),
-                ),
-            )
-            try:
-                tuner.fit()
-                return
-            except Exception as error:
-                if stop.is_set() or not callback.on_tune_failed(error):
-                    raise
+        def emit(event: Event | StoreError) -> None:
+            events.put(event)
+            for tracker in trackers:
+                tracker.handle(event)
 
-
-def _is_turned_away(event: Event, told: Collection[str]) -> bool:
-    """Return whether an event is about a trial that Tune started although no more may start."""
-    match event:
-        case Started():
-            return True
-        case Ended(trial, "interrupted"):
-            return trial.trial_id not in told
-        case _:
-            return False
+        files = self._session.directory / "trackers"
+        with self._trackers.start(files, lambda text: events.put(Warned(text))) as trackers:
+            while True:
+                searcher = QueueSearcher(trial_queue, fits, slots, ahead)
+                callback = EventCallback(trials, searcher, emit)
+                tuner = tune.Tuner(
+                    worker,
+                    tune_config=tune.TuneConfig(
+                        search_alg=searcher,
+                        num_samples=-1,  # until the searcher says that it has finished
+                        reuse_actors=True,
+                        trial_dirname_creator=lambda trial: trial.trial_id,
+                    ),
+                    run_config=tune.RunConfig(
+                        name="sweep",
+                        storage_path=str(self._session.directory / "tune"),
+                        verbose=0,
+                        checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                        callbacks=[callback],
+                        stop=StopWhen(stop.is_set),
+                    ),
+                )
+                try:
+                    tuner.fit()
+                    return
+                except Exception as error:
+                    if stop.is_set() or not callback.on_tune_failed(error):
+                        raise

@@ -35,10 +35,9 @@ _EXIT: dict[str, Any] = {}
 
 
 class TrialWorker(tune.Trainable):
-    """Runs one trial after another; each `step` returns a report of the present one.
+    """Runs one trial after another; a `step` returns a report about once a second, the last with the outcome.
 
-    Reports come about once a second, the last one with the outcome. This is a class, not a function, so that
-    Tune calls a used worker twice a trial instead of three times, and unpickles what trials share once.
+    As a class, not a function, it is called twice a trial, not three times, and unpickles shared data once.
     """
 
     def setup(  # type: ignore[override]  # Tune's with_parameters adds the rest
@@ -50,8 +49,7 @@ class TrialWorker(tune.Trainable):
         progress_seconds: float,
         store_address: StoreAddress | None,
     ) -> None:
-        self._trials, self._setup = trials, setup
-        self._progress_seconds = progress_seconds
+        self._trials, self._setup, self._progress_seconds = trials, setup, progress_seconds
         self._store_address = store_address
         self._data_sets: set[DatasetOptions] = set()  # that this machine has
         self._node = ray.get_runtime_context().get_node_id()
@@ -71,9 +69,7 @@ class TrialWorker(tune.Trainable):
     def step(self) -> dict[str, Any]:
         if self._reports is None:
             self._reports = queue.SimpleQueue()
-            threading.Thread(
-                target=self._train, args=(self._queued, self._reports.put), name="trial", daemon=True
-            ).start()
+            threading.Thread(target=self._train, args=(self._queued, self._reports.put), daemon=True).start()
             if self._store_address:  # so that the driver knows the node, should it die
                 return self._report()
         report = self._reports.get()
