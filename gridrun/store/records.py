@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import re
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import repeat
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from gridrun.store.from_json import read
@@ -58,8 +56,8 @@ class Provenance:
     """The fraction of a GPU that the trial had; None without a GPU."""
 
 
-# Not frozen: that takes three times as long to make, and a table makes one for each trial.
-@dataclass(kw_only=True, slots=True)
+# Without slots, a field that `from_columns` does not set has its default from the class.
+@dataclass(kw_only=True)
 class Record:
     """A trial that has ended, with all that the store keeps of it."""
 
@@ -101,7 +99,7 @@ class Record:
     """The kind of reason."""
     attempts: int = 1
     """How often it was started until it ended so, by all launches together."""
-    provenance: Provenance = field(default_factory=Provenance)
+    provenance: Provenance = Provenance()
     epochs: tuple[Epoch, ...] = ()
 
     def without_weights(self, error: OSError) -> Record:
@@ -127,33 +125,29 @@ class Record:
 
         A missing column (older versions have fewer) and an impossible value give the field's default; for
         a measurement that is negative, infinite or a text, that is None. `config` has the options that are
-        not null. `epochs` stays empty.
+        not null. `epochs` stays empty. Records may share their `config` and `provenance`.
 
         Args:
             columns: the values of each column, by name.
             length: the number of rows.
         """
         checked = {name: [default] * length for name, default in _REQUIRED.items()}
-        checked |= {
-            name: [
-                default if value is None or (possible := check(value)) is None else possible
-                for value in columns[name]
-            ]
-            for name, (check, default) in _CHECKS.items()
-            if name in columns
-        }
-        own = {name: values for name, values in checked.items() if name not in _PROVENANCE}
+        checked |= {name: _checked(name, values) for name, values in columns.items() if name in _CHECKS}
+        sources = {name: checked.pop(name) for name in _PROVENANCE if name in checked}
         options = {name: values for name, values in columns.items() if name not in _CHECKS}
-        sources = zip(*(checked.get(name) or repeat(None, length) for name in _PROVENANCE), strict=True)
-        configs: Iterable[Any] = zip(*options.values(), strict=True) if options else repeat((), length)
-        return [
-            cls(
-                **dict(zip(own, values, strict=True)),
-                provenance=_provenance(*source),
-                config={key: value for key, value in zip(options, config, strict=True) if value is not None},
-            )
-            for values, source, config in zip(zip(*own.values(), strict=True), sources, configs, strict=True)
-        ]
+        # A table has a record for each trial, of a few columns: `__init__`, which sets all fields, is slow.
+        records = [cls.__new__(cls) for _ in range(length)]
+        for name, values in checked.items():
+            for record, value in zip(records, values, strict=True):
+                setattr(record, name, value)
+        last = None
+        for record, *row in zip(records, *sources.values(), *options.values(), strict=True):
+            if row != last:  # most rows have the same as the row before
+                last = row
+                provenance = Provenance(**dict(zip(sources, row)))
+                config = {key: value for key, value in zip(options, row[len(sources) :]) if value is not None}
+            record.provenance, record.config = provenance, config
+        return records
 
     def epoch_rows(self) -> list[dict[str, Any]]:
         """Return the epochs' rows, each with the trial's id."""
@@ -219,27 +213,32 @@ def _count(value: Any) -> int | None:
     return None if number is None or number != int(number) else int(number)
 
 
-def _text(value: Any) -> str | None:
-    return value if type(value) is str else None
-
-
-def _flag(value: Any) -> bool | None:
-    return value if type(value) is bool else None
-
-
-_CHECK_OF: dict[type, Callable[[Any], Any]] = {float: measurement, int: _count, str: _text, bool: _flag}
-_PROVENANCE = tuple(f.name for f in dataclasses.fields(Provenance))
-_OWN = [f for f in dataclasses.fields(Record) if f.name not in _NESTED]
-_REQUIRED = {f.name: TRIAL_TYPES[f.name]() for f in _OWN if f.default is dataclasses.MISSING}
-_DEFAULTS = {f.name: f.default for f in _OWN} | _REQUIRED
-_CHECKS = {name: (_CHECK_OF[kind], _DEFAULTS.get(name)) for name, kind in TRIAL_TYPES.items()}
+_CHECK_OF: dict[type, Callable[[Any], Any]] = {
+    float: measurement,
+    int: _count,
+    str: lambda value: value if type(value) is str else None,
+    bool: lambda value: value if type(value) is bool else None,
+}
+_PROVENANCE = [field.name for field in dataclasses.fields(Provenance)]
+_REQUIRED = {
+    field.name: TRIAL_TYPES[field.name]()
+    for field in dataclasses.fields(Record)
+    if field.name in TRIAL_TYPES and field.default is dataclasses.MISSING
+}
+_CHECKS = {
+    name: (_CHECK_OF[kind], _REQUIRED.get(name, getattr(Record, name, None)))
+    for name, kind in TRIAL_TYPES.items()
+}
 """Of each column but the config's: what returns a value if it is possible, else None; and the default."""
 
 
-@functools.lru_cache(maxsize=4096)
-def _provenance(*values: Any) -> Provenance:
-    """Return one object for all trials that come from the same place, as most of a store do."""
-    return Provenance(**dict(zip(_PROVENANCE, values, strict=True)))
+def _checked(name: str, values: Sequence[Any]) -> list[Any]:
+    """Return a column with its default in place of nulls and impossible values."""
+    check, default = _CHECKS[name]
+    if values and values.count(values[0]) == len(values):  # as most columns: check one value for all
+        found = check(values[0])
+        return [default if found is None else found] * len(values)
+    return [default if value is None else value for value in map(check, values)]
 
 
 def is_trial_id(text: str) -> bool:
@@ -250,9 +249,8 @@ def is_trial_id(text: str) -> bool:
 def about(row: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Split a row of `trials.parquet` into `trial`, `config` and `provenance`, without nulls."""
     parts: dict[str, dict[str, Any]] = {"trial": {}, "config": {}, "provenance": {}}
-    provenance = {field.name for field in dataclasses.fields(Provenance)}
     for name, value in row.items():
-        part = "provenance" if name in provenance else "trial" if name in TRIAL_TYPES else "config"
+        part = "provenance" if name in _PROVENANCE else "trial" if name in TRIAL_TYPES else "config"
         if value is not None and name != "config_json":
             parts[part][name] = value
     return parts
