@@ -45,7 +45,7 @@ def command(grids: GridOptions, results: Path, options: SweepOptions, as_json: b
     resolved = options.resolve(loaded)
     plan = plan_launch(loaded, store, resolved)
     forecast = forecast_from(store, plan, plan.to_start, resolved.capacity)
-    before = [store.asked(requested_name(grid, store)) for grid in loaded]
+    before = [store.requested.read(requested_name(grid, store)) for grid in loaded]
     show_plan(plan, forecast, changed(loaded, plan, before, store.statuses()), as_json)
     if options.budget_hours is not None and (problem := over_budget(forecast, options.budget_hours)):
         click.echo(problem, err=True)

@@ -108,7 +108,7 @@ def changed(
     Args:
         grids: those of the plan.
         plan: the plan as of now.
-        before: ids of the trials that launches of each grid have requested (`Store.asked`).
+        before: ids of the trials that launches of each grid have requested (`store.requested`).
         statuses: status of every ended trial of the store.
     """
     known = {trial_id for ids in before for trial_id in ids}

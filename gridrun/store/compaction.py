@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gridrun.errors import StoreError
 from gridrun.store import parquet
-from gridrun.store.ends import StoredEnds, counts
+from gridrun.store.ends import StoredEnds, newer_records
 from gridrun.store.leases import Claim, Leases
 from gridrun.store.pending import PendingRecords
 from gridrun.store.records import EPOCH_TYPES, TRIAL_TYPES
@@ -40,13 +40,9 @@ class Compaction:
         self._next_at = 0.0
 
     def run(self, *, now: bool) -> None:
-        """Compact, if the last time was long enough ago or `now` says so.
+        """Compact, if the last time was long enough ago or `now` says so. Raises OSError, StoreError.
 
         The time between two grows with what one takes, so that it stays a small part of a long sweep.
-
-        Raises:
-            OSError: something cannot be written.
-            StoreError: a file is damaged or not ours.
         """
         if not now and time.monotonic() < self._next_at:
             return
@@ -61,10 +57,10 @@ class Compaction:
 
         They stay as they are if the disk has no room for a second version, or another process writes.
         """
-        with contextlib.suppress(OSError, StoreError, parquet.Overtaken):
+        with contextlib.suppress(OSError, StoreError):
             for _ in range(_TIDY_STEPS):
                 with self._leases.hold(_LEASE) as claim:
-                    if not claim:
+                    if claim is None:
                         return
                     with self._partials(claim) as (trials, epochs):
                         steps = [parquet.tidy(self._trials, trials), parquet.tidy(self._epochs, epochs)]
@@ -82,16 +78,18 @@ class Compaction:
                 if self._pending.any():
                     with self._partials(claim) as (trials, epochs):
                         self._move(trials, epochs)
-            except parquet.Overtaken:
+            except OSError:
+                if claim.held():
+                    raise
                 return False
             return True
 
     def _move(self, trials_partial: Path, epochs_partial: Path) -> None:
-        pending, ends = self._pending.read(), self._stored.read()
-        if winners := [record for record in pending if counts(record, ends)]:
-            replaced = [record.trial_id for record in winners]
-            epochs = [row for record in winners for row in record.epoch_rows()]
-            rows = [record.row() for record in winners]
+        pending = self._pending.read()
+        if newer := newer_records(pending, self._stored.read()):
+            replaced = [record.trial_id for record in newer]
+            epochs = [row for record in newer for row in record.epoch_rows()]
+            rows = [record.row() for record in newer]
             parquet.append(self._epochs, epochs, EPOCH_TYPES, replaced, epochs_partial)
             parquet.append(self._trials, rows, TRIAL_TYPES, replaced, trials_partial)
         self._pending.drop(pending)
@@ -103,16 +101,13 @@ class Compaction:
         This keeps a process that was paused from undoing what another has compacted since. Both write
         their temporary files before they read the old version. If the other takes over before `held`
         asks, the paused process learns of it there. If later, the other removes the paused one's files,
-        and no other file is ever committed.
-
-        Raises:
-            Overtaken: another process has taken over.
+        and no other file is ever committed. Either way the paused process gets an OSError.
         """
         with contextlib.ExitStack() as stack:
             tables = self._trials, self._epochs
             own = [stack.enter_context(files.temporary_beside(path)) for path in tables]
             if not claim.held():
-                raise parquet.Overtaken
+                raise OSError("another process has taken over")
             for path in tables:
                 for partial in path.parent.glob(f".{path.name}-*.partial"):
                     if partial not in own:

@@ -31,11 +31,10 @@ _LATER_END_COLUMNS = [name for name in End._fields if name not in END_COLUMNS]
 
 def end_of(record: Record) -> End:
     """Return how the trial of a record ended."""
-    share = record.provenance.gpu_share
-    return End(record.status, record.ended_at, record.failure, record.attempts, share)
+    return End(record.status, record.ended_at, record.failure, record.attempts, record.provenance.gpu_share)
 
 
-def ends_of(table: pa.Table) -> dict[str, End]:
+def _ends_of(table: pa.Table) -> dict[str, End]:
     """Return the end of each trial of a Parquet table, by trial id."""
 
     def column(name: str) -> Iterable[Any]:
@@ -53,10 +52,10 @@ def later(old: End | None, new: End) -> End:
     return new if old is None or (old.status != "done" and new[:2] != old[:2]) else old
 
 
-def counts(record: Record, ends: Mapping[str, End]) -> bool:
-    """Return whether a pending record replaces the stored end of its trial."""
-    old = ends.get(record.trial_id)
-    return later(old, end_of(record)) is not old
+def newer_records(records: Iterable[Record], ends: Mapping[str, End]) -> list[Record]:
+    """Return the records that replace the stored ends of their trials."""
+    olds = ((record, ends.get(record.trial_id)) for record in records)
+    return [record for record, old in olds if later(old, end_of(record)) is not old]
 
 
 class StoredEnds:
@@ -80,6 +79,6 @@ class StoredEnds:
             version = -1, -1, -1
         if version != self._version:
             table = parquet.read(self._path, END_COLUMNS, optional=_LATER_END_COLUMNS)
-            self._ends = {} if table is None else ends_of(table)
+            self._ends = {} if table is None else _ends_of(table)
             self._version = version
         return self._ends

@@ -131,7 +131,7 @@ def _scratch_directory(setup: Setup) -> Path:
 @contextlib.contextmanager
 def _stop_file(scratch: Store, store_actor: Any) -> Iterator[Path]:
     """Yield a path that comes to exist soon after the launch's own stop file."""
-    path, ended = scratch.stop_path(secrets.token_hex(8)), threading.Event()
+    path, ended = scratch.launches.stop_path(secrets.token_hex(8)), threading.Event()
 
     def watch() -> None:
         while not ended.wait(_STOP_POLL_SECONDS):
