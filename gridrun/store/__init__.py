@@ -126,17 +126,18 @@ class Store:
 
     def trials_table(self) -> pa.Table:
         """Return what `trials.parquet` would hold after compaction. Raises StoreError."""
-        newer = self._newer()
-        replaced = [record.trial_id for record in newer]
-        rows = [record.row() for record in newer]
-        return parquet.joined(parquet.read(self.trials_path), rows, TRIAL_TYPES, replaced)
+        return self._table(self.trials_path, TRIAL_TYPES, lambda record: [record.row()])
 
     def epochs_table(self) -> pa.Table:
         """Return what `epochs.parquet` would hold after compaction. Raises StoreError."""
+        return self._table(self.epochs_path, EPOCH_TYPES, Record.epoch_rows)
+
+    def _table(
+        self, path: Path, types: dict[str, type], rows_of: Callable[[Record], list[dict[str, Any]]]
+    ) -> pa.Table:
         newer = self._newer()
-        replaced = [record.trial_id for record in newer]
-        rows = [row for record in newer for row in record.epoch_rows()]
-        return parquet.joined(parquet.read(self.epochs_path), rows, EPOCH_TYPES, replaced)
+        rows = [row for record in newer for row in rows_of(record)]
+        return parquet.joined(parquet.read(path), rows, types, [record.trial_id for record in newer])
 
     def epochs(self, trial_ids: Collection[str]) -> dict[str, list[dict[str, Any]]]:
         """Return the rows of the epochs of some trials, in order, by trial id. Raises StoreError."""
@@ -151,8 +152,8 @@ class Store:
         """Return the status of each ended trial, by trial id. Raises StoreError."""
         pending = self._pending.read()
         ends = self._stored_ends.read()
-        newer = {record.trial_id: later(ends.get(record.trial_id), end_of(record)) for record in pending}
-        return {trial_id: end.status for trial_id, end in {**ends, **newer}.items()}
+        stored = {trial_id: end.status for trial_id, end in ends.items()}
+        return stored | {record.trial_id: record.status for record in newer_records(pending, ends)}
 
     def ended(self, trial_id: str, but_not_at: str | None = None) -> Status | None:
         """Return the status of a trial, None if it has not ended.

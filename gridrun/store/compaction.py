@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from gridrun.errors import StoreError
 from gridrun.store import parquet
 from gridrun.store.ends import StoredEnds, newer_records
 from gridrun.store.leases import Claim, Leases
-from gridrun.store.pending import PendingRecords
+from gridrun.store.pending import PendingRecords, json_files
 from gridrun.store.records import EPOCH_TYPES, TRIAL_TYPES
 from trainer import files
 
@@ -26,18 +27,16 @@ _TIDY_STEPS = 5
 _LEASE = "compact"
 
 
+@dataclass
 class Compaction:
     """Moves pending records into the two Parquet files, one process at a time."""
 
-    def __init__(
-        self, trials: Path, epochs: Path, pending: PendingRecords, stored: StoredEnds, leases: Leases
-    ) -> None:
-        self._trials = trials
-        self._epochs = epochs
-        self._pending = pending
-        self._stored = stored
-        self._leases = leases
-        self._next_at = 0.0
+    trials: Path
+    epochs: Path
+    pending: PendingRecords
+    stored: StoredEnds
+    leases: Leases
+    _next_at: float = 0.0
 
     def run(self, *, now: bool) -> None:
         """Compact, if the last time was long enough ago or `now` says so. Raises OSError, StoreError.
@@ -59,23 +58,23 @@ class Compaction:
         """
         with contextlib.suppress(OSError, StoreError):
             for _ in range(_TIDY_STEPS):
-                with self._leases.hold(_LEASE) as claim:
+                with self.leases.hold(_LEASE) as claim:
                     if claim is None:
                         return
                     with self._partials(claim) as (trials, epochs):
-                        steps = [parquet.tidy(self._trials, trials), parquet.tidy(self._epochs, epochs)]
+                        steps = [parquet.tidy(self.trials, trials), parquet.tidy(self.epochs, epochs)]
                 if not any(steps) or until():
                     return
                 time.sleep(parquet.SETTLED_SECONDS)
 
     def _once(self, *, wait: bool) -> bool:
         """Compact; return False if another process does so already, or has taken over meanwhile."""
-        with self._leases.hold(_LEASE, wait=wait) as claim:
+        with self.leases.hold(_LEASE, wait=wait) as claim:
             if claim is None:
                 return False
             try:
-                self._pending.restore_taken()
-                if self._pending.any():
+                self.pending.restore_taken()
+                if json_files(self.pending.directory):
                     with self._partials(claim) as (trials, epochs):
                         self._move(trials, epochs)
             except OSError:
@@ -85,14 +84,14 @@ class Compaction:
             return True
 
     def _move(self, trials_partial: Path, epochs_partial: Path) -> None:
-        pending = self._pending.read()
-        if newer := newer_records(pending, self._stored.read()):
+        pending = self.pending.read()
+        if newer := newer_records(pending, self.stored.read()):
             replaced = [record.trial_id for record in newer]
             epochs = [row for record in newer for row in record.epoch_rows()]
             rows = [record.row() for record in newer]
-            parquet.append(self._epochs, epochs, EPOCH_TYPES, replaced, epochs_partial)
-            parquet.append(self._trials, rows, TRIAL_TYPES, replaced, trials_partial)
-        self._pending.drop(pending)
+            parquet.append(self.epochs, epochs, EPOCH_TYPES, replaced, epochs_partial)
+            parquet.append(self.trials, rows, TRIAL_TYPES, replaced, trials_partial)
+        self.pending.drop(pending)
 
     @contextlib.contextmanager
     def _partials(self, claim: Claim) -> Iterator[list[Path]]:
@@ -104,7 +103,7 @@ class Compaction:
         and no other file is ever committed. Either way the paused process gets an OSError.
         """
         with contextlib.ExitStack() as stack:
-            tables = self._trials, self._epochs
+            tables = self.trials, self.epochs
             own = [stack.enter_context(files.temporary_beside(path)) for path in tables]
             if not claim.held():
                 raise OSError("another process has taken over")

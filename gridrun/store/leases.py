@@ -58,7 +58,7 @@ class Claim:
 
     def release(self) -> None:
         """Give the lease back."""
-        _heart.discard(self)
+        _heart.claims.discard(self)
         self._path.unlink(missing_ok=True)
 
 
@@ -66,24 +66,21 @@ class _Heart:
     """One thread that renews all leases of this process: one thread each would make a claim twice as slow."""
 
     def __init__(self) -> None:
-        self._claims: set[Claim] = set()
+        self.claims: set[Claim] = set()
         self._pid: int | None = None
 
     def add(self, claim: Claim) -> None:
         if self._pid != os.getpid():  # a forked child has neither its parent's threads nor its leases
-            self._pid, self._claims = os.getpid(), set()
+            self._pid, self.claims = os.getpid(), set()
             threading.Thread(target=self._beat, name="leases", daemon=True).start()
-        self._claims.add(claim)
-
-    def discard(self, claim: Claim) -> None:
-        self._claims.discard(claim)
+        self.claims.add(claim)
 
     def _beat(self) -> None:
         while True:
             time.sleep(_TOUCH_SECONDS)
-            for claim in tuple(self._claims):
+            for claim in tuple(self.claims):
                 if not claim.held():
-                    self._claims.discard(claim)
+                    self.claims.discard(claim)
 
 
 _heart = _Heart()

@@ -15,9 +15,7 @@ old footer refers to, in their place:
 A reader is misled only if it pauses for over a second between its two looks. Pages carry checksums,
 which this module verifies when it reads.
 
-Writers are kept apart by a lease, but a paused writer may lose it and go on. So it creates its temporary
-file before it reads the old version, and whoever takes over removes that file first. What the paused
-writer made of an old version then cannot be committed.
+`Compaction` keeps writers apart, also one that was paused and has lost its lease.
 """
 
 from __future__ import annotations
@@ -78,11 +76,11 @@ def read(
             return None
         with handle:
             file = _ours(path, handle)
-            found = wanted = file.schema_arrow.names
+            found, wanted = set(file.schema_arrow.names), None
             if columns is not None:
-                if lacking := set(columns) - set(found):
+                if lacking := set(columns) - found:
                     raise _foreign(path, f"has no column {min(lacking)!r}")
-                wanted = list({"trial_id", *columns, *optional} & set(found))
+                wanted = list({"trial_id", *columns, *optional} & found)
             table = file.read(columns=wanted, use_threads=False)
             return table if trial_ids is None else table.filter(_named(table, trial_ids))
 
@@ -122,8 +120,14 @@ def append(
     grows = False
     with _reading(path):
         if old:
-            stacked = _stacked(old.schema.empty_table(), new)
-            grows = old.may_grow and stacked.schema.equals(old.schema) and not old.has_any(replaced)
+            schema = old.file.schema_arrow
+            stacked = _stacked(schema.empty_table(), new)
+            grows = (
+                old.num_groups < MAX_ROW_GROUPS
+                and not (old.moved and old.settled)
+                and stacked.schema.equals(schema)
+                and not pc.any(_named(old.read(["trial_id"]), replaced)).as_py()
+            )
             new = stacked if grows else joined(old.read(), rows, types, replaced)
     if old and grows:
         _extend(partial, old, new)
@@ -165,6 +169,7 @@ class _Version:
         self.settled = settled
         """Whether it is so old that no reader has the footer of the version before."""
         self.file = _ours(path, pa.BufferReader(content))
+        self.num_groups = self.file.metadata.num_row_groups
         self.footer = _footer(content)
         """Where the footer begins. Between `end` and there may be bytes of the version before."""
         chunks = [
@@ -176,29 +181,16 @@ class _Version:
         ends = [at + chunk.total_compressed_size for at, chunk in zip(starts, chunks, strict=True)]
         self.start = min(starts, default=len(_MAGIC))
         self.end = max(ends, default=len(_MAGIC))
-
-    @property
-    def schema(self) -> pa.Schema:
-        """The columns, without metadata."""
-        return self.file.schema_arrow.remove_metadata()
-
-    @property
-    def num_groups(self) -> int:
-        return int(self.file.metadata.num_row_groups)
-
-    @property
-    def moved(self) -> bool:
+        self.moved = self.start > len(_MAGIC)
         """Whether the live bytes stand behind bytes of older versions."""
-        return self.start > len(_MAGIC)
 
     @property
-    def may_grow(self) -> bool:
-        """Whether to add a row group rather than to write all rows again."""
-        return self.num_groups < MAX_ROW_GROUPS and not (self.moved and self.settled)
+    def kept(self) -> memoryview:
+        """The bytes that the next version keeps in their place.
 
-    def has_any(self, trial_ids: Collection[str]) -> bool:
-        """Return whether any of the trials has rows here."""
-        return bool(pc.any(_named(self.read(["trial_id"]), trial_ids)).as_py())
+        A reader may have the footer before this one: keep what that refers to, too, until it is settled.
+        """
+        return memoryview(self.content)[len(_MAGIC) : self.end if self.settled else self.footer]
 
     def read(self, columns: list[str] | None = None) -> pa.Table:
         return self.file.read(columns=columns, use_threads=False)
@@ -222,11 +214,8 @@ def _version(path: Path, partial: Path) -> _Version | None:
 
 def _extend(partial: Path, old: _Version, new: pa.Table | None) -> None:
     """Write a version with the row groups of the old one, copied as bytes, and `new` as one more."""
-    # A reader may have the footer before the old one: keep what that refers to, too, until it is settled.
-    end = old.end if old.settled else old.footer
-    schema = old.file.schema_arrow
-    with _writing(partial, schema) as (file, writer):
-        file.write(memoryview(old.content)[len(_MAGIC) : end])
+    with _writing(partial, old.file.schema_arrow) as (file, writer):
+        file.write(old.kept)
         if new is not None:
             writer.write_table(new)
     # The writer's footer knows only the new group: replace it by one that has the old groups as well.
@@ -243,22 +232,18 @@ def _extend(partial: Path, old: _Version, new: pa.Table | None) -> None:
 def _rewrite(partial: Path, old: _Version | None, table: pa.Table) -> None:
     """Write a version with one row group, in front of the bytes that the old footer refers to, or behind."""
     table = table.combine_chunks()
-    if old is None:
-        with _writing(partial, table.schema) as (_, writer):
-            writer.write_table(table)
-        return
-    live = memoryview(old.content)[old.start : old.end]
     # In front is dead space only if nobody has the footer of the version before, which refers to it.
-    if old.settled and old.moved:
+    if old and old.settled and old.moved:
         with _writing(partial, table.schema) as (file, writer):
             writer.write_table(table)
             if fits := file.tell() <= old.start:
                 file.write(bytes(old.start - file.tell()))  # so that the old bytes keep their place
-                file.write(live)
+                file.write(memoryview(old.content)[old.start : old.end])
         if fits:
             return
     with _writing(partial, table.schema) as (file, writer):
-        file.write(memoryview(old.content)[len(_MAGIC) : old.end if old.settled else old.footer])
+        if old:
+            file.write(old.kept)
         writer.write_table(table)
 
 

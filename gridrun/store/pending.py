@@ -19,16 +19,8 @@ class PendingRecords:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
-    def any(self) -> bool:
-        """Return whether there is a record. Raises StoreError."""
-        return bool(json_files(self.directory))
-
     def read(self, trial_ids: Collection[str] | None = None) -> list[Record]:
-        """Return the records, of all trials or of those named.
-
-        Raises:
-            StoreError: one cannot be read, or is damaged.
-        """
+        """Return the records, of all trials or of those named. Raises StoreError."""
         if trial_ids is None or len(trial_ids) > 100:
             paths = json_files(self.directory)
         else:
