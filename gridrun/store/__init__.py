@@ -19,12 +19,11 @@ the Parquet files later. This room must not know grids, torch, Ray or the termin
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -32,14 +31,26 @@ from gridrun.errors import StoreError
 from gridrun.store import parquet
 from gridrun.store.compaction import Compaction
 from gridrun.store.ends import END_COLUMNS, End, StoredEnds, end_of, later, newer_records
-from gridrun.store.launches import Launches
+from gridrun.store.launches import Launches, RequestedTrials
 from gridrun.store.leases import Claim, Leases
 from gridrun.store.pending import PendingRecords, checked_id
 from gridrun.store.records import EPOCH_TYPES, TRIAL_TYPES, Record, Status
-from gridrun.store.requested import RequestedTrials
 from trainer import files
 
-__all__ = ["End", "Store", "unwritable"]
+__all__ = ["End", "Store", "TrialStore", "unwritable"]
+
+
+class TrialStore(Protocol):
+    """The calls that training one trial makes, to a `Store` or to a `RemoteStore`."""
+
+    def lock(self, name: str) -> contextlib.AbstractContextManager[Claim | None]: ...
+    def ended(self, trial_id: str, but_not_at: str | None = None) -> Status | None: ...
+    def add(self, record: Record) -> None: ...
+    def checkpoint(self, trial_id: str) -> Path: ...
+    def drop_checkpoint(self, trial_id: str) -> None: ...
+    def note_epoch(self, trial_id: str, epoch: int) -> None: ...
+    def weights_path(self, trial_id: str) -> Path: ...
+    def drop_weights(self, trial_id: str) -> None: ...
 
 
 class Store:
@@ -67,7 +78,7 @@ class Store:
         Raises:
             StoreError: a directory cannot be made or written to, or a file is damaged or not ours.
         """
-        try:
+        with self._writing():
             for path in (self._weights, self._work, *(self._work.iterdir() if self._work.is_dir() else ())):
                 if path.is_symlink():
                     raise StoreError(
@@ -78,8 +89,6 @@ class Store:
             shutil.rmtree(self._work / "locks", ignore_errors=True)  # of older versions
             readme = "Working files of gridrun. Leave them while a launch runs.\n"
             files.write_text(self._work / "README", readme)
-        except OSError as error:
-            raise unwritable(self.root, error) from None
         for path in (self.trials_path, self.epochs_path):  # better now than after hours of training
             parquet.read(path)
 
@@ -187,6 +196,13 @@ class Store:
 
     # --- writing -------------------------------------------------------------------------------
 
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise unwritable(self.root, error) from error
+
     def add(self, record: Record) -> None:
         """Keep the record of an ended trial, unless the trial is done already; then it is on disk.
 
@@ -199,20 +215,16 @@ class Store:
                 before = old.attempts or 1
                 if record.attempts and record.attempts <= before and record.ended_at != old.ended_at:
                     record = replace(record, attempts=before + 1)
-        try:
+        with self._writing():
             self._pending.add(record)
-        except OSError as error:
-            raise unwritable(self.root, error) from error
 
     def compact(self, *, now: bool = False) -> None:
         """Move pending records into the Parquet files, unless the last time was a moment ago.
 
         `now` does it in any case, and waits for another process that does it. Raises StoreError.
         """
-        try:
+        with self._writing():
             self._compaction.run(now=now)
-        except OSError as error:
-            raise unwritable(self.root, error) from error
 
     def compact_leftovers(self) -> None:
         """Compact what a killed launch left. A store that cannot be written stays as it is."""
@@ -268,18 +280,14 @@ class Store:
     def lock(self, name: str) -> Iterator[Claim | None]:
         """Hold a lock within a `with`; yield None if another process holds it. Raises StoreError."""
         with contextlib.ExitStack() as stack:
-            try:
+            with self._writing():
                 claim = stack.enter_context(self._leases.hold(name))
-            except OSError as error:
-                raise unwritable(self.root, error) from error
             yield claim
 
     def is_locked(self, name: str) -> bool:
         """Return whether a live process holds a lock; remove what dead ones left. Raises StoreError."""
-        try:
+        with self._writing():
             return self._leases.is_held(name)
-        except OSError as error:
-            raise unwritable(self.root, error) from error
 
     def has_lock(self, name: str) -> bool:
         """Return whether there is a lock of that name, be its holder alive or dead."""
@@ -295,9 +303,10 @@ class Store:
 
 def _remove(path: Path) -> None:
     """Remove a file, and all files beside it that belong to it by name."""
-    with contextlib.suppress(FileNotFoundError), os.scandir(path.parent) as entries:
-        for name in [entry.name for entry in entries if entry.name.removeprefix(".").startswith(path.name)]:
-            (path.parent / name).unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        for file in list(path.parent.iterdir()):
+            if file.name.removeprefix(".").startswith(path.name):
+                file.unlink(missing_ok=True)
 
 
 def unwritable(root: Path, error: OSError) -> StoreError:

@@ -115,12 +115,11 @@ def fetch(uri: str, trial_id: str, path: Path, pause: Callable[[float], None]) -
     for seconds in (*_PAUSES_SECONDS, None):
         try:
             copies_at(uri).fetch(trial_id, path)
+            return
         except (OSError, LaunchError) as error:
             if seconds is None:
                 raise UnreadableError(f"--checkpoints {uri}: {_first_line(error)}") from error
             pause(seconds)
-        else:
-            return
 
 
 @functools.cache

@@ -1,16 +1,19 @@
-"""Launches that are running: what each says of itself, for `gridrun status` and for other launches."""
+"""What launches say of themselves while they run, and which trials they have asked for."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import json
+import secrets
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from gridrun.store.from_json import read
 from gridrun.store.pending import json_files
+from gridrun.store.records import is_trial_id
 from trainer import files
 
 _SILENT_SECONDS = 15.0
@@ -115,3 +118,27 @@ class Launches:
                 if abs(time.time() - path.stat().st_mtime) < _SILENT_SECONDS:
                     states.append(LaunchState.from_json(files.read_text(path)))
         return states
+
+
+class RequestedTrials:
+    """Ids of the trials that launches of each grid have asked for; a plan says what has changed since."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def read(self, name: str) -> frozenset[str]:
+        """Return all ids that were added under a name."""
+        found: set[str] = set()
+        with contextlib.suppress(OSError):
+            for path in self._directory.iterdir():
+                if path.name.startswith(name):
+                    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+                    found.update(filter(is_trial_id, lines))
+        return frozenset(found)
+
+    def add(self, name: str, trial_ids: Collection[str]) -> None:
+        """Add ids under a name: as a new file, for NFS loses lines that two machines append at once."""
+        if new := sorted(set(trial_ids) - self.read(name)):
+            with contextlib.suppress(OSError):  # a read-only store, or a full disk
+                self._directory.mkdir(parents=True, exist_ok=True)
+                files.write_text(self._directory / f"{name}.{secrets.token_hex(4)}", "\n".join(new) + "\n")

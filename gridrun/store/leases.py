@@ -98,10 +98,7 @@ class _Watch(NamedTuple):
 class Leases:
     """The leases in one directory, as one process sees them.
 
-    Args:
-        directory: where the files are; made when it is needed.
-        clock: returns seconds, by this machine's clock.
-        owner: what a lease says of its holder; None: this process.
+    `clock` returns seconds. `owner` is what a lease says of its holder; None for this process.
     """
 
     def __init__(

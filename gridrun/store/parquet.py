@@ -59,7 +59,6 @@ def read(
     """Return the rows of a file, None where there is none.
 
     Args:
-        path: the file.
         columns: the columns to read; None for all.
         trial_ids: the trials whose rows to return; None for all.
         optional: more columns to read, if the file has them.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 from collections.abc import Collection
 from pathlib import Path
@@ -97,8 +96,7 @@ def checked_id(trial_id: str) -> str:
 def json_files(directory: Path) -> list[Path]:
     """Return the JSON files of a directory; none if there is no directory. Raises StoreError."""
     try:  # `glob` would find nothing in a directory that may not be read
-        with os.scandir(directory) as entries:
-            return sorted(Path(entry) for entry in entries if entry.name.endswith(".json"))
+        return sorted(path for path in directory.iterdir() if path.suffix == ".json")
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:

@@ -13,10 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gridrun.store import Store, checkpoint_copies
+from gridrun.store import Store, TrialStore, checkpoint_copies
 from gridrun.store.leases import Claim, kernel
 from gridrun.store.records import Failure, Provenance, Record
-from gridrun.store.trial_store import TrialStore
 from gridrun.sweep import provenance
 from gridrun.sweep.events import Outcome
 from gridrun.sweep.retries import Retry, kind_of
