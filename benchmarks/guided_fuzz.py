@@ -116,7 +116,7 @@ def records(work: Path) -> Target:
 
 def states(work: Path) -> Target:
     """Read how far a launch is, as `gridrun status` does."""
-    from gridrun.store.launch_state import LaunchState
+    from gridrun.store.launches import LaunchState
 
     return _parser(LaunchState.from_json)
 
@@ -146,7 +146,7 @@ def examples(kind: str) -> list[bytes]:
     """Return what coverage starts from."""
     from benchmarks import fuzz
     from gridrun.grid import load_grid
-    from gridrun.store.launch_state import EndedTrial, LaunchState, Running
+    from gridrun.store.launches import EndedTrial, LaunchState, Running
 
     if kind == "grids":
         return [path.read_bytes() for path in sorted((ROOT / "grids").glob("*.yaml"))]

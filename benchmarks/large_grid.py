@@ -20,6 +20,7 @@ from gridrun.store import Store, parquet
 from gridrun.store.records import EPOCH_TYPES, TRIAL_TYPES, Provenance, Record
 from gridrun.sweep.worker import identity_of
 from gridrun.trial import Trial
+from trainer import files
 from trainer.metrics import Epoch
 
 ROOT = Path(__file__).parent.parent
@@ -67,8 +68,11 @@ def fill(store: Store, trials: list[Trial]) -> None:
     store.create()
     provenance = Provenance(commit="a" * 40, dirty=False, cpu="a CPU", device="cpu", threads=1)
     records = [record(trial, provenance) for trial in trials]
-    parquet.append(store.epochs_path, [row for one in records for row in one.epoch_rows()], EPOCH_TYPES, ())
-    parquet.append(store.trials_path, [one.row() for one in records], TRIAL_TYPES, ())
+    epochs = [row for one in records for row in one.epoch_rows()]
+    with files.temporary_beside(store.epochs_path) as partial:
+        parquet.append(store.epochs_path, epochs, EPOCH_TYPES, (), partial)
+    with files.temporary_beside(store.trials_path) as partial:
+        parquet.append(store.trials_path, [one.row() for one in records], TRIAL_TYPES, (), partial)
 
 
 def seconds(runs: int, *arguments: object) -> float:

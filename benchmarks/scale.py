@@ -31,7 +31,7 @@ from gridrun.sweep import provenance, worker
 from gridrun.sweep.events import Ended
 from gridrun.sweep.queue import QueuedTrial, TrialQueue
 from gridrun.trial import Trial
-from trainer import Runtime, TrainConfig
+from trainer import Runtime, TrainConfig, files
 
 ROOT = Path(__file__).parent.parent
 CPUS = 2
@@ -140,8 +140,10 @@ def store(count: int) -> None:
         for start in range(0, len(trials), 20_000):
             records = [record(trial, code, epochs=10) for trial in trials[start : start + 20_000]]
             rows = [row for one in records for row in one.epoch_rows()]
-            parquet.append(made.epochs_path, rows, EPOCH_TYPES, [])
-            parquet.append(made.trials_path, [one.row() for one in records], TRIAL_TYPES, [])
+            with files.temporary_beside(made.epochs_path) as partial:
+                parquet.append(made.epochs_path, rows, EPOCH_TYPES, [], partial)
+            with files.temporary_beside(made.trials_path) as partial:
+                parquet.append(made.trials_path, [one.row() for one in records], TRIAL_TYPES, [], partial)
         small = ROOT / "grids" / "quickstart.yaml"
         print(f"{len(trials):,} trials of 10 epochs, {_disk(results) / len(trials):.0f} bytes each")
         print("seconds, and a CPU's seconds, of:")

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 import cli
 from gridrun.store import Store
-from gridrun.store.launch_state import LaunchState
+from gridrun.store.launches import LaunchState
 from gridrun.text import utc_now
 
 GRID = """
@@ -161,12 +161,12 @@ def test_status_counts_trials_that_a_launch_will_retry_apart(
     sweep("launch", grid)
     store = Store(tmp_path / "results")
     (failed,) = (i for i, status in store.statuses().items() if status == "failed")
-    store.write_launch("0", LaunchState(started_at=utc_now(), total=1, again=(failed,)))
+    store.launches.write("0", LaunchState(started_at=utc_now(), total=1, again=(failed,)))
     for shown in (gridrun("status").stdout, gridrun("status", grid).stdout):
         assert "1 done" in shown
         assert "1 to be tried again" in shown
         assert "failed" not in shown
-    store.write_launch("0", LaunchState(started_at=utc_now(), total=1))
+    store.launches.write("0", LaunchState(started_at=utc_now(), total=1))
     assert "1 done, 1 diverged, 1 failed; 1 launch running" in gridrun("status", grid).stdout
 
 

@@ -156,17 +156,17 @@ def test_retries_come_after_the_first_attempts_of_their_seed(path: Path) -> None
 
 def test_a_store_remembers_by_grid_what_launches_requested(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    assert store.asked("a") == frozenset()
+    assert store.requested.read("a") == frozenset()
     one, other = "0" * 16, "1" * 16
-    store.note_asked("a", [one])
-    Store(tmp_path).note_asked("a", [one, other])
-    store.note_asked("b", [other])
-    assert store.asked("a") == {one, other}
-    assert store.asked("b") == {other}
+    store.requested.add("a", [one])
+    Store(tmp_path).requested.add("a", [one, other])
+    store.requested.add("b", [other])
+    assert store.requested.read("a") == {one, other}
+    assert store.requested.read("b") == {other}
     with (tmp_path / ".work" / "asked" / "a").open("a") as file:
         file.write("22222222")  # a launch was killed
-    store.note_asked("a", ["3" * 16])
-    assert store.asked("a") == {one, other, "3" * 16}
+    store.requested.add("a", ["3" * 16])
+    assert store.requested.read("a") == {one, other, "3" * 16}
 
 
 def test_an_edited_grid_shows_added_and_dropped_trials(path: Path) -> None:

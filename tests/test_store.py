@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from gridrun.errors import StoreError
 from gridrun.store import Store
-from gridrun.store.launch_state import EndedTrial, LaunchState, Running
+from gridrun.store.launches import EndedTrial, LaunchState, Running
 from gridrun.store.records import Provenance, Record
 from trainer.metrics import Epoch
 
@@ -63,7 +63,7 @@ def store(tmp_path: Path) -> Store:
 def test_an_absent_store_is_empty(tmp_path: Path) -> None:
     store = Store(tmp_path / "nothing")
     assert store.statuses() == store.rows() == {}
-    assert store.launches() == []
+    assert store.launches.running() == []
     assert not store.root.exists()
 
 
@@ -242,12 +242,12 @@ def test_launches_are_listed_while_they_give_signs_of_life(store: Store) -> None
         running=(Running(trial_id="b" * 16, about="a trial", epochs=3),),
         last=(EndedTrial(trial_id="c" * 16, about="another", outcome="done", test_error=0.1),),
     )
-    store.write_launch("a" * 16, state)
-    assert store.launches() == [state]
+    store.launches.write("a" * 16, state)
+    assert store.launches.running() == [state]
     path = store.root / ".work/launches" / ("a" * 16 + ".json")
     os.utime(path, (time.time() - 60, time.time() - 60))
-    assert store.launches() == []
-    store.end_launch("a" * 16)
+    assert store.launches.running() == []
+    store.launches.end("a" * 16)
     assert not path.exists()
 
 
@@ -255,18 +255,18 @@ def test_a_clock_that_is_set_back_shows_no_dead_launch_and_one_set_forward_takes
     store: Store,
 ) -> None:
     dead = store.root / ".work/launches" / ("a" * 16 + ".json")
-    store.write_launch(dead.stem, LaunchState(started_at="2026-01-01T00:00:00+00:00", total=2))
+    store.launches.write(dead.stem, LaunchState(started_at="2026-01-01T00:00:00+00:00", total=2))
     os.utime(dead, (time.time() + 3600,) * 2)
-    assert store.launches() == []
-    word = [store.stop_path("b" * 16), store.stop_path("b" * 16).with_suffix(".drain")]
+    assert store.launches.running() == []
+    word = [store.launches.stop_path("b" * 16), store.launches.stop_path("b" * 16).with_suffix(".drain")]
     for path in word:
         path.touch()
         os.utime(path, (time.time() - 7200,) * 2)
-    store.end_launch("c" * 16)
+    store.launches.end("c" * 16)
     assert all(path.exists() for path in word)
     for path in word:
         os.utime(path, (time.time() - 3 * 24 * 3600,) * 2)
-    store.end_launch("c" * 16)
+    store.launches.end("c" * 16)
     assert not any(path.exists() for path in word)
 
 
@@ -302,7 +302,7 @@ def test_a_foreign_partial_file_is_left_alone(store: Store) -> None:
 )
 def test_a_launch_that_makes_no_sense_is_not_listed(store: Store, state: str) -> None:
     (store.root / ".work/launches/x.json").write_text(state)
-    assert store.launches() == []
+    assert store.launches.running() == []
 
 
 def test_epochs_that_are_something_else_are_named(store: Store) -> None:

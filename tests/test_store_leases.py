@@ -134,7 +134,7 @@ def test_a_forked_process_renews_what_it_holds_itself_and_nothing_of_its_parents
     child = os.fork()
     if not child:
         own = Leases(tmp_path).claim("child")
-        os._exit(0 if leases._heart._claims == {own} else 1)
+        os._exit(0 if leases._heart.claims == {own} else 1)
     assert os.waitpid(child, 0)[1] == 0
 
 
@@ -154,7 +154,7 @@ class Machines(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         for claim in self.claims.values():
-            leases._heart.discard(claim)
+            leases._heart.claims.discard(claim)
         self.directory.cleanup()
 
     @rule(machine=st.integers(0, 3))

@@ -18,7 +18,7 @@ import pytest
 
 from gridrun.errors import StoreError
 from gridrun.store import Store
-from gridrun.store.launch_state import LaunchState
+from gridrun.store.launches import LaunchState
 from gridrun.store.leases import Claim, Leases
 from gridrun.store.records import Provenance, Record
 from gridrun.sweep.worker import Setup
@@ -134,7 +134,7 @@ def test_a_record_that_is_compacted_while_it_is_read_is_no_mistake(
 def test_what_is_replaced_while_it_is_read_is_read_anew(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.write_launch("launch", LaunchState(started_at="2026-01-01", total=1))
+    store.launches.write("launch", LaunchState(started_at="2026-01-01", total=1))
     read, left = Path.read_text, [0]
 
     def replaced(path: Path, **named: Any) -> str:
@@ -145,7 +145,7 @@ def test_what_is_replaced_while_it_is_read_is_read_anew(
     left[0] = 2
     assert store.statuses().keys() == {record(1).trial_id, record(2).trial_id}
     left[0] = 2
-    assert [launch.total for launch in store.launches()] == [1]
+    assert [launch.total for launch in store.launches.running()] == [1]
 
 
 def test_a_version_that_is_replaced_while_it_is_read_is_read_anew(
@@ -165,15 +165,15 @@ def test_a_version_that_is_replaced_while_it_is_read_is_read_anew(
 
 
 def test_what_two_machines_ask_for_at_once_goes_to_two_files(store: Store) -> None:
-    store.note_asked("grid", [record(1).trial_id])
-    store.note_asked("grid", [record(1).trial_id, record(2).trial_id])
-    store.note_asked("grid", [record(2).trial_id])
-    store.note_asked("another", [record(3).trial_id])
+    store.requested.add("grid", [record(1).trial_id])
+    store.requested.add("grid", [record(1).trial_id, record(2).trial_id])
+    store.requested.add("grid", [record(2).trial_id])
+    store.requested.add("another", [record(3).trial_id])
     written = [path.read_text().split() for path in (store.root / ".work" / "asked").glob("grid*")]
     assert sorted(written) == [[record(1).trial_id], [record(2).trial_id]]
-    assert store.asked("grid") == {record(1).trial_id, record(2).trial_id}
-    assert store.asked("another") == {record(3).trial_id}
-    assert store.asked("none") == set()
+    assert store.requested.read("grid") == {record(1).trial_id, record(2).trial_id}
+    assert store.requested.read("another") == {record(3).trial_id}
+    assert store.requested.read("none") == set()
 
 
 def test_what_nfs_keeps_of_a_removed_lease_is_none(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from gridrun.errors import StoreError
 from gridrun.store import parquet
+from trainer import files
 
 TYPES = {"trial_id": str, "n": int}
 
@@ -25,7 +26,13 @@ def row(number: int, **more: Any) -> dict[str, Any]:
 
 
 def append(path: Path, rows: list[dict[str, Any]]) -> None:
-    parquet.append(path, rows, TYPES, [row["trial_id"] for row in rows])
+    with files.temporary_beside(path) as partial:
+        parquet.append(path, rows, TYPES, [row["trial_id"] for row in rows], partial)
+
+
+def tidy(path: Path) -> bool:
+    with files.temporary_beside(path) as partial:
+        return parquet.tidy(path, partial)
 
 
 def age(path: Path) -> None:
@@ -63,7 +70,7 @@ def test_what_an_old_footer_refers_to_is_in_the_next_version(
                 age(path)
             continue
         if step == "tidy":
-            parquet.tidy(path)
+            tidy(path)
         else:
             _, number, more = step
             append(path, [row(number, **more) | {"n": index}])
@@ -83,7 +90,7 @@ def test_a_tidied_file_is_one_group_and_small(tmp_path: Path) -> None:
     age(path)
     scattered = path.stat().st_size
     steps = 0
-    while parquet.tidy(path):
+    while tidy(path):
         age(path)
         steps += 1
     assert steps <= 3
@@ -91,7 +98,7 @@ def test_a_tidied_file_is_one_group_and_small(tmp_path: Path) -> None:
     assert path.stat().st_size < scattered / 8
     assert content(path) == {row(number)["trial_id"]: number for number in range(40)}
     still = path.read_bytes()
-    assert not parquet.tidy(path)
+    assert not tidy(path)
     assert path.read_bytes() == still
 
 
@@ -99,9 +106,9 @@ def test_a_fresh_version_is_not_moved_under_its_readers(tmp_path: Path) -> None:
     path = tmp_path / "trials.parquet"
     for number in range(20):
         append(path, [row(number)])
-    assert parquet.tidy(path)
+    assert tidy(path)
     waiting = path.read_bytes()
-    assert parquet.tidy(path)
+    assert tidy(path)
     assert path.read_bytes() == waiting
 
 

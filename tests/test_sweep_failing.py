@@ -253,7 +253,7 @@ class _Outlasting(SerialExecutor):
             if setup.drain_file.stat().st_mtime:
                 break
             time.sleep(0.01)
-        self.store.end_launch("another")
+        self.store.launches.end("another")
 
 
 def test_a_launch_that_gave_up_stays_stopped_when_another_one_tidies_up(

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from gridrun.commands._views import screen
 from gridrun.plan.costs import num_images
-from gridrun.store.launch_state import LaunchState
+from gridrun.store.launches import LaunchState
 from gridrun.sweep.events import Ended, Progress, Started
 from gridrun.sweep.progress import Tracker
 from gridrun.sweep.retries import Failed

@@ -18,6 +18,7 @@ from gridrun.store import Store, parquet
 from gridrun.store.records import TRIAL_TYPES
 from gridrun.tables.build import build_table, tables_of
 from gridrun.trial import Trial
+from trainer import files
 
 
 @pytest.mark.parametrize(
@@ -95,7 +96,8 @@ def test_a_table_of_a_store_reads_all_that_it_shows_and_notes(tmp_path: Path) ->
     found += [record(other, 2, "diverged", error="not finite")]
     store = Store(tmp_path)
     store.create()
-    parquet.append(store.trials_path, [one.row() for one in found], TRIAL_TYPES, ())
+    with files.temporary_beside(store.trials_path) as partial:
+        parquet.append(store.trials_path, [one.row() for one in found], TRIAL_TYPES, (), partial)
     rows = tuple(replace(one, seeds=tuple(range(6))) for one in (one, other))
     spec = TableSpec("g", "A grid", rows, ("batch_size", *METRICS), {}, (), {})
     grid = Grid(path=tmp_path, name="g", title="", description="", rows=rows, seeds=(), tables=(spec,))

@@ -27,11 +27,9 @@ _ATTEMPTS = 5
 
 @contextlib.contextmanager
 def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
-    """Yield a temporary file to fill; it replaces `path` when the block ends without an error.
+    """Yield a temporary file to fill; it replaces `path` in one step if the block ends without an error.
 
-    Args:
-        path: the file to write. At every instant it is the old file or the new one.
-        durable: whether the new file must survive a power cut from then on. That takes milliseconds.
+    `durable` says whether the new file must survive a power cut from then on. That takes milliseconds.
     """
     with temporary_beside(path) as partial:
         yield partial
@@ -95,8 +93,7 @@ def is_there(path: Path) -> bool:
 def read_text(path: Path) -> str:
     """Return the content of a text file; read it again if NFS says that it was replaced meanwhile.
 
-    Raises:
-        OSError: it cannot be read. `is_gone` tells whether it does not exist.
+    Raises OSError; `is_gone` tells whether the file does not exist.
     """
     for _ in range(_ATTEMPTS - 1):
         try:

@@ -19,7 +19,7 @@ from gridrun.commands._show import format_estimate
 from gridrun.grid import Grid
 from gridrun.grid.describe import describe
 from gridrun.store import Store
-from gridrun.store.launch_state import EndedTrial, LaunchState, Running
+from gridrun.store.launches import EndedTrial, LaunchState, Running
 from gridrun.sweep import LaunchEvent, Planned, Preparing, Summary, Waiting, launch
 from gridrun.sweep.events import Ended, PackingChosen, Progress, Started, Warned
 from gridrun.sweep.executor import Executor

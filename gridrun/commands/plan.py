@@ -35,6 +35,6 @@ def command(grids: GridOptions, results: Path, options: SweepOptions, as_json: b
     resolved = options.resolve(loaded, one_launch=bool(grids.paths))
     plan = plan_launch(loaded, store, resolved)
     forecast = forecast_from(store, plan, plan.to_start, resolved.capacity)
-    before = [store.asked(requested_name(grid, store)) for grid in loaded]
+    before = [store.requested.read(requested_name(grid, store)) for grid in loaded]
     change = changed(loaded, plan, before, store.statuses())
     show_plan(plan, forecast, options.budget_hours, change, as_json)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from gridrun.grid import Grid
 from gridrun.plan.trials import TO_RETRY, make_plan
 from gridrun.store import Store
-from gridrun.store.launch_state import LaunchState, Running
+from gridrun.store.launches import LaunchState, Running
 
 
 class Overview(NamedTuple):
@@ -28,7 +28,7 @@ class Overview(NamedTuple):
 def overview(store: Store, grids: Sequence[Grid] | None) -> Overview:
     """Return the state of some grids, or of the whole store if `grids` is None."""
     statuses: Mapping[str, str] = store.statuses()
-    launches = store.launches()
+    launches = store.launches.running()
     running = {
         run.trial_id: run
         for state in launches

@@ -106,8 +106,8 @@ def changed(
 ) -> Change | None:
     """Compare a plan with earlier launches. Return None if none of its grids was ever launched.
 
-    `before` has the ids that launches of each grid have requested (`Store.asked`). `statuses` has the status
-    of every ended trial of the store.
+    `before` has the ids that launches of each grid have requested (`store.requested`). `statuses` has the
+    status of every ended trial of the store.
     """
     known = {trial_id for ids in before for trial_id in ids}
     if not known:

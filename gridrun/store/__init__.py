@@ -19,32 +19,38 @@ the Parquet files later. This room must not know grids, torch, Ray or the termin
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 
 from gridrun.errors import StoreError
 from gridrun.store import parquet
 from gridrun.store.compaction import Compaction
-from gridrun.store.ends import END_COLUMNS, End, StoredEnds, counts, end_of, ends_of, later
-from gridrun.store.launch_state import LaunchState
-from gridrun.store.launches import Launches
+from gridrun.store.ends import END_COLUMNS, End, StoredEnds, end_of, later, newer_records
+from gridrun.store.launches import Launches, RequestedTrials
 from gridrun.store.leases import Claim, Leases
 from gridrun.store.pending import PendingRecords, checked_id
 from gridrun.store.records import EPOCH_TYPES, TRIAL_TYPES, Record, Status
-from gridrun.store.requested import RequestedTrials
 from trainer import files
 
-__all__ = ["End", "Row", "Store", "unwritable"]
+__all__ = ["End", "Store", "TrialStore", "unwritable"]
 
-Row = dict[str, Any]
 
-_EPOCH_KEY = {"trial_id", "epoch"}
+class TrialStore(Protocol):
+    """The calls that training one trial makes, to a `Store` or to a `RemoteStore`."""
+
+    def lock(self, name: str) -> contextlib.AbstractContextManager[Claim | None]: ...
+    def ended(self, trial_id: str, but_not_at: str | None = None) -> Status | None: ...
+    def add(self, record: Record) -> None: ...
+    def checkpoint(self, trial_id: str) -> Path: ...
+    def drop_checkpoint(self, trial_id: str) -> None: ...
+    def note_epoch(self, trial_id: str, epoch: int) -> None: ...
+    def weights_path(self, trial_id: str) -> Path: ...
+    def drop_weights(self, trial_id: str) -> None: ...
 
 
 class Store:
@@ -58,9 +64,9 @@ class Store:
         self._work = self.root / ".work"
         self._checkpoints = self._work / "checkpoints"
         self._pending = PendingRecords(self._work / "ended")
-        self._launches = Launches(self._work / "launches")
         self._leases = Leases(self._work / "leases")
-        self._requested = RequestedTrials(self._work / "asked")
+        self.launches = Launches(self._work / "launches")
+        self.requested = RequestedTrials(self._work / "asked")
         self._stored_ends = StoredEnds(self.trials_path)
         self._compaction = Compaction(
             self.trials_path, self.epochs_path, self._pending, self._stored_ends, self._leases
@@ -72,7 +78,7 @@ class Store:
         Raises:
             StoreError: a directory cannot be made or written to, or a file is damaged or not ours.
         """
-        try:
+        with self._writing():
             for path in (self._weights, self._work, *(self._work.iterdir() if self._work.is_dir() else ())):
                 if path.is_symlink():
                     raise StoreError(
@@ -83,33 +89,18 @@ class Store:
             shutil.rmtree(self._work / "locks", ignore_errors=True)  # of older versions
             readme = "Working files of gridrun. Leave them while a launch runs.\n"
             files.write_text(self._work / "README", readme)
-        except OSError as error:
-            raise unwritable(self.root, error) from None
         for path in (self.trials_path, self.epochs_path):  # better now than after hours of training
-            parquet.check(path)
+            parquet.read(path)
 
     # --- reading -------------------------------------------------------------------------------
 
     def rows(
         self, trial_ids: Collection[str] | None = None, columns: Collection[str] | None = None
-    ) -> dict[str, Row]:
-        """Return the row of each ended trial, or of those named, by trial id.
-
-        Args:
-            trial_ids: the trials; None for all.
-            columns: the columns to read, where the file has them; a row may have more. None for all.
-
-        Raises:
-            StoreError: a Parquet file is damaged or not ours.
-        """
-        pending, table = self._read(trial_ids, columns)
-        rows = {row["trial_id"]: row for row in _listed(table)}
-        ends = {
-            r.trial_id: End(rows[r.trial_id]["status"], rows[r.trial_id]["ended_at"])
-            for r in pending
-            if r.trial_id in rows
-        }
-        return rows | {record.trial_id: record.row() for record in pending if counts(record, ends)}
+    ) -> dict[str, dict[str, Any]]:
+        """Return the row of each ended trial, or of those named, by trial id; else as `records`."""
+        newer, table = self._read(trial_ids, columns)
+        stored = [] if table is None else table.to_pylist()
+        return {row["trial_id"]: row for row in stored} | {r.trial_id: r.row() for r in newer}
 
     def records(
         self, trial_ids: Collection[str] | None = None, columns: Collection[str] | None = None
@@ -124,57 +115,54 @@ class Store:
         Raises:
             StoreError: a Parquet file is damaged or not ours.
         """
-        pending, table = self._read(trial_ids, columns)
+        newer, table = self._read(trial_ids, columns)
         stored = [] if table is None else Record.from_columns(table.to_pydict(), len(table))
-        records = {record.trial_id: record for record in stored}
-        ends = {r.trial_id: end_of(records[r.trial_id]) for r in pending if r.trial_id in records}
-        newer = [record for record in pending if counts(record, ends)]
-        return records | {record.trial_id: Record.from_row(record.row()) for record in newer}
+        checked = (Record.from_row(record.row()) for record in newer)
+        return {record.trial_id: record for record in (*stored, *checked)}
 
     def _read(
         self, trial_ids: Collection[str] | None, columns: Collection[str] | None
     ) -> tuple[list[Record], pa.Table | None]:
-        """Return the records outside the Parquet file, and what that says of the same trials."""
-        pending = self._pending.read(trial_ids)  # first: records only ever move into the Parquet file
-        needed = None if columns is None else END_COLUMNS
-        optional = {*(columns or ())} - {*END_COLUMNS}
-        return pending, parquet.read(self.trials_path, needed, trial_ids=trial_ids, optional=optional)
+        """Return the records that are newer than the Parquet file, and what that says of the trials."""
+        newer = self._newer(trial_ids)
+        required = None if columns is None else END_COLUMNS
+        return newer, parquet.read(self.trials_path, required, trial_ids, optional=columns or ())
+
+    def _newer(self, trial_ids: Collection[str] | None = None) -> list[Record]:
+        """Return the pending records that replace what the Parquet files have of their trials."""
+        pending = self._pending.read(trial_ids)  # first: records only ever move into the Parquet files
+        return newer_records(pending, self._stored_ends.read()) if pending else []
 
     def trials_table(self) -> pa.Table:
         """Return what `trials.parquet` would hold after compaction. Raises StoreError."""
-        pending, old = self._pending.read(), parquet.read(self.trials_path)
-        ends = {} if old is None else ends_of(old)
-        newer = [record for record in pending if counts(record, ends)]
-        replaced = [record.trial_id for record in newer]
-        return parquet.joined(old, [record.row() for record in newer], TRIAL_TYPES, replaced)
+        return self._table(self.trials_path, TRIAL_TYPES, lambda record: [record.row()])
 
     def epochs_table(self) -> pa.Table:
         """Return what `epochs.parquet` would hold after compaction. Raises StoreError."""
-        pending, old = self._pending.read(), parquet.read(self.epochs_path)
-        known = set() if old is None else set(old["trial_id"].to_pylist())
-        newer = [record for record in pending if record.status == "done" or record.trial_id not in known]
-        replaced = [record.trial_id for record in newer]
-        rows = [row for record in newer for row in record.epoch_rows()]
-        return parquet.joined(old, rows, EPOCH_TYPES, replaced)
+        return self._table(self.epochs_path, EPOCH_TYPES, Record.epoch_rows)
 
-    def epochs(self, trial_ids: Collection[str]) -> dict[str, list[Row]]:
+    def _table(
+        self, path: Path, types: dict[str, type], rows_of: Callable[[Record], list[dict[str, Any]]]
+    ) -> pa.Table:
+        newer = self._newer()
+        rows = [row for record in newer for row in rows_of(record)]
+        return parquet.joined(parquet.read(path), rows, types, [record.trial_id for record in newer])
+
+    def epochs(self, trial_ids: Collection[str]) -> dict[str, list[dict[str, Any]]]:
         """Return the rows of the epochs of some trials, in order, by trial id. Raises StoreError."""
-        pending = self._pending.read(trial_ids)
-        found: dict[str, list[Row]] = {}
-        given = parquet.read(
-            self.epochs_path, _EPOCH_KEY, trial_ids, optional=EPOCH_TYPES.keys() - _EPOCH_KEY
-        )
-        for row in _listed(given):
+        newer = self._newer(trial_ids)
+        table = parquet.read(self.epochs_path, ("trial_id", "epoch"), trial_ids, optional=EPOCH_TYPES)
+        found: dict[str, list[dict[str, Any]]] = {}
+        for row in [] if table is None else table.to_pylist():
             found.setdefault(row["trial_id"], []).append(row)
-        newer = [r for r in pending if r.status == "done" or r.trial_id not in found]
         return found | {record.trial_id: record.epoch_rows() for record in newer}
 
     def statuses(self) -> dict[str, Status]:
         """Return the status of each ended trial, by trial id. Raises StoreError."""
         pending = self._pending.read()
         ends = self._stored_ends.read()
-        newer = {record.trial_id: later(ends.get(record.trial_id), end_of(record)) for record in pending}
-        return {trial_id: end.status for trial_id, end in {**ends, **newer}.items()}
+        stored = {trial_id: end.status for trial_id, end in ends.items()}
+        return stored | {record.trial_id: record.status for record in newer_records(pending, ends)}
 
     def ended(self, trial_id: str, but_not_at: str | None = None) -> Status | None:
         """Return the status of a trial, None if it has not ended.
@@ -194,11 +182,7 @@ class Store:
         return end
 
     def find(self, start: str) -> str:
-        """Return the id of the ended trial whose id begins with `start`.
-
-        Raises:
-            StoreError: there is none, or more than one.
-        """
+        """Return the id of the ended trial whose id begins with `start`. Raises StoreError."""
         found = sorted(trial_id for trial_id in self.statuses() if trial_id.startswith(start))
         if len(found) == 1:
             return found[0]
@@ -212,13 +196,17 @@ class Store:
 
     # --- writing -------------------------------------------------------------------------------
 
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise unwritable(self.root, error) from error
+
     def add(self, record: Record) -> None:
         """Keep the record of an ended trial, unless the trial is done already; then it is on disk.
 
-        If another launch has added an attempt meanwhile, that is counted in `attempts`.
-
-        Raises:
-            StoreError: it cannot be written.
+        If another launch has added an attempt meanwhile, that is counted in `attempts`. Raises StoreError.
         """
         with contextlib.suppress(StoreError):  # another file's damage must not cost this result
             if old := self.end(record.trial_id):
@@ -227,24 +215,16 @@ class Store:
                 before = old.attempts or 1
                 if record.attempts and record.attempts <= before and record.ended_at != old.ended_at:
                     record = replace(record, attempts=before + 1)
-        try:
+        with self._writing():
             self._pending.add(record)
-        except OSError as error:
-            raise unwritable(self.root, error) from error
 
     def compact(self, *, now: bool = False) -> None:
         """Move pending records into the Parquet files, unless the last time was a moment ago.
 
-        Args:
-            now: compact in any case, and wait for another process that does.
-
-        Raises:
-            StoreError: a file cannot be written, is damaged or not ours.
+        `now` does it in any case, and waits for another process that does it. Raises StoreError.
         """
-        try:
+        with self._writing():
             self._compaction.run(now=now)
-        except OSError as error:
-            raise unwritable(self.root, error) from error
 
     def compact_leftovers(self) -> None:
         """Compact what a killed launch left. A store that cannot be written stays as it is."""
@@ -259,7 +239,7 @@ class Store:
         This takes some seconds, and others may read meanwhile (see `parquet.py`). After each step it ends
         early if `until` returns true.
         """
-        if not until() and not self.launches():  # else the launch that ends last does it
+        if not until() and not self.launches.running():  # else the launch that ends last does it
             self._compaction.tidy(until)
 
     # --- running trials --------------------------------------------------------------------------
@@ -294,46 +274,24 @@ class Store:
         """Remove a trial's weights, and what a killed save left beside them."""
         _remove(self.weights_path(trial_id))
 
-    # --- requested trials ------------------------------------------------------------------------
-
-    def asked(self, name: str) -> frozenset[str]:
-        """Return the ids of all trials that launches have asked for under a name (`plan.asked_name`)."""
-        return self._requested.read(name)
-
-    def note_asked(self, name: str, trial_ids: Collection[str]) -> None:
-        """Add trial ids to those that `asked` returns."""
-        self._requested.add(name, trial_ids)
-
     # --- locks -----------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def lock(self, name: str, *, wait: bool = False) -> Iterator[Claim | None]:
-        """Hold a lock within a `with`; None if another process holds it. It ends with the process.
-
-        Raises:
-            StoreError: the directory cannot be written.
-        """
+    def lock(self, name: str) -> Iterator[Claim | None]:
+        """Hold a lock within a `with`; yield None if another process holds it. Raises StoreError."""
         with contextlib.ExitStack() as stack:
-            try:
-                claim = stack.enter_context(self._leases.hold(name, wait=wait))
-            except OSError as error:
-                raise unwritable(self.root, error) from error
+            with self._writing():
+                claim = stack.enter_context(self._leases.hold(name))
             yield claim
 
     def is_locked(self, name: str) -> bool:
-        """Return whether a live process holds a lock. What dead ones left of it is removed.
-
-        Raises:
-            StoreError: that cannot be read or removed.
-        """
-        try:
+        """Return whether a live process holds a lock; remove what dead ones left. Raises StoreError."""
+        with self._writing():
             return self._leases.is_held(name)
-        except OSError as error:
-            raise unwritable(self.root, error) from error
 
     def has_lock(self, name: str) -> bool:
         """Return whether there is a lock of that name, be its holder alive or dead."""
-        return self._leases.exists(name)
+        return name in self._leases.names()
 
     def clear_locks(self, start: str = "") -> None:
         """Remove what dead processes left of the locks whose names begin with `start`."""
@@ -342,30 +300,13 @@ class Store:
                 if name.startswith(start):
                     self._leases.is_held(name)
 
-    # --- running launches --------------------------------------------------------------------------
-
-    def stop_path(self, launch_id: str) -> Path:
-        """Return the file whose existence tells the workers of a launch to stop."""
-        return self._launches.stop_path(launch_id)
-
-    def write_launch(self, launch_id: str, state: LaunchState) -> None:
-        """Say what a running launch does, for `launches`. Raises OSError."""
-        self._launches.write(launch_id, state)
-
-    def end_launch(self, launch_id: str) -> None:
-        """Remove what a launch has written, and what dead launches left."""
-        self._launches.end(launch_id)
-
-    def launches(self) -> list[LaunchState]:
-        """Return the last state of each launch that is alive. Raises StoreError."""
-        return self._launches.running()
-
 
 def _remove(path: Path) -> None:
     """Remove a file, and all files beside it that belong to it by name."""
-    with contextlib.suppress(FileNotFoundError), os.scandir(path.parent) as entries:
-        for name in [entry.name for entry in entries if entry.name.removeprefix(".").startswith(path.name)]:
-            (path.parent / name).unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        for file in list(path.parent.iterdir()):
+            if file.name.removeprefix(".").startswith(path.name):
+                file.unlink(missing_ok=True)
 
 
 def unwritable(root: Path, error: OSError) -> StoreError:
@@ -373,25 +314,3 @@ def unwritable(root: Path, error: OSError) -> StoreError:
     partial = str(error.filename).endswith(".partial")
     place = f": {Path(error.filename).parent if partial else error.filename}" if error.filename else ""
     return StoreError(f"{root}: cannot be written to ({error.strerror or error}{place})")
-
-
-def _listed(table: pa.Table | None) -> list[Row]:
-    if table is None:
-        return []
-    # Most columns have the same value in all rows, such as the commit: convert that once.
-    columns = dict(zip(table.column_names, table.columns, strict=True))
-    own = {name: column for name, column in columns.items() if name == "trial_id" or _varies(column)}
-    alike = {
-        name: None if name in own else table[name][0].as_py() for name in table.column_names if len(table)
-    }
-    return [
-        alike | dict(zip(own, values, strict=True))
-        for values in zip(*(column.to_pylist() for column in own.values()), strict=True)
-    ]
-
-
-def _varies(column: pa.ChunkedArray) -> bool:
-    """Return whether a column may have more than one value."""
-    if pa.types.is_nested(column.type):
-        return True
-    return column.null_count < len(column) and len(column.unique()) > 1

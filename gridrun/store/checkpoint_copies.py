@@ -6,15 +6,16 @@ import contextlib
 import functools
 import secrets
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
+
+from pyarrow import ArrowException
+from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 
 from gridrun.errors import LaunchError
 from trainer import files
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 _PAUSES_SECONDS = (1.0, 2.0, 4.0, 8.0)
 """Between the attempts to read a copy when a trial starts."""
@@ -35,9 +36,6 @@ class CheckpointCopies:
     """
 
     def __init__(self, uri: str) -> None:
-        from pyarrow import ArrowException
-        from pyarrow.fs import FileSystem, LocalFileSystem
-
         self.uri = uri
         if not uri.strip():
             raise LaunchError("--checkpoints: names no place; leave it out to copy none")
@@ -58,22 +56,20 @@ class CheckpointCopies:
             LaunchError: the place cannot be written to.
         """
         probe = f"{self._root}/.{secrets.token_hex(8)}"
-        with self._errors():
+        try:
             self._system.create_dir(self._root)
             with self._system.open_output_stream(probe) as file:
                 file.write(b"gridrun")
             self._system.delete_file(probe)
+        except (ArrowException, OSError) as error:
+            reason = _first_line(error)
+            raise LaunchError(f"--checkpoints {self.uri}: cannot be written to ({reason})") from None
 
     def fetch(self, trial_id: str, path: Path) -> None:
         """Fetch a trial's checkpoint to `path`, if there is a copy and `path` is not as far already.
 
-        A copy may be behind: it could not be written for a while.
-
-        Raises:
-            OSError: it cannot be read.
+        A copy may be behind: it could not be written for a while. Raises OSError if it cannot be read.
         """
-        from pyarrow.fs import FileType, LocalFileSystem
-
         from trainer.checkpoint import steps_in
 
         source = self._file(trial_id)
@@ -89,11 +85,7 @@ class CheckpointCopies:
                 files.commit(partial, path)
 
     def keep(self, trial_id: str, path: Path) -> None:
-        """Copy a trial's checkpoint here.
-
-        Raises:
-            OSError: it cannot be written; the last copy is still there.
-        """
+        """Copy a trial's checkpoint here. Raises OSError; then the last copy is still there."""
         target = self._file(trial_id)
         beside = f"{target}.{secrets.token_hex(8)}.partial"
         with path.open("rb") as local, self._system.open_output_stream(beside) as remote:
@@ -102,8 +94,6 @@ class CheckpointCopies:
 
     def drop(self, trial_id: str) -> None:
         """Remove a trial's checkpoint, and what a killed upload left beside it."""
-        from pyarrow.fs import FileSelector
-
         with contextlib.suppress(OSError):  # what is left takes some space, no more
             for found in self._system.get_file_info(FileSelector(self._root)):
                 if found.base_name.startswith(f"{trial_id}.pt"):
@@ -112,26 +102,11 @@ class CheckpointCopies:
     def _file(self, trial_id: str) -> str:
         return f"{self._root}/{trial_id}.pt"
 
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
-        from pyarrow import ArrowException
-
-        try:
-            yield
-        except (ArrowException, OSError) as error:
-            raise LaunchError(
-                f"--checkpoints {self.uri}: cannot be written to ({_first_line(error)})"
-            ) from None
-
 
 def fetch(uri: str, trial_id: str, path: Path, pause: Callable[[float], None]) -> None:
     """Fetch a trial's checkpoint as `CheckpointCopies.fetch` does, in several attempts.
 
-    Args:
-        uri: where the copies are.
-        trial_id: the trial.
-        path: the file to write.
-        pause: called between two attempts with the seconds to wait.
+    Between two of them `pause` is called with the seconds to wait.
 
     Raises:
         UnreadableError: no attempt succeeded. The trial must not start then: without the copy it might
@@ -140,12 +115,11 @@ def fetch(uri: str, trial_id: str, path: Path, pause: Callable[[float], None]) -
     for seconds in (*_PAUSES_SECONDS, None):
         try:
             copies_at(uri).fetch(trial_id, path)
+            return
         except (OSError, LaunchError) as error:
             if seconds is None:
                 raise UnreadableError(f"--checkpoints {uri}: {_first_line(error)}") from error
             pause(seconds)
-        else:
-            return
 
 
 @functools.cache

@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from gridrun.errors import StoreError
 from gridrun.store import parquet
-from gridrun.store.ends import StoredEnds, counts
+from gridrun.store.ends import StoredEnds, newer_records
 from gridrun.store.leases import Claim, Leases
-from gridrun.store.pending import PendingRecords
+from gridrun.store.pending import PendingRecords, json_files
 from gridrun.store.records import EPOCH_TYPES, TRIAL_TYPES
 from trainer import files
 
@@ -26,27 +27,21 @@ _TIDY_STEPS = 5
 _LEASE = "compact"
 
 
+@dataclass
 class Compaction:
     """Moves pending records into the two Parquet files, one process at a time."""
 
-    def __init__(
-        self, trials: Path, epochs: Path, pending: PendingRecords, stored: StoredEnds, leases: Leases
-    ) -> None:
-        self._trials = trials
-        self._epochs = epochs
-        self._pending = pending
-        self._stored = stored
-        self._leases = leases
-        self._next_at = 0.0
+    trials: Path
+    epochs: Path
+    pending: PendingRecords
+    stored: StoredEnds
+    leases: Leases
+    _next_at: float = 0.0
 
     def run(self, *, now: bool) -> None:
-        """Compact, if the last time was long enough ago or `now` says so.
+        """Compact, if the last time was long enough ago or `now` says so. Raises OSError, StoreError.
 
         The time between two grows with what one takes, so that it stays a small part of a long sweep.
-
-        Raises:
-            OSError: something cannot be written.
-            StoreError: a file is damaged or not ours.
         """
         if not now and time.monotonic() < self._next_at:
             return
@@ -61,40 +56,42 @@ class Compaction:
 
         They stay as they are if the disk has no room for a second version, or another process writes.
         """
-        with contextlib.suppress(OSError, StoreError, parquet.Overtaken):
+        with contextlib.suppress(OSError, StoreError):
             for _ in range(_TIDY_STEPS):
-                with self._leases.hold(_LEASE) as claim:
-                    if not claim:
+                with self.leases.hold(_LEASE) as claim:
+                    if claim is None:
                         return
                     with self._partials(claim) as (trials, epochs):
-                        steps = [parquet.tidy(self._trials, trials), parquet.tidy(self._epochs, epochs)]
+                        steps = [parquet.tidy(self.trials, trials), parquet.tidy(self.epochs, epochs)]
                 if not any(steps) or until():
                     return
                 time.sleep(parquet.SETTLED_SECONDS)
 
     def _once(self, *, wait: bool) -> bool:
         """Compact; return False if another process does so already, or has taken over meanwhile."""
-        with self._leases.hold(_LEASE, wait=wait) as claim:
+        with self.leases.hold(_LEASE, wait=wait) as claim:
             if claim is None:
                 return False
             try:
-                self._pending.restore_taken()
-                if self._pending.any():
+                self.pending.restore_taken()
+                if json_files(self.pending.directory):
                     with self._partials(claim) as (trials, epochs):
                         self._move(trials, epochs)
-            except parquet.Overtaken:
+            except OSError:
+                if claim.held():
+                    raise
                 return False
             return True
 
     def _move(self, trials_partial: Path, epochs_partial: Path) -> None:
-        pending, ends = self._pending.read(), self._stored.read()
-        if winners := [record for record in pending if counts(record, ends)]:
-            replaced = [record.trial_id for record in winners]
-            epochs = [row for record in winners for row in record.epoch_rows()]
-            rows = [record.row() for record in winners]
-            parquet.append(self._epochs, epochs, EPOCH_TYPES, replaced, epochs_partial)
-            parquet.append(self._trials, rows, TRIAL_TYPES, replaced, trials_partial)
-        self._pending.drop(pending)
+        pending = self.pending.read()
+        if newer := newer_records(pending, self.stored.read()):
+            replaced = [record.trial_id for record in newer]
+            epochs = [row for record in newer for row in record.epoch_rows()]
+            rows = [record.row() for record in newer]
+            parquet.append(self.epochs, epochs, EPOCH_TYPES, replaced, epochs_partial)
+            parquet.append(self.trials, rows, TRIAL_TYPES, replaced, trials_partial)
+        self.pending.drop(pending)
 
     @contextlib.contextmanager
     def _partials(self, claim: Claim) -> Iterator[list[Path]]:
@@ -103,16 +100,13 @@ class Compaction:
         This keeps a process that was paused from undoing what another has compacted since. Both write
         their temporary files before they read the old version. If the other takes over before `held`
         asks, the paused process learns of it there. If later, the other removes the paused one's files,
-        and no other file is ever committed.
-
-        Raises:
-            Overtaken: another process has taken over.
+        and no other file is ever committed. Either way the paused process gets an OSError.
         """
         with contextlib.ExitStack() as stack:
-            tables = self._trials, self._epochs
+            tables = self.trials, self.epochs
             own = [stack.enter_context(files.temporary_beside(path)) for path in tables]
             if not claim.held():
-                raise parquet.Overtaken
+                raise OSError("another process has taken over")
             for path in tables:
                 for partial in path.parent.glob(f".{path.name}-*.partial"):
                     if partial not in own:

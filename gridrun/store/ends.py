@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from itertools import repeat
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -25,24 +26,19 @@ class End(NamedTuple):
 
 
 END_COLUMNS = ["trial_id", "status", "ended_at"]
-_LATER_END_COLUMNS = [name for name in End._fields if name not in END_COLUMNS]
-"""Files of older versions lack them."""
+"""Columns that files of all versions have."""
 
 
 def end_of(record: Record) -> End:
     """Return how the trial of a record ended."""
-    share = record.provenance.gpu_share
-    return End(record.status, record.ended_at, record.failure, record.attempts, share)
+    return End(record.status, record.ended_at, record.failure, record.attempts, record.provenance.gpu_share)
 
 
-def ends_of(table: pa.Table) -> dict[str, End]:
+def _ends_of(table: pa.Table) -> dict[str, End]:
     """Return the end of each trial of a Parquet table, by trial id."""
-
-    def column(name: str) -> Iterable[Any]:
-        found: list[Any] = table[name].to_pylist() if name in table.column_names else [None] * len(table)
-        return found
-
-    return dict(zip(column("trial_id"), map(End, *map(column, End._fields)), strict=True))
+    columns = table.to_pydict()
+    fields = (columns.get(name, repeat(None)) for name in End._fields)
+    return dict(zip(columns["trial_id"], map(End, *fields), strict=True))
 
 
 def later(old: End | None, new: End) -> End:
@@ -53,10 +49,10 @@ def later(old: End | None, new: End) -> End:
     return new if old is None or (old.status != "done" and new[:2] != old[:2]) else old
 
 
-def counts(record: Record, ends: Mapping[str, End]) -> bool:
-    """Return whether a pending record replaces the stored end of its trial."""
-    old = ends.get(record.trial_id)
-    return later(old, end_of(record)) is not old
+def newer_records(records: Iterable[Record], ends: Mapping[str, End]) -> list[Record]:
+    """Return the records that replace the stored ends of their trials."""
+    olds = ((record, ends.get(record.trial_id)) for record in records)
+    return [record for record, old in olds if later(old, end_of(record)) is not old]
 
 
 class StoredEnds:
@@ -79,7 +75,7 @@ class StoredEnds:
         except OSError:  # `parquet.read` raises what says more
             version = -1, -1, -1
         if version != self._version:
-            table = parquet.read(self._path, END_COLUMNS, optional=_LATER_END_COLUMNS)
-            self._ends = {} if table is None else ends_of(table)
+            table = parquet.read(self._path, END_COLUMNS, optional=End._fields)
+            self._ends = {} if table is None else _ends_of(table)
             self._version = version
         return self._ends

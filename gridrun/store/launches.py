@@ -1,19 +1,87 @@
-"""Launches that are running: what each says of itself, for `gridrun status` and for other launches."""
+"""What launches say of themselves while they run, and which trials they have asked for."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import json
+import secrets
 import time
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
-from gridrun.store.launch_state import LaunchState
+from gridrun.store.from_json import read
 from gridrun.store.pending import json_files
+from gridrun.store.records import is_trial_id
 from trainer import files
 
 _SILENT_SECONDS = 15.0
 """A launch that has not written for so long counts as dead."""
 _STOP_KEPT_SECONDS = 2 * 24 * 3600.0
 """Stop files of dead launches are removed after so long. A launch never rewrites its own."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Running:
+    """A trial that is being trained."""
+
+    trial_id: str
+    about: str
+    """The trial in a few words."""
+    epochs: int
+    epoch: int = 0
+    """The last finished epoch that is known here."""
+    test_error: float | None = None
+    images_per_second: float | None = None
+    place: str = ""
+    """Where it runs, such as `GPU 0`; empty if there is only one place."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EndedTrial:
+    """A trial that has ended in this launch."""
+
+    trial_id: str
+    about: str
+    outcome: str
+    test_error: float | None = None
+    reason: str = ""
+    """Why it failed, if that is not in its record."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LaunchState:
+    """The state of a launch at one moment."""
+
+    started_at: str
+    """UTC, ISO 8601."""
+    total: int
+    """Number of trials that it is to run."""
+    ended: int = 0
+    share: float = 0.0
+    """Fraction of the work that is done, 0..1."""
+    seconds_left: float | None = None
+    """Estimate from the speed so far; None before any work is done."""
+    running: tuple[Running, ...] = ()
+    again: tuple[str, ...] = ()
+    """Ids of failed trials that wait for another attempt."""
+    last: tuple[EndedTrial, ...] = ()
+    """The trials that ended last, latest first."""
+    failures: tuple[EndedTrial, ...] = ()
+    """The trials that failed or diverged last, latest first."""
+
+    def to_json(self) -> str:
+        """Return the state as one line of JSON."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> LaunchState:
+        """Read what `to_json` wrote. Raises ValueError if the text is no such state."""
+        try:
+            return read(cls, json.loads(text))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"not the state of a launch: {error}") from None
 
 
 class Launches:
@@ -50,3 +118,27 @@ class Launches:
                 if abs(time.time() - path.stat().st_mtime) < _SILENT_SECONDS:
                     states.append(LaunchState.from_json(files.read_text(path)))
         return states
+
+
+class RequestedTrials:
+    """Ids of the trials that launches of each grid have asked for; a plan says what has changed since."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def read(self, name: str) -> frozenset[str]:
+        """Return all ids that were added under a name."""
+        found: set[str] = set()
+        with contextlib.suppress(OSError):
+            for path in self._directory.iterdir():
+                if path.name.startswith(name):
+                    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+                    found.update(filter(is_trial_id, lines))
+        return frozenset(found)
+
+    def add(self, name: str, trial_ids: Collection[str]) -> None:
+        """Add ids under a name: as a new file, for NFS loses lines that two machines append at once."""
+        if new := sorted(set(trial_ids) - self.read(name)):
+            with contextlib.suppress(OSError):  # a read-only store, or a full disk
+                self._directory.mkdir(parents=True, exist_ok=True)
+                files.write_text(self._directory / f"{name}.{secrets.token_hex(4)}", "\n".join(new) + "\n")

@@ -28,7 +28,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from trainer import files
 
@@ -58,7 +58,7 @@ class Claim:
 
     def release(self) -> None:
         """Give the lease back."""
-        _heart.discard(self)
+        _heart.claims.discard(self)
         self._path.unlink(missing_ok=True)
 
 
@@ -66,36 +66,39 @@ class _Heart:
     """One thread that renews all leases of this process: one thread each would make a claim twice as slow."""
 
     def __init__(self) -> None:
-        self._claims: set[Claim] = set()
+        self.claims: set[Claim] = set()
         self._pid: int | None = None
 
     def add(self, claim: Claim) -> None:
         if self._pid != os.getpid():  # a forked child has neither its parent's threads nor its leases
-            self._pid, self._claims = os.getpid(), set()
+            self._pid, self.claims = os.getpid(), set()
             threading.Thread(target=self._beat, name="leases", daemon=True).start()
-        self._claims.add(claim)
-
-    def discard(self, claim: Claim) -> None:
-        self._claims.discard(claim)
+        self.claims.add(claim)
 
     def _beat(self) -> None:
         while True:
             time.sleep(_TOUCH_SECONDS)
-            for claim in tuple(self._claims):
+            for claim in tuple(self.claims):
                 if not claim.held():
-                    self._claims.discard(claim)
+                    self.claims.discard(claim)
 
 
 _heart = _Heart()
 
 
+class _Watch(NamedTuple):
+    """What is known of a lease's file since the last look at it."""
+
+    changed_ns: int
+    seen_at: float
+    silent_seconds: float
+    """How long it has been seen not to change."""
+
+
 class Leases:
     """The leases in one directory, as one process sees them.
 
-    Args:
-        directory: where the files are; made when it is needed.
-        clock: seconds, by this machine's clock.
-        owner: what a lease says of its holder; None: this process.
+    `clock` returns seconds. `owner` is what a lease says of its holder; None for this process.
     """
 
     def __init__(
@@ -112,11 +115,7 @@ class Leases:
 
     @contextlib.contextmanager
     def hold(self, name: str, *, wait: bool = False) -> Iterator[Claim | None]:
-        """Hold a lease within a `with`; None if another process holds it. `wait` waits until it is free.
-
-        Raises:
-            OSError: the directory cannot be written.
-        """
+        """Hold a lease within a `with`; None if another process holds it, unless `wait`. Raises OSError."""
         while (claim := self.claim(name)) is None and wait:
             time.sleep(_WAIT_SECONDS)
         try:
@@ -126,41 +125,41 @@ class Leases:
                 claim.release()
 
     def claim(self, name: str) -> Claim | None:
-        """Take a lease; None if another process holds it. Files of dead holders are removed.
-
-        Raises:
-            OSError: the directory cannot be written.
-        """
-        for attempt in range(_ATTEMPTS):
+        """Take a lease; None if another process holds it. Raises OSError."""
+        for _ in range(_ATTEMPTS):
             if self.is_held(name):
                 return None
             claim = self._write(name)
-            if not self._others_live(name, claim._path):
+            if not self.is_held(name, but_by=claim._path):
                 _heart.add(claim)
                 return claim
             claim.release()
-            if attempt + 1 < _ATTEMPTS:
-                time.sleep(random.uniform(0, 0.05))
+            time.sleep(random.uniform(0, 0.05))
         return None
 
-    def is_held(self, name: str) -> bool:
-        """Return whether another or this process holds a lease. Files of dead holders are removed."""
-        return self._others_live(name)
+    def is_held(self, name: str, but_by: Path | None = None) -> bool:
+        """Return whether a live process holds a lease; if none does, remove the files of dead ones.
 
-    def exists(self, name: str) -> bool:
-        """Return whether there is a file of the lease, be its holder alive or dead."""
-        return next(self._files(name), None) is not None
+        The file `but_by` does not count. Raises OSError.
+        """
+        others = [path for path in self._files() if path.stem == name and path != but_by]
+        dead = [self._is_dead(path) for path in others]  # all of them: each look counts as watching
+        if not all(dead):
+            return True
+        for path in others:
+            path.unlink(missing_ok=True)
+            self._watched.pop(path, None)
+        return False
 
     def names(self) -> set[str]:
         """Return the names of all leases that have a file, be its holder alive or dead."""
-        with contextlib.suppress(FileNotFoundError), os.scandir(self._directory) as entries:
-            # NFS keeps a removed file that is still open as `.nfs...`.
-            return {entry.name.rpartition(".")[0] for entry in entries if not entry.name.startswith(".")}
-        return set()
+        return {path.stem for path in self._files()}
 
-    def _files(self, name: str) -> Iterator[Path]:
-        with contextlib.suppress(FileNotFoundError), os.scandir(self._directory) as entries:
-            yield from [Path(entry) for entry in entries if entry.name.rpartition(".")[0] == name]
+    def _files(self) -> list[Path]:
+        with contextlib.suppress(FileNotFoundError):
+            # NFS keeps a removed file that is still open as `.nfs...`.
+            return [path for path in self._directory.iterdir() if not path.name.startswith(".")]
+        return []
 
     def _write(self, name: str) -> Claim:
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -172,17 +171,6 @@ class Leases:
             raise
         return Claim(path)
 
-    def _others_live(self, name: str, own: Path | None = None) -> bool:
-        """Return whether any file but `own` has a live holder; if none has, remove those files."""
-        others = [path for path in self._files(name) if path != own]
-        dead = [self._is_dead(path) for path in others]  # all of them: each look counts as watching
-        if not all(dead):
-            return True
-        for path in others:
-            path.unlink(missing_ok=True)
-            self._watched.pop(path, None)
-        return False
-
     def _is_dead(self, path: Path) -> bool:
         try:
             # A network file system asks its server only when a file is opened.
@@ -193,27 +181,12 @@ class Leases:
                 raise
             self._watched.pop(path, None)
             return True
-        watch = self._watched.setdefault(path, _Watch())
-        silent_seconds = watch.unchanged_seconds(changed_ns, self._clock())
+        now, silent_seconds = self._clock(), 0.0
+        if (old := self._watched.get(path)) and old.changed_ns == changed_ns:
+            silent_seconds = old.silent_seconds + min(now - old.seen_at, _LOOK_SECONDS)
+        self._watched[path] = _Watch(changed_ns, now, silent_seconds)
         lives = _lives(text)
         return silent_seconds >= DURATION_SECONDS if lives is None else not lives
-
-
-class _Watch:
-    """How long a file has been seen not to change."""
-
-    def __init__(self) -> None:
-        self._changed_ns = -1
-        self._looked_at = 0.0
-        self._seconds = 0.0
-
-    def unchanged_seconds(self, changed_ns: int, now: float) -> float:
-        if changed_ns == self._changed_ns:
-            self._seconds += min(now - self._looked_at, _LOOK_SECONDS)
-        else:
-            self._changed_ns, self._seconds = changed_ns, 0.0
-        self._looked_at = now
-        return self._seconds
 
 
 # --- processes -----------------------------------------------------------------------------------

@@ -15,9 +15,7 @@ old footer refers to, in their place:
 A reader is misled only if it pauses for over a second between its two looks. Pages carry checksums,
 which this module verifies when it reads.
 
-Writers are kept apart by a lease, but a paused writer may lose it and go on. So it creates its temporary
-file before it reads the old version, and whoever takes over removes that file first. What the paused
-writer made of an old version then cannot be committed.
+`Compaction` keeps writers apart, also one that was paused and has lost its lease.
 """
 
 from __future__ import annotations
@@ -28,7 +26,6 @@ import json
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -62,7 +59,6 @@ def read(
     """Return the rows of a file, None where there is none.
 
     Args:
-        path: the file.
         columns: the columns to read; None for all.
         trial_ids: the trials whose rows to return; None for all.
         optional: more columns to read, if the file has them.
@@ -70,40 +66,24 @@ def read(
     Raises:
         StoreError: the file is damaged or not ours.
     """
-    return _looked(path, lambda: _read(path, columns, trial_ids, optional))
 
+    def look() -> pa.Table | None:
+        files.refresh_directory(path.parent)
+        try:
+            handle = path.open("rb")  # once, so that footer and data are of one version
+        except FileNotFoundError:
+            return None
+        with handle:
+            file = _ours(path, handle)
+            found, wanted = set(file.schema_arrow.names), None
+            if columns is not None:
+                if lacking := set(columns) - found:
+                    raise _foreign(path, f"has no column {min(lacking)!r}")
+                wanted = list({"trial_id", *columns, *optional} & found)
+            table = file.read(columns=wanted, use_threads=False)
+            return table if trial_ids is None else table.filter(_named(table, trial_ids))
 
-def _read(
-    path: Path,
-    columns: Collection[str] | None,
-    trial_ids: Collection[str] | None,
-    optional: Collection[str],
-) -> pa.Table | None:
-    files.refresh_directory(path.parent)
-    try:
-        handle = path.open("rb")  # once, so that footer and data are of one version
-    except FileNotFoundError:
-        return None
-    with handle:
-        file = _ours(path, handle)
-        if columns is not None and (lacking := set(columns) - set(file.schema_arrow.names)):
-            raise _foreign(path, f"has no column {min(lacking)!r}")
-        if columns is not None:
-            columns = [*columns, *(name for name in optional if name in file.schema_arrow.names)]
-        if trial_ids is None:
-            return file.read(columns=columns, use_threads=False)
-        wanted = columns if columns is None else list({"trial_id", *columns})
-        table = file.read(columns=wanted, use_threads=False)
-        return table.filter(_named(table, trial_ids))
-
-
-def check(path: Path) -> None:
-    """Read a whole file, if there is one: `append` copies old rows without a look at them.
-
-    Raises:
-        StoreError: the file is damaged or not ours.
-    """
-    read(path)
+    return _looked(path, look)
 
 
 def joined(
@@ -111,15 +91,7 @@ def joined(
 ) -> pa.Table:
     """Return what `append` would leave in a file that holds `old`."""
     new = _table(rows, types)
-    if old is None:
-        return new
-    schema = _common(old.schema, new.schema)
-    kept = old.filter(pc.invert(_named(old, replaced)))
-    return pa.concat_tables([_conformed(kept, schema), _conformed(new, schema)])
-
-
-class Overtaken(Exception):
-    """Another process has taken over and removed the temporary file; nothing was changed."""
+    return new if old is None else _stacked(old.filter(pc.invert(_named(old, replaced))), new)
 
 
 def append(
@@ -127,7 +99,7 @@ def append(
     rows: list[dict[str, Any]],
     types: Mapping[str, type],
     replaced: Collection[str],
-    partial: Path | None = None,
+    partial: Path,
 ) -> None:
     """Add rows to a file, in place of any rows of the `replaced` trials.
 
@@ -136,145 +108,113 @@ def append(
         rows: the new rows; they may have more columns than the file, or fewer.
         types: the types of the columns that are always there.
         replaced: ids of the trials whose old rows are removed.
-        partial: an empty file beside `path` for the new version; None: `append` makes one.
+        partial: an empty file beside `path` for the new version.
 
     Raises:
         StoreError: the file is damaged or not ours.
-        Overtaken: `partial` was removed.
+        OSError: `partial` cannot be written, or was removed; the file is as before.
     """
     new = _table(rows, types)
-    with _partial(path, partial) as partial:
-        now = partial.stat().st_mtime  # by the file server's clock, which also dated the old version
-        old = _looked(path, lambda: _Version.of(path, now))
-        with _reading(path):
-            if old:
-                schema = _common(old.schema, new.schema)
-                new = _conformed(new, schema)
-                grows = old.may_grow and schema.equals(old.schema) and not old.has_any(replaced)
-                if not grows:
-                    new = joined(old.read(), rows, types, replaced)
-        if old and grows:
-            _extend(partial, old, new)
-        else:
-            _rewrite(partial, old, new)
-        files.commit(partial, path)
+    old = _version(path, partial)
+    grows = False
+    with _reading(path):
+        if old:
+            schema = old.file.schema_arrow
+            stacked = _stacked(schema.empty_table(), new)
+            grows = (
+                old.num_groups < MAX_ROW_GROUPS
+                and not (old.moved and old.settled)
+                and stacked.schema.equals(schema)
+                and not pc.any(_named(old.read(["trial_id"]), replaced)).as_py()
+            )
+            new = stacked if grows else joined(old.read(), rows, types, replaced)
+    if old and grows:
+        _extend(partial, old, new)
+    else:
+        _rewrite(partial, old, new)
+    files.commit(partial, path)
 
 
-def tidy(path: Path, partial: Path | None = None) -> bool:
+def tidy(path: Path, partial: Path) -> bool:
     """Take one step towards a file of one row group without old bytes; return whether more are needed.
 
-    The next step may follow SETTLED_SECONDS later.
-
-    Raises:
-        StoreError: the file is damaged or not ours.
-        Overtaken: `partial`, as for `append`, was removed.
+    The next step may follow SETTLED_SECONDS later. `partial`, and the errors, are those of `append`.
     """
-    with _partial(path, partial) as partial:
-        now = partial.stat().st_mtime  # by the file server's clock, which also dated the old version
-        old = _looked(path, lambda: _Version.of(path, now))
-        if old is None:
-            return False
-        with _reading(path):
-            scattered = old.moved or old.num_groups > TIDY_ROW_GROUPS
-            whole = old.read() if scattered and (old.settled or not old.moved) else None
-        dead = old.end < old.footer
-        if whole is not None:
-            _rewrite(partial, old, whole)
-        elif old.settled and dead:
-            _extend(partial, old, None)
-        else:
-            return scattered or dead
-        files.commit(partial, path)
-        return whole is not None
-
-
-@contextlib.contextmanager
-def _partial(path: Path, given: Path | None) -> Iterator[Path]:
-    """Yield the temporary file, `given` or a new one. An error after its removal becomes Overtaken."""
-    with contextlib.nullcontext(given) if given else files.temporary_beside(path) as partial:
-        try:
-            yield partial
-        except OSError as error:
-            if files.is_there(partial):
-                raise
-            raise Overtaken(f"{path}: {error}") from error
+    old = _version(path, partial)
+    if old is None:
+        return False
+    with _reading(path):
+        scattered = old.moved or old.num_groups > TIDY_ROW_GROUPS
+        whole = old.read() if scattered and (old.settled or not old.moved) else None
+    dead = old.end < old.footer
+    if whole is not None:
+        _rewrite(partial, old, whole)
+    elif old.settled and dead:
+        _extend(partial, old, None)
+    else:
+        return scattered or dead
+    files.commit(partial, path)
+    return whole is not None
 
 
 # --- versions ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
 class _Version:
     """A whole file as it is now. Its footer refers only to the bytes from `start` to `end`."""
 
-    content: bytes
-    file: pq.ParquetFile
-    start: int
-    end: int
-    footer: int
-    """Where the footer begins. Between `end` and there may be bytes of the version before."""
-    settled: bool
-    """Whether it is so old that no reader has the footer of the version before."""
+    def __init__(self, path: Path, content: bytes, *, settled: bool) -> None:
+        self.content = content
+        self.settled = settled
+        """Whether it is so old that no reader has the footer of the version before."""
+        self.file = _ours(path, pa.BufferReader(content))
+        self.num_groups = self.file.metadata.num_row_groups
+        self.footer = _footer(content)
+        """Where the footer begins. Between `end` and there may be bytes of the version before."""
+        chunks = [
+            group.column(column)
+            for group in map(self.file.metadata.row_group, range(self.num_groups))
+            for column in range(group.num_columns)
+        ]
+        starts = [chunk.dictionary_page_offset or chunk.data_page_offset for chunk in chunks]
+        ends = [at + chunk.total_compressed_size for at, chunk in zip(starts, chunks, strict=True)]
+        self.start = min(starts, default=len(_MAGIC))
+        self.end = max(ends, default=len(_MAGIC))
+        self.moved = self.start > len(_MAGIC)
+        """Whether the live bytes stand behind bytes of older versions."""
 
-    @classmethod
-    def of(cls, path: Path, now: float) -> _Version | None:
+    @property
+    def kept(self) -> memoryview:
+        """The bytes that the next version keeps in their place.
+
+        A reader may have the footer before this one: keep what that refers to, too, until it is settled.
+        """
+        return memoryview(self.content)[len(_MAGIC) : self.end if self.settled else self.footer]
+
+    def read(self, columns: list[str] | None = None) -> pa.Table:
+        return self.file.read(columns=columns, use_threads=False)
+
+
+def _version(path: Path, partial: Path) -> _Version | None:
+    """Return the version to replace; None if there is no file."""
+    now = partial.stat().st_mtime  # by the file server's clock, which also dated the old version
+
+    def look() -> _Version | None:
         files.refresh_directory(path.parent)
         try:
             with path.open("rb") as handle:
                 written_at, content = os.fstat(handle.fileno()).st_mtime, handle.read()
         except FileNotFoundError:
             return None
-        file = _ours(path, pa.BufferReader(content))
-        chunks = [
-            group.column(column)
-            for group in map(file.metadata.row_group, range(file.metadata.num_row_groups))
-            for column in range(group.num_columns)
-        ]
-        starts = [chunk.dictionary_page_offset or chunk.data_page_offset for chunk in chunks]
-        ends = [at + chunk.total_compressed_size for at, chunk in zip(starts, chunks, strict=True)]
-        return cls(
-            content=content,
-            file=file,
-            start=min(starts, default=len(_MAGIC)),
-            end=max(ends, default=len(_MAGIC)),
-            footer=_footer(content),
-            settled=now - written_at >= SETTLED_SECONDS,
-        )
+        return _Version(path, content, settled=now - written_at >= SETTLED_SECONDS)
 
-    @property
-    def schema(self) -> pa.Schema:
-        """The columns, without metadata."""
-        return self.file.schema_arrow.remove_metadata()
-
-    @property
-    def num_groups(self) -> int:
-        return int(self.file.metadata.num_row_groups)
-
-    @property
-    def moved(self) -> bool:
-        """Whether the live bytes stand behind bytes of older versions."""
-        return self.start > len(_MAGIC)
-
-    @property
-    def may_grow(self) -> bool:
-        """Whether to add a row group rather than to write all rows again."""
-        return self.num_groups < MAX_ROW_GROUPS and not (self.moved and self.settled)
-
-    def has_any(self, trial_ids: Collection[str]) -> bool:
-        """Return whether any of the trials has rows here."""
-        return bool(pc.any(_named(self.read(["trial_id"]), trial_ids)).as_py())
-
-    def read(self, columns: list[str] | None = None) -> pa.Table:
-        return self.file.read(columns=columns, use_threads=False)
+    return _looked(path, look)
 
 
 def _extend(partial: Path, old: _Version, new: pa.Table | None) -> None:
     """Write a version with the row groups of the old one, copied as bytes, and `new` as one more."""
-    # A reader may have the footer before the old one: keep what that refers to, too, until it is settled.
-    end = old.end if old.settled else old.footer
-    schema = old.file.schema_arrow
-    with _writing(partial, schema) as (file, writer):
-        file.write(memoryview(old.content)[len(_MAGIC) : end])
+    with _writing(partial, old.file.schema_arrow) as (file, writer):
+        file.write(old.kept)
         if new is not None:
             writer.write_table(new)
     # The writer's footer knows only the new group: replace it by one that has the old groups as well.
@@ -291,22 +231,18 @@ def _extend(partial: Path, old: _Version, new: pa.Table | None) -> None:
 def _rewrite(partial: Path, old: _Version | None, table: pa.Table) -> None:
     """Write a version with one row group, in front of the bytes that the old footer refers to, or behind."""
     table = table.combine_chunks()
-    if old is None:
-        with _writing(partial, table.schema) as (_, writer):
-            writer.write_table(table)
-        return
-    live = memoryview(old.content)[old.start : old.end]
     # In front is dead space only if nobody has the footer of the version before, which refers to it.
-    if old.settled and old.moved:
+    if old and old.settled and old.moved:
         with _writing(partial, table.schema) as (file, writer):
             writer.write_table(table)
             if fits := file.tell() <= old.start:
                 file.write(bytes(old.start - file.tell()))  # so that the old bytes keep their place
-                file.write(live)
+                file.write(memoryview(old.content)[old.start : old.end])
         if fits:
             return
     with _writing(partial, table.schema) as (file, writer):
-        file.write(memoryview(old.content)[len(_MAGIC) : old.end if old.settled else old.footer])
+        if old:
+            file.write(old.kept)
         writer.write_table(table)
 
 
@@ -411,36 +347,20 @@ def _column(values: list[Any], given: type | None) -> pa.Array:
         return _as_text(values)
 
 
+def _with_text(table: pa.Table, name: str) -> pa.Table:
+    return table.set_column(table.column_names.index(name), name, _as_text(table[name].to_pylist()))
+
+
 def _as_text(values: list[Any]) -> pa.Array:
     texts = [value if value is None or isinstance(value, str) else json.dumps(value) for value in values]
     return pa.array(texts, pa.string())
 
 
-def _common(old: pa.Schema, new: pa.Schema) -> pa.Schema:
-    """Return the old columns, then the new ones. A column whose two types have none in common is text."""
-    fields = [
-        _common_field(field, new.field(field.name) if field.name in new.names else field) for field in old
-    ]
-    return pa.schema([*fields, *(field for field in new if field.name not in old.names)])
-
-
-def _common_field(old: pa.Field, new: pa.Field) -> pa.Field:
-    try:
-        return pa.unify_schemas([pa.schema([old]), pa.schema([new])], promote_options="permissive").field(0)
-    except pa.ArrowException:
-        return pa.field(old.name, pa.string())
-
-
-def _conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Return the table with exactly the columns of `schema`."""
-
-    def column(field: pa.Field) -> Any:
-        if field.name not in table.column_names:
-            return pa.nulls(table.num_rows, field.type)
-        found = table[field.name]
-        if found.type == field.type:
-            return found
-        text = pa.types.is_string(field.type) and not pa.types.is_null(found.type)
-        return _as_text(found.to_pylist()) if text else found.cast(field.type)
-
-    return pa.table([column(field) for field in schema], schema=schema)
+def _stacked(old: pa.Table, new: pa.Table) -> pa.Table:
+    """Return the rows of both tables. A column whose two types have none in common becomes text."""
+    for name in set(old.column_names) & set(new.column_names):
+        try:
+            pa.concat_tables([old.select([name]), new.select([name])], promote_options="permissive")
+        except pa.ArrowException:
+            old, new = _with_text(old, name), _with_text(new, name)
+    return pa.concat_tables([old, new], promote_options="permissive")

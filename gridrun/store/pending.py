@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 from collections.abc import Collection
 from pathlib import Path
@@ -19,16 +18,8 @@ class PendingRecords:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
-    def any(self) -> bool:
-        """Return whether there is a record. Raises StoreError."""
-        return bool(json_files(self.directory))
-
     def read(self, trial_ids: Collection[str] | None = None) -> list[Record]:
-        """Return the records, of all trials or of those named.
-
-        Raises:
-            StoreError: one cannot be read, or is damaged.
-        """
+        """Return the records, of all trials or of those named. Raises StoreError."""
         if trial_ids is None or len(trial_ids) > 100:
             paths = json_files(self.directory)
         else:
@@ -105,8 +96,7 @@ def checked_id(trial_id: str) -> str:
 def json_files(directory: Path) -> list[Path]:
     """Return the JSON files of a directory; none if there is no directory. Raises StoreError."""
     try:  # `glob` would find nothing in a directory that may not be read
-        with os.scandir(directory) as entries:
-            return sorted(Path(entry) for entry in entries if entry.name.endswith(".json"))
+        return sorted(path for path in directory.iterdir() if path.suffix == ".json")
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import re
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -144,8 +144,12 @@ class Record:
         for record, *row in zip(records, *sources.values(), *options.values(), strict=True):
             if row != last:  # most rows have the same as the row before
                 last = row
-                provenance = Provenance(**dict(zip(sources, row)))
-                config = {key: value for key, value in zip(options, row[len(sources) :]) if value is not None}
+                provenance = Provenance(**dict(zip(sources, row, strict=False)))
+                config = {
+                    key: value
+                    for key, value in zip(options, row[len(sources) :], strict=True)
+                    if value is not None
+                }
             record.provenance, record.config = provenance, config
         return records
 

@@ -19,7 +19,7 @@ from gridrun.plan import Forecast, Plan, forecast_from, make_plan, requested_nam
 from gridrun.plan.trials import select_trials
 from gridrun.store import Store, unwritable
 from gridrun.store.checkpoint_copies import CheckpointCopies
-from gridrun.store.launch_state import LaunchState
+from gridrun.store.launches import LaunchState
 from gridrun.sweep import provenance
 from gridrun.sweep.events import Ended, Event, Lost, Progress
 from gridrun.sweep.executor import Executor
@@ -168,7 +168,7 @@ def _note_asked(store: Store, grids: Sequence[Grid]) -> None:
     """Remember what the grids ask for, so that the next plan can show what an edit changed."""
     for grid in grids:
         if grid.tables:  # a single trial from the command line is no grid that anyone edits
-            store.note_asked(requested_name(grid, store), [trial.trial_id for trial in grid.trials])
+            store.requested.add(requested_name(grid, store), [trial.trial_id for trial in grid.trials])
 
 
 def _prepare_data(trials: Sequence[Trial], runtime: Runtime, on_event: OnEvent) -> None:
@@ -293,7 +293,7 @@ def _heartbeat(store: Store, drain_file: Path, tracker: Tracker) -> Iterator[Non
     def beat() -> None:
         while True:
             with contextlib.suppress(OSError):  # a full disk must not end the launch
-                store.write_launch(launch_id, tracker.snapshot())
+                store.launches.write(launch_id, tracker.snapshot())
             with contextlib.suppress(OSError):  # it rarely exists; if it looks old, other launches delete it
                 os.utime(drain_file)
             if is_over.wait(_HEARTBEAT_SECONDS):
@@ -306,14 +306,14 @@ def _heartbeat(store: Store, drain_file: Path, tracker: Tracker) -> Iterator[Non
     finally:
         is_over.set()
         thread.join()
-        store.end_launch(launch_id)
+        store.launches.end(launch_id)
         drain_file.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def _stop_file(store: Store) -> Iterator[Path]:
     """Yield a path that the first SIGINT, SIGTERM or SIGHUP creates; the second one stops at once."""
-    path = store.stop_path(secrets.token_hex(8))
+    path = store.launches.stop_path(secrets.token_hex(8))
 
     def stop(signum: int, frame: object) -> None:
         if path.exists():

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from gridrun.grid.describe import describe
-from gridrun.store.launch_state import EndedTrial, LaunchState, Running
+from gridrun.store.launches import EndedTrial, LaunchState, Running
 from gridrun.sweep.events import Ended, Progress, Started
 from gridrun.sweep.retries import Failed
 from gridrun.trial import Trial

@@ -77,11 +77,11 @@ def run_anywhere(
         return "interrupted"
     name = hashlib.sha256(f"{setup.code.host}:{setup.results}".encode()).hexdigest()[:16]
     directory = setup.runtime.cache_dir / "away" / name  # for all trials of this results directory
-    scratch = RemoteStore(directory, store_address.actor)
+    scratch = Store(directory)
     scratch.create()
     with _stop_file(scratch, store_address.actor) as stop_file:
         setup = replace(setup, results=scratch.root, stop_file=stop_file)
-        return run_trial(trial, setup, on_epoch, scratch, retry)
+        return run_trial(trial, setup, on_epoch, RemoteStore(scratch, store_address.actor), retry)
 
 
 def missing_data(trial: Trial, setup: Setup) -> str | None:
@@ -117,7 +117,7 @@ def _with_local_directories(runtime: Runtime) -> Runtime:
 @contextlib.contextmanager
 def _stop_file(scratch: Store, store_actor: Any) -> Iterator[Path]:
     """Yield a path that comes to exist soon after the launch's own stop file."""
-    path, ended = scratch.stop_path(secrets.token_hex(8)), threading.Event()
+    path, ended = scratch.launches.stop_path(secrets.token_hex(8)), threading.Event()
 
     def watch() -> None:
         while not ended.wait(_STOP_POLL_SECONDS):
@@ -219,18 +219,19 @@ class StoreActor:
         return True
 
 
-class RemoteStore(Store):
-    """A store of working files on this machine whose claims and records go to `StoreActor`."""
+class RemoteStore:
+    """A `TrialStore`: working files stay in a scratch store here, claims and records go to `StoreActor`."""
 
-    def __init__(self, root: Path, store_actor: Any) -> None:
-        super().__init__(root)
-        self._store_actor = store_actor
-        self._token = ""
+    def __init__(self, scratch: Store, store_actor: Any) -> None:
+        self._scratch, self._store_actor, self._token = scratch, store_actor, ""
+        self.checkpoint, self.drop_checkpoint = scratch.checkpoint, scratch.drop_checkpoint
+        self.weights_path, self.drop_weights = scratch.weights_path, scratch.drop_weights
+        self.note_epoch = scratch.note_epoch
 
     @contextlib.contextmanager
-    def lock(self, name: str, *, wait: bool = False) -> Iterator[Claim | None]:
+    def lock(self, name: str) -> Iterator[Claim | None]:
         """Claim a trial on this machine and in the results directory; yield None if another has it."""
-        with super().lock(name, wait=wait) as local_claim:
+        with self._scratch.lock(name) as local_claim:
             token = _call(self._store_actor.claim, name) if local_claim else None
             if token is None:
                 yield None
