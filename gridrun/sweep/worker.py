@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gridrun.store import Store, checkpoint_copies
+from gridrun.store import Store, TrialStore, checkpoint_copies
 from gridrun.store.leases import Claim, kernel
 from gridrun.store.records import Failure, Provenance, Record
 from gridrun.sweep import provenance
@@ -67,7 +67,7 @@ def run_trial(
     trial: Trial,
     setup: Setup,
     on_epoch: Callable[[Epoch], None],
-    store: Store | None = None,
+    store: TrialStore | None = None,
     retry: Retry | None = None,
 ) -> Outcome:
     """Train a trial and store its record, unless it has ended or another process is training it.
@@ -112,7 +112,7 @@ def run_trial(
 def _train(
     trial: Trial,
     setup: Setup,
-    store: Store,
+    store: TrialStore,
     claim: Claim,
     on_epoch: Callable[[Epoch], None],
     retry: Retry | None,
