@@ -60,10 +60,9 @@ def read_derivation(key: str, node: Node) -> Derivation:
 
 
 def _compute(node: Node, settings: Settings) -> Number:
-    expression: Any = node.value
+    expression: str | Number = node.value
     if not isinstance(expression, str):
-        number: Number = expression
-        return number
+        return expression
     names = {name: option(settings, name) for name in names_in(expression)}
     for name, value in names.items():
         if type(value) not in (int, float):

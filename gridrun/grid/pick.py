@@ -40,12 +40,10 @@ def read_pick(node: Node, also: Collection[str] = ()) -> Pick:
             raise entry.error(f"unknown option.{nearest(key, known)}")
         if isinstance(entry.value, dict):
             raise entry.error("must be a value or a list of values; write its options as dotted keys")
-    return Pick({key: _allowed(entry.plain()) for key, entry in entries.items()})
-
-
-def _allowed(value: Any) -> frozenset[Any]:
+    values = {key: entry.plain() for key, entry in entries.items()}
     # A list is either the value of an option that is a list, or several values that are all fine.
-    return frozenset([freeze(value), *(map(freeze, value) if isinstance(value, list) else ())])
+    several = {key: value if isinstance(value, list) else [] for key, value in values.items()}
+    return Pick({key: frozenset(map(freeze, [value, *several[key]])) for key, value in values.items()})
 
 
 def nearest(key: str, known: Collection[str]) -> str:

@@ -115,10 +115,9 @@ def _read_scaled(name: str, under: str, node: Node | None) -> Profile:
 
 
 def _read_epochs(node: Node) -> int | float:
-    value: Any = node.value
+    value: int | float = node.value
     if (type(value) is int and value >= 1) or (type(value) is float and 0 < value < 1):
-        number: int | float = value
-        return number
+        return value
     raise node.must_be("a factor below 1, such as 0.05, or a number of epochs")
 
 
