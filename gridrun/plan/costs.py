@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
-from gridrun.resources import Hardware, hardware_of
+from gridrun.resources import HARDWARE_KEYS, Hardware, hardware_of
 from gridrun.text import number_of
 from gridrun.trial import Trial, config_of
 from trainer import TrainConfig
@@ -102,7 +102,11 @@ class Costs:
         hardware: Hardware,
         running: Mapping[Trial, float] | None = None,
     ) -> None:
-        found = [(row, hardware_of(row), _train_seconds(row)) for row in past if row["status"] == "done"]
+        found = [
+            (row, hardware_of(*map(row.get, HARDWARE_KEYS)), _train_seconds(row))
+            for row in past
+            if row["status"] == "done"
+        ]
         kinds = Counter(kind for _, kind, seconds in found if seconds)
         self.wanted_hardware = hardware
         self.hardware = max(

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import re
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -126,10 +126,6 @@ class Record:
         A missing column (older versions have fewer) and an impossible value give the field's default; for
         a measurement that is negative, infinite or a text, that is None. `config` has the options that are
         not null. `epochs` stays empty. Records may share their `config` and `provenance`.
-
-        Args:
-            columns: the values of each column, by name.
-            length: the number of rows.
         """
         checked = {name: [default] * length for name, default in _REQUIRED.items()}
         checked |= {name: _checked(name, values) for name, values in columns.items() if name in _CHECKS}
@@ -144,8 +140,9 @@ class Record:
         for record, *row in zip(records, *sources.values(), *options.values(), strict=True):
             if row != last:  # most rows have the same as the row before
                 last = row
-                provenance = Provenance(**dict(zip(sources, row)))
-                config = {key: value for key, value in zip(options, row[len(sources) :]) if value is not None}
+                provenance = Provenance(**dict(zip(sources, row, strict=False)))
+                given = zip(options, row[len(sources) :], strict=True)
+                config = {key: value for key, value in given if value is not None}
             record.provenance, record.config = provenance, config
         return records
 
@@ -159,11 +156,7 @@ class Record:
 
     @classmethod
     def from_json(cls, text: str) -> Record:
-        """Read what `to_json` wrote.
-
-        Raises:
-            ValueError: the text is not such a record.
-        """
+        """Read what `to_json` wrote. Raises ValueError: the text is not such a record."""
         try:
             values = json.loads(text)
             # Refuse half a surrogate pair, NaN and infinity: they could not be written again.
