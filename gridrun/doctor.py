@@ -43,18 +43,13 @@ class Finding:
 def examine(results: Path) -> list[Finding]:
     """Check the code, the packages, the CPUs and GPUs, the data sets and the store."""
     code = provenance.of_code()
-    commit = (
-        f"commit {code.commit[:12]}{' with changes' if code.dirty else ''}"
-        if code.commit
-        else "no git checkout"
-    )
+    changes = " with changes" if code.dirty else ""
+    commit = f"commit {code.commit[:12]}{changes}" if code.commit else "no git checkout"
     return [
         Finding("gridrun", f"{code.gridrun_version}, {commit}"),
         Finding("python", f"{platform.python_version()} on {platform.platform()}"),
         *map(_package, _PACKAGES),
-        Finding(
-            "cpus", f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()}"
-        ),
+        Finding("cpus", f"{resources.num_cpus()}"),
         _gpus(),
         _directory("cache", resources.default_cache_dir()),
         *_data_sets(),

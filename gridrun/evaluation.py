@@ -73,11 +73,7 @@ def checkpoint_path(store: Store, id_or_file: str) -> Path:
 
 
 def choose_device(gpus: int | None) -> str:
-    """Return `cuda` if there is a GPU and `gpus` is not 0, else `cpu`. Imports torch.
-
-    Raises:
-        LaunchError: there are fewer than `gpus` GPUs.
-    """
+    """Return `cuda` if there is a GPU and `gpus` is not 0, else `cpu`; raise LaunchError if fewer."""
     import torch
 
     if gpus:
@@ -104,22 +100,14 @@ def evaluate(path: Path, *, dataset: DatasetOptions | None, tta: TTA, runtime: R
         result = evaluation.evaluate(checkpoint, dataset=dataset, tta=tta, runtime=runtime)
     except (ValueError, DataError) as error:
         raise GridrunError(str(error)) from None
-    images = _images(checkpoint, dataset)
-    return Report(path=path, checkpoint=checkpoint, on=images, tta=tta, evaluation=result)
-
-
-def _images(checkpoint: KeptWeights, dataset: DatasetOptions | None) -> str:
-    if dataset is None and checkpoint.config.val_ratio:
-        return f"held-out training images of {checkpoint.config.dataset.label}"
-    return f"test set of {(dataset or checkpoint.config.dataset).label}"
+    held_out = dataset is None and checkpoint.config.val_ratio
+    images = "held-out training images" if held_out else "test set"
+    on = f"{images} of {(dataset or checkpoint.config.dataset).label}"
+    return Report(path=path, checkpoint=checkpoint, on=on, tta=tta, evaluation=result)
 
 
 def read_dataset(text: str) -> DatasetOptions:
-    """Read a data set from its name, or from a mapping such as `{name: svhn, extra: true}`.
-
-    Raises:
-        GridrunError: there is no such data set, or an option is wrong.
-    """
+    """Read a data set from its name or a mapping such as `{name: svhn, extra: true}`. Raises GridrunError."""
     from gridrun.grid.yaml import parse_yaml
     from trainer.datasets import DatasetOptions, datasets
     from trainer.schema import ConfigError, read_options

@@ -79,11 +79,7 @@ def _unqualified(text: str) -> str:
 
 
 def parse_number(text: str) -> float | None:
-    """Read a published number, with or without thousands separators.
-
-    Returns:
-        None for what is not exactly one number, such as `~3.75` or `6.43 (best)`.
-    """
+    """Read a published number such as `1,234`; None for what is not exactly one, such as `~3.75`."""
     text = _unqualified(text).removesuffix("%").replace(",", "").strip()
     return float(text) if re.fullmatch(_NUMBER, text, re.ASCII) else None
 
@@ -103,19 +99,19 @@ def parse_time(text: str) -> float | None:
     return 3600 * hours + 60 * minutes + seconds
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Metric:
     """A measured column. Values are in the store's unit: errors are fractions, times seconds."""
 
     header: str
     record: str
     """Column of the store, and field of `Record`."""
-    csv: str
-    """Column in CSV, with its unit as a suffix."""
     format: Callable[[float], str]
     parse_text: Callable[[str], float | None] = parse_number
     scale: float = 1.0
     """Factor from the store's unit to that of CSV and published numbers: 100 for percent."""
+    unit: str = ""
+    """Suffix of its names in CSV, such as `_s`."""
     is_error: bool = False
     """Whether tables show the difference to a published value."""
     varies: bool = True
@@ -135,56 +131,23 @@ class Metric:
 
 
 def _error(header: str, name: str) -> Metric:
-    return Metric(
-        header=header,
-        record=name,
-        csv=f"{name}_pct",
-        format=format_percent,
-        parse_text=parse_percent,
-        scale=100.0,
-        is_error=True,
-    )
+    return Metric(header, name, format_percent, parse_percent, scale=100.0, unit="_pct", is_error=True)
 
 
 METRICS: dict[str, Metric] = {
     "test_error": _error("Test Error", "test_error"),
     "best_test_error": _error("Best Test Error", "best_test_error"),
     "train_error": _error("Training Error", "train_error"),
-    "test_loss": Metric(header="Test Loss", record="test_loss", csv="test_loss", format=format_loss),
-    "train_loss": Metric(header="Training Loss", record="train_loss", csv="train_loss", format=format_loss),
+    "test_loss": Metric("Test Loss", "test_loss", format_loss),
+    "train_loss": Metric("Training Loss", "train_loss", format_loss),
     "train_time": Metric(
-        header="Training Time",
-        record="train_seconds",
-        csv="train_time_s",
-        format=format_time,
-        parse_text=parse_time,
-        portable=False,
+        "Training Time", "train_seconds", format_time, parse_time, unit="_s", portable=False
     ),
-    "images_per_second": Metric(
-        header="Images/s",
-        record="images_per_second",
-        csv="images_per_second",
-        format=format_count,
-        portable=False,
-    ),
-    "peak_memory_mib": Metric(
-        header="Peak Memory (MiB)",
-        record="peak_memory_mib",
-        csv="peak_memory_mib",
-        format=format_count,
-        portable=False,
-    ),
-    "num_params": Metric(
-        header="# of Params", record="num_params", csv="num_params", format=format_count, varies=False
-    ),
-    "macs": Metric(header="# of MACs", record="macs", csv="macs", format=format_count, varies=False),
-    "epochs_trained": Metric(
-        header="Epochs Trained",
-        record="epochs_trained",
-        csv="epochs_trained",
-        format=format_whole,
-        varies=False,
-    ),
+    "images_per_second": Metric("Images/s", "images_per_second", format_count, portable=False),
+    "peak_memory_mib": Metric("Peak Memory (MiB)", "peak_memory_mib", format_count, portable=False),
+    "num_params": Metric("# of Params", "num_params", format_count, varies=False),
+    "macs": Metric("# of MACs", "macs", format_count, varies=False),
+    "epochs_trained": Metric("Epochs Trained", "epochs_trained", format_whole, varies=False),
 }
 """Metrics that a table can show, by their name in a grid file."""
 
@@ -202,7 +165,6 @@ def format_column(column: str, value: Any) -> str:
 
 @functools.cache
 def _spellings(column: str) -> Mapping[str, str]:
-    """Return the values of a config column that papers write differently, with their spelling."""
     if column == "optimizer":
         from trainer.optimizers import optimizers
 

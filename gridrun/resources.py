@@ -9,7 +9,6 @@ import platform
 import re
 import subprocess
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -196,7 +195,7 @@ def check_gpus(wanted: int) -> None:
 
 UNKNOWN = "unknown"  # stands for provenance that a record lacks
 HARDWARE_KEYS = ("gpu", "gpu_share", "cpu", "device", "threads")
-"""Columns of a record that `hardware_of` reads."""
+"""Columns of a record that `hardware_of` takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,9 +206,9 @@ class Hardware:
     is_gpu: bool
 
 
-def hardware_of(record: Mapping[str, Any]) -> Hardware:
-    """Return the hardware that a record's trial has run on."""
-    gpu, share, cpu, device, threads = map(record.get, HARDWARE_KEYS)
+@functools.lru_cache
+def hardware_of(gpu: Any, share: Any, cpu: Any, device: Any, threads: Any) -> Hardware:
+    """Return the hardware that a trial has run on, from its record's `HARDWARE_KEYS`."""
     if isinstance(gpu, str) and gpu and not str(device or "").startswith("cpu"):
         return _of_gpu(gpu, share)
     return _of_cpu(cpu if isinstance(cpu, str) and cpu else UNKNOWN, threads)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gridrun.plan.costs import PAST_COLUMNS, Cost, Costs, num_images
-from gridrun.resources import Hardware, hardware_of
+from gridrun.resources import HARDWARE_KEYS, Hardware, hardware_of
 from gridrun.trial import Trial, config_id, config_of
 from trainer import TrainConfig
 
@@ -160,14 +160,11 @@ def test_records_give_the_macs_of_a_network_that_cannot_compute_them(monkeypatch
 
 
 def test_hardware_by_hand() -> None:
-    assert hardware_of(past(config(), 1.0)) == CPU
-    assert hardware_of({"gpu": "H200", "device": "cuda:0", "cpu": "Xeon", "threads": 1}) == GPU
-    assert (
-        hardware_of({"gpu": "H200", "device": "cpu", "cpu": "Xeon", "threads": 2}).name == "Xeon, 2 threads"
-    )
-    quarter = {"gpu": "H200", "device": "cuda:0", "gpu_share": 0.25}
-    assert hardware_of(quarter) == Hardware("0.25 of a H200", is_gpu=True)
-    assert hardware_of({"gpu": float("nan"), "cpu": None, "threads": float("nan")}).name == "unknown"
+    assert hardware_of(*map(past(config(), 1.0).get, HARDWARE_KEYS)) == CPU
+    assert hardware_of("H200", None, "Xeon", "cuda:0", 1) == GPU
+    assert hardware_of("H200", None, "Xeon", "cpu", 2).name == "Xeon, 2 threads"
+    assert hardware_of("H200", 0.25, None, "cuda:0", None) == Hardware("0.25 of a H200", is_gpu=True)
+    assert hardware_of(float("nan"), None, None, None, float("nan")).name == "unknown"
 
 
 def test_a_stored_config_is_read_once() -> None:

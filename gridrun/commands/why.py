@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,7 @@ def command(table: str, row: str, grids: GridOptions, results: Path, as_json: bo
     records = Store(results).records([trial.trial_id for row in spec.rows for trial in row.trials])
     found = why.explain(loaded, table, row, records, results=results, grid_options=grid_arguments)
     if as_json:
-        echo_json(why.to_dict(found))
+        echo_json(dataclasses.asdict(found))
     else:
         show(found)
 

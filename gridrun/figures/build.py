@@ -35,13 +35,7 @@ MAX_NAMED = 2
 
 
 def build_figure(spec: PlotSpec, records: Mapping[str, Record], epochs: EpochRows) -> Figure:
-    """Build a figure from the trials that have ended.
-
-    Args:
-        spec: rows with their seeds, axes and published values, from a grid file.
-        records: by trial id. Trials that are not in the figure are ignored.
-        epochs: epochs of the same trials. Only curves need them.
-    """
+    """Build a figure from the trials that have ended; others are ignored. Only curves need `epochs`."""
     metrics = ("test_error",) if spec.kind == "curves" else spec.y
     table = build_table(
         TableSpec(
@@ -58,7 +52,8 @@ def build_figure(spec: PlotSpec, records: Mapping[str, Record], epochs: EpochRow
     pairs = list(zip(spec.rows, table.lines, strict=True))
     positions = _Positions(spec)
     if spec.kind == "curves":
-        x, y_label = Axis(label="Epoch", log=spec.log_x), METRIC_AXES[_shared(spec.y)]
+        x = Axis(label="Epoch", log=spec.log_x)
+        y_label = METRIC_AXES[spec.y[0] if len(spec.y) == 1 else EPOCH_METRICS[spec.y[0]]]
         made = [(row, one) for row, line in pairs for one in _curves(spec, row, line, positions, epochs)]
     else:
         scale, y_label = _scale(spec.y[0], table.lines)
@@ -83,7 +78,11 @@ def build_figure(spec: PlotSpec, records: Mapping[str, Record], epochs: EpochRow
         ),
         notes=(
             *_run_notes(spec, table.lines),
-            *_zero_notes(sum(zeros) if log_y else 0),
+            *(
+                [f"below the axis, as they are 0: {number_of(sum(zeros), 'point')}"]
+                if log_y and any(zeros)
+                else ()
+            ),
             *_published_notes(spec, made),
             *provenance_notes((*spec.keys, *spec.y), origins_of(done)),
         ),
@@ -246,18 +245,9 @@ def _run_notes(spec: PlotSpec, lines: Sequence[Line]) -> Iterable[str]:
         if not (count := sum(len(seeds(line)) for line in lines)):
             continue
         rows = [row for row, line in zip(spec.rows, lines, strict=True) if seeds(line)]
-        named = (
-            "; ".join(options_label(row, spec.keys) for row in rows)
-            if len(rows) <= MAX_NAMED < len(lines)
-            else ""
-        )
-        yield f"{what}: {count} of {number_of(wanted, 'run')}" + (f" ({named})" if named else "")
-
-
-def _zero_notes(count: int) -> Iterable[str]:
-    """Yield how many medians a logarithmic axis cannot show: training errors of 0 are common."""
-    if count:
-        yield f"below the axis, as they are 0: {number_of(count, 'point')}"
+        named = "; ".join(options_label(row, spec.keys) for row in rows)
+        names_them = named and len(rows) <= MAX_NAMED < len(lines)
+        yield f"{what}: {count} of {number_of(wanted, 'run')}" + (f" ({named})" if names_them else "")
 
 
 def _published_notes(spec: PlotSpec, made: Sequence[tuple[Row, Series]]) -> Iterable[str]:
@@ -270,11 +260,6 @@ def _published_notes(spec: PlotSpec, made: Sequence[tuple[Row, Series]]) -> Iter
     parts = [f"{counted} {'run' if runs[-1] == 1 else 'runs'}"] if runs else []
     if parts := [*parts, *([spec.source] if spec.source else [])]:
         yield f"published: {', '.join(parts)}"
-
-
-def _shared(metrics: Sequence[str]) -> str:
-    """Return the key of METRIC_AXES for some curves: their metric, or `error` or `loss` for two."""
-    return metrics[0] if len(metrics) == 1 else EPOCH_METRICS[metrics[0]]
 
 
 def _scale(metric: str, lines: Sequence[Line]) -> tuple[float, str]:

@@ -63,7 +63,8 @@ def figures_of(
 def _specs(
     grids: Sequence[Grid], warn: Warn, options: Mapping[str, Any], where: Sequence[str]
 ) -> list[PlotSpec]:
-    pick = _read_where(where) if where else None
+    wanted = parse_overrides(where, "--where", "epochs=200")
+    pick = read_pick(Node("--where", "", locate(wanted))) if where else None
     specs: dict[str, tuple[Grid, PlotSpec]] = {}
     for grid in grids:
         for spec in _specs_of(grid, warn, options, pick):
@@ -101,12 +102,6 @@ def _specs_of(grid: Grid, warn: Warn, options: Mapping[str, Any], pick: Pick | N
                     yield grid.plot_of(dataclasses.replace(table, rows=rows))
                 except GridError as error:
                     warn(f"{grid.path}: {error}: not drawn")
-
-
-def _read_where(texts: Sequence[str]) -> Pick:
-    """Return the rows that `--where` picks. Raises GridError: an option is unknown."""
-    wanted = parse_overrides(texts, "--where", "epochs=200")
-    return read_pick(Node("--where", "", locate(wanted)))
 
 
 def _values_of(grids: Sequence[Grid], where: Sequence[str]) -> str:

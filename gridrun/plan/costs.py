@@ -96,7 +96,11 @@ class Costs:
         hardware: Hardware,
         running: Mapping[Trial, float] | None = None,
     ) -> None:
-        found = [(row, hardware_of(row), _train_seconds(row)) for row in past if row["status"] == "done"]
+        found = [
+            (row, hardware_of(*map(row.get, HARDWARE_KEYS)), _train_seconds(row))
+            for row in past
+            if row["status"] == "done"
+        ]
         kinds = Counter(kind for _, kind, seconds in found if seconds)
         self.wanted_hardware = hardware
         self.hardware = max(

@@ -126,10 +126,6 @@ class Record:
         A missing column (older versions have fewer) and an impossible value give the field's default; for
         a measurement that is negative, infinite or a text, that is None. `config` has the options that are
         not null. `epochs` stays empty. Records may share their `config` and `provenance`.
-
-        Args:
-            columns: the values of each column, by name.
-            length: the number of rows.
         """
         checked = {name: [default] * length for name, default in _REQUIRED.items()}
         checked |= {name: _checked(name, values) for name, values in columns.items() if name in _CHECKS}
@@ -145,11 +141,8 @@ class Record:
             if row != last:  # most rows have the same as the row before
                 last = row
                 provenance = Provenance(**dict(zip(sources, row, strict=False)))
-                config = {
-                    key: value
-                    for key, value in zip(options, row[len(sources) :], strict=True)
-                    if value is not None
-                }
+                given = zip(options, row[len(sources) :], strict=True)
+                config = {key: value for key, value in given if value is not None}
             record.provenance, record.config = provenance, config
         return records
 
@@ -163,11 +156,7 @@ class Record:
 
     @classmethod
     def from_json(cls, text: str) -> Record:
-        """Read what `to_json` wrote.
-
-        Raises:
-            ValueError: the text is not such a record.
-        """
+        """Read what `to_json` wrote. Raises ValueError: the text is not such a record."""
         try:
             values = json.loads(text)
             # Refuse half a surrogate pair, NaN and infinity: they could not be written again.

@@ -28,12 +28,7 @@ def tables_of(grids: Sequence[Grid], store: Store) -> list[Table]:
 
 
 def build_table(spec: TableSpec, records: Mapping[str, Record]) -> Table:
-    """Build one table from the trials that have ended.
-
-    Args:
-        spec: rows with their seeds, columns and published values, as a grid file gives them.
-        records: by trial id; those of other tables are ignored.
-    """
+    """Build one table from the trials that have ended, by trial id; those of other tables are ignored."""
     lines = tuple(_line(spec, row, records) for row in spec.rows)
     origins = origins_of(records[line.trials[seed]] for line in lines for seed in line.done)
     return Table(
@@ -83,23 +78,11 @@ def _reported_line(columns: Sequence[str], row: Reported) -> Line:
         name=None,
         options={column: row.options.get(column, "") for column in columns if column not in METRICS},
         cells={column: make_cell(column, {}, 0, row.published) for column in columns if column in METRICS},
-        trials={},
-        done=(),
-        diverged=(),
-        failed=(),
-        missing=(),
     )
 
 
 def make_cell(column: str, values: Mapping[int, float], wanted: int, published: Published | None) -> Cell:
-    """Make the cell of one metric in one line.
-
-    Args:
-        column: one of `METRICS`.
-        values: by seed, of the trials that are done, in the store's unit.
-        wanted: number of seeds the grid asks for.
-        published: what is reported elsewhere for the line.
-    """
+    """Make the cell of one metric in one line. `values` are those of the done trials, by seed."""
     metric = METRICS[column]
     ours = sorted(values.values())
     median = statistics.median(ours) if ours else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -53,12 +53,12 @@ class Line:
     """Value by config column."""
     cells: Mapping[str, Cell]
     """By metric column."""
-    trials: Mapping[int, str]
+    trials: Mapping[int, str] = field(default_factory=dict)
     """Trial id by seed. Each seed is in exactly one of the four tuples below."""
-    done: tuple[int, ...]
-    diverged: tuple[int, ...]
-    failed: tuple[int, ...]
-    missing: tuple[int, ...]
+    done: tuple[int, ...] = ()
+    diverged: tuple[int, ...] = ()
+    failed: tuple[int, ...] = ()
+    missing: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -37,14 +36,7 @@ MAX_NAMED = 4
 def notes_of(
     spec: TableSpec, lines: Sequence[Line], records: Mapping[str, Record], origins: Counter[Origin]
 ) -> Iterator[str]:
-    """Yield a table's notes.
-
-    Args:
-        spec: what the grid file says about the table.
-        lines: those with trials.
-        records: by trial id.
-        origins: of the trials that are done.
-    """
+    """Yield a table's notes. `lines` are those with trials, `origins` those of the done trials."""
     label = line_labels(spec.columns, lines)
     yield from _ending_notes(label, lines, records)
     yield from _trial_notes(label, lines, records)
@@ -90,9 +82,14 @@ def origins_of(records: Iterable[Record]) -> Counter[Origin]:
     return origins
 
 
+def hardware_name(provenance: Provenance) -> str:
+    """Return the name of the hardware that a trial has run on."""
+    return hardware_of(*(getattr(provenance, key) for key in HARDWARE_KEYS)).name
+
+
 def _origin(provenance: Provenance, options: Iterable[object]) -> Origin:
     return Origin(
-        hardware_of(dataclasses.asdict(provenance)).name,
+        hardware_name(provenance),
         (provenance.commit or UNKNOWN)[:10],
         provenance.dirty is True,
         provenance.torch_version or UNKNOWN,

@@ -89,12 +89,11 @@ def _csv_names(table: Table, column: str, published: Sequence[str]) -> Iterator[
         yield column
         return
     metric = METRICS[column]
-    unit = metric.csv.removeprefix(column)
-    yield from (metric.csv, f"{column}_runs")
+    yield from (f"{column}{metric.unit}", f"{column}_runs")
     if table.spread and metric.varies:
-        yield from (f"{column}_{which}{unit}" for which in ("min", "max", "std"))
+        yield from (f"{column}_{which}{metric.unit}" for which in ("min", "max", "std"))
     if column in published:
-        yield from (f"published_{metric.csv}", f"published_{column}_runs")
+        yield from (f"published_{column}{metric.unit}", f"published_{column}_runs")
         if metric.is_error:
             yield f"{column}_verdict"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,10 +13,9 @@ import yaml
 from gridrun.errors import GridrunError
 from gridrun.grid.settings import dotted_settings
 from gridrun.metrics import METRICS, Metric
-from gridrun.resources import hardware_of
 from gridrun.tables.build import build_table
 from gridrun.tables.model import Cell, Line, Table
-from gridrun.tables.notes import line_labels
+from gridrun.tables.notes import hardware_name, line_labels
 from trainer.registry import did_you_mean
 
 if TYPE_CHECKING:
@@ -152,7 +150,7 @@ def _runs(line: Line, config: TrainConfig, records: Mapping[str, Record]) -> Ite
             values={column: getattr(record, METRICS[column].record, None) for column in line.cells},
             commit=provenance.commit if provenance else None,
             dirty=provenance.dirty if provenance else None,
-            machine=hardware_of(dataclasses.asdict(provenance)).name if provenance else None,
+            machine=hardware_name(provenance) if provenance else None,
             host=provenance.host if provenance else None,
             ended_at=record.ended_at if record else None,
             precision=config.precision,
@@ -261,8 +259,3 @@ def _rest(launch: Sequence[str], runs: Sequence[Run], results: Path) -> str | No
     retry = ["--retry"] if any(run.status != "not run" for run in left) else []
     where = ["--results", str(results)] if results != Path("results") else []
     return shlex.join([*launch, *_only(left), *retry, *where])
-
-
-def to_dict(why: Why) -> dict[str, Any]:
-    """Return everything as plain data: errors are fractions, times seconds."""
-    return dataclasses.asdict(why)

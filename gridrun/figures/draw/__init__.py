@@ -7,7 +7,6 @@ the same figure gives the same bytes. Each file holds the digest of its figure.
 from __future__ import annotations
 
 import contextlib
-import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +20,6 @@ from gridrun.figures.draw.canvas import draw
 from gridrun.figures.model import Figure
 from trainer import files
 
-DIGEST = re.compile(rb"gridrun figure ([0-9a-f]{16})")
 STYLE = {
     "axes.axisbelow": True,
     "axes.grid": True,
@@ -57,11 +55,7 @@ def in_style() -> Iterator[None]:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Draw a figure into a file; its suffix is one of FORMATS. The file is replaced in one step.
-
-    Raises:
-        StoreError: the file cannot be written.
-    """
+    """Replace a file (suffix: one of FORMATS) by a figure. Raises StoreError: it cannot be written."""
     form = path.suffix.lstrip(".")
     with in_style():
         canvas = draw(figure)
@@ -73,18 +67,12 @@ def save(figure: Figure, path: Path) -> None:
             raise StoreError(f"{path}: cannot be written ({error.strerror or error})") from None
 
 
-def digest_in(path: Path) -> str | None:
-    """Return the digest in a figure's file; None if there is none, or no such file."""
-    try:
-        found = DIGEST.search(path.read_bytes())
-    except OSError:
-        return None
-    return found.group(1).decode() if found else None
-
-
 def is_current(path: Path, figure: Figure) -> bool:
     """Return whether a file exists and shows this figure."""
-    return digest_in(path) == figure.digest
+    try:
+        return f"gridrun figure {figure.digest}".encode() in path.read_bytes()
+    except OSError:
+        return False
 
 
 def _metadata(figure: Figure, form: str) -> dict[str, Any]:

@@ -87,9 +87,7 @@ def bar_label(point: Point) -> str:
         missing = f"({point.n}/{point.wanted} runs)" if point.n else "not run"
     else:
         missing = ""
-    return f"{missing} {'' if point.median is None else _format_median(point.median)}".strip()
-
-
-def _format_median(median: float) -> str:
-    """Write a median as tables write errors, or a large number whole."""
-    return format_hundredths(median) if median < 100 else f"{median:,.0f}"
+    if point.median is None:
+        return missing
+    median = format_hundredths(point.median) if point.median < 100 else f"{point.median:,.0f}"
+    return f"{missing} {median}".strip()

@@ -24,11 +24,7 @@ def set_metric_ticks(axis: Axis, log: bool) -> None:
 
 
 def set_option_ticks(axis: Axis, option: model.Axis, inches: float) -> None:
-    """Label the values that an option takes where they fit side by side, else round numbers.
-
-    Args:
-        inches: length of the axis.
-    """
+    """Label an option's values where they fit side by side on so many inches, else round numbers."""
     values = option.ticks
     positions = [math.log(value) for value in values] if option.log else list(values)
     gaps = [after - before for before, after in itertools.pairwise(positions)]
