@@ -59,6 +59,17 @@ def test_the_tests_that_are_named_exist() -> None:
         assert re.search(rf"^def test_\w*{word}", (ROOT / path).read_text(), re.MULTILINE), (path, word)
 
 
+def test_the_files_and_functions_that_the_design_names_exist() -> None:
+    text = (ROOT / "docs" / "design.md").read_text()
+    rows = re.findall(r"^\| [^|]+\? \| (.+) \|$", text, re.MULTILINE)
+    assert len(rows) > 10
+    for row in rows:
+        files = [ROOT / name for name in re.findall(r"`([\w/]+\.py)`", row)]
+        code = "".join(path.read_text() for path in files)
+        for name in re.findall(r"`(\w+(?:\.\w+)?)`", row):
+            assert re.search(rf"^ *(def |class )?{name.rpartition('.')[2]}\b", code, re.MULTILINE), name
+
+
 def test_the_readme_s_commands_exist() -> None:
     text = (ROOT / "README.md").read_text()
     commands = cli.main.list_commands(click.Context(cli.main))

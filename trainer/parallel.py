@@ -70,8 +70,10 @@ class Group:
         return found
 
     def gather(self, value: T) -> list[T]:
-        """Return all ranks' values on rank 0, in order, and the own value on others. Tensors must be on the
-        CPU."""
+        """On rank 0, return every rank's value, in rank order; on other ranks, only their own.
+
+        Tensors must be on the CPU.
+        """
         if self.rank:
             self._pipes[0].send_bytes(pickle.dumps(value))  # send would share the tensors' memory
             return [value]

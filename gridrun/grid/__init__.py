@@ -67,7 +67,7 @@ class Grid:
     plots: tuple[PlotSpec, ...] = ()
     """The figures that the file declares."""
     keep_checkpoint: KeepCheckpoint = "none"
-    """Whose weights the trials keep. Like the next three, it is not part of their ids."""
+    """Which epoch's weights trials keep. This and the next three fields do not affect trial ids."""
     gpus_per_trial: GpusPerTrial | None = None
     retries: int | None = None
     stop_after_failures: int | None = None

@@ -55,7 +55,7 @@ class Layer:
         return self._sets[key]
 
     def find(self, key: str) -> Node | None:
-        """Return where the layer sets an option, or else a whole that holds it or a part of it."""
+        """Return the node that sets an option; failing that, the mapping around it or one of its parts."""
         node, rest = self._nearest(key)
         if node is not None:
             return Node(node.file, ".".join([node.key, *rest]), node.located)

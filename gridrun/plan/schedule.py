@@ -5,6 +5,8 @@ shortest makespan there is (Graham, 1969), but it would start the last seeds of 
 seeds of short ones. So trials start by round: the first seed of every row before the second, and the
 longest first within a round. A trial that would end too late if it waited for its round starts earlier.
 As few as possible do, so that the makespan stays within 1 % of longest first.
+
+This is the order at the start of a launch. `sweep/reschedule.py` updates it while trials run.
 """
 
 from __future__ import annotations

@@ -167,8 +167,8 @@ class Store:
     def ended(self, trial_id: str, but_not_at: str | None = None) -> Status | None:
         """Return the status of a trial, None if it has not ended.
 
-        `but_not_at` is the time of a failure that is to be tried again: an end at exactly that time does
-        not count, unless the trial is done.
+        `but_not_at` is the `ended_at` of the failure that is being retried. That end is ignored, unless its
+        status is done.
         """
         end = self.end(trial_id)
         return end.status if end and (end.status == "done" or end.ended_at != but_not_at) else None
@@ -204,7 +204,7 @@ class Store:
             raise unwritable(self.root, error) from error
 
     def add(self, record: Record) -> None:
-        """Keep the record of an ended trial, unless the trial is done already; then it is on disk.
+        """Write the record of an ended trial durably. Does nothing if a `done` record exists.
 
         If another launch has added an attempt meanwhile, that is counted in `attempts`. Raises StoreError.
         """

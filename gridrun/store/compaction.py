@@ -41,7 +41,7 @@ class Compaction:
     def run(self, *, now: bool) -> None:
         """Compact, if the last time was long enough ago or `now` says so. Raises OSError, StoreError.
 
-        The time between two grows with what one takes, so that it stays a small part of a long sweep.
+        The longer a compaction takes, the longer the wait for the next: it uses at most `_SHARE` of the time.
         """
         if not now and time.monotonic() < self._next_at:
             return
@@ -97,10 +97,10 @@ class Compaction:
     def _partials(self, claim: Claim) -> Iterator[list[Path]]:
         """Yield a temporary file for the next version of each Parquet file, and remove those of others.
 
-        This keeps a process that was paused from undoing what another has compacted since. Both write
-        their temporary files before they read the old version. If the other takes over before `held`
-        asks, the paused process learns of it there. If later, the other removes the paused one's files,
-        and no other file is ever committed. Either way the paused process gets an OSError.
+        This keeps a paused process from undoing what another has compacted since. Temporary files are made
+        before the old version is read. If the other process took over before the `held` check, the check
+        fails. If it took over later, it has deleted our temporary files, so our commit fails. Both raise
+        OSError.
         """
         with contextlib.ExitStack() as stack:
             tables = self.trials, self.epochs

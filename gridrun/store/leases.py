@@ -36,7 +36,7 @@ DURATION_SECONDS = 60.0
 """A lease of another machine that stays untouched for so long is taken over."""
 _TOUCH_SECONDS = DURATION_SECONDS / 4
 _LOOK_SECONDS = 5.0
-"""The longest time between two looks that counts: who looks may itself have been paused in between."""
+"""Most silence credited between two checks, because the watching process may itself have been paused."""
 _ATTEMPTS = 5
 """How often to try again after two processes that came at once have both stepped back."""
 _WAIT_SECONDS = 0.1
@@ -52,7 +52,7 @@ class Claim:
         """Return whether the lease is still ours, and renew it."""
         try:
             os.utime(self._path)
-        except OSError as error:  # a file server that does not answer does not answer the others either
+        except OSError as error:  # if the server is down, nobody else can take the lease either
             return not files.is_gone(error)
         return True
 

@@ -170,7 +170,7 @@ class _Version:
         self.file = _ours(path, pa.BufferReader(content))
         self.num_groups = self.file.metadata.num_row_groups
         self.footer = _footer(content)
-        """Where the footer begins. Between `end` and there may be bytes of the version before."""
+        """Offset of the footer. Bytes of the previous version may lie between `end` and it."""
         chunks = [
             group.column(column)
             for group in map(self.file.metadata.row_group, range(self.num_groups))
@@ -231,7 +231,7 @@ def _extend(partial: Path, old: _Version, new: pa.Table | None) -> None:
 def _rewrite(partial: Path, old: _Version | None, table: pa.Table) -> None:
     """Write a version with one row group, in front of the bytes that the old footer refers to, or behind."""
     table = table.combine_chunks()
-    # In front is dead space only if nobody has the footer of the version before, which refers to it.
+    # The space in front may be overwritten once no reader holds the previous footer, which points into it.
     if old and old.settled and old.moved:
         with _writing(partial, table.schema) as (file, writer):
             writer.write_table(table)

@@ -56,7 +56,7 @@ class PendingRecords:
                 self._drop_unless_replaced(record)
 
     def restore_taken(self) -> None:
-        """Put back what a process took away that was killed while it dropped records."""
+        """Restore the `.taken` files that a process killed inside `drop` left behind."""
         for taken in self.directory.glob("*.taken"):
             self._restore(taken)
 

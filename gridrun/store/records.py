@@ -96,9 +96,9 @@ class Record:
     """Why a trial failed or diverged, in one line."""
     traceback: str | None = None
     failure: Failure | None = None
-    """The kind of reason."""
+    """Category of the failure; see `Failure`."""
     attempts: int = 1
-    """How often it was started until it ended so, by all launches together."""
+    """Number of attempts up to and including this end, over all launches."""
     provenance: Provenance = Provenance()
     epochs: tuple[Epoch, ...] = ()
 

@@ -33,7 +33,7 @@ class LaunchOptions:
     budget_hours: float | None = None
     """Most GPU-hours (core-hours without a GPU) that the estimate may come to."""
     close_executor: bool = False
-    """Close the executor while signals are still held back, so that Ctrl-C cannot cut that short."""
+    """Close the executor inside the launch, where a first Ctrl-C only creates the stop file."""
 
 
 def agreed(grids: Sequence[Grid], attribute: str, override: Any = None, one_launch: bool = True) -> Any:
@@ -41,7 +41,7 @@ def agreed(grids: Sequence[Grid], attribute: str, override: Any = None, one_laun
 
     Args:
         attribute: of a grid, such as `retries`; it is named like the option.
-        one_launch: whether a single launch runs all grids. If not, None stands for different values.
+        one_launch: whether one launch runs all grids. If False, differing values give None, not an error.
 
     Raises:
         GridrunError: two grids of one launch have different values.

@@ -29,8 +29,8 @@ class QueuedTrial:
 class TrialQueue:
     """A queue of trials.
 
-    A trial is waiting, taken, or held by another launch (not `is_free`). A taken trial stays so until
-    `task_done`, even if the launch puts it back before; nobody can take it again until then.
+    A trial is waiting, taken, or held by another launch (not `is_free`). A taken trial that is put back
+    cannot be taken again before `task_done`.
     """
 
     def __init__(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from trainer import TrainConfig
 
 ELSEWHERE = Path("results/again")
-"""Store for training done trials once more; in its own store, a trial is never trained twice."""
+"""Store that the printed commands use to repeat done trials: a store never trains a done trial again."""
 SHORTEST_ID = 4
 """Shortest prefix of a config id; anything shorter is more likely a number or a name."""
 MAX_CHOICES = 30
@@ -203,7 +203,7 @@ def find_line(table: Table, text: str) -> int:
 
 
 def _matches(text: str, names: Sequence[Iterable[str]]) -> list[int]:
-    """Return the indexes of what has this name, or else of what has a name that begins so."""
+    """Return the indexes of the exact matches or, if there are none, of the prefix matches. Ignores case."""
     wanted = text.casefold()
     folded = [[name.casefold() for name in of_one] for of_one in names]
     exact = [i for i, of_one in enumerate(folded) if wanted in of_one]

@@ -98,7 +98,8 @@ class StreamedSplit:
     def _decoded(self, keys: Iterable[_Key], whole_pass: int) -> Iterator[Tensor]:
         """Yield uint8 pixels (N, C, H, W), on the device, for each key in turn.
 
-        A resumed trial has only the rest of an epoch. More workers than `whole_pass` batches would be idle.
+        Starts at most one worker for each batch of a full pass, `whole_pass`. `keys` may hold fewer after a
+        resume, but the workers serve later passes too.
         """
         try:
             with warnings.catch_warnings():

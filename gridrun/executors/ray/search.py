@@ -104,7 +104,9 @@ class EventCallback(_Stateless, tune.Callback):
             if (problem := result.get("missing_data")) and problem not in self.warned:
                 self.warned.add(problem)
                 self.emit(
-                    Warned(f"{problem} Its trials go to other machines; it is asked again every minute.")
+                    Warned(
+                        f"{problem} Other machines take its trials; this machine is tried again every minute."
+                    )
                 )
             self.emit(Ended(own, result["outcome"], epoch))
         elif epoch:

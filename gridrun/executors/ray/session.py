@@ -153,7 +153,7 @@ def _ray_processes() -> dict[int, str]:
     """Return the child processes that Ray cannot do without, by process id.
 
     Ray's public interface does not tell when they die: it ends this process some seconds later, without an
-    exception. Where there is no /proc nothing is found, and that is what happens.
+    exception. Without /proc the list is empty, and if one of them dies, Ray ends this process that way.
     """
     found: dict[int, str] = {}
     for children in Path("/proc/self/task").glob("*/children"):
@@ -233,7 +233,7 @@ def _own_signals() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _inherited_by_ray(directory: Path) -> Iterator[None]:
-    """Work in `directory` with SIGTERM and SIGHUP blocked, as all processes that are started meanwhile will.
+    """Change to `directory` and block SIGTERM and SIGHUP; processes started inside the block inherit both.
 
     Workers look for modules in `directory`, which must outlive them: after a kill they run on for seconds.
     `timeout`, a batch system or a closed terminal signals every process of a launch. Ray and its workers

@@ -1,8 +1,8 @@
 """The executor that runs trials through Ray Tune, which asks for the next one when there is room.
 
 Tune places trials on CPUs and GPUs and reuses warm workers, nothing else: its logs, checkpoints and restores
-are not used. Trials on most GPUs go first, and no others meanwhile: beside smaller trials a large one might
-wait for ever for its GPUs to be free at once. Ray is imported when a sweep starts.
+are not used. Trials that need the most GPUs run first, and smaller ones only afterwards: beside smaller
+trials a large one might wait for ever for its GPUs to be free at once. Ray is imported when a sweep starts.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ class RayTuneExecutor(Executor):
                         if not closed:
                             on_event(event)
                     case Ended(trial, "interrupted") if not running.get(trial.trial_id):
-                        running.pop(trial.trial_id, None)  # started although none may: it stays in the queue
+                        running.pop(trial.trial_id, None)  # started after closing: it stays in the queue
                     case Ended(trial) | Lost(trial):
                         running.pop(trial.trial_id, None)
                         on_event(event)

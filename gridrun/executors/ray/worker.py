@@ -37,7 +37,8 @@ _EXIT: dict[str, Any] = {}
 class TrialWorker(tune.Trainable):
     """Runs one trial after another; a `step` returns a report about once a second, the last with the outcome.
 
-    As a class, not a function, it is called twice a trial, not three times, and unpickles shared data once.
+    A class, because Tune then makes two calls for each trial, not three, and a reused worker unpickles the
+    shared data only once. To stop, see `run_trial`: it polls the stop file.
     """
 
     def setup(  # type: ignore[override]  # Tune's with_parameters adds the rest
