@@ -178,7 +178,8 @@ def reason_of_loss(error: BaseException | None, text: str) -> str:
 def _error_of(trial: Any) -> tuple[BaseException | None, str]:
     """Return the error that ended a Tune trial, and its text.
 
-    `trial.get_error()` reads the copies in Tune's storage, which are written later than this.
+    `trial.get_error()` reads the copies in Tune's storage, which are written later than this. Tune wrote the
+    pickle a moment ago in this process, in a directory that is closed to other users.
     """
     error, text = None, ""
     with contextlib.suppress(OSError, TypeError):
