@@ -246,5 +246,5 @@ def test_a_session_directory_of_another_user_is_refused(
     monkeypatch.setenv("TMPDIR", str(temp))
     done = run("launch", grid, "--results", tmp_path / "results", cache_dir=cache_dir)
     assert done.returncode == 2
-    assert "must be a directory of your own" in done.stderr
+    assert "must be a directory that you own and others cannot enter" in done.stderr
     assert (theirs / "0123abcd").exists()
