@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import importlib
 import os
 import pkgutil
@@ -41,6 +42,7 @@ class Commands(click.Group):
         return cast(click.Command, importlib.import_module(f"{__name__}.{name}").command)
 
     def main(self, *arguments: Any, **options: Any) -> Any:
+        gc.set_threshold(100_000, 20)  # large grids make many objects and few cycles: a fifth of their time
         try:
             return super().main(*arguments, **options)
         except OSError as error:  # click itself handles a closed pipe
