@@ -34,7 +34,7 @@ def steps(
     The first of the rates is the peak.
     """
     parameter = torch.nn.Parameter(torch.tensor(start, dtype=DTYPE))
-    optimizer = options.build([{"params": [parameter], "weight_decay": weight_decay}], lrs[0])
+    optimizer = options.build([{"params": [parameter], "weight_decay": weight_decay}], lrs[0], len(lrs))
     for grad, lr in zip(grads, lrs, strict=True):
         optimizer.param_groups[0]["lr"] = lr
         parameter.grad = torch.tensor(grad, dtype=DTYPE)
@@ -151,7 +151,7 @@ def test_far_from_its_bounds_adabound_is_adam(start, grads, weight_decay):
         assert found == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
     class AdamW(Adam):
-        def build(self, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
+        def build(self, groups: list[dict[str, Any]], lr: float, total_steps: int) -> torch.optim.Optimizer:
             groups[0]["weight_decay"] /= lr  # torch multiplies by the rate, we by its share of the peak
             return torch.optim.AdamW(groups, lr=lr, eps=1e-15)
 
@@ -167,7 +167,7 @@ def test_far_from_its_bounds_adabound_is_adam(start, grads, weight_decay):
 
 def build(name: str, parameters: list[torch.nn.Parameter], lr: float = 0.01) -> torch.optim.Optimizer:
     options = read(optimizers.get(name), {})
-    return options.build([{"params": parameters, "weight_decay": 1e-4}], lr)
+    return options.build([{"params": parameters, "weight_decay": 1e-4}], lr, 100)
 
 
 @pytest.mark.parametrize("name", optimizers.names())
@@ -197,7 +197,7 @@ def test_every_optimizer_resumes_bit_for_bit(name, dtype):
             {"params": parameters[:1], "weight_decay": 1e-2},
             {"params": parameters[1:], "weight_decay": 0.0},
         ]
-        return parameters, read(optimizers.get(name), {}).build(groups, 0.01)
+        return parameters, read(optimizers.get(name), {}).build(groups, 0.01, 6)
 
     def go_on(parameters: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer, at: int) -> None:
         for parameter, grad in zip(parameters, grads[at], strict=True):

@@ -126,7 +126,7 @@ class Run:
         torch.manual_seed(seeds.stream(seed, "model", *group.stream))  # dropout and the like
 
         groups = parameter_groups(self.model, config.weight_decay, conv_only=config.no_weight_decay_on_bn)
-        self.optimizer = config.optimizer.build(groups, config.lr)
+        self.optimizer = config.optimizer.build(groups, config.lr, config.steps_per_epoch * config.epochs)
         self.scaler = grad_scaler(config.precision, self.device)
         self.generator = torch.Generator(self.device)
         self.generator.manual_seed(seeds.stream(seed, "augmentation", *group.stream))

@@ -25,7 +25,7 @@ class SGD(OptimizerOptions):
         check(0 <= self.momentum < 1, "momentum", f"must be in 0..1, got {self.momentum}")
         check(self.momentum > 0 or not self.nesterov, "nesterov", "needs a momentum > 0")
 
-    def build(self, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
+    def build(self, groups: list[dict[str, Any]], lr: float, total_steps: int) -> torch.optim.Optimizer:
         import torch
 
         return torch.optim.SGD(groups, lr=lr, momentum=self.momentum, nesterov=self.nesterov)
