@@ -20,7 +20,8 @@ from trainer.optimizers.adabound import AdaBoundOptions, AdaBoundWOptions
 from trainer.optimizers.adabound.optimizer import bounds
 from trainer.optimizers.adam import Adam, AMSGrad
 from trainer.optimizers.lars import LARSOptions
-from trainer.schema import read
+from trainer.optimizers.sgd import SGD
+from trainer.schema import ConfigError, read
 
 Vector = list[float]
 DTYPE = torch.float64
@@ -44,6 +45,68 @@ def steps(
 
 def norm(values: Vector) -> float:
     return math.sqrt(sum(value * value for value in values))
+
+
+# --- SGD ---------------------------------------------------------------------------------------
+
+
+def test_the_first_steps_with_the_rate_in_the_velocity_in_numbers():
+    """The momentum of a step keeps the rate of that step; torch's takes the current one."""
+    grads, lrs = [[1.0], [0.0], [-1.0]], [0.1, 0.2, 0.05]
+    page = steps(SGD(momentum=0.5, lr_in_velocity=True), [2.0], grads, lrs)
+    assert next(page) == pytest.approx([2.0 - 0.1 - 0.5 * 0.1])  # v = -0.1
+    assert next(page) == pytest.approx([1.85 - 0.5 * 0.05])  # v = -0.05
+    assert next(page) == pytest.approx([1.825 + 0.05 + 0.5 * 0.025])  # v = -0.025 + 0.05
+    torchs = steps(SGD(momentum=0.5), [2.0], grads, lrs)
+    assert next(torchs) == pytest.approx([1.85])
+    assert next(torchs) == pytest.approx([1.85 - 0.2 * 0.5 * 0.5])
+
+
+def test_the_rate_in_the_velocity_by_hand():
+    grads, lrs = [[0.6, 0.8], [-2.0, 0.5], [0.1, 0.1]], [0.02, 0.3, 0.005]
+    found = steps(SGD(lr_in_velocity=True), [3.0, -4.0], grads, lrs, weight_decay=0.1)
+    w, v = [3.0, -4.0], [0.0, 0.0]
+    for g, lr in zip(grads, lrs, strict=True):
+        d = [-lr * (gi + 0.1 * wi) for gi, wi in zip(g, w, strict=True)]
+        v = [0.9 * vi + di for vi, di in zip(v, d, strict=True)]
+        w = [wi + di + 0.9 * vi for wi, di, vi in zip(w, d, v, strict=True)]
+        assert next(found) == pytest.approx(w, rel=1e-12)
+
+
+def test_with_a_constant_rate_both_conventions_agree():
+    grads = [[0.6, 0.8], [-2.0, 0.5], [0.1, 0.1]]
+    ours, torchs = (
+        list(steps(SGD(lr_in_velocity=flag), [3.0, -4.0], grads, [0.1] * 3, weight_decay=0.1))
+        for flag in (True, False)
+    )
+    for one, other in zip(ours, torchs, strict=True):
+        assert one == pytest.approx(other, rel=1e-12)
+
+
+def test_the_rate_in_the_velocity_needs_nesterov():
+    with pytest.raises(ConfigError, match="lr_in_velocity: needs nesterov"):
+        SGD(nesterov=False, lr_in_velocity=True)
+
+
+@pytest.mark.parametrize("num_steps", [1, 5])
+@pytest.mark.parametrize("options", [SGD(), SGD(lr_in_velocity=True), SGD(nesterov=False)], ids=str)
+def test_a_summed_loss_is_a_mean_one_with_other_numbers(options, num_steps):
+    """Its rate is divided by the size of the batch, and its decay is multiplied by it."""
+    torch.manual_seed(0)
+    x, y = torch.randn(num_steps, 12, 5), torch.randint(0, 3, (num_steps, 12))
+    start = torch.randn(5, 3)
+    ends = []
+    for reduction, size in (("mean", 1), ("sum", 12)):
+        w = torch.nn.Parameter(start.clone())
+        optimizer = options.build([{"params": [w], "weight_decay": 0.01 * size}], 0.4 / size, num_steps)
+        for at in range(num_steps):
+            optimizer.param_groups[0]["lr"] = 0.4 / size * (1 - at / num_steps)
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(x[at] @ w, y[at], reduction=reduction).backward()
+            optimizer.step()
+        ends.append(w.detach())
+    assert (ends[0] - start).abs().max() > 0.05
+    torch.testing.assert_close(*ends, rtol=1e-5, atol=1e-6)
 
 
 # --- LARS --------------------------------------------------------------------------------------
