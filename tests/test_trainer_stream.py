@@ -176,7 +176,7 @@ def test_large_images_are_tested_a_few_at_a_time(data_dir, runtime, monkeypatch)
 def test_a_part_of_the_training_set(data_dir, runtime):
     one = config(data_dir, train_size=12, val_ratio=0.2)
     result = train(one, seed=0, runtime=runtime)
-    assert result.images_per_epoch == 12
+    assert result.num_images == 12 * len(result.epochs)
 
 
 # --- whole runs ----------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable
 
 import torch
 
@@ -29,7 +29,7 @@ class Split:
     def __len__(self) -> int:
         return len(self.y)
 
-    def batches(self, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def batches(self, size: int) -> Generator[tuple[torch.Tensor, torch.Tensor], None, None]:
         """Yield (images, labels) in stored order. The last batch may be smaller."""
         yield from zip(self.x.split(size), self.y.split(size), strict=True)
 

@@ -72,7 +72,7 @@ class StreamedSplit:
     def __len__(self) -> int:
         return len(self.y)
 
-    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, size: int) -> Generator[tuple[Tensor, Tensor], None, None]:
         """Yield (images, labels) in stored order, `size` at a time, or fewer if they are large."""
         size = max(1, min(size, MAX_PIXELS // self._decoder.source.image_size**2))
         places, labels = np.arange(len(self)), self.y.split(size)

@@ -22,6 +22,8 @@ class ModelOptions(Options, abc.ABC):
 
     registry: ClassVar[Registry[ModelOptions]] = models
     __slots__ = ()
+    own_init: ClassVar[bool] = False
+    """Whether the network has a method `initialise` that draws its weights; then `init` has no effect."""
 
     @property
     @abc.abstractmethod
