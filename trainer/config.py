@@ -80,6 +80,8 @@ class TrainConfig:
             check(self.warmup.epochs < self.epochs, "warmup.epochs", problem, self.epochs, self.warmup.epochs)
         _check_under("model", check_size, self.model, self.dataset.spec)
         _check_under("model", self.model.check, self.dataset.spec)
+        part = self.batch_size // self.subdivision
+        self.model.check_batches(self.dataset.spec, part, sync_bn=self.sync_bn)
         _check_under("augmentation", check_all, self.augmentation, self.dataset.spec)
         _check_under("schedule", self.schedule.check, self.epochs)
 
