@@ -18,10 +18,12 @@ from trainer.schema import defaults, field_types, mapped_registry, read_options,
 # of each family, a network that builds and runs in milliseconds where the family has one; a family not
 # named here is drawn with its defaults
 NARROW: dict[str, dict[str, Any]] = {
+    "airbench": {"widths": [8, 12, 12], "whitening_images": 8},
     "densenet": {"depth": 10, "block_type": "bottleneck", "growth_rate": 4, "compression_rate": 0.5},
     "pyramidnet": {"depth": 11, "block_type": "bottleneck", "alpha": 6, "shakedrop": True},
     "pyramidnet_imagenet": {"depth": 18, "alpha": 8},
     "resnet": {"depth": 8},
+    "resnet9": {"widths": [4, 8, 8, 12], "whitening": True, "whitening_images": 8, "ghost_groups": 2},
     "resnet_preact": {"depth": 8},
     "resnet_preact_imagenet": {"depth": 18},
     "resnext": {"depth": 11, "cardinality": 2, "base_channels": 4, "initial_channels": 8},

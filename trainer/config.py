@@ -97,6 +97,8 @@ class TrainConfig:
             _check_under(f"parameter_groups.{group.name}", group.check, self.model)
         _check_under("model", check_size, self.model, self.dataset.spec)
         _check_under("model", self.model.check, self.dataset.spec)
+        part = self.batch_size // self.subdivision
+        self.model.check_batches(self.dataset.spec, part, sync_bn=self.sync_bn)
         _check_under("augmentation", check_all, self.augmentation, self.dataset.spec)
         _check_under("schedule", self.schedule.check, self.epochs)
 

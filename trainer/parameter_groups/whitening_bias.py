@@ -20,7 +20,7 @@ class WhiteningBias(ParameterGroupOptions):
     """The bias after a network's fixed whitening filters, as in airbench (arXiv:2404.00498)."""
 
     def check(self, model: ModelOptions) -> None:
-        has_bias = bool(getattr(model, "whitening_bias", False))
+        has_bias = getattr(model, "whitening_bias", "none") != "none"
         check(has_bias, "", "{} has no whitening layer with a bias; take airbench", model.label)
 
     def select(self, network: nn.Module) -> list[nn.Parameter]:
