@@ -71,6 +71,7 @@ FEATURES: dict[str, dict[str, Any]] = {
     "parameter groups": {
         "parameter_groups": (BNBias(lr=1.0, epochs=1.5, anneal=True), Head(weight_decay=0.1))
     },
+    "flipped in turn": {"augmentation": (HorizontalFlip(alternating=True),)},
     "no weight decay on bn": {"no_weight_decay_on_bn": True, "weight_decay": 0.1},
     "pure fp16": {"precision": "pure_fp16"},
     "all": {
@@ -166,9 +167,9 @@ def test_an_epoch_sees_each_image_once_in_a_new_order(cache_dir, monkeypatch):
     seen: list[torch.Tensor] = []
     augment = Pipeline.augment
 
-    def watched(self: Pipeline, pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def watched(self: Pipeline, pixels: torch.Tensor, *others: Any) -> torch.Tensor:
         seen.append(pixels)
-        return augment(self, pixels, generator)
+        return augment(self, pixels, *others)
 
     monkeypatch.setattr(Pipeline, "augment", watched)
     train(tiny.config(batch_size=13, epochs=2), seed=0, runtime=Runtime(cache_dir=cache_dir))
@@ -178,6 +179,25 @@ def test_an_epoch_sees_each_image_once_in_a_new_order(cache_dir, monkeypatch):
     orders = [[image.numpy().tobytes() for batch in part for image in batch] for part in (seen[:2], seen[2:])]
     assert all(sorted(order) == sorted(every) for order in orders)
     assert orders[0] != orders[1]
+
+
+def test_each_image_is_flipped_in_every_other_epoch(cache_dir, monkeypatch):
+    epochs: list[dict[int, torch.Tensor]] = []
+    augment = Pipeline.augment
+
+    def watched(self: Pipeline, pixels: Any, generator: Any, places: torch.Tensor, epoch: int) -> Any:
+        images = augment(self, pixels, generator, places, epoch)
+        epochs.extend({} for _ in range(epoch + 1 - len(epochs)))
+        epochs[epoch].update(zip(places.tolist(), images, strict=True))
+        return images
+
+    monkeypatch.setattr(Pipeline, "augment", watched)
+    config = tiny.config(batch_size=13, augmentation=(HorizontalFlip(alternating=True),))
+    train(config, seed=0, runtime=Runtime(cache_dir=cache_dir))
+    first, second, third = epochs
+    assert sorted(first) == sorted(second) == sorted(third) == list(range(26))
+    assert all(torch.equal(second[place], image.flip(2)) for place, image in first.items())
+    assert all(torch.equal(third[place], image) for place, image in first.items())
 
 
 def test_every_step_has_its_own_learning_rate(cache_dir):

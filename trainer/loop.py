@@ -110,7 +110,7 @@ class Run:
         images = splits.split(images, config.train_size, config.val_ratio, config.split_seed)
         workers = runtime.num_workers
         self.train_split, self.test_split = open_splits(images, config, seed, self.device, workers)
-        self.pipeline = Pipeline(spec, config.augmentation, self.device)
+        self.pipeline = Pipeline(spec, config.augmentation, self.device, seed)
 
         torch.manual_seed(seeds.stream(seed, "init"))
         model = config.model.build(spec)
@@ -187,11 +187,11 @@ class Run:
         started = time.perf_counter()
         order = self.order(len(self.history))
         with contextlib.closing(self.train_split.taken(order, starts, size, len(self.history))) as batches:
-            for pixels, targets in batches:
+            for pixels, targets, places in batches:
                 if self.group.first(self._checkpoint_due):
                     self._pause(started)
                     started = time.perf_counter()
-                self.train_step(pixels, targets)
+                self.train_step(pixels, targets, places)
         totals = self.group.sum(self.totals)
         loss, wrong = (totals / (steps * size * self.group.size)).tolist()  # synchronises with the device
         self.epoch_seconds += time.perf_counter() - started
@@ -229,11 +229,11 @@ class Run:
         """The network that is tested: the average of the weights, if there is one in its place."""
         return self.average.evaluated(self.model) if self.average else self.model
 
-    def train_step(self, pixels: torch.Tensor, targets: torch.Tensor) -> None:
+    def train_step(self, pixels: torch.Tensor, targets: torch.Tensor, places: torch.Tensor) -> None:
         """Take one optimiser step; nothing in it waits for the device."""
         for own, group in zip(self.groups, self.optimizer.param_groups, strict=True):
             group["lr"] = self.config.lr_at(self.step, own.options)
-        batch = self.pipeline.batch(pixels, targets, self.generator)
+        batch = self.pipeline.batch(pixels, targets, self.generator, places, len(self.history))
         self.optimizer.zero_grad(set_to_none=True)
         *parts, last = _parts(batch, self.config.subdivision)
         with parallel.unsynchronised(self.network):
