@@ -11,11 +11,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
+from trainer import TrainConfig
 from trainer.datasets import datasets
-from trainer.models import models
+from trainer.models import ModelOptions, models
 from trainer.optimizers import OptimizerOptions, optimizers
-from trainer.optimizers._groups import parameter_groups
+from trainer.optimizers._groups import Group, parameter_groups
 from trainer.optimizers.adabound import AdaBoundOptions, AdaBoundWOptions
 from trainer.optimizers.adabound.optimizer import bounds
 from trainer.optimizers.adam import Adam, AMSGrad
@@ -34,7 +36,7 @@ def steps(
 
     The first of the rates is the peak.
     """
-    parameter = torch.nn.Parameter(torch.tensor(start, dtype=DTYPE))
+    parameter = nn.Parameter(torch.tensor(start, dtype=DTYPE))
     optimizer = options.build([{"params": [parameter], "weight_decay": weight_decay}], lrs[0], len(lrs))
     for grad, lr in zip(grads, lrs, strict=True):
         optimizer.param_groups[0]["lr"] = lr
@@ -97,7 +99,7 @@ def test_a_summed_loss_is_a_mean_one_with_other_numbers(options, num_steps):
     start = torch.randn(5, 3)
     ends = []
     for reduction, size in (("mean", 1), ("sum", 12)):
-        w = torch.nn.Parameter(start.clone())
+        w = nn.Parameter(start.clone())
         optimizer = options.build([{"params": [w], "weight_decay": 0.01 * size}], 0.4 / size, num_steps)
         for at in range(num_steps):
             optimizer.param_groups[0]["lr"] = 0.4 / size * (1 - at / num_steps)
@@ -228,7 +230,7 @@ def test_far_from_its_bounds_adabound_is_adam(start, grads, weight_decay):
 # --- whatever is registered --------------------------------------------------------------------
 
 
-def build(name: str, parameters: list[torch.nn.Parameter], lr: float = 0.01) -> torch.optim.Optimizer:
+def build(name: str, parameters: list[nn.Parameter], lr: float = 0.01) -> torch.optim.Optimizer:
     options = read(optimizers.get(name), {})
     return options.build([{"params": parameters, "weight_decay": 1e-4}], lr, 100)
 
@@ -236,7 +238,7 @@ def build(name: str, parameters: list[torch.nn.Parameter], lr: float = 0.01) -> 
 @pytest.mark.parametrize("name", optimizers.names())
 def test_every_optimizer_goes_downhill(name):
     torch.manual_seed(0)
-    parameters = [torch.nn.Parameter(torch.randn(3, 2)), torch.nn.Parameter(torch.zeros(2))]
+    parameters = [nn.Parameter(torch.randn(3, 2)), nn.Parameter(torch.zeros(2))]
     optimizer, losses = build(name, parameters), []
     for _ in range(100):
         loss = ((parameters[0] - 0.5) ** 2).sum() + ((parameters[1] - 0.2) ** 2).sum()
@@ -254,15 +256,15 @@ def test_every_optimizer_resumes_bit_for_bit(name, dtype):
     start = [torch.randn(3, 2, 4, 4, dtype=dtype).to(memory_format=torch.channels_last), torch.zeros(3)]
     grads = [[torch.randn_like(value) for value in start] for _ in range(6)]
 
-    def begin() -> tuple[list[torch.nn.Parameter], torch.optim.Optimizer]:
-        parameters = [torch.nn.Parameter(value.clone()) for value in start]
+    def begin() -> tuple[list[nn.Parameter], torch.optim.Optimizer]:
+        parameters = [nn.Parameter(value.clone()) for value in start]
         groups = [
             {"params": parameters[:1], "weight_decay": 1e-2},
             {"params": parameters[1:], "weight_decay": 0.0},
         ]
         return parameters, read(optimizers.get(name), {}).build(groups, 0.01, 6)
 
-    def go_on(parameters: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer, at: int) -> None:
+    def go_on(parameters: list[nn.Parameter], optimizer: torch.optim.Optimizer, at: int) -> None:
         for parameter, grad in zip(parameters, grads[at], strict=True):
             parameter.grad = grad.clone()
         for group in optimizer.param_groups:
@@ -287,7 +289,7 @@ def test_every_optimizer_resumes_bit_for_bit(name, dtype):
 
 @pytest.mark.parametrize("name", optimizers.names())
 def test_gradients_are_left_alone_and_may_be_missing(name):
-    used, unused = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
+    used, unused = (nn.Parameter(torch.ones(2)) for _ in range(2))
     optimizer = build(name, [used, unused])
     used.grad = torch.tensor([1.0, -2.0])
     optimizer.step()
@@ -298,7 +300,7 @@ def test_gradients_are_left_alone_and_may_be_missing(name):
 
 @pytest.mark.parametrize("name", optimizers.names())
 def test_a_closure_is_asked_for_the_loss(name):
-    parameter = torch.nn.Parameter(torch.ones(2))
+    parameter = nn.Parameter(torch.ones(2))
     optimizer = build(name, [parameter])
 
     def closure() -> float:
@@ -314,26 +316,31 @@ def test_a_closure_is_asked_for_the_loss(name):
 # --- weight decay groups -----------------------------------------------------------------------
 
 
+def decay_groups(model: ModelOptions, **options: Any) -> tuple[nn.Module, list[Group]]:
+    """Return a network for CIFAR-10, and its parameter groups."""
+    cifar10 = datasets.get("cifar10")()
+    config = TrainConfig(model=model, dataset=cifar10, epochs=1, weight_decay=5e-4, **options)
+    network = model.build(cifar10.spec)
+    return network, parameter_groups(network, config)
+
+
 def test_everything_decays_unless_told_otherwise():
-    model = models.get("resnet_preact")(depth=20).build(datasets.get("cifar10")().spec)
-    (group,) = parameter_groups(model, 5e-4, conv_only=False)
-    assert group["weight_decay"] == 5e-4
-    assert [id(p) for p in group["params"]] == [id(p) for p in model.parameters()]
+    model, (group,) = decay_groups(models.get("vgg")())
+    assert group.weight_decay == 5e-4
+    assert [id(p) for p in group.params] == [id(p) for p in model.parameters()]
 
 
 def test_only_the_weights_of_convolutions_decay():
-    model = models.get("resnet_preact")(depth=20).build(datasets.get("cifar10")().spec)
-    decayed, plain = parameter_groups(model, 5e-4, conv_only=True)
-    assert (decayed["weight_decay"], plain["weight_decay"]) == (5e-4, 0.0)
-    assert len(decayed["params"]) == 1 + 18 + 2  # stem, blocks, shortcuts
-    assert all(p.dim() == 4 for p in decayed["params"])
-    assert len(plain["params"]) == 2 * 19 + 2  # batch normalisations and the linear layer
-    assert sorted(p.dim() for p in plain["params"]) == [1] * 39 + [2]
-    assert len(decayed["params"]) + len(plain["params"]) == len(list(model.parameters()))
+    model, (decayed, plain) = decay_groups(models.get("resnet_preact")(depth=20), no_weight_decay_on_bn=True)
+    assert (decayed.weight_decay, plain.weight_decay) == (5e-4, 0.0)
+    assert len(decayed.params) == 1 + 18 + 2  # stem, blocks, shortcuts
+    assert all(p.dim() == 4 for p in decayed.params)
+    assert len(plain.params) == 2 * 19 + 2  # batch normalisations and the linear layer
+    assert sorted(p.dim() for p in plain.params) == [1] * 39 + [2]
+    assert len(decayed.params) + len(plain.params) == len(list(model.parameters()))
 
 
 def test_the_bias_of_a_convolution_does_not_decay():
-    model = models.get("vgg")().build(datasets.get("cifar10")().spec)
-    decayed, plain = parameter_groups(model, 5e-4, conv_only=True)
-    assert {p.dim() for p in decayed["params"]} == {4}
-    assert {p.dim() for p in plain["params"]} == {1, 2}
+    _, (decayed, plain) = decay_groups(models.get("vgg")(), no_weight_decay_on_bn=True)
+    assert {p.dim() for p in decayed.params} == {4}
+    assert {p.dim() for p in plain.params} == {1, 2}
