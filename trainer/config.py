@@ -81,6 +81,13 @@ class TrainConfig:
     pure_fp16: keeps the weights in fp16 too and scales nothing, so small steps are lost."""
     init: Literal["fan_out", "fan_in"] = "fan_out"
     """Mode of the Kaiming normal initialisation (arXiv:1502.01852)."""
+    tta: Literal["none", "flip", "six_views"] = "none"
+    """Test-time augmentation: the logits of several views of a test image are averaged, for all test metrics.
+    flip: the image and its mirror image. six_views (arXiv:2404.00498): 1/4 each for these two; 1/8 each for
+    the image shifted by a pixel up and left, or down and right, and for the mirror images of both."""
+    tta_least_confident: float = 1.0
+    """Share of the test images that have their views averaged: those whose largest probability is lowest.
+    Below 1, the prediction for an image depends on the other test images (transductive)."""
     eval_every: int = 1
     """Test after every this many epochs, and always after the last one. On a small training set, where
     a test takes as long as an epoch, a larger number saves up to half the time."""
@@ -121,6 +128,11 @@ class TrainConfig:
         both = decay is not None and self.average is not None
         check(not both, "ema_decay", "is short for an average, and there is one already; keep one of the two")
         check(self.eval_every > 0, "eval_every", "must be > 0, got {}", self.eval_every)
+        share = self.tta_least_confident
+        check(0 < share <= 1, "tta_least_confident", "must be > 0 and <= 1, got {}", share)
+        check(share == 1 or self.tta != "none", "tta_least_confident", "has no effect without tta")
+        problem = "must be 1 for images that are streamed, got {}"
+        check(share == 1 or not self.dataset.spec.streamed, "tta_least_confident", problem, share)
         check(self.subdivision > 0, "subdivision", "must be > 0, got {}", self.subdivision)
         if self.num_kept % self.subdivision:
             divisors = (n for n in range(1, self.num_kept + 1) if self.num_kept % n == 0)

@@ -222,8 +222,9 @@ class Run:
 
     def test(self) -> tuple[float, float]:
         """Return the mean loss on the test set and the error, a fraction."""
-        network, precision = self.evaluated, self.config.precision
-        return evaluation.loss_and_error(network, self.test_split, self.pipeline, precision)
+        config = self.config
+        how = (config.precision, config.tta, config.tta_least_confident)
+        return evaluation.loss_and_error(self.evaluated, self.test_split, self.pipeline, *how)
 
     @property
     def evaluated(self) -> nn.Module:
