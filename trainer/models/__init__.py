@@ -23,8 +23,7 @@ class ModelOptions(Options, abc.ABC):
     registry: ClassVar[Registry[ModelOptions]] = models
     __slots__ = ()
     own_init: ClassVar[bool] = False
-    """Whether the network draws its own first weights, in a method `initialise`. Then the config's `init` has
-    no effect."""
+    """Whether the network has a method `initialise` that draws its weights; then `init` has no effect."""
 
     @property
     @abc.abstractmethod
