@@ -143,6 +143,9 @@ METRICS: dict[str, Metric] = {
     "train_time": Metric(
         "Training Time", "train_seconds", format_time, parse_time, unit="_s", portable=False
     ),
+    "time_to_train": Metric(
+        "Time to Train", "time_to_train_seconds", format_time, parse_time, unit="_s", portable=False
+    ),
     "images_per_second": Metric("Images/s", "images_per_second", format_count, portable=False),
     "peak_memory_mib": Metric("Peak Memory (MiB)", "peak_memory_mib", format_count, portable=False),
     "num_params": Metric("# of Params", "num_params", format_count, varies=False),

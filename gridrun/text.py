@@ -33,7 +33,7 @@ def format_whole(number: float) -> str:
     return f"{number:.12g}"
 
 
-def number_of(count: int, noun: str) -> str:
+def number_of(count: float, noun: str) -> str:
     """Write a count with its noun: `1 epoch`, `200 epochs`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 

@@ -10,7 +10,6 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from trainer import ConfigError, TrainConfig
-from trainer.augmentations import augmentations
 from trainer.datasets import DataSpec, datasets, published
 from trainer.models import models
 from trainer.registry import Registry
@@ -19,10 +18,12 @@ from trainer.schema import defaults, field_types, mapped_registry, read_options,
 # of each family, a network that builds and runs in milliseconds where the family has one; a family not
 # named here is drawn with its defaults
 NARROW: dict[str, dict[str, Any]] = {
+    "airbench": {"widths": [8, 12, 12], "whitening_images": 8},
     "densenet": {"depth": 10, "block_type": "bottleneck", "growth_rate": 4, "compression_rate": 0.5},
     "pyramidnet": {"depth": 11, "block_type": "bottleneck", "alpha": 6, "shakedrop": True},
     "pyramidnet_imagenet": {"depth": 18, "alpha": 8},
     "resnet": {"depth": 8},
+    "resnet9": {"widths": [4, 8, 8, 12], "whitening": True, "whitening_images": 8, "ghost_groups": 2},
     "resnet_preact": {"depth": 8},
     "resnet_preact_imagenet": {"depth": 18},
     "resnext": {"depth": 11, "cardinality": 2, "base_channels": 4, "initial_channels": 8},
@@ -133,7 +134,7 @@ def configs(
         if name in {"model", "dataset", "epochs", *(fixed or {})} or draw(st.booleans()):
             continue
         if mapped_registry(hint):
-            values = draw(with_augmentations(values))
+            values = draw(with_mapped(name, hint, values))
             continue
         drawn = draw(st.integers(1, max_batch)) if name == "batch_size" else draw(values_of(hint))
         changed = values | {name: drawn}
@@ -142,14 +143,14 @@ def configs(
 
 
 @st.composite
-def with_augmentations(draw: st.DrawFn, values: dict[str, Any]) -> dict[str, Any]:
-    """Add augmentations, each if it goes with those before it."""
-    for name in draw(st.permutations(augmentations.names())):
+def with_mapped(draw: st.DrawFn, field: str, hint: Any, values: dict[str, Any]) -> dict[str, Any]:
+    """Add augmentations or parameter groups, each if it goes with those before it."""
+    registry = mapped_registry(hint)
+    assert registry
+    for name in draw(st.permutations(registry.names())):
         if draw(st.booleans()):
-            chosen = {
-                key: value for key, value in draw(options(augmentations, name)).items() if key != "name"
-            }
-            changed = values | {"augmentation": {**values.get("augmentation", {}), name: chosen}}
+            chosen = {key: value for key, value in draw(options(registry, name)).items() if key != "name"}
+            changed = values | {field: {**values.get(field, {}), name: chosen}}
             values = changed if accepted(changed) else values
     return values
 

@@ -30,7 +30,6 @@ from trainer.metrics import Epoch
 from trainer.models import ModelOptions
 from trainer.models.count import count_macs
 from trainer.models.resnet_preact import ResNetPreactOptions
-from trainer.optimizers._groups import parameter_groups
 
 GRIDS = sorted((Path(__file__).parent.parent / "grids").glob("*.yaml"))
 MAX_MACS = 1.5e8
@@ -122,7 +121,7 @@ def assert_steps(config: TrainConfig, runtime: Runtime) -> None:
 def assert_shapes(model: ModelOptions, data: Noise) -> None:
     """Pass forward and backward and take an optimiser step on the meta device."""
     network = on_meta(model, data.spec)
-    optimizer = torch.optim.SGD(parameter_groups(network, 1e-4, conv_only=False), lr=0.1, momentum=0.9)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
     images = torch.empty(BATCH_SIZE, data.channels, data.image_size, data.image_size, device="meta")
     logits = network(images)
     assert logits.shape == (BATCH_SIZE, data.num_classes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import Counter
 from typing import Any, ClassVar
 
@@ -22,6 +23,7 @@ from trainer.augmentations import (
     Stage,
     augmentations,
 )
+from trainer.augmentations._draws import hashed
 from trainer.augmentations.cutout import Cutout
 from trainer.augmentations.horizontal_flip import HorizontalFlip
 from trainer.augmentations.mixup import Mixup
@@ -166,6 +168,69 @@ def test_flip_at_the_ends_of_its_range():
     x = images(64)
     assert torch.equal(augment(HorizontalFlip(probability=0), x), x)
     assert torch.equal(augment(HorizontalFlip(probability=1), x), x.flip(3))
+
+
+def splitmix64(state: int, number: int) -> list[int]:
+    """Return the first outputs as Vigna's splitmix64.c has them, in whole numbers."""
+    found = []
+    for _ in range(number):
+        state = (state + 0x9E3779B97F4A7C15) % 2**64
+        z = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+        z = (z ^ z >> 27) * 0x94D049BB133111EB % 2**64
+        found.append(z ^ z >> 31)
+    return found
+
+
+@given(seed=st.sampled_from([0, 1, 1234567, 2**63 - 1]) | st.integers(0, 2**63 - 1))
+def test_hashed_is_splitmix64(seed):
+    found = hashed(torch.arange(20), seed)
+    assert [number % 2**64 for number in found.tolist()] == splitmix64(seed, 20)
+
+
+def test_splitmix64_by_hand_is_the_published_one():
+    assert splitmix64(1234567, 3) == [6457827717110365317, 3203168211198807973, 9817491932198370423]
+
+
+def alternated(x: torch.Tensor, places: torch.Tensor, epoch: int, seed: int = 0) -> torch.Tensor:
+    """Return the images `x` as the pipeline gives them, with alternating flips only."""
+    pipeline = Pipeline(SPEC, (HorizontalFlip(alternating=True),), CPU, seed)
+    return pipeline.augment(x, generator(), places, epoch)
+
+
+def test_alternating_flip_mirrors_each_image_of_the_epoch_before():
+    x, places = images(64, channels=2), torch.arange(64)
+    epochs = [alternated(x, places, epoch) for epoch in range(5)]
+    for before, after in itertools.pairwise(epochs):
+        assert torch.equal(before.flip(3), after)
+    plain = Pipeline(SPEC, (), CPU).normalise(x)
+    mirrored = (epochs[0] != plain).flatten(1).any(1)
+    assert torch.equal(epochs[0], torch.where(mirrored[:, None, None, None], plain.flip(3), plain))
+    assert 0 < mirrored.sum() < 64
+
+
+def test_alternating_flip_mirrors_half_of_the_images_in_each_epoch():
+    n = 50_000
+    flip, places = HorizontalFlip(alternating=True), torch.arange(n)
+    first, second, third = (flip.planned(places, epoch, seed=3) for epoch in range(3))
+    assert abs(first.sum().item() - n / 2) < 3.3 * (n / 4) ** 0.5
+    assert torch.equal(first, ~second)
+    assert torch.equal(first, third)
+    same = (first == flip.planned(places, 0, seed=4)).sum().item()  # another seed, another half
+    assert abs(same - n / 2) < 3.3 * (n / 4) ** 0.5
+
+
+def test_alternating_flip_depends_on_seed_place_and_epoch_alone():
+    x, places = images(16, channels=2), torch.tensor([5, 40_000, 3, 1, *range(100, 112)])
+    whole = alternated(x, places, epoch=2)
+    order = torch.randperm(16, generator=generator(1))
+    parts = [alternated(x[part], places[part], epoch=2) for part in order.split(5)]
+    assert torch.equal(torch.cat(parts), whole[order])
+
+
+def test_alternating_flip_draws_nothing():
+    pipeline, source = Pipeline(SPEC, (HorizontalFlip(alternating=True),), CPU), generator()
+    pipeline.augment(images(channels=2), source, PLACES, 0)
+    assert torch.equal(source.get_state(), generator().get_state())
 
 
 # --- cutout ------------------------------------------------------------------------------------
@@ -342,6 +407,10 @@ def config(**augmentation: Any) -> TrainConfig:
             {"cutout": {"size": 33, "inside": True}},
             "cutout.size: must be <= 32 to lie inside the image, got 33",
         ),
+        (
+            {"horizontal_flip": {"alternating": True, "probability": 0.4}},
+            "horizontal_flip.probability: must be 0.5 with alternating, got 0.4",
+        ),
         ({"random_erasing": {"probability": -1}}, "random_erasing.probability: must be in 0..1, got -1.0"),
         ({"random_erasing": {"min_area": 2}}, "random_erasing.min_area: must be in 0..1, got 2.0"),
         (
@@ -409,6 +478,7 @@ SPEC = DataSpec(
     mean=(0.5, 0.2),
     std=(0.25, 0.4),
 )
+PLACES = torch.arange(8)
 
 
 def test_normalise_by_hand():
@@ -423,7 +493,8 @@ def test_every_batch_is_channels_last():
     pixels, labels = images(channels=2), torch.arange(8)
     assert Pipeline(SPEC, (), CPU).normalise(pixels).is_contiguous(memory_format=torch.channels_last)
     for name in augmentations.names():
-        batch = Pipeline(SPEC, (augmentations.get(name)(),), CPU).batch(pixels, labels, generator())
+        pipeline = Pipeline(SPEC, (augmentations.get(name)(),), CPU)
+        batch = pipeline.batch(pixels, labels, generator(), labels, epoch=0)
         assert batch.images.shape[1:] == pixels.shape[1:]
         assert batch.images.is_contiguous(memory_format=torch.channels_last), name
 
@@ -431,13 +502,13 @@ def test_every_batch_is_channels_last():
 def test_without_augmentation_a_training_batch_is_normalised_only():
     pipeline = Pipeline(SPEC, (), CPU)
     pixels = images(channels=2)
-    assert torch.equal(pipeline.augment(pixels, generator()), pipeline.normalise(pixels))
+    assert torch.equal(pipeline.augment(pixels, generator(), PLACES, 0), pipeline.normalise(pixels))
 
 
 def test_crops_are_surrounded_by_pixel_zeros_not_by_mean_colour():
     pipeline = Pipeline(SPEC, (RandomCrop(padding=3),), CPU)
     white = torch.full((64, 2, 6, 6), 255, dtype=torch.uint8)
-    batch = pipeline.augment(white, generator())
+    batch = pipeline.augment(white, generator(), PLACES, 0)
     for channel, (black, full) in enumerate([(-2.0, 2.0), (-0.5, 2.0)]):
         levels = batch[:, channel].unique()
         torch.testing.assert_close(levels, torch.tensor([black, full]), atol=1e-6, rtol=1e-6)
@@ -472,7 +543,7 @@ class EraseProbe(Probe):
 def test_stages_run_in_their_order_around_normalisation():
     seen: list[tuple[str, torch.dtype]] = []
     probes = (EraseProbe("a", seen), FlipProbe("b", seen), CropProbe("d", seen), CropProbe("c", seen))
-    Pipeline(SPEC, probes, CPU).augment(images(channels=2), generator())
+    Pipeline(SPEC, probes, CPU).augment(images(channels=2), generator(), PLACES, 0)
     assert seen == [("c", torch.uint8), ("d", torch.uint8), ("b", torch.uint8), ("a", torch.float32)]
 
 
@@ -480,7 +551,7 @@ def test_batches_are_mixed_last():
     """White images cut in half: mixing them before the cut would leave other levels."""
     white = torch.full((8, 2, 6, 6), 255, dtype=torch.uint8)
     pipeline = Pipeline(SPEC, (Mixup(), Cutout(size=3)), CPU)
-    batch = pipeline.batch(white, torch.arange(8), generator())
+    batch = pipeline.batch(white, torch.arange(8), generator(), PLACES, 0)
     share = batch.weights[0, 0]
     levels = batch.images[:, 0].unique()
     expected = torch.stack([torch.tensor(0.0), 2 * (1 - share), 2 * share, torch.tensor(2.0)]).sort().values

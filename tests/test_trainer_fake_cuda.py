@@ -91,7 +91,7 @@ def test_a_checkpoint_is_taken_over(runtime: Runtime, gpu: None) -> None:
     on_cpu = _pytree.tree_map_only(torch.Tensor, torch.Tensor.cpu, state)
     other = begun(config, runtime)
     other.load_state_dict(on_cpu)
-    assert devices(other.model.state_dict()) == devices(other.ema.model.state_dict()) == {DEVICE}
+    assert devices(other.model.state_dict()) == devices(other.average.model.state_dict()) == {DEVICE}
     assert devices(other.optimizer.state_dict()) == {DEVICE}
     other.epoch()
     assert devices(other._weights()) == {torch.device("cpu")}

@@ -73,6 +73,16 @@ class Blobs64(Blobs):
 
 # narrow where the family has a width; a family not named here trains with its defaults
 NARROW = {
+    "airbench": [
+        {"widths": [16, 32, 32]},
+        {
+            "widths": [16, 16, 24],
+            "convs_per_group": 3,
+            "residual": True,
+            "head_std": 1.0,
+            "activation": "silu",
+        },
+    ],
     "densenet": [
         {"depth": 16, "growth_rate": 8, "dropout": 0.1},
         {"depth": 16, "growth_rate": 8, "block_type": "bottleneck", "compression_rate": 0.5},
@@ -83,6 +93,17 @@ NARROW = {
     ],
     "pyramidnet_imagenet": [{"depth": 18, "alpha": 8}],
     "resnet": [{"depth": 8}],
+    "resnet9": [
+        {"widths": [8, 16, 16, 32]},
+        {
+            "widths": [8, 16, 16, 32],
+            "activation": "celu",
+            "pool": "before_norm",
+            "ghost_groups": 2,
+            "frozen_bn_scale": True,
+            "whitening": True,
+        },
+    ],
     "resnet_preact": [{"depth": 8}],
     "resnext": [{"depth": 11, "cardinality": 2, "base_channels": 8, "initial_channels": 8}],
     "se_resnet_preact": [{"depth": 8, "reduction": 4}],

@@ -24,6 +24,8 @@ from trainer import Runtime, TrainConfig, checkpoint, evaluation, loop, seeds
 from trainer.augmentations.dual_cutout import DualCutout
 from trainer.augmentations.horizontal_flip import HorizontalFlip
 from trainer.augmentations.random_crop import RandomCrop
+from trainer.averages.ema import EMA
+from trainer.averages.lookahead import Lookahead
 from trainer.data import load
 from trainer.data.pipeline import Pipeline, to_device
 from trainer.datasets import DataSpec
@@ -32,6 +34,8 @@ from trainer.metrics import Epoch, Result
 from trainer.models import ModelOptions
 from trainer.optimizers import optimizers
 from trainer.optimizers.sgd import SGD
+from trainer.parameter_groups.bn_bias import BNBias
+from trainer.parameter_groups.head import Head
 from trainer.schedules import schedules
 from trainer.schedules.constant import Constant
 from trainer.schedules.multistep import Multistep
@@ -62,6 +66,12 @@ FEATURES: dict[str, dict[str, Any]] = {
     "subdivided": {"subdivision": 4},
     "subdivided twice over": {"subdivision": 4, "augmentation": TWICE},
     "averaged": {"ema_decay": 0.5},
+    "lookahead": {"average": Lookahead(every=2)},
+    "averaged now and then": {"average": EMA(decay=0.5, every=2, ramp=1.0)},
+    "parameter groups": {
+        "parameter_groups": (BNBias(lr=1.0, epochs=1.5, anneal=True), Head(weight_decay=0.1))
+    },
+    "flipped in turn": {"augmentation": (HorizontalFlip(alternating=True),)},
     "no weight decay on bn": {"no_weight_decay_on_bn": True, "weight_decay": 0.1},
     "pure fp16": {"precision": "pure_fp16"},
     "all": {
@@ -145,7 +155,7 @@ def test_what_a_result_says(cache_dir):
     assert all(epoch.test_error * 10 == pytest.approx(round(epoch.test_error * 10)) for epoch in reported)
     assert all(epoch.train_seconds > 0 for epoch in reported)
     assert result.num_params == 8 * 2 * 9 + 2 * 8 + 8 * 36 * 3 + 3
-    assert result.images_per_epoch == 24  # of 26: the incomplete batch is dropped
+    assert result.num_images == 72  # 3 x 24 of 26: the incomplete batch is dropped
     assert result.train_seconds == pytest.approx(sum(epoch.train_seconds for epoch in reported))
     assert result.images_per_second == pytest.approx(72 / result.train_seconds)
     assert result.best in reported
@@ -157,9 +167,9 @@ def test_an_epoch_sees_each_image_once_in_a_new_order(cache_dir, monkeypatch):
     seen: list[torch.Tensor] = []
     augment = Pipeline.augment
 
-    def watched(self: Pipeline, pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def watched(self: Pipeline, pixels: torch.Tensor, *others: Any) -> torch.Tensor:
         seen.append(pixels)
-        return augment(self, pixels, generator)
+        return augment(self, pixels, *others)
 
     monkeypatch.setattr(Pipeline, "augment", watched)
     train(tiny.config(batch_size=13, epochs=2), seed=0, runtime=Runtime(cache_dir=cache_dir))
@@ -169,6 +179,25 @@ def test_an_epoch_sees_each_image_once_in_a_new_order(cache_dir, monkeypatch):
     orders = [[image.numpy().tobytes() for batch in part for image in batch] for part in (seen[:2], seen[2:])]
     assert all(sorted(order) == sorted(every) for order in orders)
     assert orders[0] != orders[1]
+
+
+def test_each_image_is_flipped_in_every_other_epoch(cache_dir, monkeypatch):
+    epochs: list[dict[int, torch.Tensor]] = []
+    augment = Pipeline.augment
+
+    def watched(self: Pipeline, pixels: Any, generator: Any, places: torch.Tensor, epoch: int) -> Any:
+        images = augment(self, pixels, generator, places, epoch)
+        epochs.extend({} for _ in range(epoch + 1 - len(epochs)))
+        epochs[epoch].update(zip(places.tolist(), images, strict=True))
+        return images
+
+    monkeypatch.setattr(Pipeline, "augment", watched)
+    config = tiny.config(batch_size=13, augmentation=(HorizontalFlip(alternating=True),))
+    train(config, seed=0, runtime=Runtime(cache_dir=cache_dir))
+    first, second, third = epochs
+    assert sorted(first) == sorted(second) == sorted(third) == list(range(26))
+    assert all(torch.equal(second[place], image.flip(2)) for place, image in first.items())
+    assert all(torch.equal(third[place], image) for place, image in first.items())
 
 
 def test_every_step_has_its_own_learning_rate(cache_dir):
@@ -411,7 +440,7 @@ def test_the_last_weights_are_the_same_too(config, runtime, tmp_path):
     interrupt(config, runtime, 4)
     interrupt(config, runtime, NUM_STEPS - 1 - 4)
     expected, found = checkpoint.load(whole.checkpoint), checkpoint.load(runtime.checkpoint)
-    for kind in ("model", "ema", "optimizer", "scaler"):
+    for kind in ("model", "average", "optimizer", "scaler"):
         assert leaves(found[kind]) == leaves(expected[kind])
     for kind in ("totals", "generator", "rng"):
         assert torch.equal(found[kind], expected[kind])
@@ -664,8 +693,8 @@ def test_a_diverged_epoch_is_never_the_best():
                      test_error=test_error, train_seconds=2.0)  # fmt: skip
 
     def result(*epochs: Epoch) -> Result:
-        return Result(status="diverged", epochs=epochs, num_params=1, images_per_epoch=30,
-                      peak_memory_mib=None, resumes=0)  # fmt: skip
+        return Result(status="diverged", epochs=epochs, num_params=1, num_images=120,
+                      time_to_train_seconds=1.0, peak_memory_mib=None, resumes=0)  # fmt: skip
 
     several = result(epoch(1, 0.5), epoch(2, 0.25), epoch(3, 0.25), epoch(4, None))
     assert several.best.epoch == 2

@@ -169,7 +169,7 @@ def test_two_ranks_are_one_with_synchronised_batch_norm_alone(
     assert losses(two) == pytest.approx(losses(one), rel=1e-4)
     assert [epoch.train_error for epoch in two.epochs] == [epoch.train_error for epoch in one.epochs]
     assert [epoch.lr for epoch in two.epochs] == [epoch.lr for epoch in one.epochs]
-    assert (two.images_per_epoch, two.num_params) == (one.images_per_epoch, one.num_params)
+    assert (two.num_images, two.num_params) == (one.num_images, one.num_params)
     unsynchronised = train(apart, seed=0, runtime=runtime)
     assert losses(unsynchronised) != pytest.approx(losses(one), rel=1e-3)
 

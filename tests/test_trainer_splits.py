@@ -178,7 +178,7 @@ def runtime(tmp_path, cache_dir):
 def test_a_trial_trains_on_its_part_and_measures_on_the_other(runtime):
     split = config(train_size=17, val_ratio=0.2, split_seed=5)
     result = trainer.train(split, seed=0, runtime=runtime)
-    assert result.images_per_epoch == 16
+    assert result.num_images == config().num_epochs * 16
 
     # the same images as a data set of their own give the same figures
     images = data.load(TinyImages(), runtime.data_dir, runtime.cache_dir)

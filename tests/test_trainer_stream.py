@@ -130,15 +130,16 @@ def test_training_images_without_a_random_crop_are_cut_alike(data_dir, runtime):
     decoded = data.load(folder(data_dir, resize=12, stream=False), data_dir, runtime.cache_dir)
     order = torch.randperm(NUM_TRAIN)
     taken = list(splits(one, runtime)[0].taken(order, [0, 10], 10, epoch=0))
-    assert torch.cat([x for x, _ in taken]).numpy().tobytes() == decoded.train_x[order].tobytes()
-    assert torch.cat([y for _, y in taken]).tolist() == decoded.train_y[order].tolist()
+    assert torch.cat([x for x, _, _ in taken]).numpy().tobytes() == decoded.train_x[order].tobytes()
+    assert torch.cat([y for _, y, _ in taken]).tolist() == decoded.train_y[order].tolist()
+    assert torch.equal(torch.cat([places for _, _, places in taken]), order)
 
 
 def test_a_random_crop_is_torchvisions(data_dir, runtime):
     one = config(data_dir, augmentation=(RandomResizedCrop(scale=(0.2, 0.5), ratio=(0.5, 2)),))
     images = data.load(one.dataset, data_dir, runtime.cache_dir)
     image = Image.open(images.source.root / os.fsdecode(images.train_x[7])).convert("RGB")
-    (pixels, _), *_ = splits(one, runtime, seed=5)[0].taken(torch.tensor([7]), [0], 1, epoch=2)
+    (pixels, _, _), *_ = splits(one, runtime, seed=5)[0].taken(torch.tensor([7]), [0], 1, epoch=2)
     torch.manual_seed(seeds.stream(5, "decode", 2, 7))
     crop = v2.RandomResizedCrop(8, (0.2, 0.5), (0.5, 2))(image)
     assert torch.equal(pixels[0], v2.functional.pil_to_tensor(crop))
@@ -148,7 +149,7 @@ def drawn(one: TrainConfig, runtime: Runtime, places: list[int], *, seed: int = 
     """Return the pixels of training images, decoded one a batch."""
     order = torch.tensor(places)
     taken = splits(one, runtime, seed)[0].taken(order, range(len(places)), 1, epoch)
-    return [x[0].numpy().tobytes() for x, _ in taken]
+    return [x[0].numpy().tobytes() for x, _, _ in taken]
 
 
 def test_a_crop_depends_on_seed_epoch_and_place_alone(data_dir, runtime):
@@ -176,7 +177,7 @@ def test_large_images_are_tested_a_few_at_a_time(data_dir, runtime, monkeypatch)
 def test_a_part_of_the_training_set(data_dir, runtime):
     one = config(data_dir, train_size=12, val_ratio=0.2)
     result = train(one, seed=0, runtime=runtime)
-    assert result.images_per_epoch == 12
+    assert result.num_images == 12 * len(result.epochs)
 
 
 # --- whole runs ----------------------------------------------------------------------------------
@@ -225,7 +226,7 @@ def test_a_pass_that_was_left_leaves_nothing_to_the_next(data_dir, runtime):
     split, _ = splits(one, with_workers(runtime, 2))
     with contextlib.closing(split.taken(order, range(0, 20, 2), 2, epoch=0)) as batches:
         next(batches)
-    found = [x[0].numpy().tobytes() for x, _ in split.taken(order, range(3, 6), 1, epoch=1)]
+    found = [x[0].numpy().tobytes() for x, *_ in split.taken(order, range(3, 6), 1, epoch=1)]
     assert found == drawn(one, runtime, [3, 4, 5], epoch=1)
     split.close()
     assert nobody_is_left()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from trainer.augmentations import AugmentationOptions, check_all
+from trainer.averages import AverageOptions
+from trainer.averages.ema import EMA
 from trainer.data import splits
 from trainer.datasets import DatasetOptions, datasets
 from trainer.models import ModelOptions, check_size
 from trainer.optimizers import OptimizerOptions, optimizers
+from trainer.parameter_groups import ParameterGroupOptions
 from trainer.schedules import ScheduleOptions, schedules
 from trainer.schema import ConfigError, canonical, check, flatten, read
 from trainer.warmups import WarmupOptions
@@ -25,7 +29,8 @@ class TrainConfig:
     """One training run without its seed. Where and how fast it runs is in `trainer.Runtime`."""
 
     model: ModelOptions
-    epochs: int
+    epochs: float
+    """Passes over the training images. A fraction, as in 9.9, ends in an epoch, at the next whole step."""
     dataset: DatasetOptions = field(default_factory=lambda: datasets.get("digits")())
     train_size: int | None = None
     """Number of training images to use (`trainer.data.splits` chooses them); None: all."""
@@ -49,6 +54,9 @@ class TrainConfig:
     """How the learning rate rises at first; its epochs are taken out of the schedule's."""
     optimizer: OptimizerOptions = field(default_factory=lambda: optimizers.get("sgd")())
     weight_decay: float = 1e-4
+    parameter_groups: tuple[ParameterGroupOptions, ...] = ()
+    """Parameters with a learning rate and a weight decay of their own. Written as a mapping from name to
+    options."""
     no_weight_decay_on_bn: bool = False
     """Decay only the weights of convolutions: not batch normalisation, biases or linear layers."""
     gradient_clip: float | None = None
@@ -57,7 +65,10 @@ class TrainConfig:
     """Number of parts in which a batch goes through the network, one after the other; their gradients are
     averaged. Batch normalisation sees ghost batches of batch_size / subdivision (arXiv:1705.08741)."""
     ema_decay: float | None = None
-    """Decay of a moving average of the weights: updated at every step, evaluated instead of the weights."""
+    """Decay of a moving average of the weights: updated at every step, evaluated instead of the weights.
+    Short for `average: {name: ema, decay: ...}`."""
+    average: AverageOptions | None = None
+    """A moving average of the weights."""
     augmentation: tuple[AugmentationOptions, ...] = ()
     """Applied to training images. Written as a mapping from name to options; the order is fixed."""
     label_smoothing: float = 0.0
@@ -73,13 +84,21 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuse a config that cannot be trained. Raises ConfigError, naming the option at fault."""
+        if self.epochs == int(self.epochs):  # so that 10 and 10.0 are one config
+            object.__setattr__(self, "epochs", int(self.epochs))
         self._check_numbers()
         self._check_training_set()
         if self.warmup:
             problem = "must be below epochs ({}), got {:g}"
             check(self.warmup.epochs < self.epochs, "warmup.epochs", problem, self.epochs, self.warmup.epochs)
+        problem = "has no effect: {} draws its weights in its own way"
+        check(not self.model.own_init or self.init == "fan_out", "init", problem, self.model.label)
+        for group in self.parameter_groups:
+            _check_under(f"parameter_groups.{group.name}", group.check, self.model)
         _check_under("model", check_size, self.model, self.dataset.spec)
         _check_under("model", self.model.check, self.dataset.spec)
+        part = self.batch_size // self.subdivision
+        self.model.check_batches(self.dataset.spec, part, sync_bn=self.sync_bn)
         _check_under("augmentation", check_all, self.augmentation, self.dataset.spec)
         _check_under("schedule", self.schedule.check, self.epochs)
 
@@ -94,6 +113,8 @@ class TrainConfig:
         check(self.batch_size > 0, "batch_size", "must be > 0, got {}", self.batch_size)
         check(clip is None or clip > 0, "gradient_clip", "must be > 0, got {}", clip)
         check(decay is None or 0 <= decay < 1, "ema_decay", "must be >= 0 and < 1, got {}", decay)
+        both = decay is not None and self.average is not None
+        check(not both, "ema_decay", "is short for an average, and there is one already; keep one of the two")
         check(self.eval_every > 0, "eval_every", "must be > 0, got {}", self.eval_every)
         check(self.subdivision > 0, "subdivision", "must be > 0, got {}", self.subdivision)
         if self.batch_size % self.subdivision:
@@ -145,13 +166,40 @@ class TrainConfig:
         """Images trained on in an epoch: an incomplete last batch is dropped."""
         return self.steps_per_epoch * self.global_batch_size
 
-    def lr_at(self, step: int) -> float:
-        """Return the learning rate of a step, counted from 0."""
-        epoch = step / self.steps_per_epoch
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        return self.steps_in(self.epochs)
+
+    @property
+    def num_epochs(self) -> int:
+        """Number of epochs, a partial last one included."""
+        return -(-self.total_steps // self.steps_per_epoch)
+
+    @property
+    def num_images(self) -> int:
+        """Images trained on in the whole run, repeats included."""
+        return self.total_steps * self.global_batch_size
+
+    @property
+    def running_average(self) -> AverageOptions | None:
+        """The moving average of the weights, if there is one."""
+        return self.average if self.ema_decay is None else EMA(decay=self.ema_decay)
+
+    def steps_in(self, epochs: float) -> int:
+        """Return the optimiser steps of so many epochs, to the next whole step."""
+        return math.ceil(round(self.steps_per_epoch * epochs, 6))  # 10 x 1.1 is 11.000000000000002
+
+    def lr_at(self, step: int, group: ParameterGroupOptions | None = None) -> float:
+        """Return the learning rate of a step, counted from 0: that of a group, or of all other parameters."""
+        peak = self.lr if group is None or group.lr is None else group.lr
+        if group and group.anneal and group.epochs is not None:
+            return peak * max(1 - step / self.steps_in(group.epochs), 0)
+        epoch, end = step / self.steps_per_epoch, self.total_steps / self.steps_per_epoch
         start = self.warmup.epochs if self.warmup else 0.0
         if self.warmup and epoch < start:
-            return self.lr * self.warmup.factor(epoch)
-        return self.lr * self.schedule.factor(epoch, start, self.epochs)
+            return peak * self.warmup.factor(epoch)
+        return peak * self.schedule.factor(epoch, start, end)
 
 
 def _check_under(key: str, check_options: Callable[..., None], *arguments: Any) -> None:

@@ -19,7 +19,6 @@ from trainer.checkpoint import CheckpointError
 from trainer.config import TrainConfig
 from trainer.data import splits
 from trainer.data.pipeline import Pipeline, open_splits
-from trainer.ema import EMA
 from trainer.loss import Batch
 from trainer.metrics import Epoch, Result, best_of
 from trainer.models._layers import initialise
@@ -111,7 +110,7 @@ class Run:
         images = splits.split(images, config.train_size, config.val_ratio, config.split_seed)
         workers = runtime.num_workers
         self.train_split, self.test_split = open_splits(images, config, seed, self.device, workers)
-        self.pipeline = Pipeline(spec, config.augmentation, self.device)
+        self.pipeline = Pipeline(spec, config.augmentation, self.device, seed)
 
         torch.manual_seed(seeds.stream(seed, "init"))
         model = config.model.build(spec)
@@ -120,13 +119,15 @@ class Run:
             model = parallel.synchronise_batch_norm(model, self.device)
         model.to(self.device, weight_dtype(config.precision))
         self.model = model.to(memory_format=torch.channels_last)
+        self.prepare_seconds = self._prepare()
         self.network = group.wrap(self.model)
         self.num_params = count_params(model)
-        self.ema = EMA(self.model, config.ema_decay) if config.ema_decay is not None else None
+        options = config.running_average
+        self.average = options.build(self.model, config.total_steps) if options else None
         torch.manual_seed(seeds.stream(seed, "model", *group.stream))  # dropout and the like
 
-        groups = parameter_groups(self.model, config.weight_decay, conv_only=config.no_weight_decay_on_bn)
-        self.optimizer = config.optimizer.build(groups, config.lr)
+        self.groups = parameter_groups(self.model, config)
+        self.optimizer = config.optimizer.build([each.for_optimizer() for each in self.groups], config.lr)
         self.scaler = grad_scaler(config.precision, self.device)
         self.generator = torch.Generator(self.device)
         self.generator.manual_seed(seeds.stream(seed, "augmentation", *group.stream))
@@ -135,11 +136,36 @@ class Run:
         self.history: list[Epoch] = []
         self.totals = torch.zeros(2, dtype=torch.float64, device=self.device)  # of this epoch: loss, errors
         self.epoch_seconds = 0.0  # training time of this epoch
+        self.test_seconds = 0.0  # of the last test
         self.diverged = False
         self.best: dict[str, Any] | None = None  # the best epoch's weights, if they are to be kept
         self.resumes = 0
         self.notes: list[str] = []
         self.saved_at = time.monotonic()
+
+    def _prepare(self) -> float:
+        """Let the network see the first training images if it asks for some; return the seconds it takes.
+
+        A run that is restored from a checkpoint does it too, and then has the checkpoint's weights.
+        """
+        network: Any = self.model
+        wanted = getattr(network, "images_to_prepare", 0)
+        if not wanted:
+            return 0.0
+        started = time.perf_counter()
+        firsts: list[torch.Tensor] = []
+        with contextlib.closing(self.train_split.batches(wanted)) as batches:
+            for pixels, _ in batches:  # of large streamed images, a batch has fewer
+                firsts.append(self.pipeline.normalise(pixels))
+                if sum(map(len, firsts)) >= wanted:
+                    break
+        network.prepare(torch.cat(firsts)[:wanted])
+        self._synchronise()
+        return time.perf_counter() - started
+
+    def _synchronise(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
     def close(self) -> None:
         """End the worker processes of the data."""
@@ -149,30 +175,33 @@ class Run:
     @property
     def ended(self) -> bool:
         """Whether nothing is left to train."""
-        return self.diverged or len(self.history) == self.config.epochs
+        return self.diverged or len(self.history) == self.config.num_epochs
 
     def epoch(self) -> Epoch:
         """Train to the end of the current epoch, then test if a test is due."""
-        steps, size = self.config.steps_per_epoch, self.config.batch_size
-        taken = self.step - len(self.history) * steps  # steps of this epoch taken before an interruption
+        size, before = self.config.batch_size, len(self.history) * self.config.steps_per_epoch
+        steps = min(self.config.steps_per_epoch, self.config.total_steps - before)
+        taken = self.step - before  # steps of this epoch taken before an interruption
         starts = [(place * self.group.size + self.group.rank) * size for place in range(taken, steps)]
         self.model.train()
         started = time.perf_counter()
         order = self.order(len(self.history))
         with contextlib.closing(self.train_split.taken(order, starts, size, len(self.history))) as batches:
-            for pixels, targets in batches:
+            for pixels, targets, places in batches:
                 if self.group.first(self._checkpoint_due):
                     self._pause(started)
                     started = time.perf_counter()
-                self.train_step(pixels, targets)
+                self.train_step(pixels, targets, places)
         totals = self.group.sum(self.totals)
         loss, wrong = (totals / (steps * size * self.group.size)).tolist()  # synchronises with the device
         self.epoch_seconds += time.perf_counter() - started
 
         number = len(self.history) + 1
         test_loss = test_error = None
-        if number % self.config.eval_every == 0 or number == self.config.epochs:
+        if number % self.config.eval_every == 0 or number == self.config.num_epochs:
+            started = time.perf_counter()
             test_loss, test_error = self.group.first(self.test)
+            self.test_seconds = time.perf_counter() - started
         self.diverged = not all(math.isfinite(value) for value in (loss, test_loss) if value is not None)
         epoch = Epoch(
             epoch=number,
@@ -197,28 +226,40 @@ class Run:
 
     @property
     def evaluated(self) -> nn.Module:
-        """The network that is tested: the average of the weights, if there is one."""
-        return self.ema.model if self.ema else self.model
+        """The network that is tested: the average of the weights, if there is one in its place."""
+        return self.average.evaluated(self.model) if self.average else self.model
 
-    def train_step(self, pixels: torch.Tensor, targets: torch.Tensor) -> None:
+    def train_step(self, pixels: torch.Tensor, targets: torch.Tensor, places: torch.Tensor) -> None:
         """Take one optimiser step; nothing in it waits for the device."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.lr_at(self.step)
-        batch = self.pipeline.batch(pixels, targets, self.generator)
+        for own, group in zip(self.groups, self.optimizer.param_groups, strict=True):
+            group["lr"] = self.config.lr_at(self.step, own.options)
+        batch = self.pipeline.batch(pixels, targets, self.generator, places, len(self.history))
         self.optimizer.zero_grad(set_to_none=True)
         *parts, last = _parts(batch, self.config.subdivision)
         with parallel.unsynchronised(self.network):
             for part in parts:
                 self._backward(part)
         self._backward(last)
+        self._freeze()
         if self.config.gradient_clip is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        if self.ema:
-            self.ema.update(self.model)
         self.step += 1
+        if self.average:
+            self.average.update(self.model, self.step)
+
+    def _freeze(self) -> None:
+        """Drop the gradients of the groups whose epochs are over, and compute no more of them."""
+        for own in self.groups:
+            epochs = own.options.epochs if own.options else None
+            if epochs is None or self.step < self.config.steps_in(epochs):
+                continue
+            for parameter in own.params:
+                parameter.grad = None
+                if self.network is self.model:  # several GPUs wait for the gradient of every parameter
+                    parameter.requires_grad_(False)
 
     def _backward(self, batch: Batch) -> None:
         """Add the gradients of a batch, or of a part of one, and count it in the epoch's totals."""
@@ -241,11 +282,15 @@ class Run:
             status="diverged" if self.diverged else "done",
             epochs=tuple(self.history),
             num_params=self.num_params,
-            images_per_epoch=self.config.images_per_epoch,
+            num_images=self.step * self.config.global_batch_size,
+            time_to_train_seconds=None if self.diverged else self._time_to_train(),
             peak_memory_mib=memory.peak_mib(self.device),
             resumes=self.resumes,
             notes=tuple(self.notes),
         )
+
+    def _time_to_train(self) -> float:
+        return self.prepare_seconds + sum(epoch.train_seconds for epoch in self.history) + self.test_seconds
 
     # --- kept weights --------------------------------------------------------------------------
 
@@ -261,7 +306,7 @@ class Run:
         if weights is None:
             self.notes.append("the best epoch's weights are lost: they were not kept when it was trained")
             return
-        about = {"trial_id": self.runtime.trial_id, "kept": keep, "ema": self.ema is not None}
+        about = {"trial_id": self.runtime.trial_id, "kept": keep, "ema": self.evaluated is not self.model}
         try:
             checkpoint.save(path, {**self._identity(), **about, **weights})
         except OSError as error:
@@ -281,8 +326,7 @@ class Run:
 
     def _pause(self, started: float) -> None:
         """Save a checkpoint between two steps, then stop if asked to."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        self._synchronise()
         self.epoch_seconds += time.perf_counter() - started
         if self.runtime.checkpoint:
             state = self.state_dict()  # needs every rank
@@ -334,10 +378,11 @@ class Run:
             "step": self.step,
             "history": [dataclasses.asdict(epoch) for epoch in self.history],
             "epoch_seconds": self.epoch_seconds,
+            "prepare_seconds": self.prepare_seconds,
             "resumes": self.resumes,
             "notes": list(self.notes),
             "model": self.model.state_dict(),
-            "ema": self.ema.model.state_dict() if self.ema else None,
+            "average": self.average.model.state_dict() if self.average else None,
             "best": self.best,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -360,11 +405,12 @@ class Run:
         self.step = state["step"]
         self.history = [Epoch(**epoch) for epoch in state["history"]]
         self.epoch_seconds = state["epoch_seconds"]
+        self.prepare_seconds = state["prepare_seconds"]
         self.resumes = state["resumes"]
         self.notes = list(state["notes"])
         self.model.load_state_dict(state["model"])
-        if self.ema:
-            self.ema.model.load_state_dict(state["ema"])
+        if self.average:
+            self.average.model.load_state_dict(state["average"])
         self.best = state.get("best")
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])

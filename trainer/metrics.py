@@ -39,7 +39,12 @@ class Result:
     """diverged: a loss became non-finite, and the trial ended with that epoch."""
     epochs: tuple[Epoch, ...]
     num_params: int
-    images_per_epoch: int
+    num_images: int
+    """Images trained on, repeats included."""
+    time_to_train_seconds: float | None
+    """Time until the network is ready and tested, as speed runs count it: preparation such as whitening,
+    all training steps, and the last test with its views. Reading the data, building the network, earlier
+    tests and checkpoints are not in it. None: the trial diverged."""
     peak_memory_mib: float | None
     """On a GPU its memory (the first one's), on a CPU that of the process."""
     resumes: int
@@ -55,7 +60,7 @@ class Result:
     @property
     def images_per_second(self) -> float:
         """Training throughput over the whole trial."""
-        return self.images_per_epoch * len(self.epochs) / self.train_seconds
+        return self.num_images / self.train_seconds
 
     @property
     def best(self) -> Epoch | None:

@@ -304,7 +304,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
     All ranks must have batches of the same size.
 
     Args:
-        layer: the layer to replace; its weights and running statistics are copied.
+        layer: the layer to replace; its weights are taken over and its running statistics copied.
     """
 
     def __init__(self, layer: nn.BatchNorm2d) -> None:
@@ -312,6 +312,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
             layer.num_features, layer.eps, layer.momentum, layer.affine, layer.track_running_stats
         )
         self.load_state_dict(layer.state_dict())
+        self.weight, self.bias = layer.weight, layer.bias  # frozen if they are
 
     def forward(self, x: Tensor) -> Tensor:  # (N, C, H, W) -> the same
         if not self.training:

@@ -52,12 +52,12 @@ class ResourceProbe:
 
     def _steps(self, number: int) -> None:
         self._run.model.train()
-        for pixels, targets in itertools.islice(self._batches, number):
-            self._run.train_step(pixels, targets)
+        for batch in itertools.islice(self._batches, number):
+            self._run.train_step(*batch)
         if self._run.device.type == "cuda":
             torch.cuda.synchronize(self._run.device)
 
-    def _endless(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def _endless(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         """Yield the batches of the first epoch over and over."""
         run, size = self._run, self._batch_size
         starts = [place * size for place in range(run.config.steps_per_epoch)]

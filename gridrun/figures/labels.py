@@ -28,6 +28,7 @@ METRIC_AXES = {
     "test_loss": "Test loss (nats)",
     "train_loss": "Training loss (nats)",
     "train_time": "Training time",
+    "time_to_train": "Time to train",
     "images_per_second": "Throughput (images/s)",
     "peak_memory_mib": "Peak memory (MiB)",
     "num_params": "Parameters",

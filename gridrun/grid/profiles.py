@@ -47,7 +47,7 @@ class Profile:
     def scale_epochs(self, settings: Settings, but_not: Collection[str] = ()) -> None:
         """Scale `epochs`, and every option counted in epochs, except the keys in `but_not`."""
         before: Any = option(settings, "epochs")
-        if self.epochs is None or type(before) is not int or before < 1:
+        if self.epochs is None or type(before) not in (int, float) or before <= 0:
             return  # an error when the config is read
         share = isinstance(self.epochs, float)
         settings["epochs"] = max(1, round(before * self.epochs)) if share else self.epochs

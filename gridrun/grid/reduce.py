@@ -92,7 +92,7 @@ def reduced_title(title: str, profile: Profile, rows: Sequence[Row]) -> str:
     return f"{title} ({profile.name}: {epochs}, {images} of {datasets})"
 
 
-def _count_range(noun: str, numbers: Sequence[int]) -> str:
+def _count_range(noun: str, numbers: Sequence[float]) -> str:
     """Write `10 epochs`, or `10 to 20 epochs`."""
     low, high = min(numbers), max(numbers)
     count = f"{low:,}" if low == high else f"{low:,} to {high:,}"

@@ -117,13 +117,16 @@ def epoch_keys(settings: Mapping[str, Any]) -> Iterator[str]:
     """Yield the keys of the options that count epochs, such as `schedule.milestones`; not `epochs` itself."""
     for field in field_types(TrainConfig):
         registry, is_mapping = _registry(field)
-        if registry is None or is_mapping:
+        if registry is None:
             continue
-        try:
-            cls = registry.get(option(settings, field))
-        except (TypeError, ValueError):  # none or unknown: an error when the config is read
-            continue
-        yield from (f"{field}.{name}" for name in cls.in_epochs)
+        chosen: Any = settings.get(field) if is_mapping else option(settings, field)
+        for name in chosen if isinstance(chosen, Mapping) else [chosen]:
+            try:
+                cls = registry.get(name)
+            except (TypeError, ValueError):  # none or unknown: an error when the config is read
+                continue
+            prefix = f"{field}.{name}" if is_mapping else field
+            yield from (f"{prefix}.{counted}" for counted in cls.in_epochs)
 
 
 def option(settings: Mapping[str, Any], key: str) -> Any:

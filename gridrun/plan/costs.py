@@ -58,11 +58,6 @@ def _shape(config: TrainConfig) -> tuple[int, int, int]:
     return spec.channels, spec.image_size, spec.num_classes
 
 
-def num_images(config: TrainConfig) -> int:
-    """Return how many images a trial trains on in all its epochs."""
-    return config.epochs * config.images_per_epoch
-
-
 class Cost(NamedTuple):
     """The estimate of a trial."""
 
@@ -146,7 +141,7 @@ class Costs:
         if key not in self._by_key:
             self._by_key[key] = self._per_image(config, key)
         per_image, basis = self._by_key[key]
-        return Cost(per_image * num_images(config), basis)
+        return Cost(per_image * config.num_images, basis)
 
     def _per_image(self, config: TrainConfig, key: tuple[Any, ...]) -> Cost:
         if key in self._speeds:
@@ -203,7 +198,7 @@ def _speeds(
             config = config_of(row["config_json"])
         except (ValueError, TypeError):  # this version no longer knows it
             continue
-        seconds = medians[row["config_id"]] / num_images(config)
+        seconds = medians[row["config_id"]] / config.num_images
         macs = config.model.macs(config.dataset.spec) or row["macs"] or 0
         found.setdefault(speed_key(config), []).append(_Speed(config, seconds, macs))
     return {

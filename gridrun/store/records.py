@@ -80,6 +80,8 @@ class Record:
     train_error: float | None = None
     epochs_trained: int = 0
     train_seconds: float | None = None
+    time_to_train_seconds: float | None = None
+    """Preparation, training and the last test (`trainer.Result`)."""
     images_per_second: float | None = None
     peak_memory_mib: float | None = None
     num_params: int | None = None

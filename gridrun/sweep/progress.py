@@ -74,9 +74,11 @@ class Tracker:
         )
 
     def _run(self, trial: Trial, epoch: Epoch | None, place: str = "") -> None:
-        run = Running(trial_id=trial.trial_id, about=describe(trial), epochs=trial.config.epochs)
+        run = Running(trial_id=trial.trial_id, about=describe(trial), epochs=trial.config.num_epochs)
         if epoch:
-            speed = trial.config.images_per_epoch / epoch.train_seconds
+            before = (epoch.epoch - 1) * trial.config.images_per_epoch
+            images = min(trial.config.images_per_epoch, trial.config.num_images - before)
+            speed = images / epoch.train_seconds
             run = replace(
                 run, epoch=epoch.epoch, test_error=epoch.test_error, images_per_second=speed, place=place
             )

@@ -251,6 +251,7 @@ def _record(trial: Trial, result: Result, **fields: Any) -> Record:
         train_error=last.train_error,
         epochs_trained=len(result.epochs),
         train_seconds=result.train_seconds,
+        time_to_train_seconds=result.time_to_train_seconds,
         images_per_second=result.images_per_second,
         peak_memory_mib=result.peak_memory_mib,
         num_params=result.num_params,

@@ -48,7 +48,7 @@ class Run:
     ended_at: str | None
     """UTC, ISO 8601."""
     precision: str
-    epochs: int
+    epochs: float
     notes: str | None
     error: str | None
     train: str

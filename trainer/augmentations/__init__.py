@@ -71,6 +71,16 @@ class ImageAugmentation(AugmentationOptions):
     def draw(self, shape: tuple[int, int, int, int], generator: torch.Generator) -> torch.Tensor:
         """Draw the randomness for a batch of `shape` (N, C, H, W): a tensor with N rows."""
 
+    def planned(self, places: torch.Tensor, epoch: int, seed: int) -> torch.Tensor | None:
+        """Return the draws that an image's place in the training set decides; None: use `draw`.
+
+        Args:
+            places: indices in the training set, (N,) int64.
+            epoch: counted from 0.
+            seed: the trial's seed.
+        """
+        return None
+
     @abc.abstractmethod
     def apply(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
         """Return the batch, (N, C, H, W) of the same dtype, augmented with these draws."""

@@ -12,6 +12,23 @@ def integers_below(limits: torch.Tensor, generator: torch.Generator) -> torch.Te
     return (torch.rand(limits.shape, generator=generator, device=generator.device) * limits).long()
 
 
+def hashed(places: torch.Tensor, seed: int) -> torch.Tensor:
+    """Return a random int64 for each of `places`, int64 numbers >= 0; 0 <= `seed` < 2^63.
+
+    Number i is output i of SplitMix64 (Steele et al., OOPSLA 2014) from the state `seed`. It has no state to
+    save and needs no table: any part of a data set, on any device, gets the same numbers.
+    """
+    numbers = (places + 1) * (0x9E3779B97F4A7C15 - 2**64) + seed  # int64 wraps around as unsigned does
+    numbers = _xor_shifted(numbers, 30) * (0xBF58476D1CE4E5B9 - 2**64)
+    numbers = _xor_shifted(numbers, 27) * (0x94D049BB133111EB - 2**64)
+    return _xor_shifted(numbers, 31)
+
+
+def _xor_shifted(numbers: torch.Tensor, bits: int) -> torch.Tensor:
+    """Return `numbers ^ (numbers >> bits)`, shifted as if int64 had no sign."""
+    return numbers.bitwise_xor((numbers >> bits) & (2 ** (64 - bits) - 1))
+
+
 def symmetric_beta(alpha: float, size: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
     """Draw float64 numbers from Beta(alpha, alpha), for any alpha > 0.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable
 
 import torch
 
@@ -29,18 +29,18 @@ class Split:
     def __len__(self) -> int:
         return len(self.y)
 
-    def batches(self, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def batches(self, size: int) -> Generator[tuple[torch.Tensor, torch.Tensor], None, None]:
         """Yield (images, labels) in stored order. The last batch may be smaller."""
         yield from zip(self.x.split(size), self.y.split(size), strict=True)
 
     def taken(
         self, order: torch.Tensor, starts: Iterable[int], size: int, epoch: int
-    ) -> Generator[tuple[torch.Tensor, torch.Tensor], None, None]:
-        """Yield (images, labels) of `order[start : start + size]` for each start; `order` is (N,) int64."""
+    ) -> Generator[tuple[torch.Tensor, torch.Tensor, torch.Tensor], None, None]:
+        """Yield (images, labels, places) for each start; places is `order[start : start + size]`, int64."""
         order = order.to(self.y.device)
         for start in starts:
-            batch = order[start : start + size]
-            yield self.x[batch], self.y[batch]
+            places = order[start : start + size]
+            yield self.x[places], self.y[places], places
 
     def close(self) -> None:
         """Do nothing: only a streamed split has worker processes."""
@@ -74,11 +74,16 @@ def to_device(images: Images, device: torch.device) -> tuple[Split, Split]:
 
 
 class Pipeline:
-    """Normalisation and augmentation."""
+    """Normalisation and augmentation, in a trial of this `seed`."""
 
     def __init__(
-        self, spec: DataSpec, augmentation: tuple[AugmentationOptions, ...], device: torch.device
+        self,
+        spec: DataSpec,
+        augmentation: tuple[AugmentationOptions, ...],
+        device: torch.device,
+        seed: int = 0,
     ) -> None:
+        self.seed = seed
         std = torch.tensor(spec.std, device=device).view(1, -1, 1, 1)
         mean = torch.tensor(spec.mean, device=device).view(1, -1, 1, 1)
         self.scale, self.shift = 1 / (255 * std), -mean / std
@@ -93,21 +98,35 @@ class Pipeline:
         images = pixels.to(torch.float32, memory_format=torch.channels_last)
         return images.mul_(self.scale).add_(self.shift)
 
-    def augment(self, pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def augment(
+        self, pixels: torch.Tensor, generator: torch.Generator, places: torch.Tensor, epoch: int
+    ) -> torch.Tensor:
         """Augment each of the uint8 `pixels` (N, C, H, W) by itself, and normalise them."""
+
+        def augmented(options: ImageAugmentation, x: torch.Tensor) -> torch.Tensor:
+            draws = options.planned(places, epoch, self.seed)
+            n, channels, height, width = x.shape
+            shape = (n, channels, height, width)
+            return options.apply(x, options.draw(shape, generator) if draws is None else draws)
+
         for options in self.on_pixels:
-            pixels = _augment(options, pixels, generator)
+            pixels = augmented(options, pixels)
         images = self.normalise(pixels)
         for options in self.on_images:
-            images = _augment(options, images, generator)
+            images = augmented(options, images)
         return images
 
-    def batch(self, pixels: torch.Tensor, labels: torch.Tensor, generator: torch.Generator) -> Batch:
-        """Return a training batch from uint8 `pixels` (N, C, H, W) and `labels` (N,)."""
-        images = self.augment(pixels, generator)
+    def batch(
+        self,
+        pixels: torch.Tensor,
+        labels: torch.Tensor,
+        generator: torch.Generator,
+        places: torch.Tensor,
+        epoch: int,
+    ) -> Batch:
+        """Return a training batch from uint8 `pixels` (N, C, H, W) and `labels` (N,).
+
+        `places` (N,) int64 are the images' indices in the training set; `epoch` is counted from 0.
+        """
+        images = self.augment(pixels, generator, places, epoch)
         return self.on_batch.batch(images, labels, generator) if self.on_batch else plain(images, labels)
-
-
-def _augment(options: ImageAugmentation, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    n, channels, height, width = x.shape
-    return options.apply(x, options.draw((n, channels, height, width), generator))

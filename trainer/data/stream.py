@@ -72,7 +72,7 @@ class StreamedSplit:
     def __len__(self) -> int:
         return len(self.y)
 
-    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, size: int) -> Generator[tuple[Tensor, Tensor], None, None]:
         """Yield (images, labels) in stored order, `size` at a time, or fewer if they are large."""
         size = max(1, min(size, MAX_PIXELS // self._decoder.source.image_size**2))
         places, labels = np.arange(len(self)), self.y.split(size)
@@ -81,12 +81,13 @@ class StreamedSplit:
 
     def taken(
         self, order: Tensor, starts: Iterable[int], size: int, epoch: int
-    ) -> Generator[tuple[Tensor, Tensor], None, None]:
-        """Yield (images, labels) of `order[start : start + size]` for each start; `order` is (N,) int64."""
-        places, labels, starts = order.numpy(), self.y[order.to(self._device)], list(starts)
-        keys = (self._key(places[start : start + size], epoch) for start in starts)
+    ) -> Generator[tuple[Tensor, Tensor, Tensor], None, None]:
+        """Yield (images, labels, places) for each start; places is `order[start : start + size]`, int64."""
+        indices, on_device, starts = order.numpy(), order.to(self._device), list(starts)
+        keys = (self._key(indices[start : start + size], epoch) for start in starts)
         for start, pixels in zip(starts, self._decoded(keys, len(order) // size), strict=True):
-            yield pixels, labels[start : start + size]
+            places = on_device[start : start + size]
+            yield pixels, self.y[places], places
 
     def close(self) -> None:
         """End the workers."""

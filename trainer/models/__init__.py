@@ -22,6 +22,8 @@ class ModelOptions(Options, abc.ABC):
 
     registry: ClassVar[Registry[ModelOptions]] = models
     __slots__ = ()
+    own_init: ClassVar[bool] = False
+    """Whether the network has a method `initialise` that draws its weights; then `init` has no effect."""
 
     @property
     @abc.abstractmethod
@@ -30,6 +32,15 @@ class ModelOptions(Options, abc.ABC):
 
     def check(self, data: DataSpec) -> None:
         """Raise ConfigError if the family cannot take such images."""
+
+    def check_batches(self, data: DataSpec, size: int, *, sync_bn: bool) -> None:
+        """Raise ConfigError if the network's batch normalisation cannot train on such batches.
+
+        Args:
+            data: the images.
+            size: images that go through the network at a time, on one GPU.
+            sync_bn: whether the statistics are those of all GPUs.
+        """
 
     def macs(self, data: DataSpec) -> int | None:
         """Return the multiply-accumulates of the conv and linear layers for one image.

@@ -132,8 +132,11 @@ def initialise(module: nn.Module, mode: Literal["fan_out", "fan_in"]) -> None:
 
     Only convolutions and linear layers are drawn. Batch normalisation starts as the identity, biases as
     zero. The numbers come from torch's default generator, which the caller seeds. `fan_in` keeps the variance
-    in the forward pass, `fan_out` in the backward pass.
+    in the forward pass, `fan_out` in the backward pass. A network with a method `initialise` does it itself.
     """
+    if own := getattr(module, "initialise", None):
+        own()
+        return
     for layer in module.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
             nn.init.kaiming_normal_(layer.weight, mode=mode, nonlinearity="relu")
@@ -142,3 +145,10 @@ def initialise(module: nn.Module, mode: Literal["fan_out", "fan_in"]) -> None:
         elif isinstance(layer, nn.BatchNorm2d):
             nn.init.ones_(layer.weight)
             nn.init.zeros_(layer.bias)
+
+
+def reset_parameters(module: nn.Module) -> None:
+    """Draw a network's weights as torch does when it makes a layer, from torch's default generator."""
+    for layer in module.modules():
+        if isinstance(layer, (nn.Conv2d, nn.Linear, nn.BatchNorm2d)):
+            layer.reset_parameters()

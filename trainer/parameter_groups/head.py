@@ -1,0 +1,23 @@
+"""The classifier."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trainer.parameter_groups import ParameterGroupOptions, parameter_groups
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@parameter_groups.register("head")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Head(ParameterGroupOptions):
+    """Weights and bias of the last linear layer."""
+
+    def select(self, network: nn.Module) -> list[nn.Parameter]:
+        from torch import nn
+
+        *_, last = (layer for layer in network.modules() if isinstance(layer, nn.Linear))
+        return list(last.parameters())
