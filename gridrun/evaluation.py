@@ -24,7 +24,6 @@ class Report:
     checkpoint: KeptWeights
     on: str
     """Which images, such as `test set of digits`."""
-    tta: TTA
     evaluation: Evaluation
 
     def to_dict(self) -> dict[str, Any]:
@@ -39,7 +38,8 @@ class Report:
             "epoch": checkpoint.epoch,
             "on": self.on,
             "images": len(result.labels),
-            "tta": self.tta,
+            "tta": result.tta,
+            "tta_least_confident": result.tta_least_confident,
             "test_error": result.error,
             "test_loss": result.loss,
             "classes": result.classes,
@@ -81,8 +81,10 @@ def choose_device(gpus: int | None) -> str:
     return "cuda" if gpus != 0 and torch.cuda.is_available() else "cpu"
 
 
-def evaluate(path: Path, *, dataset: DatasetOptions | None, tta: TTA, runtime: Runtime) -> Report:
+def evaluate(path: Path, *, dataset: DatasetOptions | None, tta: TTA | None, runtime: Runtime) -> Report:
     """Evaluate a checkpoint file on its own test set, or on that of `dataset`. Imports torch.
+
+    `tta` None is the trial's own.
 
     Raises:
         StoreError: the file cannot be used.
@@ -103,7 +105,7 @@ def evaluate(path: Path, *, dataset: DatasetOptions | None, tta: TTA, runtime: R
     held_out = dataset is None and checkpoint.config.val_ratio
     images = "held-out training images" if held_out else "test set"
     on = f"{images} of {(dataset or checkpoint.config.dataset).label}"
-    return Report(path=path, checkpoint=checkpoint, on=on, tta=tta, evaluation=result)
+    return Report(path=path, checkpoint=checkpoint, on=on, evaluation=result)
 
 
 def read_dataset(text: str) -> DatasetOptions:

@@ -27,6 +27,7 @@ CONFIG_HEADERS = {
     "weight_decay_on_bn": "weight decay on BN",
     "ghost_batch_size": "ghost batch size",
     "num_gpus": "#GPUs",
+    "tta": "TTA",
 }
 """Headers as papers write them; any other option has its dotted name as header."""
 
@@ -112,6 +113,8 @@ class Metric:
     """Factor from the store's unit to that of CSV and published numbers: 100 for percent."""
     unit: str = ""
     """Suffix of its names in CSV, such as `_s`."""
+    is_of_test: bool = False
+    """Whether it is measured on test images, and so with test-time augmentation."""
     is_error: bool = False
     """Whether tables show the difference to a published value."""
     varies: bool = True
@@ -130,15 +133,24 @@ class Metric:
         return published / self.scale if math.isfinite(published) else None
 
 
-def _error(header: str, name: str) -> Metric:
-    return Metric(header, name, format_percent, parse_percent, scale=100.0, unit="_pct", is_error=True)
+def _error(header: str, name: str, *, is_of_test: bool = True) -> Metric:
+    return Metric(
+        header,
+        name,
+        format_percent,
+        parse_percent,
+        scale=100.0,
+        unit="_pct",
+        is_of_test=is_of_test,
+        is_error=True,
+    )
 
 
 METRICS: dict[str, Metric] = {
     "test_error": _error("Test Error", "test_error"),
     "best_test_error": _error("Best Test Error", "best_test_error"),
-    "train_error": _error("Training Error", "train_error"),
-    "test_loss": Metric("Test Loss", "test_loss", format_loss),
+    "train_error": _error("Training Error", "train_error", is_of_test=False),
+    "test_loss": Metric("Test Loss", "test_loss", format_loss, is_of_test=True),
     "train_loss": Metric("Training Loss", "train_loss", format_loss),
     "train_time": Metric(
         "Training Time", "train_seconds", format_time, parse_time, unit="_s", portable=False

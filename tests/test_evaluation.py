@@ -69,6 +69,9 @@ def kept(runtime: Runtime) -> Path:
         {"precision": "mixed_bf16"},
         {"precision": "pure_fp16", "lr": 0.01},
         {"precision": "pure_fp16", "lr": 0.01, "ema_decay": 0.9},
+        {"tta": "flip"},
+        {"tta": "six_views", "val_ratio": 0.2, "precision": "mixed_bf16"},
+        {"tta": "six_views", "tta_least_confident": 0.25, "ema_decay": 0.9},
     ],
     ids=str,
 )
@@ -224,32 +227,36 @@ def test_errors_and_confusion_are_counted() -> None:
     assert found.class_errors == [0.5, 0.5, None]
 
 
-def views_of(images: np.ndarray, tta: str) -> list[np.ndarray]:
-    """Return the views that each `tta` averages, written out."""
-    views = [images]
-    if "shift" in tta:
-        padded = np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge")
-        views += [padded[:, :, y : y + 8, x : x + 8] for y, x in ((0, 1), (2, 1), (1, 0), (1, 2))]
-    return views + [view[..., ::-1] for view in views] if "flip" in tta else views
+def test_the_views_of_a_trial_may_be_replaced(runtime: Runtime) -> None:
+    options = {"tta": "six_views", "tta_least_confident": 0.25}
+    train(config(**options), seed=0, runtime=runtime)
+    assert runtime.weights_path
+    own = load_weights(runtime.weights_path)
+    plain = replace(own, config=config())
+    whole = replace(own, config=config(tta="six_views"))
+    for tta, same in (("none", plain), ("six_views", whole)):
+        found, expected = evaluate(own, tta=tta, runtime=runtime), evaluate(same, runtime=runtime)
+        assert np.array_equal(found.probabilities, expected.probabilities)
+        assert (found.loss, found.tta, found.tta_least_confident) == (expected.loss, tta, 1)
+    found = evaluate(own, runtime=runtime)
+    assert (found.tta, found.tta_least_confident) == ("six_views", 0.25)
+    some, all_images, none = (
+        evaluate(own, tta=tta, runtime=runtime).probabilities for tta in (None, "six_views", "none")
+    )
+    augmented = (some != none).any(1)
+    assert augmented.sum() == 89  # a quarter of 355, rounded up
+    np.testing.assert_allclose(some[augmented], all_images[augmented], atol=1e-6)
 
 
-@pytest.mark.parametrize("tta", ["none", "flip", "shift", "flip+shift"])
-def test_views_are_averaged_as_probabilities(tta: Any, kept: Path, runtime: Runtime) -> None:
-    found = load_weights(kept)
-    images: Images = found.config.dataset.decode(runtime.data_dir, runtime.data_dir)
-    spec = found.config.dataset.spec
-    pixels = (images.test_x / 255 - spec.mean[0]) / spec.std[0]
-    network = found.network()
-    with torch.no_grad():
-        each = [
-            network(torch.from_numpy(np.ascontiguousarray(view, dtype=np.float32))).softmax(1)
-            for view in views_of(pixels, tta)
-        ]
-    mean = torch.stack(each).mean(0).numpy()
-    own = evaluate(found, tta=tta, runtime=runtime)
-    np.testing.assert_allclose(own.probabilities, mean, atol=1e-5)
-    truth = mean[np.arange(len(mean)), images.test_y]
-    assert own.loss == pytest.approx(-np.log(truth).mean(), rel=1e-4)
+def test_least_confident_images_of_a_streamed_set_are_refused(kept: Path, runtime: Runtime) -> None:
+    own = load_weights(kept)
+    own = replace(own, config=replace(own.config, tta="flip", tta_least_confident=0.5))
+
+    class Streamed(Reversed):
+        spec = replace(Reversed().spec, streamed=True)
+
+    with pytest.raises(ValueError, match=r"^data set 'reversed' is streamed, which tta_least_confident does"):
+        evaluate(own, dataset=Streamed(), runtime=runtime)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -322,6 +329,18 @@ def test_text_json_and_saved_predictions_agree(kept: Path, tmp_path: Path) -> No
     probabilities = table.filter(like="probability_").to_numpy()
     assert (probabilities.argmax(1) == table["prediction"]).all()
     assert probabilities.sum(1) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_trial_is_evaluated_as_it_was_tested(runtime: Runtime) -> None:
+    result = train(config(tta="six_views", tta_least_confident=0.25), seed=0, runtime=runtime)
+    found = json.loads(run("evaluate", runtime.weights_path, "--json").stdout)
+    assert (found["tta"], found["tta_least_confident"]) == ("six_views", 0.25)
+    assert found["test_error"] == pytest.approx(result.epochs[-1].test_error, abs=1e-12)
+    words = "with test-time augmentation (six_views) of the 25 % least confident images (transductive)"
+    assert f"355 images, {words}\n" in run("evaluate", runtime.weights_path).stdout
+    shown = run("evaluate", runtime.weights_path, "--tta", "flip").stdout
+    assert "355 images, with test-time augmentation (flip)\n" in shown
+    assert "355 images\n" in run("evaluate", runtime.weights_path, "--tta", "none").stdout
 
 
 def test_classes_are_shown_by_name(kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -283,6 +283,16 @@ def test_a_note_names_different_hardware(grid_of: Any) -> None:
     assert any(note.startswith("different commits") for note in figure.notes)
 
 
+def test_a_note_names_test_time_augmentation(grid_of: Any) -> None:
+    grid = grid_of("axes: [{tta: [none, flip]}, {lr: [0.1, 0.2]}]\n")
+    records = [record(row, 0, 0.1) for row in grid.rows]
+    words = "with test-time augmentation (flip)"
+    figure = build(default(grid, x="lr"), *records)
+    assert f"Test Error of lr 0.1, TTA flip; lr 0.2, TTA flip: {words}" in figure.notes
+    figure = build(default(grid, x="lr", y="train_error"), *records)
+    assert not any(words in note for note in figure.notes)
+
+
 # --- curves ------------------------------------------------------------------------------------
 
 

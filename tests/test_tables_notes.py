@@ -72,6 +72,34 @@ def test_a_table_of_one_kind_has_no_notes() -> None:
     assert two_rows(("test_error",), H200, H200).notes == ()
 
 
+def notes_below(*configs: dict[str, Any], columns: tuple[str, ...] = ("lr", "test_error")) -> tuple[str, ...]:
+    """Return the notes of a table with one done trial of each config."""
+    rows = tuple(row(lr=0.1 * number, **options) for number, options in enumerate(configs, 1))
+    return build(Spec(rows, columns), [0], *(record(one, 0, test_error=0.1) for one in rows)).notes
+
+
+FLIP = {"tta": "flip"}
+SOME = {"tta": "six_views", "tta_least_confident": 0.07}
+
+
+def test_test_time_augmentation_stands_under_the_table() -> None:
+    words = "with test-time augmentation (flip)"
+    assert notes_below(FLIP, FLIP) == (f"Test Error: {words}",)
+    assert notes_below(FLIP, columns=("tta", "test_error")) == (f"Test Error: {words}",)
+    every = ("best_test_error", "test_loss", "train_error", "test_error")
+    assert notes_below(FLIP, columns=every) == (f"Best Test Error, Test Loss, Test Error: {words}",)
+    assert notes_below(FLIP, columns=("lr", "train_error")) == ()
+    assert notes_below(FLIP, {}, FLIP) == (f"Test Error of lr 0.1; lr 0.3: {words}",)
+    assert notes_below(*[FLIP] * 5, {}) == (f"Test Error of 5 rows: {words}",)
+    some = "with test-time augmentation (six_views) of the 7 % least confident images (transductive)"
+    assert notes_below(SOME) == (f"Test Error: {some}",)
+    assert notes_below(SOME, FLIP) == (f"Test Error of lr 0.1: {some}", f"Test Error of lr 0.2: {words}")
+
+
+def test_what_has_not_run_was_not_augmented() -> None:
+    assert build(Spec((row(tta="flip"),)), [0]).notes == ("not run yet",)
+
+
 @pytest.mark.parametrize(
     ("second", "note"),
     [

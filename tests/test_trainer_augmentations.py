@@ -16,6 +16,7 @@ from scipy import stats
 
 from trainer import ConfigError, TrainConfig
 from trainer.augmentations import (
+    PIXEL_STAGES,
     STAGES,
     BatchAugmentation,
     FileAugmentation,
@@ -24,6 +25,8 @@ from trainer.augmentations import (
     augmentations,
 )
 from trainer.augmentations._draws import hashed
+from trainer.augmentations.brightness import Brightness
+from trainer.augmentations.contrast import Contrast
 from trainer.augmentations.cutout import Cutout
 from trainer.augmentations.horizontal_flip import HorizontalFlip
 from trainer.augmentations.mixup import Mixup
@@ -67,7 +70,7 @@ def options(request: pytest.FixtureRequest) -> ImageAugmentation:
 
 def kept_dtypes(options: ImageAugmentation) -> list[torch.dtype]:
     """Return what an augmentation may be handed: pixels before normalisation, or images after it."""
-    return [torch.float32] if options.stage == "erase" else [torch.uint8, torch.float32]
+    return [torch.uint8, torch.float32] if options.stage in PIXEL_STAGES else [torch.float32]
 
 
 def test_each_augmentation_is_of_files_or_of_images_or_of_batches():
@@ -142,9 +145,34 @@ def test_crop_is_a_window_of_the_zero_padded_image(padding, height, width, dtype
     assert np.array_equal(crop.apply(x, draws).numpy(), np.stack(expected))
 
 
-def test_crop_without_padding_is_the_identity():
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+@pytest.mark.parametrize("padding", [0, 1, 2, 4])
+@pytest.mark.parametrize("size", [(5, 5), (6, 9)])
+def test_every_reflected_crop_is_a_window_of_numpys_padding(size, padding, dtype):
+    height, width = size
+    offsets = list(itertools.product(range(2 * padding + 1), repeat=2))
+    x = torch.randint(0, 256, (len(offsets), 3, height, width), generator=generator()).to(dtype)
+    crop = RandomCrop(padding=padding, padding_mode="reflect")
+    padded = np.pad(x.numpy(), ((0, 0), (0, 0), (padding, padding), (padding, padding)), mode="reflect")
+    expected = [
+        padded[i, :, top : top + height, left : left + width] for i, (top, left) in enumerate(offsets)
+    ]
+    for layout in (torch.contiguous_format, torch.channels_last):
+        found = crop.apply(x.to(memory_format=layout), torch.tensor(offsets))
+        assert found.dtype == dtype
+        assert np.array_equal(found.numpy(), np.stack(expected))
+
+
+def test_the_padding_mode_changes_no_offsets():
+    crops = [RandomCrop(padding=2, padding_mode=mode) for mode in ("zero", "reflect")]
+    zero, reflect = (crop.draw((50, 1, 8, 8), generator()) for crop in crops)
+    assert torch.equal(zero, reflect)
+
+
+@pytest.mark.parametrize("mode", ["zero", "reflect"])
+def test_crop_without_padding_is_the_identity(mode):
     x = images()
-    assert torch.equal(augment(RandomCrop(padding=0), x), x)
+    assert torch.equal(augment(RandomCrop(padding=0, padding_mode=mode), x), x)
 
 
 # --- horizontal flip ---------------------------------------------------------------------------
@@ -231,6 +259,30 @@ def test_alternating_flip_draws_nothing():
     pipeline, source = Pipeline(SPEC, (HorizontalFlip(alternating=True),), CPU), generator()
     pipeline.augment(images(channels=2), source, PLACES, 0)
     assert torch.equal(source.get_state(), generator().get_state())
+
+
+# --- brightness and contrast -------------------------------------------------------------------
+
+
+def test_brightness_and_contrast_by_hand():
+    x = torch.tensor([[0.5, -2.0], [1.0, 0.0]]).view(2, 1, 1, 2)
+    draws = torch.tensor([0.25, -0.5])
+    brighter = Brightness().apply(x, draws)
+    assert brighter.flatten(1).tolist() == [[0.75, -1.75], [0.5, -0.5]]
+    assert Contrast().apply(x, draws).flatten(1).tolist() == [[0.625, -2.5], [0.5, 0.0]]
+
+
+@pytest.mark.parametrize("kind", [Brightness, Contrast])
+def test_brightness_and_contrast_are_uniform_and_one_number_an_image(kind):
+    draws = kind(amount=0.3).draw((20_000, 3, 2, 2), generator())
+    assert draws.shape == (20_000,)
+    assert stats.kstest(draws.double().numpy(), stats.uniform(-0.3, 0.6).cdf).pvalue > 0.001
+
+
+@pytest.mark.parametrize("kind", [Brightness, Contrast])
+def test_brightness_and_contrast_of_no_amount_change_nothing(kind):
+    x = images(dtype=torch.float32)
+    assert torch.equal(augment(kind(amount=0), x), x)
 
 
 # --- cutout ------------------------------------------------------------------------------------
@@ -411,6 +463,12 @@ def config(**augmentation: Any) -> TrainConfig:
             {"horizontal_flip": {"alternating": True, "probability": 0.4}},
             "horizontal_flip.probability: must be 0.5 with alternating, got 0.4",
         ),
+        (
+            {"random_crop": {"padding": 32, "padding_mode": "reflect"}},
+            "random_crop.padding: must be < 32 with padding_mode: reflect, got 32",
+        ),
+        ({"brightness": {"amount": -1}}, "brightness.amount: must be >= 0, got -1.0"),
+        ({"contrast": {"amount": 1.5}}, "contrast.amount: must be in 0..1, got 1.5"),
         ({"random_erasing": {"probability": -1}}, "random_erasing.probability: must be in 0..1, got -1.0"),
         ({"random_erasing": {"min_area": 2}}, "random_erasing.min_area: must be in 0..1, got 2.0"),
         (
@@ -545,6 +603,18 @@ def test_stages_run_in_their_order_around_normalisation():
     probes = (EraseProbe("a", seen), FlipProbe("b", seen), CropProbe("d", seen), CropProbe("c", seen))
     Pipeline(SPEC, probes, CPU).augment(images(channels=2), generator(), PLACES, 0)
     assert seen == [("c", torch.uint8), ("d", torch.uint8), ("b", torch.uint8), ("a", torch.float32)]
+
+
+def test_brightness_comes_before_contrast_and_both_before_what_is_cut():
+    white = torch.full((8, 2, 6, 6), 255, dtype=torch.uint8)
+    pipeline = Pipeline(SPEC, (Cutout(size=3), Contrast(amount=0.5), Brightness(amount=0.5)), CPU)
+    batch = pipeline.augment(white, generator(), PLACES, 0)
+    source = generator()
+    brightness = Brightness(amount=0.5).draw(shape_of(white), source)
+    contrast = Contrast(amount=0.5).draw(shape_of(white), source)
+    for image, added, factor in zip(batch, brightness, contrast, strict=True):
+        expected = torch.stack([torch.tensor(0.0), (2 + added) * (1 + factor)])  # the cut stays mean colour
+        torch.testing.assert_close(image.unique(), expected)
 
 
 def test_batches_are_mixed_last():

@@ -105,6 +105,15 @@ def test_kept_weights_are_evaluated(runtime: Runtime, gpu: None) -> None:
     assert found.probabilities.shape == (10, 3)
 
 
+@pytest.mark.parametrize("share", [1.0, 0.3])
+@pytest.mark.parametrize("tta", get_args(evaluation.TTA))
+def test_no_test_waits_before_its_end(tta: Any, share: float, runtime: Runtime, gpu: None) -> None:
+    run = begun(tiny.config(precision="mixed_bf16"), runtime)
+    with NoWaiting():
+        batches = evaluation.predictions(run.model, run.test_split, run.pipeline, "mixed_bf16", tta, share)
+        assert [(logits.shape, len(labels)) for logits, labels in batches] == [((10, 3), 10)]
+
+
 def test_the_watch_sees_what_waits(gpu: None) -> None:
     x, y = torch.rand(8, device="cuda"), torch.rand(8)
     waits = (

@@ -204,8 +204,8 @@ def test_every_step_has_its_own_learning_rate(cache_dir):
     used: list[float] = []
 
     class Noted(SGD):
-        def build(self, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
-            optimizer = SGD().build(groups, lr)
+        def build(self, groups: list[dict[str, Any]], lr: float, total_steps: int) -> torch.optim.Optimizer:
+            optimizer = SGD().build(groups, lr, total_steps)
             optimizer.register_step_pre_hook(lambda *_: used.append(optimizer.param_groups[0]["lr"]))
             return optimizer
 
@@ -240,8 +240,8 @@ class Watched(SGD):
 
     seen: list[list[torch.Tensor]] = field(default_factory=list, compare=False)
 
-    def build(self, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
-        optimizer = SGD.build(self, groups, lr)
+    def build(self, groups: list[dict[str, Any]], lr: float, total_steps: int) -> torch.optim.Optimizer:
+        optimizer = SGD.build(self, groups, lr, total_steps)
 
         def keep(*_: Any) -> None:
             params = [p for group in optimizer.param_groups for p in group["params"]]

@@ -11,16 +11,19 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
+from trainer import TrainConfig
 from trainer.datasets import datasets
-from trainer.models import models
+from trainer.models import ModelOptions, models
 from trainer.optimizers import OptimizerOptions, optimizers
-from trainer.optimizers._groups import parameter_groups
+from trainer.optimizers._groups import Group, parameter_groups
 from trainer.optimizers.adabound import AdaBoundOptions, AdaBoundWOptions
 from trainer.optimizers.adabound.optimizer import bounds
 from trainer.optimizers.adam import Adam, AMSGrad
 from trainer.optimizers.lars import LARSOptions
-from trainer.schema import read
+from trainer.optimizers.sgd import SGD
+from trainer.schema import ConfigError, read
 
 Vector = list[float]
 DTYPE = torch.float64
@@ -33,8 +36,8 @@ def steps(
 
     The first of the rates is the peak.
     """
-    parameter = torch.nn.Parameter(torch.tensor(start, dtype=DTYPE))
-    optimizer = options.build([{"params": [parameter], "weight_decay": weight_decay}], lrs[0])
+    parameter = nn.Parameter(torch.tensor(start, dtype=DTYPE))
+    optimizer = options.build([{"params": [parameter], "weight_decay": weight_decay}], lrs[0], len(lrs))
     for grad, lr in zip(grads, lrs, strict=True):
         optimizer.param_groups[0]["lr"] = lr
         parameter.grad = torch.tensor(grad, dtype=DTYPE)
@@ -44,6 +47,68 @@ def steps(
 
 def norm(values: Vector) -> float:
     return math.sqrt(sum(value * value for value in values))
+
+
+# --- SGD ---------------------------------------------------------------------------------------
+
+
+def test_the_first_steps_with_the_rate_in_the_velocity_in_numbers():
+    """The momentum of a step keeps the rate of that step; torch's takes the current one."""
+    grads, lrs = [[1.0], [0.0], [-1.0]], [0.1, 0.2, 0.05]
+    page = steps(SGD(momentum=0.5, lr_in_velocity=True), [2.0], grads, lrs)
+    assert next(page) == pytest.approx([2.0 - 0.1 - 0.5 * 0.1])  # v = -0.1
+    assert next(page) == pytest.approx([1.85 - 0.5 * 0.05])  # v = -0.05
+    assert next(page) == pytest.approx([1.825 + 0.05 + 0.5 * 0.025])  # v = -0.025 + 0.05
+    torchs = steps(SGD(momentum=0.5), [2.0], grads, lrs)
+    assert next(torchs) == pytest.approx([1.85])
+    assert next(torchs) == pytest.approx([1.85 - 0.2 * 0.5 * 0.5])
+
+
+def test_the_rate_in_the_velocity_by_hand():
+    grads, lrs = [[0.6, 0.8], [-2.0, 0.5], [0.1, 0.1]], [0.02, 0.3, 0.005]
+    found = steps(SGD(lr_in_velocity=True), [3.0, -4.0], grads, lrs, weight_decay=0.1)
+    w, v = [3.0, -4.0], [0.0, 0.0]
+    for g, lr in zip(grads, lrs, strict=True):
+        d = [-lr * (gi + 0.1 * wi) for gi, wi in zip(g, w, strict=True)]
+        v = [0.9 * vi + di for vi, di in zip(v, d, strict=True)]
+        w = [wi + di + 0.9 * vi for wi, di, vi in zip(w, d, v, strict=True)]
+        assert next(found) == pytest.approx(w, rel=1e-12)
+
+
+def test_with_a_constant_rate_both_conventions_agree():
+    grads = [[0.6, 0.8], [-2.0, 0.5], [0.1, 0.1]]
+    ours, torchs = (
+        list(steps(SGD(lr_in_velocity=flag), [3.0, -4.0], grads, [0.1] * 3, weight_decay=0.1))
+        for flag in (True, False)
+    )
+    for one, other in zip(ours, torchs, strict=True):
+        assert one == pytest.approx(other, rel=1e-12)
+
+
+def test_the_rate_in_the_velocity_needs_nesterov():
+    with pytest.raises(ConfigError, match="lr_in_velocity: needs nesterov"):
+        SGD(nesterov=False, lr_in_velocity=True)
+
+
+@pytest.mark.parametrize("num_steps", [1, 5])
+@pytest.mark.parametrize("options", [SGD(), SGD(lr_in_velocity=True), SGD(nesterov=False)], ids=str)
+def test_a_summed_loss_is_a_mean_one_with_other_numbers(options, num_steps):
+    """Its rate is divided by the size of the batch, and its decay is multiplied by it."""
+    torch.manual_seed(0)
+    x, y = torch.randn(num_steps, 12, 5), torch.randint(0, 3, (num_steps, 12))
+    start = torch.randn(5, 3)
+    ends = []
+    for reduction, size in (("mean", 1), ("sum", 12)):
+        w = nn.Parameter(start.clone())
+        optimizer = options.build([{"params": [w], "weight_decay": 0.01 * size}], 0.4 / size, num_steps)
+        for at in range(num_steps):
+            optimizer.param_groups[0]["lr"] = 0.4 / size * (1 - at / num_steps)
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(x[at] @ w, y[at], reduction=reduction).backward()
+            optimizer.step()
+        ends.append(w.detach())
+    assert (ends[0] - start).abs().max() > 0.05
+    torch.testing.assert_close(*ends, rtol=1e-5, atol=1e-6)
 
 
 # --- LARS --------------------------------------------------------------------------------------
@@ -151,7 +216,7 @@ def test_far_from_its_bounds_adabound_is_adam(start, grads, weight_decay):
         assert found == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
     class AdamW(Adam):
-        def build(self, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
+        def build(self, groups: list[dict[str, Any]], lr: float, total_steps: int) -> torch.optim.Optimizer:
             groups[0]["weight_decay"] /= lr  # torch multiplies by the rate, we by its share of the peak
             return torch.optim.AdamW(groups, lr=lr, eps=1e-15)
 
@@ -165,15 +230,15 @@ def test_far_from_its_bounds_adabound_is_adam(start, grads, weight_decay):
 # --- whatever is registered --------------------------------------------------------------------
 
 
-def build(name: str, parameters: list[torch.nn.Parameter], lr: float = 0.01) -> torch.optim.Optimizer:
+def build(name: str, parameters: list[nn.Parameter], lr: float = 0.01) -> torch.optim.Optimizer:
     options = read(optimizers.get(name), {})
-    return options.build([{"params": parameters, "weight_decay": 1e-4}], lr)
+    return options.build([{"params": parameters, "weight_decay": 1e-4}], lr, 100)
 
 
 @pytest.mark.parametrize("name", optimizers.names())
 def test_every_optimizer_goes_downhill(name):
     torch.manual_seed(0)
-    parameters = [torch.nn.Parameter(torch.randn(3, 2)), torch.nn.Parameter(torch.zeros(2))]
+    parameters = [nn.Parameter(torch.randn(3, 2)), nn.Parameter(torch.zeros(2))]
     optimizer, losses = build(name, parameters), []
     for _ in range(100):
         loss = ((parameters[0] - 0.5) ** 2).sum() + ((parameters[1] - 0.2) ** 2).sum()
@@ -191,15 +256,15 @@ def test_every_optimizer_resumes_bit_for_bit(name, dtype):
     start = [torch.randn(3, 2, 4, 4, dtype=dtype).to(memory_format=torch.channels_last), torch.zeros(3)]
     grads = [[torch.randn_like(value) for value in start] for _ in range(6)]
 
-    def begin() -> tuple[list[torch.nn.Parameter], torch.optim.Optimizer]:
-        parameters = [torch.nn.Parameter(value.clone()) for value in start]
+    def begin() -> tuple[list[nn.Parameter], torch.optim.Optimizer]:
+        parameters = [nn.Parameter(value.clone()) for value in start]
         groups = [
             {"params": parameters[:1], "weight_decay": 1e-2},
             {"params": parameters[1:], "weight_decay": 0.0},
         ]
-        return parameters, read(optimizers.get(name), {}).build(groups, 0.01)
+        return parameters, read(optimizers.get(name), {}).build(groups, 0.01, 6)
 
-    def go_on(parameters: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer, at: int) -> None:
+    def go_on(parameters: list[nn.Parameter], optimizer: torch.optim.Optimizer, at: int) -> None:
         for parameter, grad in zip(parameters, grads[at], strict=True):
             parameter.grad = grad.clone()
         for group in optimizer.param_groups:
@@ -224,7 +289,7 @@ def test_every_optimizer_resumes_bit_for_bit(name, dtype):
 
 @pytest.mark.parametrize("name", optimizers.names())
 def test_gradients_are_left_alone_and_may_be_missing(name):
-    used, unused = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
+    used, unused = (nn.Parameter(torch.ones(2)) for _ in range(2))
     optimizer = build(name, [used, unused])
     used.grad = torch.tensor([1.0, -2.0])
     optimizer.step()
@@ -235,7 +300,7 @@ def test_gradients_are_left_alone_and_may_be_missing(name):
 
 @pytest.mark.parametrize("name", optimizers.names())
 def test_a_closure_is_asked_for_the_loss(name):
-    parameter = torch.nn.Parameter(torch.ones(2))
+    parameter = nn.Parameter(torch.ones(2))
     optimizer = build(name, [parameter])
 
     def closure() -> float:
@@ -251,26 +316,31 @@ def test_a_closure_is_asked_for_the_loss(name):
 # --- weight decay groups -----------------------------------------------------------------------
 
 
+def decay_groups(model: ModelOptions, **options: Any) -> tuple[nn.Module, list[Group]]:
+    """Return a network for CIFAR-10, and its parameter groups."""
+    cifar10 = datasets.get("cifar10")()
+    config = TrainConfig(model=model, dataset=cifar10, epochs=1, weight_decay=5e-4, **options)
+    network = model.build(cifar10.spec)
+    return network, parameter_groups(network, config)
+
+
 def test_everything_decays_unless_told_otherwise():
-    model = models.get("resnet_preact")(depth=20).build(datasets.get("cifar10")().spec)
-    (group,) = parameter_groups(model, 5e-4, conv_only=False)
-    assert group["weight_decay"] == 5e-4
-    assert [id(p) for p in group["params"]] == [id(p) for p in model.parameters()]
+    model, (group,) = decay_groups(models.get("vgg")())
+    assert group.weight_decay == 5e-4
+    assert [id(p) for p in group.params] == [id(p) for p in model.parameters()]
 
 
 def test_only_the_weights_of_convolutions_decay():
-    model = models.get("resnet_preact")(depth=20).build(datasets.get("cifar10")().spec)
-    decayed, plain = parameter_groups(model, 5e-4, conv_only=True)
-    assert (decayed["weight_decay"], plain["weight_decay"]) == (5e-4, 0.0)
-    assert len(decayed["params"]) == 1 + 18 + 2  # stem, blocks, shortcuts
-    assert all(p.dim() == 4 for p in decayed["params"])
-    assert len(plain["params"]) == 2 * 19 + 2  # batch normalisations and the linear layer
-    assert sorted(p.dim() for p in plain["params"]) == [1] * 39 + [2]
-    assert len(decayed["params"]) + len(plain["params"]) == len(list(model.parameters()))
+    model, (decayed, plain) = decay_groups(models.get("resnet_preact")(depth=20), no_weight_decay_on_bn=True)
+    assert (decayed.weight_decay, plain.weight_decay) == (5e-4, 0.0)
+    assert len(decayed.params) == 1 + 18 + 2  # stem, blocks, shortcuts
+    assert all(p.dim() == 4 for p in decayed.params)
+    assert len(plain.params) == 2 * 19 + 2  # batch normalisations and the linear layer
+    assert sorted(p.dim() for p in plain.params) == [1] * 39 + [2]
+    assert len(decayed.params) + len(plain.params) == len(list(model.parameters()))
 
 
 def test_the_bias_of_a_convolution_does_not_decay():
-    model = models.get("vgg")().build(datasets.get("cifar10")().spec)
-    decayed, plain = parameter_groups(model, 5e-4, conv_only=True)
-    assert {p.dim() for p in decayed["params"]} == {4}
-    assert {p.dim() for p in plain["params"]} == {1, 2}
+    _, (decayed, plain) = decay_groups(models.get("vgg")(), no_weight_decay_on_bn=True)
+    assert {p.dim() for p in decayed.params} == {4}
+    assert {p.dim() for p in plain.params} == {1, 2}

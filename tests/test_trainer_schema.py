@@ -23,6 +23,7 @@ from trainer.optimizers import optimizers
 from trainer.registry import Options, did_you_mean
 from trainer.schedules import ScheduleOptions, schedules
 from trainer.schema import ConfigError, canonical, flatten, read, read_options
+from trainer.selections import selections
 from trainer.warmups import warmups
 
 
@@ -305,7 +306,7 @@ def test_a_name_is_registered_once():
 
 @pytest.mark.parametrize(
     "registry",
-    [models, datasets, augmentations, optimizers, schedules, warmups],
+    [models, datasets, augmentations, optimizers, schedules, selections, warmups],
     ids=lambda registry: registry.kind,
 )
 def test_every_registered_class_is_frozen_options(registry):

@@ -17,6 +17,7 @@ from trainer.optimizers import OptimizerOptions, optimizers
 from trainer.parameter_groups import ParameterGroupOptions
 from trainer.schedules import ScheduleOptions, schedules
 from trainer.schema import ConfigError, canonical, check, flatten, read
+from trainer.selections import SelectionOptions
 from trainer.warmups import WarmupOptions
 
 Precision = Literal["fp32", "tf32", "mixed_bf16", "mixed_fp16", "pure_fp16"]
@@ -71,6 +72,8 @@ class TrainConfig:
     """A moving average of the weights."""
     augmentation: tuple[AugmentationOptions, ...] = ()
     """Applied to training images. Written as a mapping from name to options; the order is fixed."""
+    select_examples: SelectionOptions | None = None
+    """Which images of each batch to train on; None: all. The loss is their mean."""
     label_smoothing: float = 0.0
     """Share of each target spread evenly over all classes (arXiv:1512.00567)."""
     precision: Precision = "fp32"
@@ -78,6 +81,13 @@ class TrainConfig:
     pure_fp16: keeps the weights in fp16 too and scales nothing, so small steps are lost."""
     init: Literal["fan_out", "fan_in"] = "fan_out"
     """Mode of the Kaiming normal initialisation (arXiv:1502.01852)."""
+    tta: Literal["none", "flip", "six_views"] = "none"
+    """Test-time augmentation: the logits of several views of a test image are averaged, for all test metrics.
+    flip: the image and its mirror image. six_views (arXiv:2404.00498): 1/4 each for these two; 1/8 each for
+    the image shifted by a pixel up and left, or down and right, and for the mirror images of both."""
+    tta_least_confident: float = 1.0
+    """Share of the test images that have their views averaged: those whose largest probability is lowest.
+    Below 1, the prediction for an image depends on the other test images (transductive)."""
     eval_every: int = 1
     """Test after every this many epochs, and always after the last one. On a small training set, where
     a test takes as long as an epoch, a larger number saves up to half the time."""
@@ -97,10 +107,12 @@ class TrainConfig:
             _check_under(f"parameter_groups.{group.name}", group.check, self.model)
         _check_under("model", check_size, self.model, self.dataset.spec)
         _check_under("model", self.model.check, self.dataset.spec)
-        part = self.batch_size // self.subdivision
+        part = self.num_kept // self.subdivision
         self.model.check_batches(self.dataset.spec, part, sync_bn=self.sync_bn)
         _check_under("augmentation", check_all, self.augmentation, self.dataset.spec)
         _check_under("schedule", self.schedule.check, self.epochs)
+        if self.select_examples:
+            _check_under("select_examples", self.select_examples.check, self)
 
     def _check_numbers(self) -> None:
         check(self.epochs > 0, "epochs", "must be > 0, got {}", self.epochs)
@@ -116,12 +128,18 @@ class TrainConfig:
         both = decay is not None and self.average is not None
         check(not both, "ema_decay", "is short for an average, and there is one already; keep one of the two")
         check(self.eval_every > 0, "eval_every", "must be > 0, got {}", self.eval_every)
+        share = self.tta_least_confident
+        check(0 < share <= 1, "tta_least_confident", "must be > 0 and <= 1, got {}", share)
+        check(share == 1 or self.tta != "none", "tta_least_confident", "has no effect without tta")
+        problem = "must be 1 for images that are streamed, got {}"
+        check(share == 1 or not self.dataset.spec.streamed, "tta_least_confident", problem, share)
         check(self.subdivision > 0, "subdivision", "must be > 0, got {}", self.subdivision)
-        if self.batch_size % self.subdivision:
-            divisors = (n for n in range(1, self.batch_size + 1) if self.batch_size % n == 0)
+        if self.num_kept % self.subdivision:
+            divisors = (n for n in range(1, self.num_kept + 1) if self.num_kept % n == 0)
             nearest = min(divisors, key=lambda n: abs(n - self.subdivision))
+            whole = "the images kept of a batch" if self.select_examples else "batch_size"
             got = f"got {self.subdivision}; nearest: {nearest}"
-            raise ConfigError("subdivision", f"must divide batch_size ({self.batch_size}), {got}")
+            raise ConfigError("subdivision", f"must divide {whole} ({self.num_kept}), {got}")
 
     def _check_training_set(self) -> None:
         """Check the split, and that the training set has enough images for one step."""
@@ -155,6 +173,11 @@ class TrainConfig:
     def global_batch_size(self) -> int:
         """Images per step on all GPUs together."""
         return self.batch_size * self.num_gpus
+
+    @property
+    def num_kept(self) -> int:
+        """Images of each GPU's batch that the network trains on."""
+        return self.select_examples.num_kept(self.batch_size) if self.select_examples else self.batch_size
 
     @property
     def steps_per_epoch(self) -> int:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from trainer import checkpoint, data
 from trainer.checkpoint import CheckpointError
 from trainer.config import Precision, TrainConfig
 from trainer.data import splits
-from trainer.data.pipeline import AnySplit, Pipeline, open_splits
+from trainer.data.pipeline import AnySplit, Pipeline, Split, open_splits
 from trainer.datasets import DatasetOptions, DataSpec
 from trainer.models import ModelOptions
 from trainer.precision import autocast, like_weights, set_matmul_precision
@@ -27,39 +27,102 @@ from trainer.version import VERSION
 
 EVAL_BATCH_SIZE = 1000
 
-TTA = Literal["none", "flip", "shift", "flip+shift"]
-"""Test-time augmentation: which views of an image are averaged. `flip` adds its mirror image, `shift` its
-shifts by one pixel up, down, left and right; `flip+shift` also mirrors the shifts."""
+TTA = Literal["none", "flip", "shift", "flip+shift", "six_views"]
+"""Test-time augmentation: which views of an image are averaged. A trial knows some of these."""
 
-SHIFTS = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
-"""Pixels down and to the right. What a shift uncovers repeats the edge."""
+
+class Views(NamedTuple):
+    """The views of an image whose logits are averaged."""
+
+    shifts: Mapping[tuple[int, int], float]
+    """Weight of each shift, in pixels down and to the right; the weights sum to 1."""
+    border: Literal["reflect", "replicate"] = "replicate"
+    """What a shift uncovers, as in `F.pad`."""
+    mirrored: bool = False
+    """Whether each shift shares its weight with its mirror image."""
+
+
+_CROSS = dict.fromkeys(((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)), 1 / 5)
+VIEWS: Mapping[TTA, Views] = {
+    "none": Views({(0, 0): 1.0}),
+    "flip": Views({(0, 0): 1.0}, mirrored=True),
+    "shift": Views(_CROSS),
+    "flip+shift": Views(_CROSS, mirrored=True),
+    "six_views": Views({(0, 0): 1 / 2, (-1, -1): 1 / 4, (1, 1): 1 / 4}, border="reflect", mirrored=True),
+}
 
 
 @torch.no_grad()
 def predictions(
-    model: nn.Module, split: AnySplit, pipeline: Pipeline, precision: Precision, tta: TTA = "none"
-) -> Iterator[tuple[list[torch.Tensor], torch.Tensor]]:
+    model: nn.Module,
+    split: AnySplit,
+    pipeline: Pipeline,
+    precision: Precision,
+    tta: TTA = "none",
+    least_confident: float = 1.0,
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Run a network over a split, in stored order, a batch at a time.
 
+    Args:
+        model: the network.
+        split: the images; not streamed if `least_confident` is below 1.
+        pipeline: normalises them.
+        precision: of the forward pass.
+        tta: views whose logits are averaged.
+        least_confident: share of the images, rounded up, that have their views averaged: those whose largest
+            probability is lowest. Of the others, only the image itself counts.
+
     Yields:
-        The logits of each view of the images, (N, classes) float32, and the labels, (N,).
+        The logits, (N, classes) float32, and the labels, (N,).
     """
-    model.eval()
-    for pixels, labels in split.batches(EVAL_BATCH_SIZE):
-        logits = []
-        for view in _views(pipeline.normalise(pixels), tta):
+
+    def averaged(pixels: torch.Tensor, views: Views) -> torch.Tensor:
+        logits = torch.zeros((), device=pixels.device)
+        for weight, view in _views(pipeline.normalise(pixels), views):
             with autocast(precision, pixels.device):
                 found = model(like_weights(view, model))
-            logits.append(found.float())
-        yield logits, labels
+            logits = logits + weight * found.float()
+        return logits
+
+    model.eval()
+    if least_confident == 1:
+        for pixels, labels in split.batches(EVAL_BATCH_SIZE):
+            yield averaged(pixels, VIEWS[tta]), labels
+        return
+    assert isinstance(split, Split)
+    logits = torch.cat([averaged(pixels, VIEWS["none"]) for pixels, _ in split.batches(EVAL_BATCH_SIZE)])
+    order = logits.softmax(1).amax(1).argsort(stable=True)
+    number = math.ceil(round(least_confident * len(split), 6))  # 0.07 * 100 is 7.000000000000001
+    for places in order[:number].split(EVAL_BATCH_SIZE):
+        logits[places] = averaged(split.x[places], VIEWS[tta])
+    yield from zip(logits.split(EVAL_BATCH_SIZE), split.y.split(EVAL_BATCH_SIZE), strict=True)
+
+
+def _views(images: torch.Tensor, views: Views) -> Iterator[tuple[float, torch.Tensor]]:
+    """Yield the weights and the views of normalised images (N, C, H, W)."""
+    height, width = images.shape[2:]
+    for (down, right), weight in views.shifts.items():
+        view = images
+        if down or right:
+            padded = F.pad(images, (1, 1, 1, 1), mode=views.border)
+            view = padded[:, :, 1 - down :, 1 - right :][:, :, :height, :width]
+        if views.mirrored:
+            weight /= 2
+            yield weight, view.flip(3)
+        yield weight, view
 
 
 def loss_and_error(
-    model: nn.Module, split: AnySplit, pipeline: Pipeline, precision: Precision
+    model: nn.Module,
+    split: AnySplit,
+    pipeline: Pipeline,
+    precision: Precision,
+    tta: TTA = "none",
+    least_confident: float = 1.0,
 ) -> tuple[float, float]:
-    """Return a network's mean cross-entropy over a split, and its error as a fraction."""
+    """Return a network's mean cross-entropy over a split, and its error as a fraction. See `predictions`."""
     totals = torch.zeros(2, dtype=torch.float64, device=split.y.device)
-    for (logits,), labels in predictions(model, split, pipeline, precision):
+    for logits, labels in predictions(model, split, pipeline, precision, tta, least_confident):
         totals[0] += F.cross_entropy(logits, labels, reduction="sum")
         totals[1] += (logits.argmax(1) != labels).sum()
     loss, wrong = (totals / len(split)).tolist()
@@ -150,9 +213,12 @@ class Evaluation:
     labels: np.ndarray  # (N,) int64
     probabilities: np.ndarray  # (N, classes) float32
     loss: float | None
-    """Mean negative log-likelihood of the averaged probabilities; None if it is not finite."""
+    """Mean cross-entropy; None if it is not finite."""
     classes: tuple[str, ...] | None = None
     """Names of the classes, where they are known."""
+    tta: TTA = "none"
+    tta_least_confident: float = 1.0
+    """Share of the images that had their views averaged."""
 
     @property
     def predictions(self) -> np.ndarray:
@@ -184,7 +250,7 @@ def evaluate(
     kept: KeptWeights,
     *,
     dataset: DatasetOptions | None = None,
-    tta: TTA = "none",
+    tta: TTA | None = None,
     runtime: Runtime | None = None,
 ) -> Evaluation:
     """Run kept weights over a test set, in the precision they were trained in.
@@ -193,15 +259,20 @@ def evaluate(
         kept: the weights.
         dataset: whose test set to use. None: the images that gave the trial's own test error, which are held
             out of the training set if its config has a `val_ratio`. Both are normalised as in training.
-        tta: views whose probabilities (not logits) are averaged, with equal weights.
+        tta: views whose logits are averaged, for all images. None: as the trial was tested.
         runtime: device, threads and data directories.
 
     Raises:
-        ValueError: the data set's image size, channels or number of classes differ from the network's.
+        ValueError: the data set's image size, channels or number of classes differ from the network's; or it
+            is streamed and the trial's `tta_least_confident` is below 1.
         DataError: the data set is not available.
     """
     config, runtime = kept.config, runtime or Runtime()
     check_same_kind(dataset or config.dataset, config)
+    views, share = (config.tta, config.tta_least_confident) if tta is None else (tta, 1.0)
+    if dataset and dataset.spec.streamed and share < 1:
+        problem = "is streamed, which tta_least_confident does not allow; choose a tta for all images"
+        raise ValueError(f"data set {dataset.name!r} {problem}")
     torch.set_num_threads(runtime.threads)
     set_matmul_precision(config.precision)
     device = torch.device(runtime.device)
@@ -212,17 +283,17 @@ def evaluate(
     pipeline = Pipeline(config.dataset.spec, (), device)
     model = kept.network().to(device)
     found, total = [], torch.zeros((), dtype=torch.float64, device=device)
-    for logits, labels in predictions(model, split, pipeline, config.precision, tta):
-        views = torch.stack([view.log_softmax(1) for view in logits])
-        scores = views.logsumexp(0) - math.log(len(views))  # logarithms of the mean probabilities
-        total += F.nll_loss(scores, labels, reduction="sum")
-        found.append(scores.exp().cpu())
+    for logits, labels in predictions(model, split, pipeline, config.precision, views, share):
+        total += F.cross_entropy(logits, labels, reduction="sum")
+        found.append(logits.softmax(1).cpu())
     loss = (total / len(split)).item()
     return Evaluation(
         labels=split.y.cpu().numpy(),
         probabilities=torch.cat(found).numpy(),
         loss=loss if math.isfinite(loss) else None,
         classes=(dataset or config.dataset).class_names(runtime.data_dir),
+        tta=views,
+        tta_least_confident=share,
     )
 
 
@@ -235,16 +306,3 @@ def check_same_kind(dataset: DatasetOptions, config: TrainConfig) -> None:
                 f"data set {dataset.name!r} has {name} {found}, "
                 f"the network was trained on {config.dataset.name!r} with {wanted}"
             )
-
-
-def _views(images: torch.Tensor, tta: TTA) -> Iterator[torch.Tensor]:
-    """Yield the views of normalised images (N, C, H, W)."""
-    height, width = images.shape[2:]
-    shifted = [images]
-    if "shift" in tta:
-        padded = F.pad(images, (1, 1, 1, 1), mode="replicate")
-        shifted = [padded[:, :, 1 - down :, 1 - right :][:, :, :height, :width] for down, right in SHIFTS]
-    for view in shifted:
-        yield view
-        if "flip" in tta:
-            yield view.flip(3)

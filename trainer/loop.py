@@ -127,7 +127,8 @@ class Run:
         torch.manual_seed(seeds.stream(seed, "model", *group.stream))  # dropout and the like
 
         self.groups = parameter_groups(self.model, config)
-        self.optimizer = config.optimizer.build([each.for_optimizer() for each in self.groups], config.lr)
+        groups = [each.for_optimizer() for each in self.groups]
+        self.optimizer = config.optimizer.build(groups, config.lr, config.total_steps)
         self.scaler = grad_scaler(config.precision, self.device)
         self.generator = torch.Generator(self.device)
         self.generator.manual_seed(seeds.stream(seed, "augmentation", *group.stream))
@@ -221,8 +222,9 @@ class Run:
 
     def test(self) -> tuple[float, float]:
         """Return the mean loss on the test set and the error, a fraction."""
-        network, precision = self.evaluated, self.config.precision
-        return evaluation.loss_and_error(network, self.test_split, self.pipeline, precision)
+        config = self.config
+        how = (config.precision, config.tta, config.tta_least_confident)
+        return evaluation.loss_and_error(self.evaluated, self.test_split, self.pipeline, *how)
 
     @property
     def evaluated(self) -> nn.Module:

@@ -38,7 +38,7 @@ class ResourceProbe:
         self._batches = self._endless()
         self._steps(FIRST_STEPS)
         run = self._run
-        next(predictions(run.evaluated, run.test_split, run.pipeline, config.precision))
+        next(predictions(run.evaluated, run.test_split, run.pipeline, config.precision, config.tta))
         self.memory_bytes, self.total_bytes = memory.taken(self._run.device)
         """Peak memory of this process, CUDA's own share included, and the memory of the whole device."""
 

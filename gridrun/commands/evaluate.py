@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--tta",
-    type=click.Choice(["flip", "shift", "flip+shift", "none"]),
-    default="none",
-    help="Average probabilities over the mirror image, over shifts by one pixel, or both.",
+    type=click.Choice(["none", "flip", "shift", "flip+shift", "six_views"]),
+    help="Average the logits over an image and its mirror image, over shifts by one pixel, both, or the six "
+    "views of arXiv:2404.00498. [default: as the trial was tested]",
 )
 @click.option(
     "--save",
@@ -80,9 +80,12 @@ MAX_CLASSES_SHOWN = 20  # largest confusion matrix printed, so that it fits a sc
 
 def show_report(report: Report) -> None:
     """Print the result of an evaluation."""
+    from gridrun.grid.describe import describe_tta
+
     kept, found = report.checkpoint, report.evaluation
     loss = "not finite" if found.loss is None else f"{found.loss:.4f}"
-    views = "" if report.tta == "none" else f", averaged over {report.tta}"
+    views = describe_tta(found.tta, found.tta_least_confident)
+    views = f", {views}" if views else ""
     click.echo(f"{kept.config.model.label}, {kept.which} epoch ({kept.epoch}), seed {kept.seed}")
     click.echo(f"{report.on}, {number_of(len(found.labels), 'image')}{views}")
     click.echo(f"test error {format_percent(found.error)} %, loss {loss}\n")

@@ -22,7 +22,7 @@ from gridrun.metrics import METRICS
 from gridrun.store.records import Record, measurement
 from gridrun.tables.build import build_table
 from gridrun.tables.model import Line
-from gridrun.tables.notes import origins_of, provenance_notes
+from gridrun.tables.notes import origins_of, provenance_notes, tta_notes
 from gridrun.text import number_of
 
 if TYPE_CHECKING:
@@ -78,6 +78,9 @@ def build_figure(spec: PlotSpec, records: Mapping[str, Record], epochs: EpochRow
         ),
         notes=(
             *_run_notes(spec, table.lines),
+            *tta_notes(
+                spec.y, ((row.config, options_label(row, spec.keys)) for row, line in pairs if line.done)
+            ),
             *(
                 [f"below the axis, as they are 0: {number_of(sum(zeros), 'point')}"]
                 if log_y and any(zeros)

@@ -78,7 +78,18 @@ def _words(key: str) -> str:
     """Return a key in words: `model.depth` is the `depth`, `augmentation.cutout.size` the `cutout size`."""
     _, *inside = key.split(".")
     text = " ".join(inside) or key
-    return text.replace("_", " ").replace(" bn", " BN")
+    return " ".join(_ABBREVIATIONS.get(word, word) for word in text.replace("_", " ").split(" "))
+
+
+_ABBREVIATIONS = {"bn": "BN", "tta": "TTA"}
+
+
+def describe_tta(tta: str, least_confident: float) -> str:
+    """Describe how test images were augmented; empty if they were not."""
+    if tta == "none":
+        return ""
+    whose = f" of the {100 * least_confident:g} % least confident images (transductive)"
+    return f"with test-time augmentation ({tta})" + (whose if least_confident < 1 else "")
 
 
 def column_value(config: TrainConfig, name: str | None, column: str) -> Any:

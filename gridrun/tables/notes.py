@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from gridrun.grid.describe import describe_options, varying_columns
+from gridrun.grid.describe import describe_options, describe_tta, varying_columns
 from gridrun.metrics import METRICS
 from gridrun.resources import HARDWARE_KEYS, UNKNOWN, hardware_of
 from gridrun.tables.model import MIN_RUNS_OF_A_VERDICT
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gridrun.grid import TableSpec
     from gridrun.store.records import Provenance, Record
     from gridrun.tables.model import Line
+    from trainer import TrainConfig
 
 OPTIONS_NOTED = {
     "precision": "precisions",
@@ -30,7 +31,7 @@ NOTED_COLUMNS = frozenset({"status", "error", "notes", *OPTIONS_NOTED, *_PROVENA
 MAX_REASON = 160
 """Longest error that a note shows, in characters."""
 MAX_NAMED = 4
-"""A note names up to this many trials; of more, it gives the number."""
+"""A note names up to this many trials or rows; of more, it gives the number."""
 
 
 def notes_of(
@@ -38,6 +39,8 @@ def notes_of(
 ) -> Iterator[str]:
     """Yield a table's notes. `lines` are those with trials, `origins` those of the done trials."""
     label = line_labels(spec.columns, lines)
+    measured = (pair for pair in zip(spec.rows, lines, strict=True) if pair[1].done)
+    yield from tta_notes(spec.columns, ((row.config, label(line)) for row, line in measured))
     yield from _ending_notes(label, lines, records)
     yield from _trial_notes(label, lines, records)
     yield from provenance_notes(spec.columns, origins)
@@ -55,6 +58,18 @@ def line_labels(columns: Sequence[str], lines: Sequence[Line]) -> Callable[[Line
         return words or line.name or f"config {line.config_id}"
 
     return label
+
+
+def tta_notes(columns: Sequence[str], rows: Iterable[tuple[TrainConfig, str]]) -> Iterator[str]:
+    """Say which test metrics are with test-time augmentation. `rows` are configs and their labels."""
+    metrics = [METRICS[name].header for name in columns if name in METRICS and METRICS[name].is_of_test]
+    labels: dict[str, list[str]] = {}
+    for config, label in rows:
+        labels.setdefault(describe_tta(config.tta, config.tta_least_confident), []).append(label)
+    for words, of_words in labels.items():
+        if metrics and words:
+            named = "; ".join(of_words) if len(of_words) <= MAX_NAMED else number_of(len(of_words), "row")
+            yield f"{', '.join(metrics)}{f' of {named}' if len(labels) > 1 else ''}: {words}"
 
 
 # --- where trials come from ----------------------------------------------------------------------

@@ -12,6 +12,11 @@ def integers_below(limits: torch.Tensor, generator: torch.Generator) -> torch.Te
     return (torch.rand(limits.shape, generator=generator, device=generator.device) * limits).long()
 
 
+def uniform(limit: float, n: int, generator: torch.Generator) -> torch.Tensor:
+    """Draw `n` float32 numbers in -limit..limit."""
+    return (2 * torch.rand(n, generator=generator, device=generator.device) - 1) * limit
+
+
 def hashed(places: torch.Tensor, seed: int) -> torch.Tensor:
     """Return a random int64 for each of `places`, int64 numbers >= 0; 0 <= `seed` < 2^63.
 

@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterable
 import torch
 
 from trainer.augmentations import (
+    PIXEL_STAGES,
     STAGES,
     AugmentationOptions,
     BatchAugmentation,
@@ -89,8 +90,8 @@ class Pipeline:
         self.scale, self.shift = 1 / (255 * std), -mean / std
         ordered = sorted(augmentation, key=lambda options: (STAGES.index(options.stage), options.name))
         of_images = [options for options in ordered if isinstance(options, ImageAugmentation)]
-        self.on_pixels = [options for options in of_images if options.stage != "erase"]
-        self.on_images = [options for options in of_images if options.stage == "erase"]
+        self.on_pixels = [options for options in of_images if options.stage in PIXEL_STAGES]
+        self.on_images = [options for options in of_images if options.stage not in PIXEL_STAGES]
         self.on_batch = next((options for options in ordered if isinstance(options, BatchAugmentation)), None)
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:

@@ -53,7 +53,11 @@ class ModelOptions(Options, abc.ABC):
     def build(self, data: DataSpec) -> nn.Module:
         """Return the network, (N, C, H, W) images to (N, num_classes) logits, uninitialised.
 
-        It is the `Network` of the module `network` beside the options.
+        It is the `Network` of the module `network` beside the options. Two things are optional. A method
+        `initialise()` draws its first weights from torch's default generator, if the options have `own_init`.
+        A method `prepare(images)` computes weights from the first `images_to_prepare` training images,
+        (N, C, H, W) float32, normalised and not augmented; it is called before the first step unless that
+        number is 0.
         """
         module = importlib.import_module(f"{type(self).__module__}.network")
         network: nn.Module = module.Network(self, data)

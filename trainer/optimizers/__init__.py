@@ -22,5 +22,11 @@ class OptimizerOptions(Options, abc.ABC):
     """The optimiser's name as tables print it, such as `SGD`; empty: its name in a config."""
 
     @abc.abstractmethod
-    def build(self, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
-        """Return the optimiser for parameter groups, each with `params` and `weight_decay`."""
+    def build(self, groups: list[dict[str, Any]], lr: float, total_steps: int) -> torch.optim.Optimizer:
+        """Return the optimiser.
+
+        Args:
+            groups: the parameters, each group with `params`, `weight_decay` and perhaps its own `lr`.
+            lr: the peak learning rate of the other groups.
+            total_steps: optimiser steps of the whole run.
+        """

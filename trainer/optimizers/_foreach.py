@@ -36,3 +36,9 @@ class ForeachOptimizer(torch.optim.Optimizer, abc.ABC):
             if name not in self.state[p]:
                 self.state[p][name] = torch.zeros_like(p)
         return [self.state[p][name] for p in params]
+
+
+def norms(tensors: list[Tensor]) -> Tensor:
+    """Return each tensor's L2 norm, in float32 at least: half precision would overflow."""
+    dtype = torch.promote_types(tensors[0].dtype, torch.float32)
+    return torch.stack(torch._foreach_norm(tensors, dtype=dtype))

@@ -28,7 +28,7 @@ class Adam(OptimizerOptions):
         check(in_range, "betas", f"must be >= 0 and < 1, got {list(self.betas)}")
         check(self.eps > 0, "eps", f"must be > 0, got {self.eps}")
 
-    def build(self, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
+    def build(self, groups: list[dict[str, Any]], lr: float, total_steps: int) -> torch.optim.Optimizer:
         import torch
 
         return torch.optim.Adam(groups, lr=lr, betas=self.betas, eps=self.eps, amsgrad=self.amsgrad)

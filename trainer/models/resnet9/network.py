@@ -55,7 +55,7 @@ class GhostBatchNorm2d(nn.BatchNorm2d):
             momentum=self.momentum or 0.0,
             eps=self.eps,
         )
-        return normalised.view(x.shape)
+        return normalised.reshape(x.shape)
 
 
 class Residual(nn.Module):

@@ -35,7 +35,7 @@ class AdaBoundOptions(OptimizerOptions):
         check(self.gamma > 0, "gamma", f"must be > 0, got {self.gamma}")
         check(self.eps > 0, "eps", f"must be > 0, got {self.eps}")
 
-    def build(self, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
+    def build(self, groups: list[dict[str, Any]], lr: float, total_steps: int) -> torch.optim.Optimizer:
         from trainer.optimizers.adabound.optimizer import AdaBound
 
         options = {**dataclasses.asdict(self), "decoupled": self.decoupled}

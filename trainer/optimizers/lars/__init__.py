@@ -30,7 +30,7 @@ class LARSOptions(OptimizerOptions):
         check(self.eps > 0, "eps", f"must be > 0, got {self.eps}")
         check(self.threshold >= 0, "threshold", f"must be >= 0, got {self.threshold}")
 
-    def build(self, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
+    def build(self, groups: list[dict[str, Any]], lr: float, total_steps: int) -> torch.optim.Optimizer:
         from trainer.optimizers.lars.optimizer import LARS
 
         return LARS(groups, {"lr": lr, **dataclasses.asdict(self)})

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainer.optimizers._foreach import ForeachOptimizer
+from trainer.optimizers._foreach import ForeachOptimizer, norms
 
 
 class LARS(ForeachOptimizer):
@@ -33,9 +33,3 @@ class LARS(ForeachOptimizer):
         torch._foreach_mul_(velocity, group["momentum"])
         torch._foreach_add_(velocity, steps)
         torch._foreach_sub_(params, velocity)
-
-
-def norms(tensors: list[Tensor]) -> Tensor:
-    """Return each tensor's L2 norm, in float32 at least: half precision would overflow."""
-    dtype = torch.promote_types(tensors[0].dtype, torch.float32)
-    return torch.stack(torch._foreach_norm(tensors, dtype=dtype))

@@ -1,0 +1,186 @@
+"""Test errors, with and without test-time augmentation."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import tiny
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from trainer import ConfigError, Runtime, TrainConfig, evaluation, train
+from trainer.data.pipeline import Pipeline, Split
+from trainer.evaluation import TTA, VIEWS, loss_and_error, predictions
+from trainer.schema import field_types
+
+CPU = torch.device("cpu")
+SPEC = tiny.TinyImages.spec
+N = 10
+
+
+@pytest.fixture
+def split() -> Split:
+    images = tiny.TinyImages().decode(Path(), Path())
+    return Split(torch.from_numpy(images.test_x), torch.from_numpy(images.test_y))
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return tiny.TinyNet().build(SPEC).to(memory_format=torch.channels_last).eval()
+
+
+PIPELINE = Pipeline(SPEC, (), CPU)
+
+
+def logits_of(model: nn.Module, split: Split, tta: TTA = "none", share: float = 1.0) -> torch.Tensor:
+    return torch.cat([logits for logits, _ in predictions(model, split, PIPELINE, "fp32", tta, share)])
+
+
+def by_hand(model: nn.Module, images: np.ndarray) -> np.ndarray:
+    """Return the logits of normalised images in float64."""
+    with torch.no_grad():
+        return model.double()(torch.from_numpy(np.ascontiguousarray(images, dtype=np.float64))).numpy()
+
+
+def views_of(images: np.ndarray, tta: TTA) -> list[tuple[float, np.ndarray]]:
+    """Return the weights and the views that each `tta` averages, written out."""
+    if tta == "six_views":
+        padded = np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="reflect")
+        corners = [(1 / 8, padded[:, :, :6, :6]), (1 / 8, padded[:, :, 2:, 2:])]
+        views = [(1 / 4, images), *corners]
+        return [*views, *((weight, view[..., ::-1]) for weight, view in views)]
+    shifted = [images]
+    if "shift" in tta:
+        padded = np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge")
+        shifted += [padded[:, :, y : y + 6, x : x + 6] for y, x in ((0, 1), (2, 1), (1, 0), (1, 2))]
+    if "flip" in tta:
+        shifted += [view[..., ::-1] for view in shifted]
+    return [(1 / len(shifted), view) for view in shifted]
+
+
+def test_every_augmentation_of_a_config_has_views():
+    assert set(get_args(field_types(TrainConfig)["tta"])) < set(get_args(TTA)) == set(VIEWS)
+
+
+@pytest.mark.parametrize("tta", get_args(TTA))
+def test_the_logits_of_all_views_are_averaged(tta, model, split):
+    mean, std = (np.array(values).reshape(1, -1, 1, 1) for values in (SPEC.mean, SPEC.std))
+    found = logits_of(model, split, tta)
+    assert found.dtype == torch.float32
+    views = views_of((split.x.numpy() / 255 - mean) / std, tta)
+    assert sum(weight for weight, _ in views) == pytest.approx(1)
+    expected = sum(weight * by_hand(model, view) for weight, view in views)
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("tta", get_args(TTA))
+def test_weights_sum_to_one(tta):
+    assert sum(VIEWS[tta].shifts.values()) == pytest.approx(1, abs=1e-12)
+
+
+class Counted(nn.Module):
+    """A network that says which images it is shown."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model, self.seen = model, 0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.seen += len(images)
+        logits: torch.Tensor = self.model(images)
+        return logits
+
+
+@pytest.mark.parametrize(("share", "number"), [(0.01, 1), (0.3, 3), (0.31, 4), (0.99, 10)])
+@pytest.mark.parametrize("size", [1000, 3])
+def test_views_of_the_least_confident_images_alone(share, number, size, model, split, monkeypatch):
+    monkeypatch.setattr(evaluation, "EVAL_BATCH_SIZE", size)
+    plain, views = logits_of(model, split), logits_of(model, split, "six_views")
+    confidence = [max(row) for row in plain.softmax(1).tolist()]
+    least = sorted(range(N), key=confidence.__getitem__)[:number]
+    expected = plain.clone()
+    expected[least] = views[least]
+    counted = Counted(model)
+    torch.testing.assert_close(logits_of(counted, split, "six_views", share), expected)
+    assert counted.seen == N + 6 * number
+
+
+def test_images_of_equal_confidence_are_taken_in_stored_order(split):
+    """Half of the images keep the logits of the image alone: these are the last."""
+
+    class Left(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1))
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images[:, :1, 0, 0] * torch.tensor([[1.0, 0.0, 0.0]])
+
+    same = Split(split.x[:1].expand(N, -1, -1, -1), split.y)
+    plain, half = logits_of(Left(), same), logits_of(Left(), same, "flip", 0.5)
+    assert (half != plain).any(1).tolist() == [True] * 5 + [False] * 5
+
+
+@pytest.mark.parametrize("size", [1000, 4])
+def test_without_views_loss_and_error_are_what_they_were(size, model, split, monkeypatch):
+    """Bit for bit: sums in float64 of what each batch gives in float32."""
+    monkeypatch.setattr(evaluation, "EVAL_BATCH_SIZE", size)
+    loss, wrong = 0.0, 0
+    with torch.no_grad():
+        for x, y in split.batches(size):
+            logits = model(PIPELINE.normalise(x))
+            loss += F.cross_entropy(logits, y, reduction="sum").item()
+            wrong += int((logits.argmax(1) != y).sum())
+    assert loss_and_error(model, split, PIPELINE, "fp32") == (loss / N, wrong / N)
+
+
+@pytest.mark.parametrize(("tta", "share"), [("flip", 1.0), ("six_views", 1.0), ("six_views", 0.4)])
+def test_loss_and_error_are_of_the_averaged_logits(tta, share, model, split):
+    logits = logits_of(model, split, tta, share)
+    loss = -logits.log_softmax(1)[torch.arange(N), split.y].mean().item()
+    found = loss_and_error(model, split, PIPELINE, "fp32", tta, share)
+    assert found == (pytest.approx(loss, rel=1e-6), pytest.approx((logits.argmax(1) != split.y).sum() / N))
+
+
+def test_every_tested_epoch_has_its_views(cache_dir):
+    """Training is the same; the mirror image alone moves the test loss."""
+    flip, six_views = {"tta": "flip"}, {"tta": "six_views"}
+    plain, *others = (
+        train(tiny.config(**options), seed=0, runtime=Runtime(cache_dir=cache_dir))
+        for options in ({}, flip, six_views, flip | {"tta_least_confident": 0.2})
+    )
+    for result in others:
+        for one, other in zip(plain.epochs, result.epochs, strict=True):
+            assert (one.train_loss, one.train_error) == (other.train_loss, other.train_error)
+            assert one.test_loss != other.test_loss
+    losses = [[epoch.test_loss for epoch in result.epochs] for result in others]
+    assert all(one != other for one, other in itertools.combinations(losses, 2))
+
+
+IMAGENET_MODEL = {"name": "torchvision", "arch": "resnet18"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tta": "shift"}, "tta: unknown choice 'shift'. Choose from: flip, none, six_views."),
+        ({"tta": "flip", "tta_least_confident": 0}, "tta_least_confident: must be > 0 and <= 1, got 0.0"),
+        ({"tta": "flip", "tta_least_confident": 1.5}, "tta_least_confident: must be > 0 and <= 1, got 1.5"),
+        ({"tta_least_confident": 0.5}, "tta_least_confident: has no effect without tta"),
+        (
+            {"model": IMAGENET_MODEL, "dataset": "imagenet", "tta": "flip", "tta_least_confident": 0.5},
+            "tta_least_confident: must be 1 for images that are streamed, got 0.5",
+        ),
+    ],
+)
+def test_what_cannot_be_tested_is_refused(options: dict[str, Any], message: str):
+    usual = {"model": {"name": "resnet_preact", "depth": 20}, "dataset": "cifar10", "epochs": 1}
+    with pytest.raises(ConfigError) as caught:
+        TrainConfig.from_dict(usual | options)
+    assert str(caught.value) == message
