@@ -437,7 +437,10 @@ TABLES = AXES + "tables:\n- "
             "extra[0].model.dept: unknown option. Did you mean 'model.depth'?",
         ),
         (BASE + "extra: [{lr.x: 3}]\n", "g.yaml:2: extra[0].lr.x: unknown option."),
-        (BASE + "extra: [{zzzzz: 3}]\n", "zzzzz: unknown option. Choose from: augmentation, average, batch_size,"),
+        (
+            BASE + "extra: [{zzzzz: 3}]\n",
+            "zzzzz: unknown option. Choose from: augmentation, average, batch_size,",
+        ),
         ("base:\n  epochs: 9\n", "g.yaml:1: model: is required"),
         ("base:\n  model:\n    name: resnet\n  epochs: 9\n", "g.yaml:2: base.model.depth: is required"),
         (
