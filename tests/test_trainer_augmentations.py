@@ -548,10 +548,10 @@ def test_normalise_by_hand():
 
 
 def test_every_batch_is_channels_last():
-    pixels, labels = images(channels=2), torch.arange(8)
-    assert Pipeline(SPEC, (), CPU).normalise(pixels).is_contiguous(memory_format=torch.channels_last)
+    pixels, labels, spec = images(), torch.arange(8), datasets.get("cifar10")().spec
+    assert Pipeline(spec, (), CPU).normalise(pixels).is_contiguous(memory_format=torch.channels_last)
     for name in augmentations.names():
-        pipeline = Pipeline(SPEC, (augmentations.get(name)(),), CPU)
+        pipeline = Pipeline(spec, (augmentations.get(name)(),), CPU)
         batch = pipeline.batch(pixels, labels, generator(), labels, epoch=0)
         assert batch.images.shape[1:] == pixels.shape[1:]
         assert batch.images.is_contiguous(memory_format=torch.channels_last), name

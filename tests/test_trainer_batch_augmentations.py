@@ -23,11 +23,15 @@ from torchvision.transforms import v2
 from trainer import Runtime, TrainConfig
 from trainer.augmentations import BatchAugmentation, FileAugmentation, ImageAugmentation, augmentations
 from trainer.augmentations._draws import integers_below, symmetric_beta
+from trainer.augmentations.brightness import Brightness
+from trainer.augmentations.colour_jitter import ColourJitter
+from trainer.augmentations.contrast import Contrast
 from trainer.augmentations.cutmix import CutMix, cutmix, draw_box
 from trainer.augmentations.cutout import Cutout
 from trainer.augmentations.dual_cutout import DualCutout
 from trainer.augmentations.horizontal_flip import HorizontalFlip
 from trainer.augmentations.mixup import Mixup, mixup
+from trainer.augmentations.pca_lighting import PCALighting
 from trainer.augmentations.random_crop import RandomCrop
 from trainer.augmentations.random_erasing import RandomErasing
 from trainer.augmentations.ricap import RICAP, part_sizes, ricap
@@ -382,6 +386,10 @@ SMALL: dict[str, tuple[Any, ...]] = {
     "cutmix": (CutMix(),),
     "ricap": (RICAP(),),
     "dual_cutout": (DualCutout(size=3),),
+    "brightness": (Brightness(),),
+    "contrast": (Contrast(),),
+    "colour_jitter": (ColourJitter(),),
+    "pca_lighting": (PCALighting(),),
     "many": (RandomCrop(padding=1), HorizontalFlip(), Cutout(size=2), RandomErasing(), RICAP(beta=1)),
 }
 
@@ -394,7 +402,7 @@ def test_each_augmentation_is_trained_with_below():
 @pytest.mark.parametrize("step", [1, 3, 8])
 @pytest.mark.parametrize("name", SMALL)
 def test_interrupted_a_trial_ends_the_same(name, step, cache_dir, tmp_path):
-    config = tiny.config(augmentation=SMALL[name], label_smoothing=0.1)
+    config = tiny.config(augmentation=SMALL[name], label_smoothing=0.1, dataset=tiny.TinyRGB())
     runtime = Runtime(cache_dir=cache_dir, checkpoint=tmp_path / "trial.ckpt", checkpoint_seconds=math.inf)
     whole = train(config, seed=0, runtime=dataclasses.replace(runtime, checkpoint=None))
     asked = itertools.count()

@@ -63,7 +63,8 @@ def check_an_epoch(config: TrainConfig, runtime: Runtime) -> Run:
 
 @pytest.mark.parametrize("name", ON_DEVICE)
 def test_every_augmentation(name: str, runtime: Runtime, gpu: None) -> None:
-    check_an_epoch(tiny.config(augmentation=(augmentations.get(name)(),)), runtime)
+    options = {"augmentation": (augmentations.get(name)(),), "dataset": tiny.TinyRGB()}
+    check_an_epoch(tiny.config(**options), runtime)
 
 
 @pytest.mark.parametrize("precision", get_args(Precision))

@@ -45,6 +45,20 @@ class TinyImages(DatasetOptions):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TinyRGB(TinyImages):
+    """The same with a third channel."""
+
+    name: ClassVar[str] = "tiny_rgb"
+    spec: ClassVar[DataSpec] = dataclasses.replace(
+        TinyImages.spec, channels=3, mean=(0.5, 0.4, 0.3), std=(0.3, 0.2, 0.1)
+    )
+
+    def decode(self, data_dir: Path, work_dir: Path) -> Images:
+        train_x, train_y, test_x, test_y = TinyImages.decode(self, data_dir, work_dir)
+        return Images(train_x[:, [0, 1, 0]], train_y, test_x[:, [0, 1, 0]], test_y)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ElsewhereImages(TinyImages):
     """The same, but not on machines whose environment says so."""
 

@@ -91,7 +91,8 @@ class Pipeline:
         ordered = sorted(augmentation, key=lambda options: (STAGES.index(options.stage), options.name))
         of_images = [options for options in ordered if isinstance(options, ImageAugmentation)]
         self.on_pixels = [options for options in of_images if options.stage in PIXEL_STAGES]
-        self.on_images = [options for options in of_images if options.stage not in PIXEL_STAGES]
+        self.on_light = [options for options in of_images if options.stage == "light"]
+        self.on_images = [options for options in of_images if options.stage in ("colour", "erase")]
         self.on_batch = next((options for options in ordered if isinstance(options, BatchAugmentation)), None)
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -112,7 +113,13 @@ class Pipeline:
 
         for options in self.on_pixels:
             pixels = augmented(options, pixels)
-        images = self.normalise(pixels)
+        if self.on_light:
+            images = pixels.to(torch.float32, memory_format=torch.channels_last).div_(255)
+            for options in self.on_light:
+                images = augmented(options, images)
+            images = images.mul_(255 * self.scale).add_(self.shift)
+        else:
+            images = self.normalise(pixels)
         for options in self.on_images:
             images = augmented(options, images)
         return images
