@@ -21,6 +21,7 @@ from trainer.selections import SelectionOptions
 from trainer.warmups import WarmupOptions
 
 Precision = Literal["fp32", "tf32", "mixed_bf16", "mixed_fp16", "pure_fp16"]
+NEEDS_FILES = "needs images that are streamed: imagenet, or image_folder with stream: true"
 MAX_FP16 = 65504
 """The largest fp16 number."""
 
@@ -81,11 +82,13 @@ class TrainConfig:
     pure_fp16: keeps the weights in fp16 too and scales nothing, so small steps are lost."""
     init: Literal["fan_out", "fan_in"] = "fan_out"
     """Mode of the Kaiming normal initialisation (arXiv:1502.01852)."""
-    tta: Literal["none", "flip", "six_views", "six_views_equal"] = "none"
+    tta: Literal["none", "flip", "six_views", "six_views_equal", "ten_crop"] = "none"
     """Test-time augmentation: the logits of several views of a test image are averaged, for all test metrics.
     flip: the image and its mirror image. six_views (arXiv:2404.00498): 1/4 each for these two; 1/8 each for
     the image shifted by a pixel up and left, or down and right, and for the mirror images of both;
-    six_views_equal (github.com/hiverge/cifar10-speedrun): 1/6 for each of these."""
+    six_views_equal (github.com/hiverge/cifar10-speedrun): 1/6 for each of these. ten_crop: the corners and
+    the centre of a resized image file, and their mirror images; as in fb.resnet.torch, their probabilities
+    are averaged, not the logits."""
     tta_least_confident: float = 1.0
     """Share of the test images that have their views averaged: those whose largest probability is lowest.
     Below 1, the prediction for an image depends on the other test images (transductive)."""
@@ -132,6 +135,8 @@ class TrainConfig:
         share = self.tta_least_confident
         check(0 < share <= 1, "tta_least_confident", "must be > 0 and <= 1, got {}", share)
         check(share == 1 or self.tta != "none", "tta_least_confident", "has no effect without tta")
+        files = self.tta != "ten_crop" or self.dataset.spec.streamed
+        check(files, "tta", "ten_crop {}", NEEDS_FILES)
         problem = "must be 1 for images that are streamed, got {}"
         check(share == 1 or not self.dataset.spec.streamed, "tta_least_confident", problem, share)
         check(self.subdivision > 0, "subdivision", "must be > 0, got {}", self.subdivision)

@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--tta",
-    type=click.Choice(["none", "flip", "shift", "flip+shift", "six_views", "six_views_equal"]),
+    type=click.Choice(["none", "flip", "shift", "flip+shift", "six_views", "six_views_equal", "ten_crop"]),
     help="Average the logits over an image and its mirror image, over shifts by one pixel, both, or over "
-    "six views (arXiv:2404.00498). [default: as the trial was tested]",
+    "six views (arXiv:2404.00498). ten_crop averages the probabilities over the corners and the centre of "
+    "streamed images, and their mirror images. [default: as the trial was tested]",
 )
 @click.option(
     "--save",
