@@ -12,6 +12,7 @@ from trainer.averages import AverageOptions
 from trainer.averages.ema import EMA
 from trainer.data import splits
 from trainer.datasets import DatasetOptions, datasets
+from trainer.initial_weights import InitialWeightsOptions
 from trainer.models import ModelOptions, check_size
 from trainer.optimizers import OptimizerOptions, optimizers
 from trainer.parameter_groups import ParameterGroupOptions
@@ -82,6 +83,8 @@ class TrainConfig:
     pure_fp16: keeps the weights in fp16 too and scales nothing, so small steps are lost."""
     init: Literal["fan_out", "fan_in"] = "fan_out"
     """Mode of the Kaiming normal initialisation (arXiv:1502.01852)."""
+    init_from: InitialWeightsOptions | None = None
+    """Weights to start from, in place of random ones: fine-tuning. The last layer is new."""
     tta: Literal["none", "flip", "six_views", "six_views_equal", "ten_crop"] = "none"
     """Test-time augmentation: the logits of several views of a test image are averaged, for all test metrics.
     flip: the image and its mirror image. six_views (arXiv:2404.00498): 1/4 each for these two; 1/8 each for
@@ -107,6 +110,8 @@ class TrainConfig:
             check(self.warmup.epochs < self.epochs, "warmup.epochs", problem, self.epochs, self.warmup.epochs)
         problem = "has no effect: {} draws its weights in its own way"
         check(not self.model.own_init or self.init == "fan_out", "init", problem, self.model.label)
+        if self.init_from:
+            _check_under("init_from", self.init_from.check, self.model)
         for group in self.parameter_groups:
             _check_under(f"parameter_groups.{group.name}", group.check, self.model)
         _check_under("model", check_size, self.model, self.dataset.spec)

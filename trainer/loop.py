@@ -120,6 +120,8 @@ class Run:
         model.to(self.device, weight_dtype(config.precision))
         self.model = model.to(memory_format=torch.channels_last)
         self.prepare_seconds = self._prepare()
+        if config.init_from:
+            config.init_from.load_into(self.model, config.model, runtime.data_dir, runtime.cache_dir)
         self.network = group.wrap(self.model)
         self.num_params = count_params(model)
         options = config.running_average
