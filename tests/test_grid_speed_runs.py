@@ -104,7 +104,7 @@ def test_the_record_s_recipe():
     assert run.steps_in(bias.epochs) == 7
     assert [run.lr_at(step, bias) / 88.0128 for step in (0, 3, 7)] == pytest.approx([1, 4 / 7, 0])
     assert run.lr_at(81) == pytest.approx(0.205 * 2 / 3)
-    assert (run.label_smoothing, run.tta, run.tta_least_confident) == (0.09, "six_views", 0.25)
+    assert (run.label_smoothing, run.tta, run.tta_least_confident) == (0.09, "six_views_equal", 0.25)
 
 
 def test_only_the_record_looks_at_the_test_set_as_a_whole():
@@ -200,7 +200,10 @@ def test_the_profiles_for_cpus_are_cheap(grid, profile):
         run, spec = row.config, row.config.dataset.spec
         macs = run.model.macs(spec)
         assert macs
-        passes = 3 * run.num_images + {"none": 1, "flip": 2, "six_views": 6}[run.tta] * spec.num_test
+        passes = (
+            3 * run.num_images
+            + {"none": 1, "flip": 2, "six_views": 6, "six_views_equal": 6}[run.tta] * spec.num_test
+        )
         multiplications += len(row.seeds) * passes * macs
         assert run.precision == "fp32"
         assert run.total_steps >= 20
