@@ -81,7 +81,8 @@ def test_airbench94_trains_as_its_source_does(tmp_path):
     assert len(biases) == 6
     optimizer = torch.optim.SGD(
         [{"params": others, "lr": lr, "weight_decay": decay},
-         {"params": biases, "lr": 64 * lr, "weight_decay": decay / 64}], momentum=0.85, nesterov=True)  # fmt: skip
+         {"params": biases, "lr": 64 * lr, "weight_decay": decay / 64}], momentum=0.85, nesterov=True,
+    )  # fmt: skip
     shadow = {name: value.clone() for name, value in network.state_dict().items()}
     network.train()
     for step, (images, labels) in enumerate(batches):
