@@ -110,7 +110,7 @@ class Run:
         images = splits.split(images, config.train_size, config.val_ratio, config.split_seed)
         workers = runtime.num_workers
         self.train_split, self.test_split = open_splits(images, config, seed, self.device, workers)
-        self.pipeline = Pipeline(spec, config.augmentation, self.device, seed)
+        self.pipeline = Pipeline(spec, config.augmentation, self.device, seed, config.num_epochs)
 
         torch.manual_seed(seeds.stream(seed, "init"))
         model = config.model.build(spec)

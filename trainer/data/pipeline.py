@@ -75,7 +75,7 @@ def to_device(images: Images, device: torch.device) -> tuple[Split, Split]:
 
 
 class Pipeline:
-    """Normalisation and augmentation, in a trial of this `seed`."""
+    """Normalisation and augmentation, in a trial of this `seed` that lasts so many `epochs`."""
 
     def __init__(
         self,
@@ -83,8 +83,9 @@ class Pipeline:
         augmentation: tuple[AugmentationOptions, ...],
         device: torch.device,
         seed: int = 0,
+        epochs: int = 1,
     ) -> None:
-        self.seed = seed
+        self.seed, self.epochs, self.channels = seed, epochs, spec.channels
         std = torch.tensor(spec.std, device=device).view(1, -1, 1, 1)
         mean = torch.tensor(spec.mean, device=device).view(1, -1, 1, 1)
         self.scale, self.shift = 1 / (255 * std), -mean / std
@@ -104,7 +105,8 @@ class Pipeline:
     ) -> torch.Tensor:
         """Augment each of the uint8 `pixels` (N, C, H, W) by itself, and normalise them."""
 
-        def augmented(options: ImageAugmentation, x: torch.Tensor) -> torch.Tensor:
+        def augmented(always: ImageAugmentation, x: torch.Tensor) -> torch.Tensor:
+            options = always.at(epoch, self.epochs, self.seed)
             draws = options.planned(places, epoch, self.seed)
             n, channels, height, width = x.shape
             shape = (n, channels, height, width)
@@ -112,7 +114,9 @@ class Pipeline:
 
         for options in self.on_pixels:
             pixels = augmented(options, pixels)
-        images = self.normalise(pixels)
+        images = self.normalise(pixels[:, : self.channels])
+        if pixels.shape[1] > self.channels:  # filled pixels become 0, the mean colour
+            images.mul_(pixels[:, self.channels :])
         for options in self.on_images:
             images = augmented(options, images)
         return images
