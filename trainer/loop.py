@@ -187,6 +187,7 @@ class Run:
         self.model.train()
         started = time.perf_counter()
         order = self.order(len(self.history))
+        self.pipeline.prepare(len(self.history))
         with contextlib.closing(self.train_split.taken(order, starts, size, len(self.history))) as batches:
             for pixels, targets, places in batches:
                 if self.group.first(self._checkpoint_due):

@@ -70,8 +70,18 @@ class ImageAugmentation(AugmentationOptions):
 
     __slots__ = ()
 
-    def at(self, epoch: int, epochs: int, seed: int) -> ImageAugmentation:
-        """Return the augmentation of one epoch, counted from 0, of a trial of `epochs` with this seed."""
+    def prepared(
+        self, data: DataSpec, device: torch.device, epoch: int, epochs: int, seed: int
+    ) -> ImageAugmentation:
+        """Return the augmentation of one epoch, which may hold tensors on the device.
+
+        Args:
+            data: describes the images.
+            device: where they will be.
+            epoch: counted from 0.
+            epochs: length of the trial.
+            seed: the trial's seed.
+        """
         return self
 
     @abc.abstractmethod

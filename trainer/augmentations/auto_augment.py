@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from trainer.augmentations import augmentations
-from trainer.augmentations.policy.actions import ActionAugmentation
+from trainer.augmentations.policy.actions import ActionAugmentation, Shape
 from trainer.augmentations.policy.magnitudes import pairs
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ Searched = Literal["cifar10", "svhn", "imagenet"]
 @augmentations.register("auto_augment")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AutoAugment(ActionAugmentation):
-    """Each image gets one of 25 pairs of operations, which have probabilities of their own, as in torchvision."""
+    """Each image gets one of 25 pairs of operations, each with a probability, as in torchvision."""
 
     policy: Searched = "cifar10"
     """The data set on which the pairs were searched."""
@@ -30,11 +30,16 @@ class AutoAugment(ActionAugmentation):
     def actions(self, height: int, width: int) -> tuple[Action, ...]:
         return _actions(self.policy, height, width)
 
-    def draw(self, shape: tuple[int, int, int, int], generator: torch.Generator) -> torch.Tensor:
+    def choices(self) -> tuple[torch.Tensor, ...]:
+        import torch
+
+        return (torch.tensor([p for _, p, _ in _entries(self.policy)]).view(-1, SLOTS),)
+
+    def choose(self, shape: Shape, generator: torch.Generator, *choices: torch.Tensor) -> torch.Tensor:
         import torch
 
         n, device = shape[0], generator.device
-        probabilities = _probabilities(self.policy, device)
+        (probabilities,) = choices
         pair = torch.randint(len(probabilities), (n,), generator=generator, device=device)
         fires = torch.rand((n, SLOTS), generator=generator, device=device) < probabilities[pair]
         sign = torch.randint(2, (n, SLOTS), generator=generator, device=device)
@@ -54,10 +59,3 @@ def _entries(policy: Searched) -> list[tuple[str, float, int | None]]:
 def _actions(policy: Searched, height: int, width: int) -> tuple[Action, ...]:
     chosen = [(name, magnitude or 0) for name, _, magnitude in _entries(policy)]
     return pairs(chosen, BINS, height, width)
-
-
-@functools.lru_cache(maxsize=16)
-def _probabilities(policy: Searched, device: torch.device) -> torch.Tensor:
-    import torch
-
-    return torch.tensor([p for _, p, _ in _entries(policy)], device=device).view(-1, SLOTS)

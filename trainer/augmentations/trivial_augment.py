@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trainer.augmentations import augmentations
-from trainer.augmentations.policy.actions import ActionAugmentation
+from trainer.augmentations.policy.actions import ActionAugmentation, Shape
 from trainer.augmentations.policy.magnitudes import OPERATIONS, pairs
 from trainer.schema import check
 
@@ -31,7 +31,7 @@ class TrivialAugment(ActionAugmentation):
     def actions(self, height: int, width: int) -> tuple[Action, ...]:
         return _actions(self.num_magnitude_bins, height, width)
 
-    def draw(self, shape: tuple[int, int, int, int], generator: torch.Generator) -> torch.Tensor:
+    def choose(self, shape: Shape, generator: torch.Generator, *choices: torch.Tensor) -> torch.Tensor:
         import torch
 
         def below(limit: int) -> torch.Tensor:

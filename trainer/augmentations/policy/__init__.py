@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from trainer import seeds
 from trainer.augmentations import augmentations
-from trainer.augmentations.policy.actions import ActionAugmentation
+from trainer.augmentations.policy.actions import ActionAugmentation, Shape
 from trainer.augmentations.policy.schedules import (
     COPIES,
     LEVELS,
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from trainer.augmentations.policy.operations import Action
 
 SIGNED = frozenset({"Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY"})
+MAX_EPOCHS = 1_000_000
 BUDGETS = (0.2, 0.3, 0.5)
 """Probabilities that an image gets at most 0, 1 or 2 operations."""
 
@@ -59,6 +60,7 @@ class Policy(ActionAugmentation):
 
     def __post_init__(self) -> None:
         check(len(self.schedule) > 0, "schedule", "must have a policy")
+        check(length(self.schedule) <= MAX_EPOCHS, "schedule", "is longer than {} epochs", MAX_EPOCHS)
         pieces = []
         for number, (epochs, text) in enumerate(self.schedule):
             key = f"schedule[{number}]"
@@ -69,21 +71,31 @@ class Policy(ActionAugmentation):
                 raise ConfigError(key, str(error)) from None
         object.__setattr__(self, "schedule", tuple(pieces))
 
-    def at(self, epoch: int, epochs: int, seed: int) -> Policy:
-        return _at(self, epoch, epochs, seed)
+    def of_epoch(self, epoch: int, epochs: int, seed: int) -> Policy:
+        """Return the policy with the one piece of its schedule that counts in an epoch."""
+        schedule = self.schedule
+        if not self.flattened:
+            piece = piece_at(schedule, epoch, epochs, compat=self.compat)
+            schedule = ((1, schedule[piece][1]),)
+        drawn = ((n, random_policy(seed) if text == RANDOM else text) for n, text in schedule)
+        return replace(self, schedule=tuple(drawn))
 
     def actions(self, height: int, width: int) -> tuple[Action, ...]:
         return _actions()
 
-    def draw(self, shape: tuple[int, int, int, int], generator: torch.Generator) -> torch.Tensor:
+    def choices(self) -> tuple[torch.Tensor, ...]:
+        return _choices(self.schedule)
+
+    def choose(self, shape: Shape, generator: torch.Generator, *choices: torch.Tensor) -> torch.Tensor:
         """Draw actions and centres. If the schedule has several policies, each image has a random epoch's."""
         import torch
 
         n, device, slots = shape[0], generator.device, len(BUDGETS) - 1
-        inverse, first, piece_of = _draw_tables(self.schedule, device)
+        inverse, first, ends = choices
         if len(self.schedule) > 1:
-            epochs = torch.randint(len(piece_of), (n,), generator=generator, device=device)
-            inverse, first = inverse[piece_of[epochs]], first[piece_of[epochs]]
+            epochs = torch.randint(length(self.schedule), (n,), generator=generator, device=device)
+            piece = torch.searchsorted(ends, epochs, right=True)
+            inverse, first = inverse[piece], first[piece]
         # An operation fires if a number u in 0..1 is at most its probability p. Then u / p is a random number
         # in 0..1, too; it decides the order of those that fire.
         keys = (1 - torch.rand((n, inverse.shape[1]), generator=generator, device=device)) * inverse
@@ -96,19 +108,6 @@ class Policy(ActionAugmentation):
         )
         actions = (first.expand(n, -1).gather(1, chosen) + sign) * ((keys <= 1) & in_budget)
         return torch.stack([actions, row, column], 2)
-
-
-@functools.lru_cache(maxsize=16)
-def _at(policy: Policy, epoch: int, epochs: int, seed: int) -> Policy:
-    """Return the policy with the one piece of its schedule that counts in an epoch."""
-    schedule = policy.schedule
-    if not policy.flattened:
-        piece = piece_at(schedule, epoch, epochs, compat=policy.compat)
-        schedule = ((1, schedule[piece][1]),)
-    return replace(
-        policy,
-        schedule=tuple((n, random_policy(seed) if text == RANDOM else text) for n, text in schedule),
-    )
 
 
 def random_policy(seed: int) -> str:
@@ -149,9 +148,9 @@ def _actions() -> tuple[Action, ...]:
 
 
 @functools.lru_cache(maxsize=16)
-def _draw_tables(schedule: Schedule, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return for P policies of T entries 1 / probability (P, T), the first action (P, T), and which policy
-    each epoch has, (E,)."""
+def _choices(schedule: Schedule) -> tuple[torch.Tensor, ...]:
+    """Return for P policies of T entries: 1 / probability (P, T), the first action (P, T), the last epoch + 1
+    (P,)."""
     import torch
 
     policies = [read_policy(text) for _, text in schedule]
@@ -161,6 +160,4 @@ def _draw_tables(schedule: Schedule, device: torch.device) -> tuple[torch.Tensor
         for column, (name, tenths, level) in enumerate(policy):
             inverse[row, column] = TENTHS / tenths if tenths else torch.inf
             first[row, column] = 1 + 2 * (OPERATIONS.index(name) * LEVELS + level)
-    piece_of = torch.arange(len(schedule)).repeat_interleave(torch.tensor([n for n, _ in schedule]))
-    assert len(piece_of) == length(schedule)
-    return inverse.to(device), first.to(device), piece_of.to(device)
+    return inverse, first, torch.tensor([epochs for epochs, _ in schedule]).cumsum(0)

@@ -56,12 +56,14 @@ class Tables(NamedTuple):
     inside: torch.Tensor  # (M, H W) uint8: 1, or 0 where there is none
     fill: torch.Tensor  # (C + 1,) uint8: the colour of a Cutout, and 0
 
+    def to(self, device: torch.device) -> Tables:
+        """Return the tables on a device."""
+        return Tables(*(tensor.to(device) for tensor in self))
+
 
 @functools.lru_cache(maxsize=16)
-def tables(
-    actions: tuple[Action, ...], channels: int, height: int, width: int, device: torch.device
-) -> Tables:
-    """Return the tables of some actions for images of this size."""
+def tables(actions: tuple[Action, ...], channels: int, height: int, width: int) -> Tables:
+    """Return the tables of some actions for images of this size, on the CPU."""
     count, kept = len(actions), np.arange(256, dtype=np.uint8)
     kernel, of_image, maps = np.full(count, -1), np.full(count, -1), np.zeros(count, np.int64)
     values, opaque = np.tile(kept, (count, 1)), np.zeros(count, bool)
@@ -87,7 +89,12 @@ def tables(
     source, inside = (np.stack(arrays) for arrays in zip(*sources, strict=True))
     fill = np.array([*(CUTOUT_FILL if channels == 3 else [_grey_of(CUTOUT_FILL)]), 0], np.uint8)
     arrays = (kernel, values, of_image, opaque, factor, side, maps, source, inside, fill)
-    return Tables(*(torch.from_numpy(array).to(device) for array in arrays))
+    return Tables(*map(torch.from_numpy, arrays))
+
+
+def may_look(device: torch.device) -> bool:
+    """Return whether the program may look at the values of tensors, as it need not wait for them."""
+    return device.type == "cpu"
 
 
 def _values(name: str, value: float) -> Any:
@@ -152,7 +159,7 @@ def apply(
     if masked:
         images = torch.cat([images, images.new_ones(n, 1, height, width)], 1)
     slots = range(actions.shape[1])
-    if images.device.type != "cpu":
+    if not may_look(images.device):
         for slot in slots:
             kernel = known.kernel[actions[:, slot]].view(-1, 1, 1, 1)
             for number, function in enumerate(KERNELS):
@@ -186,7 +193,7 @@ def _tabled(
     of_image = known.of_image[action]
     for number, make in enumerate((_contrast, _autocontrast, _equalize)):  # as OF_IMAGE has them
         chosen = of_image == number
-        if images.device.type != "cpu":
+        if not may_look(images.device):
             made = make(lookup, colours, known.factor[action])
             lookup = torch.where(chosen.view(-1, 1, 1), made, lookup)
         elif len(rows := chosen.nonzero()[:, 0]):

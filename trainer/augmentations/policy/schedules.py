@@ -106,9 +106,8 @@ def from_vector(vector: Sequence[int]) -> str:
     entries = [Entry(OPERATIONS[i % len(OPERATIONS)], vector[2 * i], vector[2 * i + 1]) for i in range(count)]
     for name, tenths, level in entries:
         if not (0 <= tenths <= TENTHS and 0 <= level < LEVELS):
-            raise ValueError(
-                f"{name} has probability {tenths} in 0..{TENTHS}, level {level} in 0..{LEVELS - 1}"
-            )
+            limits = f"0..{TENTHS} for the probability, 0..{LEVELS - 1} for the level"
+            raise ValueError(f"{name} has {tenths} and {level}; must be in {limits}")
     return policy_text(entries)
 
 
@@ -161,13 +160,14 @@ def read_log(text: str, epochs: int, initial: str = "") -> Schedule:
             rows = rows[i + 1 :]
             break
     policies = [rows[0].before if rows else initial, *(row.after for row in rows)]
-    starts = [(0, 0), *((row.epoch, row.line) for row in rows)]
-    pieces = []
-    for (start, _), (end, line), policy in zip(starts, [*starts[1:], (epochs, starts[-1][1])], policies):
+    pieces, start = [], 0
+    for row, policy in zip([*rows, None], policies, strict=True):
+        end = row.epoch if row else epochs
         if end < start:
-            what = f"the search of {epochs} epochs" if end == epochs else f"epoch {end} of the donor"
-            raise LogError(line, f"{what} ends before epoch {start}, where its policy begins")
+            what = "the donor's epoch" if row else "the end of the search,"
+            raise LogError((row or rows[-1]).line, f"{what} {end} is before {start}, where its policy begins")
         pieces += [(end - start, policy)] if end > start else []
+        start = end
     return tuple(pieces)
 
 
@@ -192,9 +192,7 @@ def _read_row(number: int, line: str) -> _Row:
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             raise LogError(number, "is neither JSON nor a list as Python writes it") from None
     if not isinstance(row, (list, tuple)) or len(row) != 6:
-        raise LogError(
-            number, "must be a list of 6: receiver, donor, their epochs, policies before and after"
-        )
+        raise LogError(number, "must be a list of 6: receiver, donor, their epochs, two policies")
     receiver, donor, _, epoch, before, after = row
     if not _is_whole(epoch) or epoch < 0:
         raise LogError(number, f"the epoch of the donor must be a whole number >= 0, got {_shown(epoch)}")
