@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 
+import cli
 from gridrun.errors import GridError
 from gridrun.grid import load_grid, lone_trial
 from gridrun.grid.policy_schedules import import_log, read_schedule, write_schedule
@@ -35,9 +37,9 @@ def write(path: Path, text: str) -> Path:
 
 
 def schedules(folder: Path, text: str, **options: Any) -> list[Any]:
-    """Return the schedule of each row of a grid."""
+    """Return the schedule of each row of a grid that has one."""
     grid = load_grid(write(folder / "grid.yaml", GRID + text), **options)
-    return [row.config.augmentation[0].schedule for row in grid.rows]
+    return [row.config.augmentation[0].schedule for row in grid.rows if row.config.augmentation]
 
 
 ONE = ((3, ""), (7, "Invert 0.5 0"))
@@ -116,11 +118,8 @@ def test_a_bad_file_is_refused(tmp_path, text, message):
 
 def test_a_log_is_imported_or_refused_with_its_line(tmp_path):
     rotate = [[tenths, 1, *[0] * 58] for tenths in range(3)]
-    log = [
-        json.dumps(["1", "0", 4, 3, rotate[0], rotate[1]]),
-        json.dumps(["2", "1", 8, 9, rotate[1], rotate[2]]),
-    ]
-    path = write(tmp_path / "pbt_policy_2.txt", "\n".join(log))
+    rows = [["1", "0", 4, 3, rotate[0], rotate[1]], ["2", "1", 8, 9, rotate[1], rotate[2]]]
+    path = write(tmp_path / "pbt_policy_2.txt", "\n".join(map(json.dumps, rows)))
     assert import_log(path, 12) == ((3, "Rotate 0 1"), (6, "Rotate 0.1 1"), (3, "Rotate 0.2 1"))
     with pytest.raises(GridError, match=r"pbt_policy_2\.txt:2: the end of the search, 8 is before 9"):
         import_log(path, 8)
@@ -141,7 +140,7 @@ def test_a_log_is_imported_or_refused_with_its_line(tmp_path):
     ],
 )
 def test_a_grid_names_a_schedule_file_and_has_what_it_says(grids, text):
-    assert schedules(grids, text)[-1] == ONE
+    assert schedules(grids, text) == [ONE]
 
 
 def test_names_and_schedules_written_out_are_one_axis(grids):
@@ -205,10 +204,44 @@ def test_a_grid_reads_no_file_that_it_may_not(grids, value, message):
 def test_a_long_schedule_is_described_in_short(grids):
     from gridrun.grid.describe import describe
 
-    long = f"extra:\n- {{augmentation.policy.schedule: {[[1, 'Rotate 0.1 2']] * 9}}}"
-    grid = load_grid(write(grids / "grid.yaml", GRID + long))
-    assert "policy (schedule 9 parts, " in describe(grid.rows[-1].trials[0])
-    short = load_grid(
-        write(grids / "grid.yaml", GRID + "extra:\n- {augmentation.policy.schedule: [[1, random]]}")
-    )
-    assert "policy (schedule 1, random)" in describe(short.rows[-1].trials[0])
+    def described(schedule: list[Any]) -> str:
+        extra = f"extra:\n- {{augmentation.policy.schedule: {schedule}}}"
+        return describe(load_grid(write(grids / "grid.yaml", GRID + extra)).rows[-1].trials[0])
+
+    assert "policy (schedule 9 parts, " in described([[1, "Rotate 0.1 2"]] * 9)
+    assert "policy (schedule 1, random)" in described([[1, "random"]])
+
+
+# --- the command -------------------------------------------------------------------------------------
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli.main, ["schedule", *arguments])
+
+
+def test_the_command_turns_a_log_into_a_file(tmp_path):
+    row = ["1", "0", 4, 3, [0] * 60, [2, 5, *[0] * 58]]
+    log = write(tmp_path / "pbt_policy_1.txt", json.dumps(row) + "\n")
+    done = run(str(log), "--epochs", "8")
+    assert done.exit_code == 0
+    path = write(tmp_path / "schedule.yaml", done.output)
+    assert read_schedule(path) == ((3, ""), (5, "Rotate 0.2 5"))
+    assert run(str(path)).output.splitlines()[1:] == done.output.splitlines()[1:]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("log.txt", [], "log.txt is a log; say with --epochs how long its search was"),
+        ("log.txt", ["--epochs", "0"], "0 is not in the range"),
+        ("log.txt", ["--epochs", "9"], "log.txt:1: is neither JSON nor a list as Python writes it"),
+        ("one.yaml", ["--epochs", "9"], "--epochs goes with a log"),
+        ("no.yaml", [], "no.yaml: no such file"),
+    ],
+)
+def test_the_command_says_what_is_wrong(tmp_path, name, arguments, message):
+    write(tmp_path / "log.txt", "garbage")
+    write(tmp_path / "one.yaml", "schedule: [[1, '']]")
+    done = run(str(tmp_path / name), *arguments)
+    assert done.exit_code == 2
+    assert message in " ".join(done.output.split())
