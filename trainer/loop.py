@@ -110,7 +110,7 @@ class Run:
         images = splits.split(images, config.train_size, config.val_ratio, config.split_seed)
         workers = runtime.num_workers
         self.train_split, self.test_split = open_splits(images, config, seed, self.device, workers)
-        self.pipeline = Pipeline(spec, config.augmentation, self.device, seed)
+        self.pipeline = Pipeline(spec, config.augmentation, self.device, seed, config.num_epochs)
 
         torch.manual_seed(seeds.stream(seed, "init"))
         model = config.model.build(spec)
@@ -190,6 +190,7 @@ class Run:
         self.model.train()
         started = time.perf_counter()
         order = self.order(len(self.history))
+        self.pipeline.prepare(len(self.history))
         with contextlib.closing(self.train_split.taken(order, starts, size, len(self.history))) as batches:
             for pixels, targets, places in batches:
                 if self.group.first(self._checkpoint_due):

@@ -23,12 +23,14 @@ if TYPE_CHECKING:
 
 augmentations: Registry[AugmentationOptions] = Registry("augmentation", __name__)
 
-Stage = Literal["decode", "crop", "flip", "colour", "erase", "batch"]
-"""When an augmentation runs. `decode` gets the image of a file, in the worker that reads it; `crop` and
-`flip` get uint8 pixels; then images are normalised; `colour` and `erase` get normalised images, and `batch`
-the whole batch with its labels. Those of one stage run in the order of their names."""
-STAGES: tuple[Stage, ...] = ("decode", "crop", "flip", "colour", "erase", "batch")
-PIXEL_STAGES: tuple[Stage, ...] = ("crop", "flip")
+Stage = Literal["decode", "policy", "crop", "flip", "colour", "erase", "batch"]
+"""When an augmentation runs. `decode` gets the image of a file, in the worker that reads it; `policy`, `crop`
+and `flip` get uint8 pixels; then images are normalised; `colour` and `erase` get normalised images, and
+`batch` the whole batch with its labels. Those of one stage run in the order of their names."""
+STAGES: tuple[Stage, ...] = ("decode", "policy", "crop", "flip", "colour", "erase", "batch")
+PIXEL_STAGES: tuple[Stage, ...] = ("policy", "crop", "flip")
+ALONE_STAGES: tuple[Stage, ...] = ("decode", "policy", "batch")
+"""Stages of which a config has at most one augmentation."""
 
 
 class AugmentationOptions(Options, abc.ABC):
@@ -68,6 +70,20 @@ class ImageAugmentation(AugmentationOptions):
 
     __slots__ = ()
 
+    def prepared(
+        self, data: DataSpec, device: torch.device, epoch: int, epochs: int, seed: int
+    ) -> ImageAugmentation:
+        """Return the augmentation of one epoch, which may hold tensors on the device.
+
+        Args:
+            data: describes the images.
+            device: where they will be.
+            epoch: counted from 0.
+            epochs: length of the trial.
+            seed: the trial's seed.
+        """
+        return self
+
     @abc.abstractmethod
     def draw(self, shape: tuple[int, int, int, int], generator: torch.Generator) -> torch.Tensor:
         """Draw the randomness for a batch of `shape` (N, C, H, W): a tensor with N rows."""
@@ -84,7 +100,11 @@ class ImageAugmentation(AugmentationOptions):
 
     @abc.abstractmethod
     def apply(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
-        """Return the batch, (N, C, H, W) of the same dtype, augmented with these draws."""
+        """Return the batch, (N, C, H, W) of the same dtype, augmented with these draws.
+
+        In the stage `policy`, it may have a channel more: 1 where a pixel is the image's, 0 where it is to
+        become the mean colour. Crops and flips move that channel, too.
+        """
 
 
 class BatchAugmentation(AugmentationOptions):
@@ -111,5 +131,5 @@ def check_all(chosen: Iterable[AugmentationOptions], data: DataSpec) -> None:
         except ConfigError as error:
             raise ConfigError(f"{options.name}.{error.key}".rstrip("."), error.problem) from None
     for one, other in itertools.permutations(chosen, 2):
-        clash = other.name in one.excludes or one.stage == other.stage in ("decode", "batch")
+        clash = other.name in one.excludes or one.stage == other.stage in ALONE_STAGES
         check(not clash, one.name, f"cannot be combined with {other.name}; switch one of the two off")

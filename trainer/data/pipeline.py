@@ -75,7 +75,7 @@ def to_device(images: Images, device: torch.device) -> tuple[Split, Split]:
 
 
 class Pipeline:
-    """Normalisation and augmentation, in a trial of this `seed`."""
+    """Normalisation and augmentation, in a trial of this `seed` that lasts so many `epochs`."""
 
     def __init__(
         self,
@@ -83,16 +83,32 @@ class Pipeline:
         augmentation: tuple[AugmentationOptions, ...],
         device: torch.device,
         seed: int = 0,
+        epochs: int = 1,
     ) -> None:
-        self.seed = seed
+        self.spec, self.device, self.seed, self.epochs = spec, device, seed, epochs
         std = torch.tensor(spec.std, device=device).view(1, -1, 1, 1)
         mean = torch.tensor(spec.mean, device=device).view(1, -1, 1, 1)
         self.scale, self.shift = 1 / (255 * std), -mean / std
         ordered = sorted(augmentation, key=lambda options: (STAGES.index(options.stage), options.name))
         of_images = [options for options in ordered if isinstance(options, ImageAugmentation)]
-        self.on_pixels = [options for options in of_images if options.stage in PIXEL_STAGES]
-        self.on_images = [options for options in of_images if options.stage not in PIXEL_STAGES]
+        self.of_images = of_images
+        self.prepared_for: int | None = None
+        """The epoch that the next two lists are for."""
+        self.on_pixels: list[ImageAugmentation] = []
+        self.on_images: list[ImageAugmentation] = []
         self.on_batch = next((options for options in ordered if isinstance(options, BatchAugmentation)), None)
+
+    def prepare(self, epoch: int) -> None:
+        """Bring to the device what augmentations need in an epoch: its steps must not wait for that."""
+        if epoch == self.prepared_for:
+            return
+        ready = [
+            (options.stage, options.prepared(self.spec, self.device, epoch, self.epochs, self.seed))
+            for options in self.of_images
+        ]
+        self.on_pixels = [options for stage, options in ready if stage in PIXEL_STAGES]
+        self.on_images = [options for stage, options in ready if stage not in PIXEL_STAGES]
+        self.prepared_for = epoch
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return uint8 `pixels` (N, C, H, W) as normalised float32 images, in channels-last memory format."""
@@ -110,9 +126,13 @@ class Pipeline:
             shape = (n, channels, height, width)
             return options.apply(x, options.draw(shape, generator) if draws is None else draws)
 
+        self.prepare(epoch)
+        channels = self.spec.channels
         for options in self.on_pixels:
             pixels = augmented(options, pixels)
-        images = self.normalise(pixels)
+        images = self.normalise(pixels[:, :channels])
+        if pixels.shape[1] > channels:  # the mask of a policy: filled pixels become 0, the mean colour
+            images.mul_(pixels[:, channels:])
         for options in self.on_images:
             images = augmented(options, images)
         return images
