@@ -112,7 +112,7 @@ def format_event(event: LaunchEvent) -> str | None:
             return f"started {trial.trial_id}  {describe(trial)}"
         case Progress(trial, epoch):
             error = _percent(epoch.test_error) or "none"
-            return f"epoch {epoch.epoch} of {trial.config.num_epochs}: test error {error}"
+            return f"epoch {epoch.epoch} of {trial.config.last_epoch}: test error {error}"
         case Ended(trial, "done", epoch) if epoch and epoch.test_error is not None:
             return f"done {trial.trial_id}  test error {_percent(epoch.test_error)}"
         case Ended(trial, outcome):

@@ -97,7 +97,7 @@ class Packer:
 
 
 _FREE = (
-    *("epochs", "lr", "schedule", "warmup", "weight_decay", "no_weight_decay_on_bn"),
+    *("epochs", "stop_after", "lr", "schedule", "warmup", "weight_decay", "no_weight_decay_on_bn"),
     *("label_smoothing", "init", "split_seed", "eval_every"),
     *("tta", "tta_least_confident"),
 )
