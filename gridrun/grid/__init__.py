@@ -75,6 +75,8 @@ class Grid:
     """Names of the file's profiles."""
     variant: str = ""
     """What the command line changes: settings, scale and seeds. Empty: nothing."""
+    parents: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Of each trial that goes on from another's state, the id of that one, by trial id."""
 
     @property
     def trials(self) -> tuple[Trial, ...]:
@@ -196,13 +198,22 @@ def lone_trial(texts: Sequence[str]) -> Grid:
     return Grid(path=Path(), name="train", title="", description="", rows=rows, seeds=seeds, tables=())
 
 
-def grid_of(trials: Sequence[Trial]) -> Grid:
-    """Return a grid of exactly these trials, without a file and without tables."""
+def grid_of(trials: Sequence[Trial], parents: Mapping[str, str] | None = None) -> Grid:
+    """Return a grid of exactly these trials, without a file and without tables. `parents` as in `Grid`."""
     seeds: dict[TrainConfig, list[int]] = {}
     for trial in trials:
         seeds.setdefault(trial.config, []).append(trial.seed)
     rows = tuple(Row(config, seeds=tuple(found)) for config, found in seeds.items())
-    return Grid(path=Path(), name="trials", title="", description="", rows=rows, seeds=(), tables=())
+    return Grid(
+        path=Path(),
+        name="trials",
+        title="",
+        description="",
+        rows=rows,
+        seeds=(),
+        tables=(),
+        parents=parents or {},
+    )
 
 
 def _read_recipe(roots: Sequence[Node], overrides: Mapping[str, Any]) -> Recipe:
