@@ -72,7 +72,8 @@ def make_forecast(
     for trial in (*trials, *running):
         cost = costs.of(trial.config, trial.config_id)
         found[trial.trial_id] = cost
-        left[trial.trial_id] = cost.amount * max(1 - epochs.get(trial.trial_id, 0) / trial.config.last_epoch, 0.0)
+        done = epochs.get(trial.trial_id, 0) / trial.config.last_epoch
+        left[trial.trial_id] = cost.amount * max(1 - done, 0.0)
 
     def num_gpus(trial: Trial) -> float:
         if not shares or trial.config.num_gpus != 1:
