@@ -61,9 +61,8 @@ def show_member(progress: Progress, member: str, as_json: bool) -> None:
     if member == "best" and best:
         member = str(best.member)
     if not member.isdecimal() or int(member) >= population:
-        raise GridrunError(
-            f"{progress.name} has the members 0 to {population - 1} and `best`, not {member!r}"
-        )
+        known = f"the members 0 to {population - 1} and, once a round has ended, `best`"
+        raise GridrunError(f"{progress.name} has {known}; got {member!r}")
     path = progress.ancestry(int(member))
     if as_json:
         rows = {(row.round, row.member): row for row in progress.lineage()}
