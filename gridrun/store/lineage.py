@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gridrun.errors import StoreError
+from gridrun.store import parquet
 from trainer import files
 
 
@@ -51,14 +52,14 @@ _SCHEMA = pa.schema(
 
 def write(path: Path, rows: Sequence[LineageRow]) -> None:
     """Replace a lineage, unless it is the same. Raises OSError."""
-    table = pa.Table.from_pylist([dataclasses.asdict(row) for row in rows], _SCHEMA)
     if path.exists():
         with contextlib.suppress(StoreError):  # a damaged file is written anew
             if read(path) == list(rows):
                 return
+    table = pa.Table.from_pylist([dataclasses.asdict(row) for row in rows], _SCHEMA)
     path.parent.mkdir(parents=True, exist_ok=True)
     with files.replacing(path) as partial:
-        pq.write_table(table, partial)
+        pq.write_table(table, partial, write_page_checksum=True)
 
 
 def read(path: Path) -> list[LineageRow]:
@@ -67,12 +68,5 @@ def read(path: Path) -> list[LineageRow]:
     Raises:
         StoreError: the file is damaged or not ours.
     """
-    files.refresh_directory(path.parent)
-    try:
-        rows = pq.read_table(path).to_pylist()
-        return [LineageRow(**row) for row in rows]
-    except FileNotFoundError:
-        return []
-    except (pa.ArrowException, OSError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise StoreError(f"{path}: is no lineage of a search, or damaged ({reason})") from None
+    table = parquet.read(path, _SCHEMA.names)
+    return [] if table is None else [LineageRow(**row) for row in table.select(_SCHEMA.names).to_pylist()]
