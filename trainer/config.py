@@ -73,6 +73,13 @@ class TrainConfig:
     Short for `average: {name: ema, decay: ...}`."""
     average: AverageOptions | None = None
     """A moving average of the weights."""
+    sampling: Literal["shuffle", "replacement"] = "shuffle"
+    """How the images of an epoch are drawn. shuffle: each once, in a random order. replacement: as many, each
+    drawn from all of them, so that an epoch has some more than once and lacks others."""
+    normalisation: Literal["per_channel", "per_pixel"] = "per_channel"
+    """per_channel: subtract the data set's mean of each channel, divide by its standard deviation. per_pixel:
+    subtract the mean image of the training images, divide by one standard deviation, that of all their
+    pixels and channels; then augment, so that a crop has zeros around it and not black."""
     augmentation: tuple[AugmentationOptions, ...] = ()
     """Applied to training images. Written as a mapping from name to options; the order is fixed."""
     select_examples: SelectionOptions | None = None
@@ -84,6 +91,12 @@ class TrainConfig:
     pure_fp16: keeps the weights in fp16 too and scales nothing, so small steps are lost."""
     init: Literal["fan_out", "fan_in"] = "fan_out"
     """Mode of the Kaiming normal initialisation (arXiv:1502.01852)."""
+    bn_scale_init: Literal["ones", "normal", "uniform"] = "ones"
+    """How the scales of batch normalisation start. normal: drawn from N(1, 0.002), as in
+    github.com/gcr/torch-residual-networks. uniform: from 0 to 1, as torch 0.4 did."""
+    bn_momentum: float | Literal["dynamic"] | None = None
+    """Weight of the current batch in batch normalisation's running statistics. dynamic: 1 / (1 + steps taken
+    in this epoch), so that they are the means over the epoch so far. None: the network's own, mostly 0.1."""
     tta: Literal["none", "flip", "six_views", "six_views_equal"] = "none"
     """Test-time augmentation: the logits of several views of a test image are averaged, for all test metrics.
     flip: the image and its mirror image. six_views (arXiv:2404.00498): 1/4 each for these two; 1/8 each for
@@ -109,11 +122,15 @@ class TrainConfig:
             check(self.warmup.epochs < self.epochs, "warmup.epochs", problem, self.epochs, self.warmup.epochs)
         problem = "has no effect: {} draws its weights in its own way"
         check(not self.model.own_init or self.init == "fan_out", "init", problem, self.model.label)
+        self._check_batch_norm()
         for group in self.parameter_groups:
             _check_under(f"parameter_groups.{group.name}", group.check, self.model)
         _check_under("model", check_size, self.model, self.dataset.spec)
         _check_under("model", self.model.check, self.dataset.spec)
         part = self.num_kept // self.subdivision
+        per_pixel = self.normalisation == "per_pixel"
+        problem = "cannot be per_pixel for images that are streamed: their mean image is not known"
+        check(not per_pixel or not self.dataset.spec.streamed, "normalisation", problem)
         self.model.check_batches(self.dataset.spec, part, sync_bn=self.sync_bn)
         _check_under("augmentation", check_all, self.augmentation, self.dataset.spec)
         _check_under("schedule", self.schedule.check, self.epochs)
@@ -148,6 +165,21 @@ class TrainConfig:
             whole = "the images kept of a batch" if self.select_examples else "batch_size"
             got = f"got {self.subdivision}; nearest: {nearest}"
             raise ConfigError("subdivision", f"must divide {whole} ({self.num_kept}), {got}")
+
+    def _check_batch_norm(self) -> None:
+        frozen = getattr(self.model, "frozen_bn_scale", False)
+        problem = "has no effect: {} has frozen scales"
+        check(self.bn_scale_init == "ones" or not frozen, "bn_scale_init", problem, self.model.label)
+        momentum = self.bn_momentum
+        in_range = momentum in (None, "dynamic") or 0 < momentum <= 1  # type: ignore[operator]
+        check(in_range, "bn_momentum", "must be > 0 and <= 1, or dynamic, got {}", momentum)
+        problem = "{} has an option for it: model.bn_momentum"
+        check(
+            momentum is None or not hasattr(self.model, "bn_momentum"),
+            "bn_momentum",
+            problem,
+            self.model.label,
+        )
 
     def _check_training_set(self) -> None:
         """Check the split, and that the training set has enough images for one step."""

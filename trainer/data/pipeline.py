@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterable
 
 import torch
@@ -74,8 +75,37 @@ def to_device(images: Images, device: torch.device) -> tuple[Split, Split]:
     return Split(train_x, train_y), Split(test_x, test_y)
 
 
+def pixel_statistics(pixels: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """Return the mean image, (C, H, W) float64, and one standard deviation of all values.
+
+    Sums are of whole numbers, so that they are the same on every device.
+
+    Args:
+        pixels: images, (N, C, H, W) uint8.
+    """
+    sums = torch.zeros(pixels.shape[1:], dtype=torch.int64, device=pixels.device)
+    squares = torch.zeros((), dtype=torch.int64, device=pixels.device)
+    for part in pixels.split(1000):
+        whole = part.to(torch.int64)
+        sums += whole.sum(0)
+        squares += whole.square().sum()
+    mean = sums.double() / len(pixels)
+    variance = squares.item() / pixels.numel() - mean.mean().item() ** 2
+    return mean, math.sqrt(variance)
+
+
 class Pipeline:
-    """Normalisation and augmentation, in a trial of this `seed` that lasts so many `epochs`."""
+    """Normalisation and augmentation, in a trial of this `seed`.
+
+    Args:
+        spec: has the mean and the standard deviation of each channel.
+        augmentation: what to do to training images.
+        device: where to compute.
+        seed: the trial's.
+        epochs: length of the trial.
+        pixels: training images, (N, C, H, W) uint8, to normalise with their mean image and one standard
+            deviation; then images are normalised before they are cropped and mirrored. None: use the `spec`.
+    """
 
     def __init__(
         self,
@@ -84,11 +114,19 @@ class Pipeline:
         device: torch.device,
         seed: int = 0,
         epochs: int = 1,
+        pixels: torch.Tensor | None = None,
     ) -> None:
         self.spec, self.device, self.seed, self.epochs = spec, device, seed, epochs
-        std = torch.tensor(spec.std, device=device).view(1, -1, 1, 1)
-        mean = torch.tensor(spec.mean, device=device).view(1, -1, 1, 1)
-        self.scale, self.shift = 1 / (255 * std), -mean / std
+        self.normalise_first = pixels is not None
+        if pixels is None:
+            std = torch.tensor(spec.std, device=device).view(1, -1, 1, 1)
+            mean = torch.tensor(spec.mean, device=device).view(1, -1, 1, 1)
+            self.scale, self.shift = 1 / (255 * std), -mean / std
+        else:
+            mean_image, deviation = pixel_statistics(pixels)
+            self.scale = torch.tensor(1 / deviation, dtype=torch.float32, device=device)
+            shift = (-mean_image / deviation)[None].to(device, torch.float32)
+            self.shift = shift.contiguous(memory_format=torch.channels_last)
         ordered = sorted(augmentation, key=lambda options: (STAGES.index(options.stage), options.name))
         of_images = [options for options in ordered if isinstance(options, ImageAugmentation)]
         self.of_images = of_images
@@ -106,8 +144,9 @@ class Pipeline:
             (options.stage, options.prepared(self.spec, self.device, epoch, self.epochs, self.seed))
             for options in self.of_images
         ]
-        self.on_pixels = [options for stage, options in ready if stage in PIXEL_STAGES]
-        self.on_images = [options for stage, options in ready if stage not in PIXEL_STAGES]
+        first = PIXEL_STAGES[:1] if self.normalise_first else PIXEL_STAGES
+        self.on_pixels = [options for stage, options in ready if stage in first]
+        self.on_images = [options for stage, options in ready if stage not in first]
         self.prepared_for = epoch
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -135,7 +174,7 @@ class Pipeline:
             images.mul_(pixels[:, channels:])
         for options in self.on_images:
             images = augmented(options, images)
-        return images
+        return images.contiguous(memory_format=torch.channels_last) if self.normalise_first else images
 
     def batch(
         self,
