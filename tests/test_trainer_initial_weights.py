@@ -163,7 +163,7 @@ def test_without_a_network_the_error_says_what_to_do(tmp_path: Path, monkeypatch
 def test_a_file_of_torchvisions_fits_its_network_with_other_classes(runtime: Runtime) -> None:
     """DenseNet: its file has the names that its layers had before."""
     model = TorchvisionOptions(arch="densenet121")
-    spec = dataclasses.replace(tiny.TinyRGB.spec, num_classes=7)
+    spec = dataclasses.replace(tiny.ColourImages.spec, num_classes=7)
     source = model.build(dataclasses.replace(spec, num_classes=1000))
     old = {
         ".".join(

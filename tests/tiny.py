@@ -39,23 +39,9 @@ class TinyImages(DatasetOptions):
 
     def decode(self, data_dir: Path, work_dir: Path) -> Images:
         rng = np.random.default_rng(0)
-        x = rng.integers(0, 256, (36, 2, 6, 6), dtype=np.uint8)
+        x = rng.integers(0, 256, (36, self.spec.channels, 6, 6), dtype=np.uint8)
         y = rng.integers(0, 3, 36)
         return Images(x[:26], y[:26], x[26:], y[26:])
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TinyRGB(TinyImages):
-    """The same with a third channel."""
-
-    name: ClassVar[str] = "tiny_rgb"
-    spec: ClassVar[DataSpec] = dataclasses.replace(
-        TinyImages.spec, channels=3, mean=(0.5, 0.4, 0.3), std=(0.3, 0.2, 0.1)
-    )
-
-    def decode(self, data_dir: Path, work_dir: Path) -> Images:
-        train_x, train_y, test_x, test_y = TinyImages.decode(self, data_dir, work_dir)
-        return Images(train_x[:, [0, 1, 0]], train_y, test_x[:, [0, 1, 0]], test_y)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,6 +54,16 @@ class ElsewhereImages(TinyImages):
         if "WITHOUT_IMAGES" in os.environ:
             raise DataError("data set 'elsewhere_images' is not here.")
         return TinyImages.decode(self, data_dir, work_dir)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ColourImages(TinyImages):
+    """The same with three channels."""
+
+    name: ClassVar[str] = "colour_images"
+    spec: ClassVar[DataSpec] = dataclasses.replace(
+        TinyImages.spec, channels=3, mean=(0.5, 0.4, 0.3), std=(0.3, 0.2, 0.1)
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from trainer.augmentations import AugmentationOptions, check_all
@@ -34,6 +34,9 @@ class TrainConfig:
     model: ModelOptions
     epochs: float
     """Passes over the training images. A fraction, as in 9.9, ends in an epoch, at the next whole step."""
+    stop_after: int | None = None
+    """End after so many epochs, as if the run were interrupted there: all that depends on the length of the
+    run, such as the learning rate, is that of `epochs`. None: train all of them."""
     dataset: DatasetOptions = field(default_factory=lambda: datasets.get("digits")())
     train_size: int | None = None
     """Number of training images to use (`trainer.data.splits` chooses them); None: all."""
@@ -72,6 +75,13 @@ class TrainConfig:
     Short for `average: {name: ema, decay: ...}`."""
     average: AverageOptions | None = None
     """A moving average of the weights."""
+    sampling: Literal["shuffle", "replacement"] = "shuffle"
+    """How the images of an epoch are drawn. shuffle: each once, in a random order. replacement: as many, each
+    drawn from all of them, so that an epoch has some more than once and lacks others."""
+    normalisation: Literal["per_channel", "per_pixel"] = "per_channel"
+    """per_channel: subtract the data set's mean of each channel, divide by its standard deviation. per_pixel:
+    subtract the mean image of the training images, divide by one standard deviation, that of all their
+    pixels and channels; then augment, so that a crop has zeros around it and not black."""
     augmentation: tuple[AugmentationOptions, ...] = ()
     """Applied to training images. Written as a mapping from name to options; the order is fixed."""
     select_examples: SelectionOptions | None = None
@@ -85,6 +95,12 @@ class TrainConfig:
     """Mode of the Kaiming normal initialisation (arXiv:1502.01852)."""
     init_from: InitialWeightsOptions | None = None
     """Weights to start from, in place of random ones: fine-tuning. The last layer is new."""
+    bn_scale_init: Literal["ones", "normal", "uniform"] = "ones"
+    """How the scales of batch normalisation start. normal: drawn from N(1, 0.002), as in
+    github.com/gcr/torch-residual-networks. uniform: from 0 to 1, as torch 0.4 did."""
+    bn_momentum: float | Literal["dynamic"] | None = None
+    """Weight of the current batch in batch normalisation's running statistics. dynamic: 1 / (1 + steps taken
+    in this epoch), so that they are the means over the epoch so far. None: the network's own, mostly 0.1."""
     tta: Literal["none", "flip", "six_views", "six_views_equal", "ten_crop"] = "none"
     """Test-time augmentation: the logits of several views of a test image are averaged, for all test metrics.
     flip: the image and its mirror image. six_views (arXiv:2404.00498): 1/4 each for these two; 1/8 each for
@@ -103,6 +119,8 @@ class TrainConfig:
         """Refuse a config that cannot be trained. Raises ConfigError, naming the option at fault."""
         if self.epochs == int(self.epochs):  # so that 10 and 10.0 are one config
             object.__setattr__(self, "epochs", int(self.epochs))
+        if self.stop_after == self.epochs:  # so that both ways to write it are one config
+            object.__setattr__(self, "stop_after", None)
         self._check_numbers()
         self._check_training_set()
         if self.warmup:
@@ -110,6 +128,7 @@ class TrainConfig:
             check(self.warmup.epochs < self.epochs, "warmup.epochs", problem, self.epochs, self.warmup.epochs)
         problem = "has no effect: {} draws its weights in its own way"
         check(not self.model.own_init or self.init == "fan_out", "init", problem, self.model.label)
+        self._check_batch_norm()
         if self.init_from:
             _check_under("init_from", self.init_from.check, self.model)
         for group in self.parameter_groups:
@@ -117,6 +136,9 @@ class TrainConfig:
         _check_under("model", check_size, self.model, self.dataset.spec)
         _check_under("model", self.model.check, self.dataset.spec)
         part = self.num_kept // self.subdivision
+        per_pixel = self.normalisation == "per_pixel"
+        problem = "cannot be per_pixel for images that are streamed: their mean image is not known"
+        check(not per_pixel or not self.dataset.spec.streamed, "normalisation", problem)
         self.model.check_batches(self.dataset.spec, part, sync_bn=self.sync_bn)
         _check_under("augmentation", check_all, self.augmentation, self.dataset.spec)
         _check_under("schedule", self.schedule.check, self.epochs)
@@ -125,6 +147,8 @@ class TrainConfig:
 
     def _check_numbers(self) -> None:
         check(self.epochs > 0, "epochs", "must be > 0, got {}", self.epochs)
+        stop, problem = self.stop_after, "must be in 1..{} (epochs), got {}"
+        check(stop is None or 1 <= stop <= self.epochs, "stop_after", problem, self.epochs, stop)
         check(self.lr > 0, "lr", "must be > 0, got {}", self.lr)
         problem = "must be at most {} (the largest fp16 number) with pure_fp16, got {:g}"
         check(self.precision != "pure_fp16" or self.lr <= MAX_FP16, "lr", problem, MAX_FP16, self.lr)
@@ -151,6 +175,21 @@ class TrainConfig:
             whole = "the images kept of a batch" if self.select_examples else "batch_size"
             got = f"got {self.subdivision}; nearest: {nearest}"
             raise ConfigError("subdivision", f"must divide {whole} ({self.num_kept}), {got}")
+
+    def _check_batch_norm(self) -> None:
+        frozen = getattr(self.model, "frozen_bn_scale", False)
+        problem = "has no effect: {} has frozen scales"
+        check(self.bn_scale_init == "ones" or not frozen, "bn_scale_init", problem, self.model.label)
+        momentum = self.bn_momentum
+        in_range = momentum in (None, "dynamic") or 0 < momentum <= 1  # type: ignore[operator]
+        check(in_range, "bn_momentum", "must be > 0 and <= 1, or dynamic, got {}", momentum)
+        problem = "{} has an option for it: model.bn_momentum"
+        check(
+            momentum is None or not hasattr(self.model, "bn_momentum"),
+            "bn_momentum",
+            problem,
+            self.model.label,
+        )
 
     def _check_training_set(self) -> None:
         """Check the split, and that the training set has enough images for one step."""
@@ -207,18 +246,42 @@ class TrainConfig:
 
     @property
     def num_epochs(self) -> int:
-        """Number of epochs, a partial last one included."""
+        """Number of epochs of the whole run, a partial last one included."""
         return -(-self.total_steps // self.steps_per_epoch)
 
     @property
+    def last_epoch(self) -> int:
+        """The epoch after which training ends, counted from 1."""
+        return self.num_epochs if self.stop_after is None else self.stop_after
+
+    @property
     def num_images(self) -> int:
-        """Images trained on in the whole run, repeats included."""
-        return self.total_steps * self.global_batch_size
+        """Images to train on, repeats included."""
+        return min(self.total_steps, self.last_epoch * self.steps_per_epoch) * self.global_batch_size
 
     @property
     def running_average(self) -> AverageOptions | None:
         """The moving average of the weights, if there is one."""
         return self.average if self.ema_decay is None else EMA(decay=self.ema_decay)
+
+    def goes_on_from(self, other: TrainConfig, seed: int) -> bool:
+        """Return whether a run of this config begins with all that one of `other` does, with the same seed.
+
+        Then it may start from the state in which the other ends.
+        """
+        if other.last_epoch > self.last_epoch:
+            return False
+        if replace(self, stop_after=None, augmentation=()) != replace(
+            other, stop_after=None, augmentation=()
+        ):
+            return False
+        return all(
+            self._augmentation_at(epoch, seed) == other._augmentation_at(epoch, seed)
+            for epoch in range(other.last_epoch)
+        )
+
+    def _augmentation_at(self, epoch: int, seed: int) -> list[AugmentationOptions]:
+        return [options.of_epoch(epoch, self.num_epochs, seed) for options in self.augmentation]
 
     def steps_in(self, epochs: float) -> int:
         """Return the optimiser steps of so many epochs, to the next whole step."""

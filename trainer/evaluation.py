@@ -29,6 +29,8 @@ from trainer.version import VERSION
 EVAL_BATCH_SIZE = 1000
 SMALLEST = torch.finfo(torch.float32).tiny
 """Smaller averaged probabilities count as this one, so that losses stay finite."""
+TOP = 5
+"""Most probable classes that the top-5 error looks at."""
 
 TTA = Literal["none", "flip", "shift", "flip+shift", "six_views", "six_views_equal", "ten_crop"]
 """Test-time augmentation: which views of an image are averaged. A trial knows some of these."""
@@ -132,21 +134,26 @@ def _views(images: torch.Tensor, views: Views) -> Iterator[tuple[float, torch.Te
         yield weight, view
 
 
-def loss_and_error(
+def loss_and_errors(
     model: nn.Module,
     split: AnySplit,
     pipeline: Pipeline,
     precision: Precision,
     tta: TTA = "none",
     least_confident: float = 1.0,
-) -> tuple[float, float]:
-    """Return a network's mean cross-entropy over a split, and its error as a fraction. See `predictions`."""
-    totals = torch.zeros(2, dtype=torch.float64, device=split.y.device)
+) -> tuple[float, float, float | None]:
+    """Return a network's mean cross-entropy over a split, its error and its top-5 error. See `predictions`.
+
+    Errors are fractions. With `TOP` classes or fewer there is no top-5 error.
+    """
+    totals = torch.zeros(3, dtype=torch.float64, device=split.y.device)
     for logits, labels in predictions(model, split, pipeline, precision, tta, least_confident):
         totals[0] += F.cross_entropy(logits, labels, reduction="sum")
         totals[1] += (logits.argmax(1) != labels).sum()
-    loss, wrong = (totals / len(split)).tolist()
-    return loss, wrong
+        if has_top5 := logits.shape[1] > TOP:
+            totals[2] += (logits.topk(TOP).indices != labels[:, None]).all(1).sum()
+    loss, wrong, wrong_of_top5 = (totals / len(split)).tolist()
+    return loss, wrong, wrong_of_top5 if has_top5 else None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -252,6 +259,14 @@ class Evaluation:
         return float((self.predictions != self.labels).mean())
 
     @property
+    def top5_error(self) -> float | None:
+        """A fraction; None with `TOP` classes or fewer."""
+        if self.probabilities.shape[1] <= TOP:
+            return None
+        likeliest = np.argpartition(self.probabilities, -TOP, axis=1)[:, -TOP:]
+        return float((likeliest != self.labels[:, None]).all(1).mean())
+
+    @property
     def confusion(self) -> np.ndarray:
         """Number of images by label (rows) and prediction (columns)."""
         classes = self.probabilities.shape[1]
@@ -303,7 +318,7 @@ def evaluate(
     if dataset is None:
         images = splits.split(images, config.train_size, config.val_ratio, config.split_seed)
     _, split = open_splits(images, config, kept.seed, device, runtime.num_workers)
-    pipeline = Pipeline(config.dataset.spec, (), device)
+    pipeline = Pipeline(config.dataset.spec, (), device, pixels=_mean_of(config, runtime, device))
     model = kept.network().to(device)
     found, total = [], torch.zeros((), dtype=torch.float64, device=device)
     for logits, labels in predictions(model, split, pipeline, config.precision, views, share):
@@ -318,6 +333,15 @@ def evaluate(
         tta=views,
         tta_least_confident=share,
     )
+
+
+def _mean_of(config: TrainConfig, runtime: Runtime, device: torch.device) -> torch.Tensor | None:
+    """Return the training images whose mean a trial subtracts, None if it does not."""
+    if config.normalisation != "per_pixel":
+        return None
+    images = data.load(config.dataset, runtime.data_dir, runtime.cache_dir)
+    parts = splits.split(images, config.train_size, config.val_ratio, config.split_seed)
+    return torch.from_numpy(parts.train_x).to(device)
 
 
 def check_same_kind(dataset: DatasetOptions, config: TrainConfig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterable
 
 import torch
@@ -74,8 +75,37 @@ def to_device(images: Images, device: torch.device) -> tuple[Split, Split]:
     return Split(train_x, train_y), Split(test_x, test_y)
 
 
+def pixel_statistics(pixels: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """Return the mean image, (C, H, W) float64, and one standard deviation of all values.
+
+    Sums are of whole numbers, so that they are the same on every device.
+
+    Args:
+        pixels: images, (N, C, H, W) uint8.
+    """
+    sums = torch.zeros(pixels.shape[1:], dtype=torch.int64, device=pixels.device)
+    squares = torch.zeros((), dtype=torch.int64, device=pixels.device)
+    for part in pixels.split(1000):
+        whole = part.to(torch.int64)
+        sums += whole.sum(0)
+        squares += whole.square().sum()
+    mean = sums.double() / len(pixels)
+    variance = squares.item() / pixels.numel() - mean.mean().item() ** 2
+    return mean, math.sqrt(variance)
+
+
 class Pipeline:
-    """Normalisation and augmentation, in a trial of this `seed`."""
+    """Normalisation and augmentation, in a trial of this `seed`.
+
+    Args:
+        spec: has the mean and the standard deviation of each channel.
+        augmentation: what to do to training images.
+        device: where to compute.
+        seed: the trial's.
+        epochs: length of the trial.
+        pixels: training images, (N, C, H, W) uint8, to normalise with their mean image and one standard
+            deviation; then images are normalised before they are cropped and mirrored. None: use the `spec`.
+    """
 
     def __init__(
         self,
@@ -83,17 +113,43 @@ class Pipeline:
         augmentation: tuple[AugmentationOptions, ...],
         device: torch.device,
         seed: int = 0,
+        epochs: int = 1,
+        pixels: torch.Tensor | None = None,
     ) -> None:
-        self.seed = seed
-        std = torch.tensor(spec.std, device=device).view(1, -1, 1, 1)
-        mean = torch.tensor(spec.mean, device=device).view(1, -1, 1, 1)
-        self.scale, self.shift = 1 / (255 * std), -mean / std
+        self.spec, self.device, self.seed, self.epochs = spec, device, seed, epochs
+        self.normalise_first = pixels is not None
+        if pixels is None:
+            std = torch.tensor(spec.std, device=device).view(1, -1, 1, 1)
+            mean = torch.tensor(spec.mean, device=device).view(1, -1, 1, 1)
+            self.scale, self.shift = 1 / (255 * std), -mean / std
+        else:
+            mean_image, deviation = pixel_statistics(pixels)
+            self.scale = torch.tensor(1 / deviation, dtype=torch.float32, device=device)
+            shift = (-mean_image / deviation)[None].to(device, torch.float32)
+            self.shift = shift.contiguous(memory_format=torch.channels_last)
         ordered = sorted(augmentation, key=lambda options: (STAGES.index(options.stage), options.name))
         of_images = [options for options in ordered if isinstance(options, ImageAugmentation)]
-        self.on_pixels = [options for options in of_images if options.stage in PIXEL_STAGES]
-        self.on_light = [options for options in of_images if options.stage == "light"]
-        self.on_images = [options for options in of_images if options.stage in ("colour", "erase")]
+        self.of_images = of_images
+        self.prepared_for: int | None = None
+        """The epoch that the next three lists are for."""
+        self.on_pixels: list[ImageAugmentation] = []
+        self.on_light: list[ImageAugmentation] = []
+        self.on_images: list[ImageAugmentation] = []
         self.on_batch = next((options for options in ordered if isinstance(options, BatchAugmentation)), None)
+
+    def prepare(self, epoch: int) -> None:
+        """Bring to the device what augmentations need in an epoch: its steps must not wait for that."""
+        if epoch == self.prepared_for:
+            return
+        ready = [
+            (options.stage, options.prepared(self.spec, self.device, epoch, self.epochs, self.seed))
+            for options in self.of_images
+        ]
+        first = PIXEL_STAGES[:1] if self.normalise_first else PIXEL_STAGES
+        self.on_pixels = [options for stage, options in ready if stage in first]
+        self.on_light = [options for stage, options in ready if stage == "light"]
+        self.on_images = [options for stage, options in ready if stage not in (*first, "light")]
+        self.prepared_for = epoch
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return uint8 `pixels` (N, C, H, W) as normalised float32 images, in channels-last memory format."""
@@ -111,18 +167,22 @@ class Pipeline:
             shape = (n, channels, height, width)
             return options.apply(x, options.draw(shape, generator) if draws is None else draws)
 
+        self.prepare(epoch)
+        channels = self.spec.channels
         for options in self.on_pixels:
             pixels = augmented(options, pixels)
+        colours = pixels[:, :channels]
         if self.on_light:
-            images = pixels.to(torch.float32, memory_format=torch.channels_last).div_(255)
+            colours = colours.to(torch.float32, memory_format=torch.channels_last).div_(255)
             for options in self.on_light:
-                images = augmented(options, images)
-            images = images.mul_(255 * self.scale).add_(self.shift)
-        else:
-            images = self.normalise(pixels)
+                colours = augmented(options, colours)
+            colours = colours.mul_(255)
+        images = self.normalise(colours)
+        if pixels.shape[1] > channels:  # the mask of a policy: filled pixels become 0, the mean colour
+            images.mul_(pixels[:, channels:])
         for options in self.on_images:
             images = augmented(options, images)
-        return images
+        return images.contiguous(memory_format=torch.channels_last) if self.normalise_first else images
 
     def batch(
         self,

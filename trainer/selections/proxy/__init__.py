@@ -41,6 +41,8 @@ class ProxyOptions(SelectionOptions):
             config,
             model=self.model,
             init="fan_out" if self.model.own_init else config.init,
+            bn_scale_init="ones",
+            bn_momentum=None,
             parameter_groups=tuple(g for g in config.parameter_groups if g.name != "whitening_bias"),
             select_examples=None,
             subdivision=1,
