@@ -311,15 +311,12 @@ def evaluate(
     whole = dataset or config.dataset
     if VIEWS[views].crops > 1 and not whole.spec.streamed:
         raise ValueError(f"data set {whole.name!r} is not streamed, but tta {views!r} {NEEDS_FILES}")
-    torch.set_num_threads(runtime.threads)
-    set_matmul_precision(config.precision)
+    model, pipeline = begin(kept, runtime)
     device = torch.device(runtime.device)
     images = data.load(dataset or config.dataset, runtime.data_dir, runtime.cache_dir)
     if dataset is None:
         images = splits.split(images, config.train_size, config.val_ratio, config.split_seed)
     _, split = open_splits(images, config, kept.seed, device, runtime.num_workers)
-    pipeline = Pipeline(config.dataset.spec, (), device, pixels=_mean_of(config, runtime, device))
-    model = kept.network().to(device)
     found, total = [], torch.zeros((), dtype=torch.float64, device=device)
     for logits, labels in predictions(model, split, pipeline, config.precision, views, share):
         total += F.cross_entropy(logits, labels, reduction="sum")
@@ -333,6 +330,15 @@ def evaluate(
         tta=views,
         tta_least_confident=share,
     )
+
+
+def begin(kept: KeptWeights, runtime: Runtime) -> tuple[nn.Module, Pipeline]:
+    """Return a network on its device, and what normalises images as in training, without augmentation."""
+    config, device = kept.config, torch.device(runtime.device)
+    torch.set_num_threads(runtime.threads)
+    set_matmul_precision(config.precision)
+    pipeline = Pipeline(config.dataset.spec, (), device, pixels=_mean_of(config, runtime, device))
+    return kept.network().to(device), pipeline
 
 
 def _mean_of(config: TrainConfig, runtime: Runtime, device: torch.device) -> torch.Tensor | None:

@@ -11,12 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainer.data.pipeline import Pipeline
 from trainer.data.stream import StreamedSplit
 from trainer.datasets import Source
-from trainer.evaluation import EVAL_BATCH_SIZE, KeptWeights
+from trainer.evaluation import EVAL_BATCH_SIZE, KeptWeights, begin
 from trainer.models._layers import last_linear
-from trainer.precision import autocast, like_weights, set_matmul_precision
+from trainer.precision import autocast, like_weights
 from trainer.runtime import Runtime
 
 
@@ -30,20 +29,18 @@ def features(kept: KeptWeights, paths: Sequence[Path], runtime: Runtime) -> Gene
     Args:
         kept: the weights.
         paths: the image files.
-        runtime: device and threads.
+        runtime: device and threads; data directories for a trial with `normalisation: per_pixel`.
 
     Raises:
         DataError: files cannot be decoded; it names them.
     """
     config, device = kept.config, torch.device(runtime.device)
-    torch.set_num_threads(runtime.threads)
-    set_matmul_precision(config.precision)
+    model, pipeline = begin(kept, runtime)
     spec = config.dataset.spec
     resize = getattr(config.dataset, "resize", None) or spec.image_size
     source = Source(Path("/"), spec.channels, resize, spec.image_size)
     names = np.array([os.fsencode(path.absolute()) for path in paths], np.bytes_)
     split = StreamedSplit(source, names, np.zeros(len(names), np.int64), device, workers=runtime.num_workers)
-    pipeline, model = Pipeline(spec, (), device), kept.network().to(device)
     seen: list[Tensor] = []
 
     def note(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterable
 
 import torch
 
+from trainer import seeds
 from trainer.augmentations import (
     PIXEL_STAGES,
     STAGES,
@@ -73,6 +74,15 @@ def to_device(images: Images, device: torch.device) -> tuple[Split, Split]:
     """Return the training and the test split. On CPU they use the cache's memory map."""
     train_x, train_y, test_x, test_y = (torch.from_numpy(array).to(device) for array in images)
     return Split(train_x, train_y), Split(test_x, test_y)
+
+
+def order_of(config: TrainConfig, seed: int, epoch: int) -> torch.Tensor:
+    """Return the order of an epoch's images: indices in the training set, int64. Epochs count from 0."""
+    generator = torch.Generator().manual_seed(seeds.stream(seed, "order", epoch))
+    number = config.num_train
+    if config.sampling == "replacement":
+        return torch.randint(number, (number,), generator=generator)
+    return torch.randperm(number, generator=generator)
 
 
 def pixel_statistics(pixels: torch.Tensor) -> tuple[torch.Tensor, float]:
