@@ -157,7 +157,8 @@ def configs(
     usable = accepted(base | {"model": model}) and fits(model, spec)
     values = base | {"model": model if usable else narrow(model["name"])}
     for name, hint in field_types(TrainConfig).items():
-        if name in {"model", "dataset", "epochs", *(fixed or {})} or draw(st.booleans()):
+        # init_from needs a file of weights
+        if name in {"model", "dataset", "epochs", "init_from", *(fixed or {})} or draw(st.booleans()):
             continue
         if mapped_registry(hint):
             values = draw(with_mapped(name, hint, values))
