@@ -119,5 +119,5 @@ def parse_overrides(
         number = _EXPONENT.fullmatch(value.strip())
         located = Located(float(value)) if number else parse_yaml(value, given_by)
         node = Node(given_by, key, located)
-        values[key] = put_in_place(node, lambda named: Path(named.text()), tuple(key.split("."))).plain()
+        values[key] = put_in_place(node, lambda named: Path(named.text())).plain()
     return values
