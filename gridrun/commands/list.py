@@ -40,7 +40,8 @@ def command(what: str, counts: bool) -> None:
     elif what == "grids":
         for path, grid in find_grids().items():
             profiles = "".join(f", --profile {name}" for name in grid.profiles)
-            click.echo(f"{path}{profiles}  {number_of(len(grid.trials), 'trial')}  {printable(grid.title)}")
+            size = "a search" if grid.search else number_of(len(grid.trials), "trial")
+            click.echo(f"{path}{profiles}  {size}  {printable(grid.title)}")
     else:
         registry = getattr(importlib.import_module(f"trainer.{what}"), what)
         for name in registry.names():

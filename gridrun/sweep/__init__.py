@@ -73,6 +73,8 @@ class Summary:
     started: int
     """Trials that this launch trained, at least in part."""
     interrupted: bool
+    """Whether it was told to stop and has trials left."""
+    told_to_stop: bool = False
     failed_in_a_row: int = 0
     """Trials that failed in a row, if the launch stopped because of them; else 0."""
 
@@ -123,7 +125,8 @@ def launch(
         bookkeeper = _Bookkeeper(store, setup.drain_file, plan, forecast, retry_state, on_event, on_state)
         with _heartbeat(store, setup.drain_file, bookkeeper.tracker):
             _run(executor, setup, bookkeeper)
-            interrupted = stop_file.exists() and bookkeeper.has_trials_left()
+            told_to_stop = stop_file.exists()
+            interrupted = told_to_stop and bookkeeper.has_trials_left()
         store.compact(now=True)
         if options.close_executor:
             executor.close()
@@ -133,6 +136,7 @@ def launch(
         make_plan(grids, store.statuses()),
         started=len(bookkeeper.started),
         interrupted=interrupted,
+        told_to_stop=told_to_stop,
         failed_in_a_row=len(bookkeeper.failed_in_a_row) if bookkeeper.gave_up else 0,
     )
 
