@@ -437,7 +437,10 @@ TABLES = AXES + "tables:\n- "
             "extra[0].model.dept: unknown option. Did you mean 'model.depth'?",
         ),
         (BASE + "extra: [{lr.x: 3}]\n", "g.yaml:2: extra[0].lr.x: unknown option."),
-        (BASE + "extra: [{zzzzz: 3}]\n", "zzzzz: unknown option. Choose from: augmentation, batch_size,"),
+        (
+            BASE + "extra: [{zzzzz: 3}]\n",
+            "zzzzz: unknown option. Choose from: augmentation, average, batch_size,",
+        ),
         ("base:\n  epochs: 9\n", "g.yaml:1: model: is required"),
         ("base:\n  model:\n    name: resnet\n  epochs: 9\n", "g.yaml:2: base.model.depth: is required"),
         (
@@ -450,7 +453,7 @@ TABLES = AXES + "tables:\n- "
         ),
         (
             "base:\n  model: {name: resnet, depth: 20}\n  epochs: 1e3\n",
-            "g.yaml:3: base.epochs: must be a whole number",
+            "g.yaml:3: base.epochs: must be a number, got the text '1e3'",
         ),
         (
             BASE + "axes:\n- lr:\n  - 0.1\n  - 1e-3\n",
@@ -544,8 +547,8 @@ TABLES = AXES + "tables:\n- "
         ),
         (BASE + "derive: {lr: 1 / 0}\n", "g.yaml:2: derive.lr: '1 / 0' divides by zero"),
         (
-            BASE + "derive: {epochs: epochs / 3}\n",
-            "g.yaml:2: derive.epochs: must be a whole number, got 66.66",
+            BASE + "derive: {batch_size: epochs / 3}\n",
+            "g.yaml:2: derive.batch_size: must be a whole number, got 66.66",
         ),
         (BASE + "derive: {lr: schedule}\n", "g.yaml:2: derive.lr: `schedule` is not a number: 'cosine'"),
         (
@@ -938,3 +941,58 @@ def test_reading_a_grid_imports_neither_torch_nor_ray_nor_pandas(folder):
         [sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=True
     )
     assert done.stdout == "[]\n"
+
+
+# --- numbers for derived options ----------------------------------------------------------------
+
+LET = """\
+base:
+  dataset: cifar10
+  model: {name: resnet_preact, depth: 20}
+  epochs: 10
+  let: {lr: 8, weight_decay: 0.02}
+axes:
+  - cases:
+      - {name: as it is}
+      - {name: gentle, let.lr: 4}
+      - {name: large, batch_size: 256}
+derive: {lr: let.lr * batch_size / 1024, weight_decay: let.weight_decay / let.lr}
+"""
+
+
+def test_named_numbers_make_options_and_are_no_part_of_a_config(folder):
+    grid = load(folder, LET)
+    assert [(row.config.lr, row.config.weight_decay) for row in grid.rows] == [
+        (1.0, 0.0025),
+        (0.5, 0.005),
+        (2.0, 0.0025),
+    ]
+    plain = {"dataset": "cifar10", "model": {"name": "resnet_preact", "depth": 20}, "epochs": 10}
+    assert grid.rows[0].config == TrainConfig.from_dict(plain | {"lr": 1.0, "weight_decay": 0.0025})
+
+
+def test_named_numbers_can_be_set_from_outside(folder):
+    grid = load(folder, LET.replace("gentle, let.lr: 4", "long, epochs: 20"), {"let.lr": 4})
+    assert [row.config.lr for row in grid.rows] == [0.5, 0.5, 1.0]
+    assert grid.rows[0].config.weight_decay == 0.005
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            "let.lr: 4",
+            "let.ls: 4",
+            "g.yaml:9: axes[0].cases[1].let.ls: no `derive` uses 'let.ls'. Did you mean 'let.lr'?",
+        ),
+        ("let.lr: 4", "let.lr: fast", "g.yaml:9: axes[0].cases[1].let.lr: must be a number, got 'fast'"),
+        (
+            "{lr: 8, ",
+            "{lr: 8, a-b: 1, ",
+            "g.yaml:5: base.let.a-b: a name under `let` has letters, digits and _ only",
+        ),
+        ("{lr: 8, ", "{", "g.yaml:11: derive.lr: `let.lr` is not set"),
+    ],
+)
+def test_a_named_number_that_does_nothing_is_an_error(folder, old, new, said):
+    assert refused(folder, LET.replace(old, new)) == said

@@ -137,7 +137,7 @@ def test_lookahead_ends_with_the_running_statistics_of_the_average():
 def test_the_short_form_is_the_same_average(cache_dir):
     runtime = Runtime(cache_dir=cache_dir)
     short = figures(train(tiny.config(ema_decay=0.5), seed=0, runtime=runtime))
-    average = {"name": "ema", "decay": 0.5}
+    average = EMA(decay=0.5)
     assert figures(train(tiny.config(average=average), seed=0, runtime=runtime)) == short
     with pytest.raises(ConfigError, match=r"ema_decay: is short for an average.* keep one"):
         tiny.config(average=average, ema_decay=0.5)

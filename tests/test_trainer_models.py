@@ -120,6 +120,25 @@ def test_macs_of_torchvisions_networks_are_near(arch: str) -> None:
         assert options.macs(data) == pytest.approx(counted, rel=tolerance)
 
 
+def test_the_resnet_18_of_cifar_10():
+    options, data = TorchvisionOptions(arch="resnet18", small_images=True), spec()
+    network = meta(options, data)
+    assert options.label == "ResNet-18, small images"
+    assert count_params(network) == 11_173_962
+    assert count_macs(network, data) == 555_422_720
+    assert options.macs(data) == pytest.approx(555_422_720, rel=2e-3)
+    sides = []
+    for stage in (network.layer1, network.layer2, network.layer3, network.layer4):
+        stage.register_forward_hook(lambda _, __, maps: sides.append(tuple(maps.shape[1:])))
+    network(torch.zeros(1, 3, 32, 32, device="meta"))
+    assert sides == [(64, 32, 32), (128, 16, 16), (256, 8, 8), (512, 4, 4)]
+
+
+def test_only_resnets_have_a_form_for_small_images():
+    with pytest.raises(ConfigError, match="small_images: is for ResNets only, not vgg11"):
+        TorchvisionOptions(arch="vgg11", small_images=True)
+
+
 IMAGENET = {entry["label"].removeprefix("imagenet "): entry for entry in ZOO if entry["type"] == "imagenet"}
 
 

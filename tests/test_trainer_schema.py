@@ -274,6 +274,7 @@ def test_flatten_gives_every_value_a_dotted_name():
         "schedule.gamma": 0.1,
         "augmentation.random_crop": True,
         "augmentation.random_crop.padding": 4,
+        "augmentation.random_crop.padding_mode": "zero",
     }
 
 

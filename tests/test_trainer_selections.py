@@ -25,7 +25,7 @@ from trainer.optimizers.sgd import SGD
 from trainer.parameter_groups.bn_bias import BNBias
 from trainer.schedules.linear import Linear
 from trainer.selections.proxy import ProxyOptions
-from trainer.selections.proxy.proxy import Proxy
+from trainer.selections.proxy.selector import Selector
 from trainer.warmups.linear import Linear as Warmup
 
 CPU = torch.device("cpu")
@@ -68,8 +68,8 @@ class Pixels(ModelOptions):
         return Network()
 
 
-def begin(options: ProxyOptions = PROXY, seed: int = 0, **config: Any) -> Proxy:
-    return Proxy(options, tiny.config(select_examples=options, **config), seed, CPU)
+def begin(options: ProxyOptions = PROXY, seed: int = 0, **config: Any) -> Selector:
+    return Selector(options, tiny.config(select_examples=options, **config), seed, CPU)
 
 
 def pixels(*first_logits: float, agreement: float | None = None) -> Batch:
@@ -222,7 +222,7 @@ def test_beside_the_network_it_keeps_what_it_would_keep_alone():
 
 
 def test_its_weights_have_a_stream_of_their_own():
-    def weights(proxy: Proxy) -> Tensor:
+    def weights(proxy: Selector) -> Tensor:
         return proxy.model.state_dict()["0.weight"]
 
     assert torch.equal(weights(begin(seed=1)), weights(begin(seed=1)))

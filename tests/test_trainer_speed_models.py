@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import math
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -11,9 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainer import TrainConfig, parallel
+from trainer import Runtime, TrainConfig, data, parallel, train
+from trainer.data import splits
+from trainer.data.pipeline import Pipeline
 from trainer.datasets import DataSpec, datasets
-from trainer.evaluation import on_meta
+from trainer.evaluation import load_weights, on_meta
+from trainer.loop import Interrupted
 from trainer.models import ModelOptions, _whitening, models
 from trainer.models._layers import initialise
 from trainer.models._whitening import whitening_filters
@@ -21,7 +27,6 @@ from trainer.models.airbench import AirbenchOptions
 from trainer.models.count import count_macs
 from trainer.models.resnet9 import ResNet9Options
 from trainer.models.resnet9.network import GhostBatchNorm2d
-from trainer.optimizers import optimizers
 from trainer.optimizers._groups import parameter_groups
 from trainer.schema import ConfigError, read, read_options
 
@@ -64,9 +69,9 @@ def options_of(values: dict[str, Any]) -> ModelOptions:
     return cast(ModelOptions, read_options(models, values, "model"))
 
 
-def built(values: dict[str, Any], data: DataSpec = CIFAR10, seed: int = 0) -> Any:
+def built(values: dict[str, Any], kind: DataSpec = CIFAR10, seed: int = 0) -> Any:
     torch.manual_seed(seed)
-    network = options_of(values).build(data)
+    network = options_of(values).build(kind)
     initialise(network, "fan_out")
     return network
 
@@ -124,9 +129,9 @@ def test_published_sizes(values: dict[str, Any], total: int, frozen: int) -> Non
 
 
 @pytest.mark.parametrize("values", SMALL, ids=str)
-@pytest.mark.parametrize("data", [spec(32), spec(45, 1, 7), spec(64, 4)], ids=lambda data: data.image_size)
-def test_macs_without_torch(values: dict[str, Any], data: DataSpec) -> None:
-    assert options_of(values).macs(data) == count_macs(on_meta(options_of(values), data), data)
+@pytest.mark.parametrize("kind", [spec(32), spec(45, 1, 7), spec(64, 4)], ids=lambda kind: kind.image_size)
+def test_macs_without_torch(values: dict[str, Any], kind: DataSpec) -> None:
+    assert options_of(values).macs(kind) == count_macs(on_meta(options_of(values), kind), kind)
 
 
 def test_maps_of_airbench() -> None:
@@ -324,8 +329,14 @@ def test_scales_of_batch_normalisation_stay_one() -> None:
         network = built(values)
         network.prepare(images())
         filters = network.whitening.weight.clone()
-        groups = parameter_groups(network, 0.1, conv_only=False)
-        optimizer = read(optimizers.get("sgd"), {}).build(groups, 0.1)
+        config = TrainConfig(
+            model=options_of(values),
+            dataset=read_options(datasets, "cifar10", ""),
+            epochs=1,
+            weight_decay=0.1,
+        )
+        groups = [group.for_optimizer() for group in parameter_groups(network, config)]
+        optimizer = config.optimizer.build(groups, 0.1)
         network(images()).square().sum().backward()
         optimizer.step()
         for layer in layers_of(network, nn.BatchNorm2d):
@@ -411,6 +422,37 @@ def test_resnet9_has_each_filter_once() -> None:
     assert torch.equal(network.whitening.weight, whitening_filters(images(8), 3, 1e-2))
     assert network.images_to_prepare == 8
     assert built(RESNET9).images_to_prepare == 0
+
+
+def test_a_resumed_trial_keeps_its_whitening(cache_dir: Path, tmp_path: Path) -> None:
+    """The filters are those of the first training images, and the result that of a trial left alone."""
+    config = TrainConfig(
+        model=options_of(RESNET9 | RECIPE), epochs=2, train_size=96, batch_size=32, eval_every=2, lr=0.05
+    )
+    found = []
+    for name, stops in (("alone", []), ("resumed", [2, 2])):
+        runtime = Runtime(
+            cache_dir=cache_dir,
+            checkpoint=tmp_path / f"{name}.ckpt",
+            checkpoint_seconds=math.inf,
+            keep_checkpoint="last",
+            weights_path=tmp_path / f"{name}.pt",
+        )
+        for steps in stops:
+            asked = iter(range(steps))
+            stop = dataclasses.replace(runtime, should_stop=lambda asked=asked: next(asked, None) is None)
+            with pytest.raises(Interrupted):
+                train(config, seed=0, runtime=stop)
+        result = train(config, seed=0, runtime=runtime)
+        assert result.resumes == len(stops)
+        found.append(load_weights(tmp_path / f"{name}.pt").state_dict)
+    assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
+
+    pixels = data.load(config.dataset, Path(), cache_dir)
+    train_x = splits.split(pixels, config.train_size, config.val_ratio, config.split_seed).train_x[:8]
+    normalise = Pipeline(config.dataset.spec, (), torch.device("cpu"), 0).normalise
+    filters = whitening_filters(normalise(torch.from_numpy(train_x)), 3, 1e-2)
+    assert torch.equal(found[0]["whitening.weight"], filters)
 
 
 # --- ghost batch normalisation -----------------------------------------------------------------

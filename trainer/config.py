@@ -81,10 +81,11 @@ class TrainConfig:
     pure_fp16: keeps the weights in fp16 too and scales nothing, so small steps are lost."""
     init: Literal["fan_out", "fan_in"] = "fan_out"
     """Mode of the Kaiming normal initialisation (arXiv:1502.01852)."""
-    tta: Literal["none", "flip", "six_views"] = "none"
+    tta: Literal["none", "flip", "six_views", "six_views_equal"] = "none"
     """Test-time augmentation: the logits of several views of a test image are averaged, for all test metrics.
     flip: the image and its mirror image. six_views (arXiv:2404.00498): 1/4 each for these two; 1/8 each for
-    the image shifted by a pixel up and left, or down and right, and for the mirror images of both."""
+    the image shifted by a pixel up and left, or down and right, and for the mirror images of both;
+    six_views_equal (github.com/hiverge/cifar10-speedrun): 1/6 for each of these."""
     tta_least_confident: float = 1.0
     """Share of the test images that have their views averaged: those whose largest probability is lowest.
     Below 1, the prediction for an image depends on the other test images (transductive)."""

@@ -27,7 +27,7 @@ from trainer.version import VERSION
 
 EVAL_BATCH_SIZE = 1000
 
-TTA = Literal["none", "flip", "shift", "flip+shift", "six_views"]
+TTA = Literal["none", "flip", "shift", "flip+shift", "six_views", "six_views_equal"]
 """Test-time augmentation: which views of an image are averaged. A trial knows some of these."""
 
 
@@ -48,6 +48,9 @@ VIEWS: Mapping[TTA, Views] = {
     "flip": Views({(0, 0): 1.0}, mirrored=True),
     "shift": Views(_CROSS),
     "flip+shift": Views(_CROSS, mirrored=True),
+    "six_views_equal": Views(
+        dict.fromkeys(((0, 0), (-1, -1), (1, 1)), 1 / 3), border="reflect", mirrored=True
+    ),
     "six_views": Views({(0, 0): 1 / 2, (-1, -1): 1 / 4, (1, 1): 1 / 4}, border="reflect", mirrored=True),
 }
 

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--tta",
-    type=click.Choice(["none", "flip", "shift", "flip+shift", "six_views"]),
-    help="Average the logits over an image and its mirror image, over shifts by one pixel, both, or the six "
-    "views of arXiv:2404.00498. [default: as the trial was tested]",
+    type=click.Choice(["none", "flip", "shift", "flip+shift", "six_views", "six_views_equal"]),
+    help="Average the logits over an image and its mirror image, over shifts by one pixel, both, or over "
+    "six views (arXiv:2404.00498). [default: as the trial was tested]",
 )
 @click.option(
     "--save",

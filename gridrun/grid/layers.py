@@ -13,7 +13,7 @@ from typing import Any
 from gridrun.grid.node import Node, locate, read_or
 from gridrun.grid.pick import nearest
 from gridrun.grid.published import Published, read_published
-from gridrun.grid.settings import Settings, set_option, settable_keys
+from gridrun.grid.settings import LET, Settings, set_option, settable_keys
 from gridrun.trial import digest
 
 MAX_TRIALS = 1_000_000
@@ -112,6 +112,9 @@ def read_layer(node: Node, entries: dict[str, Node], *, also: Collection[str] = 
         GridError: a key is unknown, or an option is set here both whole and in part.
     """
     for key, entry in entries.items():
+        if key.split(".")[0] == LET:
+            _check_numbers(key, entry)
+            continue
         if key in ("seed", "seeds"):
             raise entry.error("seeds are not an option: use the top-level `seeds`, or those of a case")
         if key not in settable_keys():
@@ -121,6 +124,16 @@ def read_layer(node: Node, entries: dict[str, Node], *, also: Collection[str] = 
             if (whole := ".".join(parts[:length])) in entries:
                 raise entry.error(f"`{whole}` is set here too; write all of it in one place")
     return Layer(node, entries)
+
+
+def _check_numbers(key: str, node: Node) -> None:
+    """Check numbers under `let`. Raises GridError: a name is not plain, or a value no number."""
+    given = {key: node} if "." in key else node.mapping("a mapping of names to numbers")
+    for name, number in given.items():
+        if not name.removeprefix(f"{LET}.").isidentifier():
+            raise number.error("a name under `let` has letters, digits and _ only")
+        if type(number.value) not in (int, float):
+            raise number.must_be("a number")
 
 
 # --- axes --------------------------------------------------------------------------------------

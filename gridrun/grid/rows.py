@@ -10,16 +10,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from gridrun.errors import GridError
-from gridrun.grid.derive import Derivation
+from gridrun.grid.derive import Derivation, names_in
 from gridrun.grid.describe import column_value, describe_options
 from gridrun.grid.layers import Layer
 from gridrun.grid.node import Node
 from gridrun.grid.pick import Pick
 from gridrun.grid.profiles import Profile
 from gridrun.grid.published import Published
-from gridrun.grid.settings import ConfigReader, Settings, config_option, option
+from gridrun.grid.settings import LET, ConfigReader, Settings, config_option, option
 from gridrun.trial import Trial, config_id, trial_id
 from trainer import ConfigError, TrainConfig
+from trainer.registry import did_you_mean
 
 MAX_ROWS = 1_000_000
 
@@ -133,7 +134,7 @@ class RowMaker:
     def row(self, choices: Choices, settings: Settings) -> Row:
         """Return the row that has these settings. Raises GridError: it cannot be trained."""
         try:
-            config = self._reader.read(settings)
+            config = self._reader.read({key: value for key, value in settings.items() if key != LET})
         except ConfigError as error:
             raise self._located(choices, error) from None
         published = next((layer.published for layer in choices if layer.published), None)
@@ -164,6 +165,7 @@ def make_rows(recipe: Recipe) -> tuple[tuple[Row, Choices], ...]:
     if count > MAX_ROWS:
         raise recipe.node.error(f"asks for {count:,} rows; the most is {MAX_ROWS:,}")
     _check_base(recipe)
+    _check_let(recipe)
     maker = RowMaker(recipe)
     made: dict[str, tuple[Row, Choices]] = {}
     unmatched = {id(pick): node for node, pick in recipe.exclude}
@@ -226,6 +228,18 @@ def _check_base(recipe: Recipe) -> None:
             whole = key.split(".")[0]
             if node.file == recipe.node.file and whole != key and whole in replaced and not recipe.extra:
                 raise node.error(f"has no effect: an axis replaces the whole of `{whole}`; set it there")
+
+
+def _check_let(recipe: Recipe) -> None:
+    """Refuse a number under `let` that no derived option uses: it would change nothing, in silence."""
+    texts = [item.value for derivation in recipe.derive for item in derivation.items]
+    used = {name for text in texts if isinstance(text, str) for name in names_in(text)}
+    for layer in itertools.chain(recipe.base, *recipe.axes, recipe.extra, filter(None, [recipe.overrides])):
+        for key, node in layer.entries.items():
+            names = [f"{LET}.{name}" for name in node.value] if key == LET else [key]
+            for name in names:
+                if name.startswith(f"{LET}.") and name not in used:
+                    raise node.error(f"no `derive` uses {name!r}.{did_you_mean(name, used)}")
 
 
 def _check_published(made: Iterable[tuple[Row, Choices]]) -> None:

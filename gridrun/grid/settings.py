@@ -18,6 +18,9 @@ from trainer.schema import canonical_value, defaults, field_types, mapped_regist
 
 Settings = dict[str, Any]
 
+LET = "let"
+"""Key of numbers that a grid names for `derive` alone: settings that are no part of a config."""
+
 
 class Missing(enum.Enum):
     """Why an option has no value."""
@@ -86,6 +89,9 @@ def set_option(settings: Settings, key: str, value: Any) -> None:
     if not rest:
         settings[field] = value
         return
+    if field == LET:
+        settings[LET] = {**settings.get(LET, {}), rest[0]: value}
+        return
     here = settings.get(field, _default_settings().get(field))
     _, is_mapping = _registry(field)
     if is_mapping:
@@ -126,6 +132,8 @@ def epoch_keys(settings: Mapping[str, Any]) -> Iterator[str]:
 def option(settings: Mapping[str, Any], key: str) -> Any:
     """Return an option's value or its default, as `TrainConfig.flat` would give it; or Missing."""
     field, *rest = key.split(".")
+    if field == LET:
+        return settings.get(LET, {}).get(".".join(rest), Missing.UNSET)
     if field not in field_types(TrainConfig):
         return Missing.ABSENT
     here = settings.get(field, _default_settings().get(field, Missing.UNSET))

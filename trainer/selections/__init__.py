@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import importlib
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from trainer.registry import Options, Registry
@@ -11,7 +12,6 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from trainer.config import TrainConfig
     from trainer.loss import Batch
 
 selections: Registry[SelectionOptions] = Registry("selection", __name__)
@@ -33,7 +33,10 @@ class Selection(Protocol):
 
 
 class SelectionOptions(Options, abc.ABC):
-    """The options of one way to select images."""
+    """The options of one way to select images.
+
+    `config` is the run's `TrainConfig`, which cannot be imported here: it holds these options.
+    """
 
     registry: ClassVar[Registry[SelectionOptions]] = selections
     __slots__ = ()
@@ -43,9 +46,14 @@ class SelectionOptions(Options, abc.ABC):
         """Return how many of the `size` images of a batch are trained on."""
 
     @abc.abstractmethod
-    def check(self, config: TrainConfig) -> None:
+    def check(self, config: Any) -> None:
         """Raise ConfigError if images cannot be selected for such a run."""
 
-    @abc.abstractmethod
-    def build(self, config: TrainConfig, seed: int, device: torch.device) -> Selection:
-        """Return the selection at the start of a run. It seeds torch's default generator."""
+    def build(self, config: Any, seed: int, device: torch.device) -> Selection:
+        """Return the selection at the start of a run. It seeds torch's default generator.
+
+        It is the class `Selector` of the module `selector` beside the options.
+        """
+        module = importlib.import_module(f"{type(self).__module__}.selector")
+        selection: Selection = module.Selector(self, config, seed, device)
+        return selection

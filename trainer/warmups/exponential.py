@@ -12,7 +12,10 @@ from trainer.warmups import WarmupOptions, warmups
 @warmups.register("exponential")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Exponential(WarmupOptions):
-    """lr rises from `start_factor` times the peak by equal ratios."""
+    """lr rises from `start_factor` times the peak by equal ratios.
+
+    github.com/hysts/pytorch_image_classification means another curve by this name: f + (1 - f) (t/T)^4.
+    """
 
     epochs: float
     start_factor: float = 0.001

@@ -44,36 +44,50 @@ MEGA_MACS = {
     "wide_resnet101_2": 22753,
 }
 """Millions of multiply-accumulates for one image of 224x224 pixels, by architecture."""
+STEM_MEGA_MACS = 118.0
+"""Those of a ResNet's first convolution."""
 
 
 @models.register("torchvision")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TorchvisionOptions(ModelOptions):
-    """One of torchvision's networks, unchanged and untrained."""
+    """One of torchvision's networks, untrained."""
 
     arch: str
     """Torchvision's name, such as `resnet50`."""
+    small_images: bool = False
+    """For ResNets: start with a 3x3 convolution of stride 1 and no max-pool, instead of a 7x7 convolution of
+    stride 2 and a max-pool, as is usual for CIFAR-10."""
 
     def __post_init__(self) -> None:
         if self.arch not in LABELS:
             hint = did_you_mean(self.arch, LABELS)
             raise ConfigError("arch", f"unknown architecture {self.arch!r}.{hint}")
+        resnet = "res" in self.arch
+        check(resnet or not self.small_images, "small_images", "is for ResNets only, not {}", self.arch)
 
     @property
     def label(self) -> str:
-        return f"{LABELS[self.arch]}, ImageNet"
+        return f"{LABELS[self.arch]}, {'small images' if self.small_images else 'ImageNet'}"
 
     def check(self, data: DataSpec) -> None:
-        check_image_size(data, 64, self.label)
+        check_image_size(data, 8 if self.small_images else 64, self.label)
         problem = f"{self.label} takes images of 3 channels, the data set's have {data.channels}"
         check(data.channels == 3, "", problem)
 
     def macs(self, data: DataSpec) -> int | None:
         # an estimate unless images have 224 px
+        if self.small_images:  # the rest sees maps as large as the image, not a quarter as wide
+            rest = (MEGA_MACS[self.arch] - STEM_MEGA_MACS) * (4 / 224) ** 2
+            return round((1e6 * rest + 3**2 * 3 * 64) * data.image_size**2)
         return round(1e6 * MEGA_MACS[self.arch] * (data.image_size / 224) ** 2)
 
     def build(self, data: DataSpec) -> nn.Module:
         import torchvision
+        from torch import nn
 
         network: nn.Module = torchvision.models.get_model(self.arch, num_classes=data.num_classes)
+        if self.small_images:
+            network.conv1 = nn.Conv2d(3, 64, kernel_size=3, padding=1, bias=False)
+            network.maxpool = nn.Identity()
         return network

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 from trainer.models import ModelOptions
 from trainer.schema import check
-from trainer.selections import Selection, SelectionOptions, selections
-
-if TYPE_CHECKING:
-    import torch
-
-    from trainer.config import TrainConfig
+from trainer.selections import SelectionOptions, selections
 
 
 @selections.register("proxy")
@@ -40,7 +35,7 @@ class ProxyOptions(SelectionOptions):
     def num_kept(self, size: int) -> int:
         return max(round(self.keep * size), 1)
 
-    def config_of_proxy(self, config: TrainConfig) -> TrainConfig:
+    def config_of_proxy(self, config: Any) -> Any:
         """Return a config that trains the proxy alone as it is trained in a run of `config`."""
         return dataclasses.replace(
             config,
@@ -53,11 +48,6 @@ class ProxyOptions(SelectionOptions):
             average=None,
         )
 
-    def check(self, config: TrainConfig) -> None:
+    def check(self, config: Any) -> None:
         check(config.num_gpus == 1, "", "needs num_gpus 1, got {}", config.num_gpus)
         self.config_of_proxy(config)  # a config checks itself
-
-    def build(self, config: TrainConfig, seed: int, device: torch.device) -> Selection:
-        from trainer.selections.proxy.proxy import Proxy
-
-        return Proxy(self, config, seed, device)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from trainer.selections.proxy import ProxyOptions
 
 
-class Proxy:
+class Selector:
     """Keeps the images of a batch with the highest loss, and learns from some of these batches.
 
     Its initial weights have a random stream of their own. Its whitening bias, if it has one, is frozen. If
@@ -34,7 +34,8 @@ class Proxy:
     """
 
     def __init__(self, options: ProxyOptions, config: TrainConfig, seed: int, device: torch.device) -> None:
-        self.options, self.config, self.device = options, options.config_of_proxy(config), device
+        self.options, self.device = options, device
+        self.config: TrainConfig = options.config_of_proxy(config)
         torch.manual_seed(seeds.stream(seed, "proxy"))
         model = options.model.build(config.dataset.spec)
         initialise(model, self.config.init)
