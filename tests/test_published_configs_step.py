@@ -91,6 +91,7 @@ def reduced(config: TrainConfig) -> TrainConfig:
         parameter_groups=groups,
         train_size=None,
         val_ratio=0.0,
+        val_size=None,
         split_seed=0,
         batch_size=BATCH_SIZE,
         subdivision=min(config.subdivision, 2),

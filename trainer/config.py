@@ -38,8 +38,13 @@ class TrainConfig:
     val_ratio: float = 0.0
     """Share of the training images to hold out. If it is not 0, all test metrics are measured on these
     images and the test set is not used."""
+    val_size: int | None = None
+    """Number of images to hold out, instead of a share."""
     split_seed: int = 0
     """Seed of the permutation that both are taken from; independent of the trial's seed."""
+    normalisation: Literal["dataset", "train_images"] = "dataset"
+    """Whose mean and standard deviation of each channel images are normalised with. dataset: those that are
+    known of the data set. train_images: computed from the images that are trained on."""
     batch_size: int = 128
     """Images per step on each GPU. An incomplete last batch of an epoch is dropped."""
     num_gpus: int = 1
@@ -62,6 +67,9 @@ class TrainConfig:
     """Decay only the weights of convolutions: not batch normalisation, biases or linear layers."""
     gradient_clip: float | None = None
     """Largest L2 norm of all gradients together; larger ones are scaled down to it."""
+    clip_weight_decay: bool = False
+    """Add the L2 term of weight decay to the gradients before they are clipped, not after, as code does that
+    has this term in its loss."""
     subdivision: int = 1
     """Number of parts in which a batch goes through the network, one after the other; their gradients are
     averaged. Batch normalisation sees ghost batches of batch_size / subdivision (arXiv:1705.08741)."""
@@ -81,6 +89,9 @@ class TrainConfig:
     pure_fp16: keeps the weights in fp16 too and scales nothing, so small steps are lost."""
     init: Literal["fan_out", "fan_in"] = "fan_out"
     """Mode of the Kaiming normal initialisation (arXiv:1502.01852)."""
+    linear_init: Literal["normal", "uniform"] = "normal"
+    """How the weights of linear layers start. normal: as those of convolutions. uniform: within
+    +-1 / sqrt(outputs), as in the code of AutoAugment (arXiv:1805.09501)."""
     tta: Literal["none", "flip", "six_views", "six_views_equal"] = "none"
     """Test-time augmentation: the logits of several views of a test image are averaged, for all test metrics.
     flip: the image and its mirror image. six_views (arXiv:2404.00498): 1/4 each for these two; 1/8 each for
@@ -103,7 +114,9 @@ class TrainConfig:
             problem = "must be below epochs ({}), got {:g}"
             check(self.warmup.epochs < self.epochs, "warmup.epochs", problem, self.epochs, self.warmup.epochs)
         problem = "has no effect: {} draws its weights in its own way"
-        check(not self.model.own_init or self.init == "fan_out", "init", problem, self.model.label)
+        own = self.model.own_init
+        check(not own or self.init == "fan_out", "init", problem, self.model.label)
+        check(not own or self.linear_init == "normal", "linear_init", problem, self.model.label)
         for group in self.parameter_groups:
             _check_under(f"parameter_groups.{group.name}", group.check, self.model)
         _check_under("model", check_size, self.model, self.dataset.spec)
@@ -125,6 +138,7 @@ class TrainConfig:
         check(0 <= smoothing < 1, "label_smoothing", "must be in 0..1, got {}", smoothing)
         check(self.batch_size > 0, "batch_size", "must be > 0, got {}", self.batch_size)
         check(clip is None or clip > 0, "gradient_clip", "must be > 0, got {}", clip)
+        self._check_clip()
         check(decay is None or 0 <= decay < 1, "ema_decay", "must be >= 0 and < 1, got {}", decay)
         both = decay is not None and self.average is not None
         check(not both, "ema_decay", "is short for an average, and there is one already; keep one of the two")
@@ -142,9 +156,21 @@ class TrainConfig:
             got = f"got {self.subdivision}; nearest: {nearest}"
             raise ConfigError("subdivision", f"must divide {whole} ({self.num_kept}), {got}")
 
+    def _check_clip(self) -> None:
+        if not self.clip_weight_decay:
+            return
+        check(self.gradient_clip is not None, "clip_weight_decay", "has no effect without gradient_clip")
+        problem = "{} has weight decay that is no term added to the gradient"
+        check(self.optimizer.l2, "clip_weight_decay", problem, self.optimizer.label or self.optimizer.name)
+
     def _check_training_set(self) -> None:
         """Check the split, and that the training set has enough images for one step."""
-        splits.check_split(self.dataset.spec.num_train, self.train_size, self.val_ratio, self.split_seed)
+        spec = self.dataset.spec
+        of_images = self.train_size, self.val_ratio, self.val_size, self.split_seed
+        splits.check_split(spec.num_train, *of_images)
+        problem = "must be dataset for images that are streamed, got {}"
+        known = self.normalisation == "dataset"
+        check(known or not spec.streamed, "normalisation", problem, self.normalisation)
         check(self.num_gpus > 0, "num_gpus", "must be > 0, got {}", self.num_gpus)
         check(self.num_gpus > 1 or not self.sync_bn, "sync_bn", "has no effect without num_gpus > 1")
         if self.global_batch_size > self.num_train:
@@ -168,7 +194,12 @@ class TrainConfig:
     @property
     def num_train(self) -> int:
         """Number of images to train on."""
-        return splits.num_train(self.dataset.spec.num_train, self.train_size, self.val_ratio)
+        return self.dataset.spec.num_train - self.num_held_out if self.train_size is None else self.train_size
+
+    @property
+    def num_held_out(self) -> int:
+        """Number of training images that are held out, to be tested on."""
+        return splits.num_held_out(self.dataset.spec.num_train, self.val_ratio, self.val_size)
 
     @property
     def global_batch_size(self) -> int:

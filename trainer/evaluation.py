@@ -18,6 +18,7 @@ from trainer.checkpoint import CheckpointError
 from trainer.config import Precision, TrainConfig
 from trainer.data import splits
 from trainer.data.pipeline import AnySplit, Pipeline, Split, open_splits
+from trainer.data.statistics import normalised_spec
 from trainer.datasets import DatasetOptions, DataSpec
 from trainer.models import ModelOptions
 from trainer.precision import autocast, like_weights, set_matmul_precision
@@ -261,7 +262,7 @@ def evaluate(
     Args:
         kept: the weights.
         dataset: whose test set to use. None: the images that gave the trial's own test error, which are held
-            out of the training set if its config has a `val_ratio`. Both are normalised as in training.
+            out of the training set if its config holds any out. Both are normalised as in training.
         tta: views whose logits are averaged, for all images. None: as the trial was tested.
         runtime: device, threads and data directories.
 
@@ -279,11 +280,14 @@ def evaluate(
     torch.set_num_threads(runtime.threads)
     set_matmul_precision(config.precision)
     device = torch.device(runtime.device)
-    images = data.load(dataset or config.dataset, runtime.data_dir, runtime.cache_dir)
-    if dataset is None:
-        images = splits.split(images, config.train_size, config.val_ratio, config.split_seed)
+    own = None
+    if dataset is None or config.normalisation != "dataset":
+        own = data.load(config.dataset, runtime.data_dir, runtime.cache_dir)
+        own = splits.split(own, config.train_size, config.num_held_out, config.split_seed)
+    images = own if dataset is None else data.load(dataset, runtime.data_dir, runtime.cache_dir)
+    assert images is not None
     _, split = open_splits(images, config, kept.seed, device, runtime.num_workers)
-    pipeline = Pipeline(config.dataset.spec, (), device)
+    pipeline = Pipeline(normalised_spec(config, own), (), device)
     model = kept.network().to(device)
     found, total = [], torch.zeros((), dtype=torch.float64, device=device)
     for logits, labels in predictions(model, split, pipeline, config.precision, views, share):

@@ -19,11 +19,12 @@ from trainer.checkpoint import CheckpointError
 from trainer.config import TrainConfig
 from trainer.data import splits
 from trainer.data.pipeline import Pipeline, open_splits
+from trainer.data.statistics import normalised_spec
 from trainer.loss import Batch
 from trainer.metrics import Epoch, Result, best_of
 from trainer.models._layers import initialise
 from trainer.models.count import count_params
-from trainer.optimizers._groups import parameter_groups
+from trainer.optimizers._groups import clip_gradients, for_optimizer, parameter_groups
 from trainer.precision import (
     autocast,
     check_supported,
@@ -105,16 +106,16 @@ class Run:
         self.device = group.device(runtime.device)
         _reset_process(config, runtime, self.device)
 
-        spec = config.dataset.spec
         images = data.load(config.dataset, runtime.data_dir, runtime.cache_dir)
-        images = splits.split(images, config.train_size, config.val_ratio, config.split_seed)
+        images = splits.split(images, config.train_size, config.num_held_out, config.split_seed)
+        spec = normalised_spec(config, images)
         workers = runtime.num_workers
         self.train_split, self.test_split = open_splits(images, config, seed, self.device, workers)
         self.pipeline = Pipeline(spec, config.augmentation, self.device, seed, config.num_epochs)
 
         torch.manual_seed(seeds.stream(seed, "init"))
         model = config.model.build(spec)
-        initialise(model, config.init)
+        initialise(model, config.init, linear=config.linear_init)
         if config.sync_bn:
             model = parallel.synchronise_batch_norm(model, self.device)
         model.to(self.device, weight_dtype(config.precision))
@@ -127,7 +128,7 @@ class Run:
         torch.manual_seed(seeds.stream(seed, "model", *group.stream))  # dropout and the like
 
         self.groups = parameter_groups(self.model, config)
-        groups = [each.for_optimizer() for each in self.groups]
+        groups = for_optimizer(self.groups, config)
         self.optimizer = config.optimizer.build(groups, config.lr, config.total_steps)
         self.scaler = grad_scaler(config.precision, self.device)
         self.generator = torch.Generator(self.device)
@@ -246,7 +247,7 @@ class Run:
         self._freeze()
         if self.config.gradient_clip is not None:
             self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
+            clip_gradients(self.model, self.groups, self.config)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.step += 1

@@ -127,19 +127,29 @@ def rescale(x: Tensor, forward_factor: Tensor, backward_factor: Tensor) -> Tenso
     return rescaled
 
 
-def initialise(module: nn.Module, mode: Literal["fan_out", "fan_in"]) -> None:
+def initialise(
+    module: nn.Module,
+    mode: Literal["fan_out", "fan_in"],
+    *,
+    linear: Literal["normal", "uniform"] = "normal",
+) -> None:
     """Draw a network's weights: Kaiming normal with ReLU gain (He et al., arXiv:1502.01852).
 
     Only convolutions and linear layers are drawn. Batch normalisation starts as the identity, biases as
     zero. The numbers come from torch's default generator, which the caller seeds. `fan_in` keeps the variance
-    in the forward pass, `fan_out` in the backward pass. A network with a method `initialise` does it itself.
+    in the forward pass, `fan_out` in the backward pass. With `linear="uniform"`, the weights of linear layers
+    lie within +-1 / sqrt(outputs) instead. A network with a method `initialise` does it itself.
     """
     if own := getattr(module, "initialise", None):
         own()
         return
     for layer in module.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
-            nn.init.kaiming_normal_(layer.weight, mode=mode, nonlinearity="relu")
+            if linear == "uniform" and isinstance(layer, nn.Linear):
+                limit = layer.out_features**-0.5
+                nn.init.uniform_(layer.weight, -limit, limit)
+            else:
+                nn.init.kaiming_normal_(layer.weight, mode=mode, nonlinearity="relu")
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
         elif isinstance(layer, nn.BatchNorm2d):
