@@ -21,6 +21,7 @@ from trainer.loop import Run
 from trainer.models import models
 from trainer.optimizers import optimizers
 from trainer.schema import read_options
+from trainer.selections.proxy import ProxyOptions
 
 ON_DEVICE = [
     name for name in augmentations.names() if not issubclass(augmentations.get(name), FileAugmentation)
@@ -30,6 +31,7 @@ EVERYTHING: dict[str, Any] = {
     "subdivision": 2,
     "ema_decay": 0.5,
     "label_smoothing": 0.1,
+    "select_examples": ProxyOptions(model=tiny.TinyNet()),
     "no_weight_decay_on_bn": True,
     "model": tiny.TinyNet(dropout=0.5),
 }

@@ -40,6 +40,7 @@ from trainer.parameter_groups.head import Head
 from trainer.schedules import schedules
 from trainer.schedules.constant import Constant
 from trainer.schedules.multistep import Multistep
+from trainer.selections.proxy import ProxyOptions
 from trainer.warmups.linear import Linear
 
 TESTS = Path(__file__).parent
@@ -74,6 +75,7 @@ FEATURES: dict[str, dict[str, Any]] = {
         "parameter_groups": (BNBias(lr=1.0, epochs=1.5, anneal=True), Head(weight_decay=0.1))
     },
     "flipped in turn": {"augmentation": (HorizontalFlip(alternating=True),)},
+    "selected": {"select_examples": ProxyOptions(model=TinyNet(channels=4, dropout=0.5), update_every=2)},
     "no weight decay on bn": {"no_weight_decay_on_bn": True, "weight_decay": 0.1},
     "pure fp16": {"precision": "pure_fp16"},
     "all": {

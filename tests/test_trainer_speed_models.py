@@ -336,7 +336,7 @@ def test_scales_of_batch_normalisation_stay_one() -> None:
             weight_decay=0.1,
         )
         groups = [group.for_optimizer() for group in parameter_groups(network, config)]
-        optimizer = config.optimizer.build(groups, 0.1)
+        optimizer = config.optimizer.build(groups, 0.1, 1)
         network(images()).square().sum().backward()
         optimizer.step()
         for layer in layers_of(network, nn.BatchNorm2d):

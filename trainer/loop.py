@@ -120,11 +120,15 @@ class Run:
             model = parallel.synchronise_batch_norm(model, self.device)
         model.to(self.device, weight_dtype(config.precision))
         self.model = model.to(memory_format=torch.channels_last)
-        self.prepare_seconds = self._prepare()
+        self.prepare_seconds = self._prepare(self.model)
         self.network = group.wrap(self.model)
         self.num_params = count_params(model)
         options = config.running_average
         self.average = options.build(self.model, config.total_steps) if options else None
+        selecting = config.select_examples
+        self.selection = selecting.build(config, seed, self.device) if selecting else None
+        if self.selection:
+            self.prepare_seconds += self._prepare(self.selection.model)
         torch.manual_seed(seeds.stream(seed, "model", *group.stream))  # dropout and the like
 
         self.groups = parameter_groups(self.model, config)
@@ -145,12 +149,11 @@ class Run:
         self.notes: list[str] = []
         self.saved_at = time.monotonic()
 
-    def _prepare(self) -> float:
-        """Let the network see the first training images if it asks for some; return the seconds it takes.
+    def _prepare(self, network: Any) -> float:
+        """Let a network see the first training images if it asks for some; return the seconds it takes.
 
         A run that is restored from a checkpoint does it too, and then has the checkpoint's weights.
         """
-        network: Any = self.model
         wanted = getattr(network, "images_to_prepare", 0)
         if not wanted:
             return 0.0
@@ -196,7 +199,8 @@ class Run:
                     started = time.perf_counter()
                 self.train_step(pixels, targets, places)
         totals = self.group.sum(self.totals)
-        loss, wrong = (totals / (steps * size * self.group.size)).tolist()  # synchronises with the device
+        trained_on = steps * self.config.num_kept * self.group.size
+        loss, wrong = (totals / trained_on).tolist()  # synchronises with the device
         self.epoch_seconds += time.perf_counter() - started
 
         number = len(self.history) + 1
@@ -238,6 +242,8 @@ class Run:
         for own, group in zip(self.groups, self.optimizer.param_groups, strict=True):
             group["lr"] = self.config.lr_at(self.step, own.options)
         batch = self.pipeline.batch(pixels, targets, self.generator, places, len(self.history))
+        if self.selection:
+            batch = self.selection.select(batch)
         self.optimizer.zero_grad(set_to_none=True)
         *parts, last = _parts(batch, self.config.subdivision)
         with parallel.unsynchronised(self.network):
@@ -387,6 +393,7 @@ class Run:
             "notes": list(self.notes),
             "model": self.model.state_dict(),
             "average": self.average.model.state_dict() if self.average else None,
+            "selection": self.selection.state_dict() if self.selection else None,
             "best": self.best,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -415,6 +422,8 @@ class Run:
         self.model.load_state_dict(state["model"])
         if self.average:
             self.average.model.load_state_dict(state["average"])
+        if self.selection:
+            self.selection.load_state_dict(state["selection"])
         self.best = state.get("best")
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])

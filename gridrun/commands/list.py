@@ -13,11 +13,17 @@ from gridrun.text import number_of, printable
 if TYPE_CHECKING:
     from trainer.models import ModelOptions
 
+KINDS = (
+    *("models", "datasets", "augmentations", "optimizers", "parameter_groups"),
+    *("schedules", "warmups", "averages", "selections"),
+)
+"""Packages of `trainer`, each with a registry of its own name."""
+
 
 @click.command("list")
 @click.argument(
     "what",
-    type=click.Choice(["models", "datasets", "augmentations", "optimizers", "schedules", "warmups", "grids"]),
+    type=click.Choice([*KINDS, "grids"]),
 )
 @click.option("--counts", is_flag=True, help="With models: parameters and multiply-accumulates of each.")
 def command(what: str, counts: bool) -> None:

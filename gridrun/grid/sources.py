@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from gridrun.errors import GridError
-from gridrun.grid.node import Node
+from gridrun.grid.node import Located, Node
+from gridrun.grid.policy_schedules import put_in_place
 from gridrun.grid.yaml import load_yaml, parse_yaml
 from trainer.registry import did_you_mean
 
@@ -49,6 +50,7 @@ class GridFiles:
     ) -> Iterator[Node]:
         self._count += 1
         root = Node(path, "", load_yaml(path))
+        root = Node(path, "", put_in_place(root, self.find))
         given = root.options(keys)
         for key in given.keys() - includable if includers else ():
             raise given[key].error(f"is not allowed in an included file; only {', '.join(includable)} are")
@@ -115,5 +117,7 @@ def parse_overrides(
         if key in values:
             raise GridError(given_by, 0, key, "is set twice")
         number = _EXPONENT.fullmatch(value.strip())
-        values[key] = float(value) if number else parse_yaml(value, given_by).plain()
+        located = Located(float(value)) if number else parse_yaml(value, given_by)
+        node = Node(given_by, key, located)
+        values[key] = put_in_place(node, lambda named: Path(named.text()), tuple(key.split("."))).plain()
     return values

@@ -62,13 +62,12 @@ class Policy(ActionAugmentation):
         check(len(self.schedule) > 0, "schedule", "must have a policy")
         check(length(self.schedule) <= MAX_EPOCHS, "schedule", "is longer than {} epochs", MAX_EPOCHS)
         pieces = []
-        for number, (epochs, text) in enumerate(self.schedule):
-            key = f"schedule[{number}]"
-            check(epochs >= 1, key, "must last >= 1 epochs, got {}", epochs)
+        for number, (epochs, text) in enumerate(self.schedule, 1):
+            check(epochs >= 1, "schedule", "policy {} must last >= 1 epochs, got {}", number, epochs)
             try:
                 pieces.append((epochs, text if text == RANDOM else policy_text(read_policy(text))))
             except ValueError as error:
-                raise ConfigError(key, str(error)) from None
+                raise ConfigError("schedule", f"policy {number}: {error}") from None
         object.__setattr__(self, "schedule", tuple(pieces))
 
     def of_epoch(self, epoch: int, epochs: int, seed: int) -> Policy:
