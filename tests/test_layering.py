@@ -70,7 +70,7 @@ def test_the_trainer_knows_nothing_above_it() -> None:
 ROOMS = (
     ("cli", "gridrun", "gridrun.commands"),
     ("gridrun.executors", "gridrun.doctor"),
-    ("gridrun.sweep",),
+    ("gridrun.sweep", "gridrun.search"),
     ("gridrun.notebook", "gridrun.figures"),
     ("gridrun.plan", "gridrun.tables", "gridrun.evaluation"),
     ("gridrun.grid",),

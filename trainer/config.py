@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from trainer.augmentations import AugmentationOptions, check_all
@@ -32,6 +32,9 @@ class TrainConfig:
     model: ModelOptions
     epochs: float
     """Passes over the training images. A fraction, as in 9.9, ends in an epoch, at the next whole step."""
+    stop_after: int | None = None
+    """End after so many epochs, as if the run were interrupted there: all that depends on the length of the
+    run, such as the learning rate, is that of `epochs`. None: train all of them."""
     dataset: DatasetOptions = field(default_factory=lambda: datasets.get("digits")())
     train_size: int | None = None
     """Number of training images to use (`trainer.data.splits` chooses them); None: all."""
@@ -108,6 +111,8 @@ class TrainConfig:
         """Refuse a config that cannot be trained. Raises ConfigError, naming the option at fault."""
         if self.epochs == int(self.epochs):  # so that 10 and 10.0 are one config
             object.__setattr__(self, "epochs", int(self.epochs))
+        if self.stop_after == self.epochs:  # so that both ways to write it are one config
+            object.__setattr__(self, "stop_after", None)
         self._check_numbers()
         self._check_training_set()
         if self.warmup:
@@ -130,6 +135,8 @@ class TrainConfig:
 
     def _check_numbers(self) -> None:
         check(self.epochs > 0, "epochs", "must be > 0, got {}", self.epochs)
+        stop, problem = self.stop_after, "must be in 1..{} (epochs), got {}"
+        check(stop is None or 1 <= stop <= self.epochs, "stop_after", problem, self.epochs, stop)
         check(self.lr > 0, "lr", "must be > 0, got {}", self.lr)
         problem = "must be at most {} (the largest fp16 number) with pure_fp16, got {:g}"
         check(self.precision != "pure_fp16" or self.lr <= MAX_FP16, "lr", problem, MAX_FP16, self.lr)
@@ -228,18 +235,42 @@ class TrainConfig:
 
     @property
     def num_epochs(self) -> int:
-        """Number of epochs, a partial last one included."""
+        """Number of epochs of the whole run, a partial last one included."""
         return -(-self.total_steps // self.steps_per_epoch)
 
     @property
+    def last_epoch(self) -> int:
+        """The epoch after which training ends, counted from 1."""
+        return self.num_epochs if self.stop_after is None else self.stop_after
+
+    @property
     def num_images(self) -> int:
-        """Images trained on in the whole run, repeats included."""
-        return self.total_steps * self.global_batch_size
+        """Images to train on, repeats included."""
+        return min(self.total_steps, self.last_epoch * self.steps_per_epoch) * self.global_batch_size
 
     @property
     def running_average(self) -> AverageOptions | None:
         """The moving average of the weights, if there is one."""
         return self.average if self.ema_decay is None else EMA(decay=self.ema_decay)
+
+    def goes_on_from(self, other: TrainConfig, seed: int) -> bool:
+        """Return whether a run of this config begins with all that one of `other` does, with the same seed.
+
+        Then it may start from the state in which the other ends.
+        """
+        if other.last_epoch > self.last_epoch:
+            return False
+        if replace(self, stop_after=None, augmentation=()) != replace(
+            other, stop_after=None, augmentation=()
+        ):
+            return False
+        return all(
+            self._augmentation_at(epoch, seed) == other._augmentation_at(epoch, seed)
+            for epoch in range(other.last_epoch)
+        )
+
+    def _augmentation_at(self, epoch: int, seed: int) -> list[AugmentationOptions]:
+        return [options.of_epoch(epoch, self.num_epochs, seed) for options in self.augmentation]
 
     def steps_in(self, epochs: float) -> int:
         """Return the optimiser steps of so many epochs, to the next whole step."""

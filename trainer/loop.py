@@ -34,6 +34,7 @@ from trainer.precision import (
     weight_dtype,
 )
 from trainer.runtime import Runtime, never, nothing
+from trainer.schema import ConfigError
 from trainer.version import VERSION
 
 Report = Callable[[Epoch], None]
@@ -72,6 +73,7 @@ def train(
         while not run.ended:
             report(run.epoch())
         run.keep_weights()
+        run.keep_state()
         return run.result()
 
 
@@ -80,19 +82,24 @@ def _follow(group: parallel.Group, config: TrainConfig, seed: int, runtime: Runt
     with contextlib.closing(_begin(config, seed, runtime, group)) as run, contextlib.suppress(Interrupted):
         while not run.ended:
             run.epoch()
+        run.keep_state()
 
 
 def _begin(config: TrainConfig, seed: int, runtime: Runtime, group: parallel.Group) -> Run:
-    """Return the trial, restored from its checkpoint if it has a usable one."""
-    run, problem = Run(config, seed, runtime, group), ""
-    try:
-        run.resume()
-    except CheckpointError as error:
-        problem = str(error)
-    if problem:
-        del run  # it may be half restored, and two may not fit on a GPU
-        run = Run(config, seed, runtime, group)
-        run.notes.append(f"started again: {problem}")
+    """Return the trial, restored from its checkpoint, else from `start_from`, if one of them is usable."""
+    run, notes = Run(config, seed, runtime, group), list[str]()
+    for restore, otherwise in ((Run.resume, "started again"), (Run.go_on, "trained from the start")):
+        problem = ""
+        try:
+            if restore(run):
+                break
+        except CheckpointError as error:
+            problem = str(error)
+        if problem:
+            del run  # it may be half restored, and two may not fit on a GPU
+            run = Run(config, seed, runtime, group)
+            notes.append(f"{otherwise}: {problem}")
+    run.notes += notes
     if group.first(lambda: run.step) != run.step:
         raise CheckpointError("the processes of the trial see different checkpoints")
     return run
@@ -180,7 +187,7 @@ class Run:
     @property
     def ended(self) -> bool:
         """Whether nothing is left to train."""
-        return self.diverged or len(self.history) == self.config.num_epochs
+        return self.diverged or len(self.history) >= self.config.last_epoch
 
     def epoch(self) -> Epoch:
         """Train to the end of the current epoch, then test if a test is due."""
@@ -205,7 +212,7 @@ class Run:
 
         number = len(self.history) + 1
         test_loss = test_error = None
-        if number % self.config.eval_every == 0 or number == self.config.num_epochs:
+        if self._test_due(number):
             started = time.perf_counter()
             test_loss, test_error = self.group.first(self.test)
             self.test_seconds = time.perf_counter() - started
@@ -225,6 +232,10 @@ class Run:
         if best_of(self.history) is epoch:
             self.best = self._weights() if self.runtime.keep_checkpoint == "best" else None
         return epoch
+
+    def _test_due(self, number: int) -> bool:
+        """Return whether to test after an epoch, counted from 1."""
+        return number % self.config.eval_every == 0 or number == self.config.last_epoch
 
     def test(self) -> tuple[float, float]:
         """Return the mean loss on the test set and the error, a fraction."""
@@ -356,24 +367,67 @@ class Run:
             if note not in self.notes:
                 self.notes.append(note)
 
-    def resume(self) -> None:
-        """Restore the state from the checkpoint, if there is one.
+    def keep_state(self) -> None:
+        """Leave the final state where another trial can go on from it, if it is wanted."""
+        if self.runtime.keep_state and self.runtime.checkpoint and not self.diverged:
+            state = self.state_dict()  # needs every rank
+            if self.group.rank == 0:
+                self._save(self.runtime.checkpoint, state)
+
+    def resume(self) -> bool:
+        """Restore the state from the checkpoint; return False if there is none.
 
         Raises:
             CheckpointError: it is damaged or belongs to another trial. Do not use this run then.
         """
         state = checkpoint.load(self.runtime.checkpoint) if self.runtime.checkpoint else None
         if state is None:
-            return
+            return False
         if state.get("trial") != self._identity():
             raise CheckpointError("checkpoint is another trial's")
+        self._restore(state)
+        self.resumes += 1
+        return True
+
+    def go_on(self) -> bool:
+        """Restore the state that the trial of `start_from` has left; return False if there is none to use.
+
+        Raises:
+            CheckpointError: it is lost or damaged, or this trial does not go on from it. Do not use this run
+                then.
+        """
+        path = self.runtime.start_from
+        if path is None:
+            return False
+        state = checkpoint.load(path)
+        if state is None:
+            raise CheckpointError(f"checkpoint {path.name}, to go on from, is lost")
+        if not self._goes_on_from(state.get("trial")):
+            raise CheckpointError(f"checkpoint {path.name} is of a trial that this one does not go on from")
+        self._restore(state)
+        self.resumes = 1
+        last = self.history[-1] if self.history else None
+        if last and not self._test_due(last.epoch):  # it was tested only because the other trial ended there
+            self.history[-1] = dataclasses.replace(last, test_loss=None, test_error=None)
+        return True
+
+    def _goes_on_from(self, trial: Any) -> bool:
+        """Return whether this trial begins with all that another one does, given its `_identity`."""
+        try:
+            other = TrainConfig.from_dict(trial["config"])
+            same = (trial["version"], trial["seed"]) == (VERSION, self.seed)
+        except (KeyError, TypeError, ConfigError):
+            return False
+        return same and self.config.goes_on_from(other, self.seed)
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        """Restore a state. Raises CheckpointError: it does not fit."""
         try:
             self.load_state_dict(state)
         except (torch.OutOfMemoryError, torch.AcceleratorError):
             raise  # not the checkpoint's fault: the next attempt may use it
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise CheckpointError(f"checkpoint does not fit: {error}") from error
-        self.resumes += 1
 
     def _identity(self) -> dict[str, Any]:
         return {"version": VERSION, "config": self.config.canonical(), "seed": self.seed}

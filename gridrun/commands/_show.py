@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gridrun.commands._search import as_dict, describe_round
 from gridrun.text import format_percent, format_time, number_of, printable
 
 if TYPE_CHECKING:
     from gridrun.figures.model import Figure
     from gridrun.plan import Change, Forecast, Plan
+    from gridrun.search import Progress
     from gridrun.store import Store
     from gridrun.sweep import Summary
     from gridrun.tables.model import Table
@@ -116,13 +118,19 @@ def show_plan(
     budget_hours: float | None,
     change: Change | None = None,
     as_json: bool = False,
+    searches: Sequence[Progress] = (),
 ) -> None:
-    """Print a plan, and how it differs from what earlier launches asked for. Exit 1 over the budget."""
+    """Print a plan, and how it differs from what earlier launches asked for. Exit 1 over the budget.
+
+    Of `searches`, the plan has the current round, and the forecast all that is left.
+    """
     from gridrun.sweep import over_budget
 
     if as_json:
-        echo_json(_plan_dict(plan, forecast, change))
+        echo_json({**_plan_dict(plan, forecast, change), "searches": [as_dict(each) for each in searches]})
     else:
+        for progress in searches:
+            click.echo(describe_round(progress))
         _show_plan(plan, forecast, change)
     if problem := over_budget(forecast, budget_hours):
         click.echo(problem, err=True)

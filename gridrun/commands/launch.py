@@ -9,6 +9,7 @@ import click
 from gridrun.commands import _options
 from gridrun.commands._options import Directory, GridOptions, SweepOptions
 from gridrun.commands._show import exit_with, show_missing_weights, show_plan, show_summary, show_tables
+from gridrun.errors import GridrunError
 
 
 @click.command("launch")
@@ -44,6 +45,9 @@ def command(
     from gridrun.tables.build import tables_of
 
     loaded, store = grids.read(), Store(results)
+    for grid in loaded:
+        if grid.search:
+            raise GridrunError(f"{grid.path}: is a search; run it with `gridrun search`")
     resolved = options.resolve(loaded)
     if dry_run:
         plan = plan_launch(loaded, store, resolved)

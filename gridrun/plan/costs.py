@@ -44,13 +44,14 @@ _STEP_IMAGES = 32
 that agrees with the published study of batch sizes 8 to 4096 on its GPU."""
 
 _speed_options = operator.attrgetter(
-    "model", "batch_size", "num_gpus", "sync_bn", "optimizer", "subdivision", "augmentation", "precision"
+    "model", "batch_size", "num_gpus", "sync_bn", "optimizer", "subdivision", "precision"
 )
 
 
 def speed_key(config: TrainConfig) -> tuple[Any, ...]:
     """Return the options that the time per image depends on; the others hardly matter."""
-    return (*_speed_options(config), *_shape(config))
+    augmentation = tuple(options.footprint for options in config.augmentation)
+    return (*_speed_options(config), augmentation, *_shape(config))
 
 
 def _shape(config: TrainConfig) -> tuple[int, int, int]:

@@ -62,7 +62,7 @@ def make_forecast(
     """Put the `trials` of a plan that are to start in order, and estimate how long they take.
 
     Args:
-        epochs: last finished epoch of trials that have a checkpoint, by trial id.
+        epochs: last finished epoch of trials that have a checkpoint, their own or a parent's, by trial id.
         running: trials that are running already.
         shares: part of a GPU by footprint, if the launch measures it; others get a whole GPU.
     """
@@ -72,7 +72,8 @@ def make_forecast(
     for trial in (*trials, *running):
         cost = costs.of(trial.config, trial.config_id)
         found[trial.trial_id] = cost
-        left[trial.trial_id] = cost.amount * max(1 - epochs.get(trial.trial_id, 0) / trial.config.epochs, 0.0)
+        done = epochs.get(trial.trial_id, 0) / trial.config.last_epoch
+        left[trial.trial_id] = cost.amount * max(1 - done, 0.0)
 
     def num_gpus(trial: Trial) -> float:
         if not shares or trial.config.num_gpus != 1:
@@ -126,6 +127,8 @@ def forecast_from(
         # Each config has a share of its own then: compare times by GPU, not by GPU and share.
         past = [{**row, "gpu_share": None} for row in past]
     seen = {trial: epoch for trial, epoch in (running or {}).items() if epoch}
-    pace = {trial: trial.config.epochs * epoch.train_seconds for trial, epoch in seen.items()}
-    epochs = store.checkpointed() | {trial.trial_id: epoch.epoch for trial, epoch in seen.items()}
+    pace = {trial: trial.config.last_epoch * epoch.train_seconds for trial, epoch in seen.items()}
+    kept = store.checkpointed()
+    begun = {child: kept[parent] for child, parent in plan.parents.items() if parent in kept}
+    epochs = begun | kept | {trial.trial_id: epoch.epoch for trial, epoch in seen.items()}
     return make_forecast(plan, trials, Costs(past, hardware, pace), capacity, epochs, running or (), shares)

@@ -118,6 +118,7 @@ def launch(
             code=provenance.of_code(),
             stop_file=stop_file,
             checkpoints=options.checkpoints,
+            parents=plan.parents,
         )
         bookkeeper = _Bookkeeper(store, setup.drain_file, plan, forecast, retry_state, on_event, on_state)
         with _heartbeat(store, setup.drain_file, bookkeeper.tracker):

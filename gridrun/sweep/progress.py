@@ -74,7 +74,7 @@ class Tracker:
         )
 
     def _run(self, trial: Trial, epoch: Epoch | None, place: str = "") -> None:
-        run = Running(trial_id=trial.trial_id, about=describe(trial), epochs=trial.config.num_epochs)
+        run = Running(trial_id=trial.trial_id, about=describe(trial), epochs=trial.config.last_epoch)
         if epoch:
             before = (epoch.epoch - 1) * trial.config.images_per_epoch
             images = min(trial.config.images_per_epoch, trial.config.num_images - before)

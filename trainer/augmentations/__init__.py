@@ -45,6 +45,15 @@ class AugmentationOptions(Options, abc.ABC):
     def check(self, data: DataSpec) -> None:
         """Raise ConfigError if this augmentation cannot work on such images."""
 
+    @property
+    def footprint(self) -> AugmentationOptions:
+        """One value for all options that take the same memory and about the same time."""
+        return self
+
+    def of_epoch(self, epoch: int, epochs: int, seed: int) -> AugmentationOptions:
+        """Return what counts in an epoch, counted from 0, of a trial of so many `epochs` with this seed."""
+        return self
+
 
 class FileAugmentation(AugmentationOptions):
     """A way to cut an image file to the size of the network's input. A config has at most one."""

@@ -70,6 +70,10 @@ class Policy(ActionAugmentation):
                 raise ConfigError("schedule", f"policy {number}: {error}") from None
         object.__setattr__(self, "schedule", tuple(pieces))
 
+    @property
+    def footprint(self) -> Policy:
+        return replace(self, schedule=((1, ""),))
+
     def of_epoch(self, epoch: int, epochs: int, seed: int) -> Policy:
         """Return the policy with the one piece of its schedule that counts in an epoch."""
         schedule = self.schedule
