@@ -41,6 +41,7 @@ class Report:
             "tta": result.tta,
             "tta_least_confident": result.tta_least_confident,
             "test_error": result.error,
+            "top5_error": result.top5_error,
             "test_loss": result.loss,
             "classes": result.classes,
             "class_errors": result.class_errors,

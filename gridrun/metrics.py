@@ -160,6 +160,7 @@ def _error(header: str, name: str, *, is_of_test: bool = True) -> Metric:
 METRICS: dict[str, Metric] = {
     "test_error": _error("Test Error", "test_error"),
     "best_test_error": _error("Best Test Error", "best_test_error"),
+    "top5_error": _error("Top-5 Error", "top5_error"),
     "train_error": _error("Training Error", "train_error", is_of_test=False),
     "test_loss": Metric("Test Loss", "test_loss", format_loss, is_of_test=True),
     "train_loss": Metric("Training Loss", "train_loss", format_loss),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
@@ -28,11 +29,13 @@ from trainer.schema import (
 # named here is drawn with its defaults
 NARROW: dict[str, dict[str, Any]] = {
     "airbench": {"widths": [8, 12, 12], "whitening_images": 8},
+    "dawn_net": {"widths": [8, 8, 12, 12]},
     "densenet": {"depth": 10, "block_type": "bottleneck", "growth_rate": 4, "compression_rate": 0.5},
     "pyramidnet": {"depth": 11, "block_type": "bottleneck", "alpha": 6, "shakedrop": True},
     "pyramidnet_imagenet": {"depth": 18, "alpha": 8},
     "resnet": {"depth": 8},
     "resnet9": {"widths": [4, 8, 8, 12], "whitening": True, "whitening_images": 8, "ghost_groups": 2},
+    "resnet_imagenet": {"depth": 18},
     "resnet_preact": {"depth": 8},
     "resnet_preact_imagenet": {"depth": 18},
     "resnext": {"depth": 11, "cardinality": 2, "base_channels": 4, "initial_channels": 8},
@@ -58,6 +61,8 @@ def values_of(hint: Any) -> st.SearchStrategy[Any]:
     if registry := registry_of(hint):
         return options(registry)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        return st.one_of(*map(values_of, arguments))
     if origin is Literal:
         return st.sampled_from(arguments)
     if origin is tuple and arguments[1:] == (Ellipsis,):

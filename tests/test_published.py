@@ -254,3 +254,137 @@ def test_times_of_speed_runs_stand_apart_from_ours() -> None:
             line = table[SPEED_RUNS[system]]
             assert f"{time} s ({gpu})" in line.options["paper"]
             assert line.cells["time_to_train"].published is None
+
+
+TORCH_RESNETS = {table["id"]: table for table in published("torch_resnets")["tables"]}
+BLOCKS = {
+    "reference (ReLU, BN before add)": (True, "before_add"),
+    "no ReLU, BN before add": (False, "before_add"),
+    "ReLU, BN after add": (True, "after_add"),
+    "no ReLU, BN after add": (False, "after_add"),
+}
+"""Whether a block ends in ReLU, and where its last BN is."""
+SOLVERS = {
+    "SGD, Nesterov momentum": "sgd",
+    "RMSprop": "rmsprop",
+    "Adadelta": "adadelta",
+    "Adagrad": "adagrad",
+}
+MOMENTA = {
+    "momentum 1": 1,
+    "momentum 0.01": 0.01,
+    "momentum 0.1 (original)": 0.1,
+    "dynamic, reset every epoch": "dynamic",
+}
+
+
+def errors_of(table: str, key: Any) -> dict[Any, tuple[str, ...]]:
+    """Return the published texts of each row of a grid's table, by what `key` says of its options."""
+    found = {}
+    for line in empty(table).lines:
+        assert line.trials
+        found[key(line.options)] = line.cells["test_error"].published_text
+    return found
+
+
+def test_the_torch_study_has_45_rows_in_8_tables() -> None:
+    assert [len(table["rows"]) for table in TORCH_RESNETS.values()] == [5, 4, 4, 8, 9, 4, 4, 7]
+
+
+def test_depths_are_the_published_ones() -> None:
+    lines = empty("torch_resnets_depth").lines
+    found = [[line.name, line.cells["test_error"].published_text, line.options["paper"]] for line in lines]
+    assert found == TORCH_RESNETS["depth"]["rows"]
+
+
+@pytest.mark.parametrize("depth", [20, 110])
+def test_blocks_are_the_published_ones(depth: int) -> None:
+    found = errors_of(f"torch_resnets_blocks_{depth}", lambda o: (o["model.last_relu"], o["model.last_bn"]))
+    assert found == {BLOCKS[block]: error for block, error in TORCH_RESNETS[f"blocks_{depth}"]["rows"]}
+
+
+@pytest.mark.parametrize("depth", [20, 110])
+def test_solvers_are_the_published_ones(depth: int) -> None:
+    found = errors_of(f"torch_resnets_solvers_{depth}", lambda o: (o["optimizer"], o["lr"]))
+    expected = {}
+    for solver, error in TORCH_RESNETS[f"solvers_{depth}"]["rows"]:
+        name, _, rate = solver.partition(", lr ")
+        name = name.removesuffix(", rho 0.3")
+        expected[SOLVERS[name], float(rate or 1)] = error  # Adadelta has no rate, which is 1
+    assert found == expected
+
+
+def test_momenta_of_batch_normalisation_are_the_published_ones() -> None:
+    found = errors_of("torch_resnets_bn_momentum", lambda o: o["bn_momentum"])
+    assert found == {MOMENTA[said]: error for said, error in TORCH_RESNETS["bn_momentum"]["rows"]}
+
+
+def test_imagenet_s_errors_are_the_published_ones() -> None:
+    found = [
+        [
+            line.name,
+            *(line.cells[key].published_text for key in ("test_error", "top5_error")),
+            line.options["paper"],
+        ]
+        for line in empty("torch_resnets_imagenet").lines
+    ]
+    rows = TORCH_RESNETS["imagenet"]["rows"]
+    assert found == [[name, one, top5, f"{ten} and {ten_top5}"] for name, one, top5, ten, ten_top5 in rows]
+
+
+def test_imagenet_s_blocks_are_the_published_ones() -> None:
+    found = errors_of(
+        "torch_resnets_imagenet_blocks",
+        lambda o: (f"ResNet-{o['model.depth']}", o["model.last_bn"], o["model.stride_in"]),
+    )
+    places = {"after conv": "before_add", "after add": "after_add"}
+    rows = TORCH_RESNETS["imagenet_variants"]["rows"]
+    assert found == {(name, places[place], stride): error for name, place, stride, error in rows}
+
+
+STEPS = {
+    "1 baseline, one loader process": "1. baseline",
+    "2 larger batch": "2, 3. larger batch, fast batch norms",
+    "3 fast batch norms": "2, 3. larger batch, fast batch norms",  # the same trial, faster
+    "3 cutout, 30 epochs": "3. Cutout, 30 epochs",
+    "3": "3. batch size 768",
+    "4 backbone (shortcuts alone)": "4. shortcuts alone",
+    "4 repeated BN-ReLU removed": "4. repeated BN-ReLU removed",
+    "4 3x3 convolutions, stride 2": "4. 3x3 convolutions of stride 2",
+    "4 3x3 stride 1, max pool 2": "4. 3x3 convolutions of stride 1, max-pool",
+    "4 widths 64/128/256/512, global max pool": "4. last layer twice as wide, global max-pool",
+    "4 BN scale 1 at the start, classifier x 0.125": "4. BN scales start at 1, logits x 0.125",
+    "4 double width": "4. twice as wide, 60 epochs",
+    "4 extra convolution in each layer, cutout 12": "4. one more convolution a layer, Cutout 12, 60 epochs",
+    "4 residuals in layers 1 and 3, 20 epochs": "4. residuals in layers 1 and 3",
+    "4 the same, 24 epochs": "4. the same, 24 epochs",
+}
+"""The row that trains each published step."""
+
+
+def test_every_step_to_resnet9_is_a_row_as_published() -> None:
+    lines = {line.name: line for line in empty("resnet9_build_up").lines}
+    rows = {row.config_id: row.config for row in specs()["resnet9_build_up"][1].rows}
+    steps = published("resnet9_build_up")["rows"]
+    assert len(steps) == 15
+    assert {STEPS[step] for step, *_ in steps} == set(lines)
+    for step, schedule, batch_size, accuracy, time in steps:
+        line = lines[STEPS[step]]
+        config = rows[line.config_id]
+        assert config.batch_size == int(batch_size)
+        assert line.cells["test_error"].published == pytest.approx(1 - float(accuracy) / 100)
+        said = line.options["paper"]
+        assert said.startswith(f"{accuracy} %")
+        assert all(f" {seconds} s" in said for seconds in re.findall(r"\d+", time))
+        for knot in schedule.split(", "):
+            epoch, lr = map(float, knot.split(":"))
+            assert config.lr_at(round(epoch * config.steps_per_epoch)) == pytest.approx(
+                lr, rel=1e-9, abs=1e-12
+            )
+        assert config.epochs == epoch
+    assert all(line.trials for line in lines.values())
+
+
+def test_the_last_step_is_the_first_of_the_ladder() -> None:
+    (*_, last), (first, *_) = empty("resnet9_build_up").lines, empty("resnet9_ladder").lines
+    assert last.config_id == first.config_id

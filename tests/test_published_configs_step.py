@@ -23,6 +23,7 @@ import torch.nn.functional as F
 
 from gridrun.grid import load_grid
 from trainer import Runtime, TrainConfig, train
+from trainer.augmentations import FileAugmentation
 from trainer.datasets import DataSpec, Images
 from trainer.datasets._own import OwnData
 from trainer.evaluation import on_meta
@@ -89,6 +90,7 @@ def reduced(config: TrainConfig) -> TrainConfig:
         dataset=data,
         model=model,
         parameter_groups=groups,
+        augmentation=tuple(each for each in config.augmentation if not isinstance(each, FileAugmentation)),
         train_size=None,
         val_ratio=0.0,
         val_size=None,

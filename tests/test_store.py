@@ -348,3 +348,20 @@ def test_a_row_of_an_older_version_lacks_columns() -> None:
     found = Record.from_row({"trial_id": "0" * 16, "status": "done", "epochs_trained": 5.0, "epochs": 10})
     assert (found.epochs_trained, found.attempts, found.failure) == (5, 1, None)
     assert found.config == {"epochs": 10}
+
+
+def test_files_of_a_version_without_top5_error_are_read_and_added_to(store: Store) -> None:
+    old, new = record(1), record(2)
+    store.add(old)
+    store.compact(now=True)
+    for path in (store.trials_path, store.epochs_path):
+        pq.write_table(pq.read_table(path).drop_columns("top5_error"), path)
+    assert store.records()[old.trial_id].top5_error is None
+    assert [row["top5_error"] for row in store.epochs([old.trial_id])[old.trial_id]] == [None, None]
+    epochs = tuple(replace(epoch, top5_error=0.25) for epoch in new.epochs)
+    store.add(replace(new, top5_error=0.25, epochs=epochs))
+    store.compact(now=True)
+    found = store.records()
+    assert (found[old.trial_id].top5_error, found[new.trial_id].top5_error) == (None, 0.25)
+    rows = store.epochs([old.trial_id, new.trial_id])
+    assert [row["top5_error"] for row in rows[old.trial_id] + rows[new.trial_id]] == [None, None, 0.25, 0.25]

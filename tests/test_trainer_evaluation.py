@@ -15,7 +15,7 @@ from torch import nn
 
 from trainer import ConfigError, Runtime, TrainConfig, evaluation, train
 from trainer.data.pipeline import Pipeline, Split
-from trainer.evaluation import TTA, VIEWS, loss_and_error, predictions
+from trainer.evaluation import TTA, VIEWS, loss_and_errors, predictions
 from trainer.schema import field_types
 
 CPU = torch.device("cpu")
@@ -128,7 +128,7 @@ def test_images_of_equal_confidence_are_taken_in_stored_order(split):
 
 
 @pytest.mark.parametrize("size", [1000, 4])
-def test_without_views_loss_and_error_are_what_they_were(size, model, split, monkeypatch):
+def test_without_views_loss_and_errors_are_what_they_were(size, model, split, monkeypatch):
     """Bit for bit: sums in float64 of what each batch gives in float32."""
     monkeypatch.setattr(evaluation, "EVAL_BATCH_SIZE", size)
     loss, wrong = 0.0, 0
@@ -137,15 +137,16 @@ def test_without_views_loss_and_error_are_what_they_were(size, model, split, mon
             logits = model(PIPELINE.normalise(x))
             loss += F.cross_entropy(logits, y, reduction="sum").item()
             wrong += int((logits.argmax(1) != y).sum())
-    assert loss_and_error(model, split, PIPELINE, "fp32") == (loss / N, wrong / N)
+    assert loss_and_errors(model, split, PIPELINE, "fp32") == (loss / N, wrong / N, None)
 
 
 @pytest.mark.parametrize(("tta", "share"), [("flip", 1.0), ("six_views", 1.0), ("six_views", 0.4)])
-def test_loss_and_error_are_of_the_averaged_logits(tta, share, model, split):
+def test_loss_and_errors_are_of_the_averaged_logits(tta, share, model, split):
     logits = logits_of(model, split, tta, share)
     loss = -logits.log_softmax(1)[torch.arange(N), split.y].mean().item()
-    found = loss_and_error(model, split, PIPELINE, "fp32", tta, share)
-    assert found == (pytest.approx(loss, rel=1e-6), pytest.approx((logits.argmax(1) != split.y).sum() / N))
+    found = loss_and_errors(model, split, PIPELINE, "fp32", tta, share)
+    error = pytest.approx((logits.argmax(1) != split.y).sum() / N)
+    assert found == (pytest.approx(loss, rel=1e-6), error, None)
 
 
 def test_every_tested_epoch_has_its_views(cache_dir):
@@ -184,3 +185,44 @@ def test_what_cannot_be_tested_is_refused(options: dict[str, Any], message: str)
     with pytest.raises(ConfigError) as caught:
         TrainConfig.from_dict(usual | options)
     assert str(caught.value) == message
+
+
+# --- top-5 error -------------------------------------------------------------------------------
+
+
+class Ranked(nn.Module):
+    """Gives the classes the logits 0, 1, 2, ...: with `n` of them, the five last are the likeliest."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.arange(float(n)))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.weight.expand(len(images), -1)
+
+
+def test_top5_error_is_of_the_five_most_probable(split):
+    labels = torch.tensor([0, 1, 2, 3, 4, 5, 6, 6, 2, 1])
+    ranked = Split(split.x, labels)
+    loss, error, top5_error = loss_and_errors(Ranked(7), ranked, PIPELINE, "fp32")
+    assert (error, top5_error) == (0.8, 0.3)  # 0, 1 and 1 are not among 2 ... 6
+    assert loss == pytest.approx(-(torch.arange(7.0).log_softmax(0)[labels]).mean().item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("classes", [3, 5])
+def test_with_five_classes_or_fewer_there_is_no_top5_error(classes, split):
+    assert loss_and_errors(Ranked(classes), split, PIPELINE, "fp32")[2] is None
+
+
+def test_an_evaluation_has_it_too():
+    rows = np.tile(np.arange(7, dtype=np.float32), (3, 1))
+    found = evaluation.Evaluation(labels=np.array([0, 2, 6]), probabilities=rows, loss=0.0)
+    assert found.top5_error == pytest.approx(1 / 3)
+    few = evaluation.Evaluation(labels=np.array([0, 2, 4]), probabilities=rows[:, :5], loss=0.0)
+    assert few.top5_error is None
+
+
+def test_a_trial_on_ten_classes_reports_it(cache_dir):
+    config = TrainConfig(model=tiny.TinyNet(), epochs=2, batch_size=103)
+    result = train(config, seed=0, runtime=Runtime(cache_dir=cache_dir))
+    assert all(0 <= epoch.top5_error < epoch.test_error < 1 for epoch in result.epochs)

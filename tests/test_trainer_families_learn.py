@@ -83,6 +83,7 @@ NARROW = {
             "activation": "silu",
         },
     ],
+    "dawn_net": [{"widths": [8, 16, 16, 16]}],
     "densenet": [
         {"depth": 16, "growth_rate": 8, "dropout": 0.1},
         {"depth": 16, "growth_rate": 8, "block_type": "bottleneck", "compression_rate": 0.5},
@@ -92,7 +93,10 @@ NARROW = {
         {"depth": 11, "alpha": 8, "block_type": "bottleneck"},
     ],
     "pyramidnet_imagenet": [{"depth": 18, "alpha": 8}],
-    "resnet": [{"depth": 8}],
+    "resnet": [
+        {"depth": 8},
+        {"depth": 8, "shortcuts": "zero_padding", "conv_bias": True, "last_relu": False},
+    ],
     "resnet9": [
         {"widths": [8, 16, 16, 32]},
         {

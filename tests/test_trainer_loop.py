@@ -78,6 +78,10 @@ FEATURES: dict[str, dict[str, Any]] = {
     "selected": {"select_examples": ProxyOptions(model=TinyNet(channels=4, dropout=0.5), update_every=2)},
     "no weight decay on bn": {"no_weight_decay_on_bn": True, "weight_decay": 0.1},
     "pure fp16": {"precision": "pure_fp16"},
+    "bn momentum": {"bn_momentum": 0.5, "bn_scale_init": "uniform"},
+    "dynamic bn momentum": {"bn_momentum": "dynamic"},
+    "drawn with replacement": {"sampling": "replacement", "augmentation": AUGMENTED},
+    "normalised by pixel": {"normalisation": "per_pixel", "augmentation": AUGMENTED},
     "all": {
         "gradient_clip": 0.5,
         "subdivision": 2,
@@ -231,8 +235,8 @@ def test_evaluation_is_a_mean_over_images_however_they_are_batched(cache_dir, mo
     for size in (1000, 4, 1):
         monkeypatch.setattr(evaluation, "EVAL_BATCH_SIZE", size)
         model.train()
-        found = evaluation.loss_and_error(model, split, pipeline, "fp32")
-        assert found == (pytest.approx(loss), pytest.approx(error))
+        found = evaluation.loss_and_errors(model, split, pipeline, "fp32")
+        assert found == (pytest.approx(loss), pytest.approx(error), None)
 
 
 # --- what a step does with a batch and with its gradients --------------------------------------

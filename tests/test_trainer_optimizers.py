@@ -20,8 +20,11 @@ from trainer.optimizers import OptimizerOptions, optimizers
 from trainer.optimizers._groups import Group, parameter_groups
 from trainer.optimizers.adabound import AdaBoundOptions, AdaBoundWOptions
 from trainer.optimizers.adabound.optimizer import bounds
+from trainer.optimizers.adadelta import Adadelta
+from trainer.optimizers.adagrad import Adagrad
 from trainer.optimizers.adam import Adam, AMSGrad
 from trainer.optimizers.lars import LARSOptions
+from trainer.optimizers.rmsprop import RMSprop
 from trainer.optimizers.sgd import SGD
 from trainer.schema import ConfigError, read
 
@@ -235,11 +238,15 @@ def build(name: str, parameters: list[nn.Parameter], lr: float = 0.01) -> torch.
     return options.build([{"params": parameters, "weight_decay": 1e-4}], lr, 100)
 
 
+LARGE_RATES = {"adadelta": 10.0, "adagrad": 0.5}
+"""Of optimisers that take small steps at first."""
+
+
 @pytest.mark.parametrize("name", optimizers.names())
 def test_every_optimizer_goes_downhill(name):
     torch.manual_seed(0)
     parameters = [nn.Parameter(torch.randn(3, 2)), nn.Parameter(torch.zeros(2))]
-    optimizer, losses = build(name, parameters), []
+    optimizer, losses = build(name, parameters, LARGE_RATES.get(name, 0.01)), []
     for _ in range(100):
         loss = ((parameters[0] - 0.5) ** 2).sum() + ((parameters[1] - 0.2) ** 2).sum()
         optimizer.zero_grad()
@@ -344,3 +351,82 @@ def test_the_bias_of_a_convolution_does_not_decay():
     _, (decayed, plain) = decay_groups(models.get("vgg")(), no_weight_decay_on_bn=True)
     assert {p.dim() for p in decayed.params} == {4}
     assert {p.dim() for p in plain.params} == {1, 2}
+
+
+# --- RMSprop, Adadelta, Adagrad ----------------------------------------------------------------
+
+
+def test_rmsprop_by_hand():
+    grads, lrs = [[0.6, -0.8], [-2.0, 0.5], [0.1, 0.1]], [0.02, 0.3, 0.005]
+    found = steps(RMSprop(alpha=0.9), [3.0, -4.0], grads, lrs, weight_decay=0.1)
+    w, square = [3.0, -4.0], [0.0, 0.0]
+    for g, lr in zip(grads, lrs, strict=True):
+        g = [gi + 0.1 * wi for gi, wi in zip(g, w, strict=True)]
+        square = [0.9 * s + 0.1 * gi**2 for s, gi in zip(square, g, strict=True)]
+        w = [wi - lr * gi / (math.sqrt(s) + 1e-8) for wi, gi, s in zip(w, g, square, strict=True)]
+        assert next(found) == pytest.approx(w, rel=1e-12)
+
+
+def test_adagrad_by_hand():
+    grads, lrs = [[0.6, -0.8], [-2.0, 0.5], [0.1, 0.1]], [0.02, 0.3, 0.005]
+    found = steps(Adagrad(), [3.0, -4.0], grads, lrs, weight_decay=0.1)
+    w, total = [3.0, -4.0], [0.0, 0.0]
+    for g, lr in zip(grads, lrs, strict=True):
+        g = [gi + 0.1 * wi for gi, wi in zip(g, w, strict=True)]
+        total = [s + gi**2 for s, gi in zip(total, g, strict=True)]
+        w = [wi - lr * gi / (math.sqrt(s) + 1e-10) for wi, gi, s in zip(w, g, total, strict=True)]
+        assert next(found) == pytest.approx(w, rel=1e-12)
+
+
+def test_adadelta_by_hand():
+    """With lr 1 it is the paper's: the rate has no part in what is remembered."""
+    grads, lrs = [[0.6, -0.8], [-2.0, 0.5], [0.1, 0.1]], [1.0, 1.0, 0.5]
+    found = steps(Adadelta(rho=0.3), [3.0, -4.0], grads, lrs, weight_decay=0.1)
+    w, square, step_square = [3.0, -4.0], [0.0, 0.0], [0.0, 0.0]
+    for g, lr in zip(grads, lrs, strict=True):
+        g = [gi + 0.1 * wi for gi, wi in zip(g, w, strict=True)]
+        square = [0.3 * s + 0.7 * gi**2 for s, gi in zip(square, g, strict=True)]
+        taken = [
+            gi * math.sqrt(d + 1e-6) / math.sqrt(s + 1e-6)
+            for gi, s, d in zip(g, square, step_square, strict=True)
+        ]
+        step_square = [0.3 * d + 0.7 * t**2 for d, t in zip(step_square, taken, strict=True)]
+        w = [wi - lr * t for wi, t in zip(w, taken, strict=True)]
+        assert next(found) == pytest.approx(w, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("options", "torchs", "given_options"),
+    [
+        (RMSprop(alpha=0.9, momentum=0.5), torch.optim.RMSprop, {"alpha": 0.9, "momentum": 0.5}),
+        (Adadelta(rho=0.3), torch.optim.Adadelta, {"rho": 0.3}),
+        (Adagrad(), torch.optim.Adagrad, {}),
+    ],
+    ids=["rmsprop", "adadelta", "adagrad"],
+)
+def test_the_step_is_torch_s(options, torchs, given_options):
+    torch.manual_seed(0)
+    grads, lrs = torch.randn(4, 3).tolist(), [0.1, 0.2, 0.05, 0.01]
+    found = list(steps(options, [1.0, -2.0, 0.5], grads, lrs, weight_decay=0.01))
+    parameter = nn.Parameter(torch.tensor([1.0, -2.0, 0.5], dtype=DTYPE))
+    optimizer = torchs([parameter], lr=0.1, weight_decay=0.01, **given_options)
+    for grad, lr, values in zip(grads, lrs, found, strict=True):
+        optimizer.param_groups[0]["lr"] = lr
+        parameter.grad = torch.tensor(grad, dtype=DTYPE)
+        optimizer.step()
+        assert values == parameter.tolist()
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"alpha": 1.0}, "rmsprop"),
+        ({"eps": 0.0}, "rmsprop"),
+        ({"rho": -0.1}, "adadelta"),
+        ({"eps": 0.0}, "adagrad"),
+    ],
+)
+def test_impossible_options_are_refused_by_name(options, name):
+    (key,) = options
+    with pytest.raises(ConfigError, match=f"{key}: must be"):
+        read(optimizers.get(name), options)

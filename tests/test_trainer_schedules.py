@@ -251,3 +251,18 @@ def test_a_rate_rises_to_the_peak_and_falls_from_it(
     assert all(before >= after for before, after in itertools.pairwise(falling))
     assert all(0 <= rate <= 0.4 * (1 + 1e-12) for rate in every)
     assert rising[0] == pytest.approx(0.4 * start_factor)
+
+
+@pytest.mark.parametrize("images", [50_000, 4_096, 25_600])
+def test_a_constant_warmup_ends_after_so_many_steps(images):
+    """400 steps at a hundredth of the peak, then the schedule, as for the source's ResNet-110."""
+    data = {"train_size": images} if images < 50_000 else {}
+    each = images // 128
+    run = TrainConfig.from_dict(
+        {"model": {"name": "resnet", "depth": 20}, "dataset": "cifar10", "epochs": 200, "lr": 0.1, **data}
+        | {"warmup": {"name": "constant", "epochs": float(f"{400 / each:.12g}"), "start_factor": 0.01}}
+        | {"schedule": {"name": "multistep", "milestones": [80, 120]}}
+    )
+    assert {run.lr_at(step) for step in range(400)} == {0.001}
+    assert run.lr_at(400) == 0.1
+    assert [run.lr_at(epoch * each) for epoch in (79, 80, 120)] == pytest.approx([0.1, 0.01, 0.001])

@@ -38,7 +38,7 @@ def run_of(config: TrainConfig, cache_dir: Path) -> Run:
 
 
 def test_a_trial_normalises_with_those_of_its_own_part(cache_dir):
-    config = tiny.config(normalisation="train_images", train_size=17, val_size=5)
+    config = tiny.config(normalisation="per_channel_computed", train_size=17, val_size=5)
     pipeline, split = run_of(config, cache_dir).pipeline, run_of(config, cache_dir).train_split
     images = torch.cat([pipeline.normalise(pixels) for pixels, _ in split.batches(9)])
     assert len(images) == 17
@@ -51,13 +51,15 @@ def test_the_data_set_s_own_by_default():
 
 
 def test_streamed_images_have_the_data_set_s():
-    with pytest.raises(ConfigError, match="normalisation: must be dataset for images that are streamed"):
+    with pytest.raises(
+        ConfigError, match="normalisation: cannot be per_channel_computed for images that are streamed"
+    ):
         TrainConfig.from_dict(
             {
                 "dataset": "imagenet",
                 "model": {"name": "torchvision", "arch": "resnet18"},
                 "epochs": 1,
-                "normalisation": "train_images",
+                "normalisation": "per_channel_computed",
             }
         )
 
@@ -76,3 +78,10 @@ def test_cifar_10_has_the_published_ones(train_size, mean, std):
     train, _ = splits.indices(50_000, train_size, 0, 0)
     found = mean_and_std(pixels[train])
     assert np.allclose(found, (mean, std), atol=5e-9, rtol=0)
+
+
+def test_policies_need_pixels_that_are_not_normalised():
+    values = {"dataset": "cifar10", "model": "wrn", "epochs": 1, "augmentation": {"trivial_augment": True}}
+    TrainConfig.from_dict(values | {"normalisation": "per_channel_computed"})
+    with pytest.raises(ConfigError, match="normalisation: cannot be per_pixel with trivial_augment"):
+        TrainConfig.from_dict(values | {"normalisation": "per_pixel"})

@@ -45,9 +45,6 @@ class TrainConfig:
     """Number of images to hold out, instead of a share."""
     split_seed: int = 0
     """Seed of the permutation that both are taken from; independent of the trial's seed."""
-    normalisation: Literal["dataset", "train_images"] = "dataset"
-    """Whose mean and standard deviation of each channel images are normalised with. dataset: those that are
-    known of the data set. train_images: computed from the images that are trained on."""
     batch_size: int = 128
     """Images per step on each GPU. An incomplete last batch of an epoch is dropped."""
     num_gpus: int = 1
@@ -81,6 +78,14 @@ class TrainConfig:
     Short for `average: {name: ema, decay: ...}`."""
     average: AverageOptions | None = None
     """A moving average of the weights."""
+    sampling: Literal["shuffle", "replacement"] = "shuffle"
+    """How the images of an epoch are drawn. shuffle: each once, in a random order. replacement: as many, each
+    drawn from all of them, so that an epoch has some more than once and lacks others."""
+    normalisation: Literal["per_channel", "per_channel_computed", "per_pixel"] = "per_channel"
+    """per_channel: subtract the data set's mean of each channel, divide by its standard deviation.
+    per_channel_computed: the same with mean and deviation of the images that are trained on. per_pixel:
+    subtract their mean image, divide by one standard deviation, that of all their pixels and channels; then
+    augment, so that a crop has zeros around it and not black."""
     augmentation: tuple[AugmentationOptions, ...] = ()
     """Applied to training images. Written as a mapping from name to options; the order is fixed."""
     select_examples: SelectionOptions | None = None
@@ -95,6 +100,12 @@ class TrainConfig:
     linear_init: Literal["normal", "uniform"] = "normal"
     """How the weights of linear layers start. normal: as those of convolutions. uniform: within
     +-1 / sqrt(outputs), as in the code of AutoAugment (arXiv:1805.09501)."""
+    bn_scale_init: Literal["ones", "normal", "uniform"] = "ones"
+    """How the scales of batch normalisation start. normal: drawn from N(1, 0.002), as in
+    github.com/gcr/torch-residual-networks. uniform: from 0 to 1, as torch 0.4 did."""
+    bn_momentum: float | Literal["dynamic"] | None = None
+    """Weight of the current batch in batch normalisation's running statistics. dynamic: 1 / (1 + steps taken
+    in this epoch), so that they are the means over the epoch so far. None: the network's own, mostly 0.1."""
     tta: Literal["none", "flip", "six_views", "six_views_equal"] = "none"
     """Test-time augmentation: the logits of several views of a test image are averaged, for all test metrics.
     flip: the image and its mirror image. six_views (arXiv:2404.00498): 1/4 each for these two; 1/8 each for
@@ -122,6 +133,7 @@ class TrainConfig:
         own = self.model.own_init
         check(not own or self.init == "fan_out", "init", problem, self.model.label)
         check(not own or self.linear_init == "normal", "linear_init", problem, self.model.label)
+        self._check_batch_norm()
         for group in self.parameter_groups:
             _check_under(f"parameter_groups.{group.name}", group.check, self.model)
         _check_under("model", check_size, self.model, self.dataset.spec)
@@ -129,6 +141,9 @@ class TrainConfig:
         part = self.num_kept // self.subdivision
         self.model.check_batches(self.dataset.spec, part, sync_bn=self.sync_bn)
         _check_under("augmentation", check_all, self.augmentation, self.dataset.spec)
+        policies = [options.name for options in self.augmentation if options.stage == "policy"]
+        problem = "cannot be per_pixel with {}, which augments before images are normalised"
+        check(self.normalisation != "per_pixel" or not policies, "normalisation", problem, *policies)
         _check_under("schedule", self.schedule.check, self.epochs)
         if self.select_examples:
             _check_under("select_examples", self.select_examples.check, self)
@@ -170,13 +185,28 @@ class TrainConfig:
         problem = "{} has weight decay that is no term added to the gradient"
         check(self.optimizer.l2, "clip_weight_decay", problem, self.optimizer.label or self.optimizer.name)
 
+    def _check_batch_norm(self) -> None:
+        frozen = getattr(self.model, "frozen_bn_scale", False)
+        problem = "has no effect: {} has frozen scales"
+        check(self.bn_scale_init == "ones" or not frozen, "bn_scale_init", problem, self.model.label)
+        momentum = self.bn_momentum
+        in_range = momentum in (None, "dynamic") or 0 < momentum <= 1  # type: ignore[operator]
+        check(in_range, "bn_momentum", "must be > 0 and <= 1, or dynamic, got {}", momentum)
+        problem = "{} has an option for it: model.bn_momentum"
+        check(
+            momentum is None or not hasattr(self.model, "bn_momentum"),
+            "bn_momentum",
+            problem,
+            self.model.label,
+        )
+
     def _check_training_set(self) -> None:
         """Check the split, and that the training set has enough images for one step."""
         spec = self.dataset.spec
         of_images = self.train_size, self.val_ratio, self.val_size, self.split_seed
         splits.check_split(spec.num_train, *of_images)
-        problem = "must be dataset for images that are streamed, got {}"
-        known = self.normalisation == "dataset"
+        problem = "cannot be {} for images that are streamed: their mean is not known"
+        known = self.normalisation == "per_channel"
         check(known or not spec.streamed, "normalisation", problem, self.normalisation)
         check(self.num_gpus > 0, "num_gpus", "must be > 0, got {}", self.num_gpus)
         check(self.num_gpus > 1 or not self.sync_bn, "sync_bn", "has no effect without num_gpus > 1")

@@ -27,6 +27,8 @@ from trainer.schema import ConfigError
 from trainer.version import VERSION
 
 EVAL_BATCH_SIZE = 1000
+TOP = 5
+"""Most probable classes that the top-5 error looks at."""
 
 TTA = Literal["none", "flip", "shift", "flip+shift", "six_views", "six_views_equal"]
 """Test-time augmentation: which views of an image are averaged. A trial knows some of these."""
@@ -116,21 +118,26 @@ def _views(images: torch.Tensor, views: Views) -> Iterator[tuple[float, torch.Te
         yield weight, view
 
 
-def loss_and_error(
+def loss_and_errors(
     model: nn.Module,
     split: AnySplit,
     pipeline: Pipeline,
     precision: Precision,
     tta: TTA = "none",
     least_confident: float = 1.0,
-) -> tuple[float, float]:
-    """Return a network's mean cross-entropy over a split, and its error as a fraction. See `predictions`."""
-    totals = torch.zeros(2, dtype=torch.float64, device=split.y.device)
+) -> tuple[float, float, float | None]:
+    """Return a network's mean cross-entropy over a split, its error and its top-5 error. See `predictions`.
+
+    Errors are fractions. With `TOP` classes or fewer there is no top-5 error.
+    """
+    totals = torch.zeros(3, dtype=torch.float64, device=split.y.device)
     for logits, labels in predictions(model, split, pipeline, precision, tta, least_confident):
         totals[0] += F.cross_entropy(logits, labels, reduction="sum")
         totals[1] += (logits.argmax(1) != labels).sum()
-    loss, wrong = (totals / len(split)).tolist()
-    return loss, wrong
+        if has_top5 := logits.shape[1] > TOP:
+            totals[2] += (logits.topk(TOP).indices != labels[:, None]).all(1).sum()
+    loss, wrong, wrong_of_top5 = (totals / len(split)).tolist()
+    return loss, wrong, wrong_of_top5 if has_top5 else None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -236,6 +243,14 @@ class Evaluation:
         return float((self.predictions != self.labels).mean())
 
     @property
+    def top5_error(self) -> float | None:
+        """A fraction; None with `TOP` classes or fewer."""
+        if self.probabilities.shape[1] <= TOP:
+            return None
+        likeliest = np.argpartition(self.probabilities, -TOP, axis=1)[:, -TOP:]
+        return float((likeliest != self.labels[:, None]).all(1).mean())
+
+    @property
     def confusion(self) -> np.ndarray:
         """Number of images by label (rows) and prediction (columns)."""
         classes = self.probabilities.shape[1]
@@ -281,13 +296,17 @@ def evaluate(
     set_matmul_precision(config.precision)
     device = torch.device(runtime.device)
     own = None
-    if dataset is None or config.normalisation != "dataset":
+    if dataset is None or config.normalisation != "per_channel":
         own = data.load(config.dataset, runtime.data_dir, runtime.cache_dir)
         own = splits.split(own, config.train_size, config.num_held_out, config.split_seed)
     images = own if dataset is None else data.load(dataset, runtime.data_dir, runtime.cache_dir)
     assert images is not None
     _, split = open_splits(images, config, kept.seed, device, runtime.num_workers)
-    pipeline = Pipeline(normalised_spec(config, own), (), device)
+    pixels = None
+    if config.normalisation == "per_pixel":
+        assert own is not None
+        pixels = torch.from_numpy(own.train_x).to(device)
+    pipeline = Pipeline(normalised_spec(config, own), (), device, pixels=pixels)
     model = kept.network().to(device)
     found, total = [], torch.zeros((), dtype=torch.float64, device=device)
     for logits, labels in predictions(model, split, pipeline, config.precision, views, share):

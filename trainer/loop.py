@@ -18,11 +18,11 @@ from trainer import loss as loss_of
 from trainer.checkpoint import CheckpointError
 from trainer.config import TrainConfig
 from trainer.data import splits
-from trainer.data.pipeline import Pipeline, open_splits
+from trainer.data.pipeline import Pipeline, Split, open_splits
 from trainer.data.statistics import normalised_spec
 from trainer.loss import Batch
 from trainer.metrics import Epoch, Result, best_of
-from trainer.models._layers import initialise
+from trainer.models._layers import initialise, set_bn_momentum
 from trainer.models.count import count_params
 from trainer.optimizers._groups import clip_gradients, for_optimizer, parameter_groups
 from trainer.precision import (
@@ -118,13 +118,19 @@ class Run:
         spec = normalised_spec(config, images)
         workers = runtime.num_workers
         self.train_split, self.test_split = open_splits(images, config, seed, self.device, workers)
-        self.pipeline = Pipeline(spec, config.augmentation, self.device, seed, config.num_epochs)
+        pixels = None
+        if config.normalisation == "per_pixel":
+            assert isinstance(self.train_split, Split)
+            pixels = self.train_split.x
+        self.pipeline = Pipeline(spec, config.augmentation, self.device, seed, config.num_epochs, pixels)
 
         torch.manual_seed(seeds.stream(seed, "init"))
         model = config.model.build(spec)
-        initialise(model, config.init, linear=config.linear_init)
+        initialise(model, config.init, config.bn_scale_init, config.linear_init)
         if config.sync_bn:
             model = parallel.synchronise_batch_norm(model, self.device)
+        if isinstance(config.bn_momentum, float):
+            set_bn_momentum(model, config.bn_momentum)
         model.to(self.device, weight_dtype(config.precision))
         self.model = model.to(memory_format=torch.channels_last)
         self.prepare_seconds = self._prepare(self.model)
@@ -211,10 +217,10 @@ class Run:
         self.epoch_seconds += time.perf_counter() - started
 
         number = len(self.history) + 1
-        test_loss = test_error = None
+        test_loss = test_error = top5_error = None
         if self._test_due(number):
             started = time.perf_counter()
-            test_loss, test_error = self.group.first(self.test)
+            test_loss, test_error, top5_error = self.group.first(self.test)
             self.test_seconds = time.perf_counter() - started
         self.diverged = not all(math.isfinite(value) for value in (loss, test_loss) if value is not None)
         epoch = Epoch(
@@ -224,6 +230,7 @@ class Run:
             train_error=wrong if math.isfinite(loss) else None,
             test_loss=_finite(test_loss),
             test_error=None if _finite(test_loss) is None else test_error,
+            top5_error=None if _finite(test_loss) is None else top5_error,
             train_seconds=self.epoch_seconds,
         )
         self.history.append(epoch)
@@ -237,11 +244,11 @@ class Run:
         """Return whether to test after an epoch, counted from 1."""
         return number % self.config.eval_every == 0 or number == self.config.last_epoch
 
-    def test(self) -> tuple[float, float]:
-        """Return the mean loss on the test set and the error, a fraction."""
+    def test(self) -> tuple[float, float, float | None]:
+        """Return the mean loss on the test set, the error and the top-5 error, fractions."""
         config = self.config
         how = (config.precision, config.tta, config.tta_least_confident)
-        return evaluation.loss_and_error(self.evaluated, self.test_split, self.pipeline, *how)
+        return evaluation.loss_and_errors(self.evaluated, self.test_split, self.pipeline, *how)
 
     @property
     def evaluated(self) -> nn.Module:
@@ -252,6 +259,8 @@ class Run:
         """Take one optimiser step; nothing in it waits for the device."""
         for own, group in zip(self.groups, self.optimizer.param_groups, strict=True):
             group["lr"] = self.config.lr_at(self.step, own.options)
+        if self.config.bn_momentum == "dynamic":
+            set_bn_momentum(self.model, 1 / (1 + self.step % self.config.steps_per_epoch))
         batch = self.pipeline.batch(pixels, targets, self.generator, places, len(self.history))
         if self.selection:
             batch = self.selection.select(batch)
@@ -295,7 +304,10 @@ class Run:
     def order(self, epoch: int) -> torch.Tensor:
         """Return the order of an epoch's images. It depends on the seed and the epoch only."""
         generator = torch.Generator().manual_seed(seeds.stream(self.seed, "order", epoch))
-        return torch.randperm(len(self.train_split), generator=generator)
+        number = len(self.train_split)
+        if self.config.sampling == "replacement":
+            return torch.randint(number, (number,), generator=generator)
+        return torch.randperm(number, generator=generator)
 
     def result(self) -> Result:
         """Return the result of the trial."""

@@ -23,6 +23,9 @@ class Epoch:
     test_error: float | None
     train_seconds: float
     """Time of the training steps, without tests and checkpoints."""
+    top5_error: float | None = None
+    """Test images whose class is not among the five most probable. None also for a data set of five classes
+    or fewer."""
 
 
 def best_of(epochs: Sequence[Epoch]) -> Epoch | None:

@@ -123,6 +123,8 @@ def _value(hint: Any, value: Any, at: str) -> Any:
     if (inner := without_none(hint)) is not hint:
         return None if value is None else _value(inner, value, at)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in _UNIONS:
+        return _number_or_word(arguments, value, at)
     if origin is Literal:
         return _choice(arguments, value, at)
     if origin is tuple:
@@ -136,6 +138,21 @@ def _choice(choices: tuple[Any, ...], value: Any, at: str) -> Any:
     if isinstance(value, str):
         raise ConfigError(at, f"unknown choice {value!r}.{did_you_mean(value, choices)}")
     raise ConfigError(at, f"must be one of {', '.join(choices)}, got {_shown(value)}")
+
+
+def _number_or_word(arguments: tuple[Any, ...], value: Any, at: str) -> Any:
+    """Read a value of `float | Literal[...]`."""
+    number, words = arguments[0], typing.get_args(arguments[1])
+    if isinstance(value, str) and not _number_meant(number, value):
+        check(
+            value in words,
+            at,
+            "must be a number or a known word, got {!r}.{}",
+            value,
+            did_you_mean(value, words),
+        )
+        return value
+    return _scalar(number, value, at)
 
 
 def _tuple(arguments: tuple[Any, ...], value: Any, at: str) -> tuple[Any, ...]:
@@ -193,10 +210,14 @@ def _number_meant(hint: type, text: str) -> str:
 # --- registered options as fields --------------------------------------------------------------
 
 
+_UNIONS = (types.UnionType, typing.Union)
+
+
 def without_none(hint: Any) -> Any:
     """Return `T` for the annotation `T | None`, and any other annotation as it is."""
-    if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        return next(a for a in typing.get_args(hint) if a is not type(None))
+    arguments = typing.get_args(hint)
+    if typing.get_origin(hint) in _UNIONS and type(None) in arguments:
+        return typing.Union[tuple(kind for kind in arguments if kind is not type(None))]  # noqa: UP007
     return hint
 
 

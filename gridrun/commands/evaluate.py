@@ -88,7 +88,8 @@ def show_report(report: Report) -> None:
     views = f", {views}" if views else ""
     click.echo(f"{kept.config.model.label}, {kept.which} epoch ({kept.epoch}), seed {kept.seed}")
     click.echo(f"{report.on}, {number_of(len(found.labels), 'image')}{views}")
-    click.echo(f"test error {format_percent(found.error)} %, loss {loss}\n")
+    top5 = "" if found.top5_error is None else f", top-5 error {format_percent(found.top5_error)} %"
+    click.echo(f"test error {format_percent(found.error)} %{top5}, loss {loss}\n")
     confusion = found.confusion
     shown = len(confusion) <= MAX_CLASSES_SHOWN
     width = max(5, len(str(confusion.max())) + 1)

@@ -24,6 +24,7 @@ HEADERS = CONFIG_HEADERS | {
 METRIC_AXES = {
     "test_error": "Test error (%)",
     "best_test_error": "Best test error (%)",
+    "top5_error": "Top-5 test error (%)",
     "train_error": "Training error (%)",
     "test_loss": "Test loss (nats)",
     "train_loss": "Training loss (nats)",
@@ -40,6 +41,7 @@ METRIC_AXES = {
 """Labels of metric axes; `error` and `loss` where curves show two metrics."""
 METRIC_LABELS = {
     "test_error": "test",
+    "top5_error": "test, top 5",
     "train_error": "training",
     "test_loss": "test",
     "train_loss": "training",

@@ -21,7 +21,13 @@ from trainer.registry import did_you_mean
 PLOT_KEYS = ("id", "title", "kind", "where", "x", "y", "by", "panels", "log_x", "log_y", "published")
 Kind = Literal["line", "curves", "bars"]
 """line: a metric over an option that is a number. curves: metrics over epochs. bars: a metric by name."""
-EPOCH_METRICS = {"test_error": "error", "train_error": "error", "test_loss": "loss", "train_loss": "loss"}
+EPOCH_METRICS = {
+    "test_error": "error",
+    "top5_error": "error",
+    "train_error": "error",
+    "test_loss": "loss",
+    "train_loss": "loss",
+}
 """The metrics of curves, and the unit of each: curves in one figure share an axis, so also the unit."""
 MAX_SERIES = 8
 """In one panel: more colours cannot be told apart."""

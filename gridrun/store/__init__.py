@@ -153,12 +153,15 @@ class Store:
         return parquet.joined(parquet.read(path), rows, types, [record.trial_id for record in newer])
 
     def epochs(self, trial_ids: Collection[str]) -> dict[str, list[dict[str, Any]]]:
-        """Return the rows of the epochs of some trials, in order, by trial id. Raises StoreError."""
+        """Return the rows of the epochs of some trials, in order, by trial id. Raises StoreError.
+
+        What an older version did not measure is None.
+        """
         newer = self._newer(trial_ids)
         table = parquet.read(self.epochs_path, ("trial_id", "epoch"), trial_ids, optional=EPOCH_TYPES)
         found: dict[str, list[dict[str, Any]]] = {}
         for row in [] if table is None else table.to_pylist():
-            found.setdefault(row["trial_id"], []).append(row)
+            found.setdefault(row["trial_id"], []).append(dict.fromkeys(EPOCH_TYPES) | row)
         return found | {record.trial_id: record.epoch_rows() for record in newer}
 
     def statuses(self) -> dict[str, Status]:

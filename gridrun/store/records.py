@@ -74,6 +74,8 @@ class Record:
     test_error: float | None = None
     """At the last epoch, a fraction."""
     test_loss: float | None = None
+    top5_error: float | None = None
+    """At the last epoch; None for a data set of five classes or fewer."""
     best_test_error: float | None = None
     best_epoch: int | None = None
     train_loss: float | None = None

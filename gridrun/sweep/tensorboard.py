@@ -36,7 +36,7 @@ def write_events(directory: Path, store: Store, plan: Plan) -> None:
         for trial_id, epochs in store.epochs(new).items():
             with SummaryWriter(str(Path(scratch, trial_id))) as writer:
                 for epoch in epochs:
-                    for name in ("lr", "train_loss", "train_error", "test_loss", "test_error"):
+                    for name in ("lr", "train_loss", "train_error", "test_loss", "test_error", "top5_error"):
                         if epoch[name] is not None:
                             writer.add_scalar(name, epoch[name], epoch["epoch"])
             if not (directory / trial_id).exists():  # another launch may have written it meanwhile

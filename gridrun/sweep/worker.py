@@ -253,6 +253,7 @@ def _record(trial: Trial, result: Result, **fields: Any) -> Record:
         status=result.status,
         test_error=last.test_error,
         test_loss=last.test_loss,
+        top5_error=last.top5_error,
         best_test_error=best.test_error if best else None,
         best_epoch=best.epoch if best else None,
         train_loss=last.train_loss,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterable
 
 import torch
@@ -74,8 +75,37 @@ def to_device(images: Images, device: torch.device) -> tuple[Split, Split]:
     return Split(train_x, train_y), Split(test_x, test_y)
 
 
+def pixel_statistics(pixels: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """Return the mean image, (C, H, W) float64, and one standard deviation of all values.
+
+    Sums are of whole numbers, so that they are the same on every device.
+
+    Args:
+        pixels: images, (N, C, H, W) uint8.
+    """
+    sums = torch.zeros(pixels.shape[1:], dtype=torch.int64, device=pixels.device)
+    squares = torch.zeros((), dtype=torch.int64, device=pixels.device)
+    for part in pixels.split(1000):
+        whole = part.to(torch.int64)
+        sums += whole.sum(0)
+        squares += whole.square().sum()
+    mean = sums.double() / len(pixels)
+    variance = squares.item() / pixels.numel() - mean.mean().item() ** 2
+    return mean, math.sqrt(variance)
+
+
 class Pipeline:
-    """Normalisation and augmentation, in a trial of this `seed` that lasts so many `epochs`."""
+    """Normalisation and augmentation, in a trial.
+
+    Args:
+        spec: has the mean and the standard deviation of each channel.
+        augmentation: what to do to training images.
+        device: where to compute.
+        seed: the trial's.
+        epochs: the trial's.
+        pixels: training images, (N, C, H, W) uint8, to normalise with their mean image and one standard
+            deviation; then images are normalised before they are augmented. None: use the `spec`.
+    """
 
     def __init__(
         self,
@@ -84,11 +114,19 @@ class Pipeline:
         device: torch.device,
         seed: int = 0,
         epochs: int = 1,
+        pixels: torch.Tensor | None = None,
     ) -> None:
         self.spec, self.device, self.seed, self.epochs = spec, device, seed, epochs
-        std = torch.tensor(spec.std, device=device).view(1, -1, 1, 1)
-        mean = torch.tensor(spec.mean, device=device).view(1, -1, 1, 1)
-        self.scale, self.shift = 1 / (255 * std), -mean / std
+        self.normalise_first = pixels is not None
+        if pixels is None:
+            std = torch.tensor(spec.std, device=device).view(1, -1, 1, 1)
+            mean = torch.tensor(spec.mean, device=device).view(1, -1, 1, 1)
+            self.scale, self.shift = 1 / (255 * std), -mean / std
+        else:
+            mean_image, deviation = pixel_statistics(pixels)
+            self.scale = torch.tensor(1 / deviation, dtype=torch.float32, device=device)
+            shift = (-mean_image / deviation)[None].to(device, torch.float32)
+            self.shift = shift.contiguous(memory_format=torch.channels_last)
         ordered = sorted(augmentation, key=lambda options: (STAGES.index(options.stage), options.name))
         of_images = [options for options in ordered if isinstance(options, ImageAugmentation)]
         self.of_images = of_images
@@ -127,12 +165,18 @@ class Pipeline:
             return options.apply(x, options.draw(shape, generator) if draws is None else draws)
 
         self.prepare(epoch)
-        channels = self.spec.channels
-        for options in self.on_pixels:
-            pixels = augmented(options, pixels)
-        images = self.normalise(pixels[:, :channels])
-        if pixels.shape[1] > channels:  # the mask of a policy: filled pixels become 0, the mean colour
-            images.mul_(pixels[:, channels:])
+        if self.normalise_first:
+            images = self.normalise(pixels)
+            for options in self.on_pixels:
+                images = augmented(options, images)
+            images = images.contiguous(memory_format=torch.channels_last)
+        else:
+            channels = self.spec.channels
+            for options in self.on_pixels:
+                pixels = augmented(options, pixels)
+            images = self.normalise(pixels[:, :channels])
+            if pixels.shape[1] > channels:  # the mask of a policy: filled pixels become 0, the mean colour
+                images.mul_(pixels[:, channels:])
         for options in self.on_images:
             images = augmented(options, images)
         return images

@@ -22,7 +22,7 @@ def normalised_spec(config: TrainConfig, images: Images | ImageFiles | None) -> 
     `images` are the config's part of the data set. None will do where they are those known of the data set.
     """
     spec = config.dataset.spec
-    if config.normalisation == "dataset":
+    if config.normalisation == "per_channel":
         return spec
     assert images is not None
     mean, std = mean_and_std(images.train_x)

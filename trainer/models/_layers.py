@@ -8,22 +8,23 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from trainer.models._residual import EXPANSION, BlockType
+from trainer.models._residual import EXPANSION, BlockType, BottleneckStride
 
 MIN_CHANNELS = 16
 """Largest block of channels in oneDNN."""
 
 
-def conv3x3(c_in: int, c_out: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-    """3x3 convolution without bias: (N, c_in, H, W) -> (N, c_out, H/stride, W/stride)."""
-    return nn.Conv2d(c_in, c_out, kernel_size=3, stride=stride, padding=1, groups=groups, bias=False)
+def conv3x3(c_in: int, c_out: int, stride: int = 1, groups: int = 1, *, bias: bool = False) -> nn.Conv2d:
+    """3x3 convolution: (N, c_in, H, W) -> (N, c_out, H/stride, W/stride)."""
+    return nn.Conv2d(c_in, c_out, kernel_size=3, stride=stride, padding=1, groups=groups, bias=bias)
 
 
-def conv1x1(c_in: int, c_out: int, stride: int = 1) -> nn.Conv2d:
-    """1x1 convolution without bias: (N, c_in, H, W) -> (N, c_out, H/stride, W/stride)."""
+def conv1x1(c_in: int, c_out: int, stride: int = 1, *, bias: bool = False) -> nn.Conv2d:
+    """1x1 convolution: (N, c_in, H, W) -> (N, c_out, H/stride, W/stride)."""
     narrow = stride > 1 and c_in < MIN_CHANNELS
-    return (SubsampledConv if narrow else nn.Conv2d)(c_in, c_out, kernel_size=1, stride=stride, bias=False)
+    return (SubsampledConv if narrow else nn.Conv2d)(c_in, c_out, kernel_size=1, stride=stride, bias=bias)
 
 
 class SubsampledConv(nn.Conv2d):
@@ -36,7 +37,7 @@ class SubsampledConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:  # (N, c_in, H, W) -> (N, c_out, H/stride, W/stride)
         rows, columns = self.stride
-        return F.conv2d(x[:, :, ::rows, ::columns], self.weight)
+        return F.conv2d(x[:, :, ::rows, ::columns], self.weight, self.bias)
 
 
 def conv7x7(c_in: int, c_out: int, stride: int = 1) -> nn.Conv2d:
@@ -49,22 +50,37 @@ def dropout_layer(probability: float) -> list[nn.Module]:
     return [nn.Dropout(probability)] if probability else []
 
 
-def basic_convs(c_in: int, c_out: int, stride: int, dropout: float = 0.0) -> list[nn.Module]:
+def basic_convs(
+    c_in: int, c_out: int, stride: int, dropout: float = 0.0, *, bias: bool = False
+) -> list[nn.Module]:
     """Return two 3x3 convs with BN-ReLU, and dropout if it is not 0, between."""
-    first = [conv3x3(c_in, c_out, stride), nn.BatchNorm2d(c_out), nn.ReLU(inplace=True)]
-    return [*first, *dropout_layer(dropout), conv3x3(c_out, c_out)]
+    first = [conv3x3(c_in, c_out, stride, bias=bias), nn.BatchNorm2d(c_out), nn.ReLU(inplace=True)]
+    return [*first, *dropout_layer(dropout), conv3x3(c_out, c_out, bias=bias)]
 
 
-def bottleneck_convs(c_in: int, c_inner: int, c_out: int, stride: int, groups: int = 1) -> list[nn.Module]:
-    """Return a narrow 3x3 conv between two 1x1 convs, with BN-ReLU between."""
+def bottleneck_convs(
+    c_in: int,
+    c_inner: int,
+    c_out: int,
+    stride: int,
+    groups: int = 1,
+    *,
+    stride_in: BottleneckStride = "3x3",
+    bias: bool = False,
+) -> list[nn.Module]:
+    """Return a narrow 3x3 conv between two 1x1 convs, with BN-ReLU between.
+
+    `stride_in` names the conv that has the stride, the first 1x1 conv or the 3x3 conv.
+    """
+    first, second = (1, stride) if stride_in == "3x3" else (stride, 1)
     return [
-        conv1x1(c_in, c_inner),
+        conv1x1(c_in, c_inner, first, bias=bias),
         nn.BatchNorm2d(c_inner),
         nn.ReLU(inplace=True),
-        conv3x3(c_inner, c_inner, stride, groups),
+        conv3x3(c_inner, c_inner, second, groups, bias=bias),
         nn.BatchNorm2d(c_inner),
         nn.ReLU(inplace=True),
-        conv1x1(c_inner, c_out),
+        conv1x1(c_inner, c_out, bias=bias),
     ]
 
 
@@ -73,6 +89,33 @@ def residual_convs(block_type: BlockType, c_in: int, c_out: int, stride: int) ->
     if block_type == "basic":
         return basic_convs(c_in, c_out, stride)
     return bottleneck_convs(c_in, c_out // EXPANSION, c_out, stride)
+
+
+class ParameterFree(nn.Module):
+    """A shortcut without parameters: fewer pixels, and more channels, of zeros.
+
+    Args:
+        c_in: input channels.
+        c_out: output channels, c_in or more.
+        stride: side of the square of pixels of which one is left.
+        mean: take the mean of these pixels, and put half of the zeros on each side of the channels. False:
+            take the first pixel, and put the zeros after (option A of arXiv:1512.03385).
+    """
+
+    def __init__(self, c_in: int, c_out: int, stride: int, *, mean: bool = True) -> None:
+        super().__init__()
+        before = (c_out - c_in) // 2 if mean else 0
+        self.channels = before, c_out - c_in - before
+        kernel = stride if mean else 1
+        self.pool = nn.Identity() if stride == 1 else nn.AvgPool2d(kernel, stride, ceil_mode=True)
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, c_in, H, W) -> (N, c_out, H/stride, W/stride)
+        return F.pad(self.pool(x), (0, 0, 0, 0, *self.channels))
+
+
+def max_and_mean(x: Tensor) -> Tensor:
+    """Return the maximum of each channel over the map, then the means: (N, C, H, W) -> (N, 2C)."""
+    return torch.cat([F.adaptive_max_pool2d(x, 1), F.adaptive_avg_pool2d(x, 1)], dim=1).flatten(1)
 
 
 def stacked(stages: Iterable[Iterable[nn.Module]]) -> nn.Sequential:
@@ -130,19 +173,42 @@ def rescale(x: Tensor, forward_factor: Tensor, backward_factor: Tensor) -> Tenso
 def initialise(
     module: nn.Module,
     mode: Literal["fan_out", "fan_in"],
-    *,
+    bn_scale: Literal["ones", "normal", "uniform"] = "ones",
     linear: Literal["normal", "uniform"] = "normal",
 ) -> None:
     """Draw a network's weights: Kaiming normal with ReLU gain (He et al., arXiv:1502.01852).
 
-    Only convolutions and linear layers are drawn. Batch normalisation starts as the identity, biases as
-    zero. The numbers come from torch's default generator, which the caller seeds. `fan_in` keeps the variance
-    in the forward pass, `fan_out` in the backward pass. With `linear="uniform"`, the weights of linear layers
-    lie within +-1 / sqrt(outputs) instead. A network with a method `initialise` does it itself.
+    Convolutions and linear layers are drawn, and the scales of batch normalisation if `bn_scale` says so.
+    Otherwise batch normalisation starts as the identity; biases start as zero. The numbers come from torch's
+    default generator, which the caller seeds. `fan_in` keeps the variance in the forward pass, `fan_out` in
+    the backward pass. With `linear="uniform"`, the weights of linear layers lie within +-1 / sqrt(outputs)
+    instead. A network with a method `initialise` does all but the scales itself.
     """
     if own := getattr(module, "initialise", None):
         own()
-        return
+    else:
+        _draw_kaiming_normal(module, mode, linear)
+    for layer in batch_norms(module):
+        if bn_scale == "normal":
+            nn.init.normal_(layer.weight, mean=1, std=0.002)
+        elif bn_scale == "uniform":
+            nn.init.uniform_(layer.weight)
+
+
+def batch_norms(module: nn.Module) -> list[_BatchNorm]:
+    """Return a network's batch normalisation layers."""
+    return [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
+
+
+def set_bn_momentum(module: nn.Module, momentum: float) -> None:
+    """Set the weight of the next batches in the running statistics of all batch normalisation layers."""
+    for layer in batch_norms(module):
+        layer.momentum = momentum
+
+
+def _draw_kaiming_normal(
+    module: nn.Module, mode: Literal["fan_out", "fan_in"], linear: Literal["normal", "uniform"]
+) -> None:
     for layer in module.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
             if linear == "uniform" and isinstance(layer, nn.Linear):

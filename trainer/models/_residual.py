@@ -12,6 +12,8 @@ from trainer.models import ModelOptions, _macs
 from trainer.schema import check
 
 BlockType = Literal["basic", "bottleneck"]
+BottleneckStride = Literal["1x1", "3x3"]
+"""The conv of a bottleneck block that has its stride."""
 EXPANSION = 4
 """Output channels of a bottleneck block, divided by its inner channels."""
 NARROW_FIRST_STAGE = ", narrow first stage"
@@ -78,11 +80,17 @@ def dropout_suffix(dropout: float, published: float) -> str:
     return " w/ dropout" if dropout == published else f" w/ dropout {dropout:g}"
 
 
-def branch_macs(block_type: BlockType, side: int, c_in: int, c_out: int, stride: int) -> int:
+def branch_macs(
+    block_type: BlockType, side: int, c_in: int, c_out: int, stride: int, stride_in: BottleneckStride = "3x3"
+) -> int:
     """Return the multiply-accumulates of the residual branch of a basic or bottleneck block."""
     if block_type == "basic":
         return _macs.two_convs(side, c_in, c_out, stride)
-    return _macs.bottleneck(side, c_in, c_out // EXPANSION, c_out, stride)
+    inner = c_out // EXPANSION
+    if stride_in == "3x3":
+        return _macs.bottleneck(side, c_in, inner, c_out, stride)
+    first = _macs.conv(side, c_in, inner, kernel=1, stride=stride)
+    return first + _macs.bottleneck(_macs.shrunk(side, stride), 0, inner, c_out, 1)
 
 
 class StagedOptions(ModelOptions):

@@ -27,6 +27,7 @@ class AirbenchOptions(ModelOptions):
     """
 
     own_init: ClassVar[bool] = True
+    frozen_bn_scale: ClassVar[bool] = True
 
     widths: tuple[int, int, int] = (64, 256, 256)
     """Channels of each group."""

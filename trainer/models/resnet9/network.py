@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainer.models._layers import conv1x1, conv3x3, reset_parameters
+from trainer.models._layers import conv1x1, conv3x3, max_and_mean, reset_parameters
 from trainer.models._whitening import whitening_filters
 from trainer.models.resnet9 import PATCH
 
@@ -85,7 +85,7 @@ def conv_block(conv: nn.Conv2d, options: ResNet9Options, *, pool: bool = False) 
 
 
 class Network(nn.Module):
-    """First block, layers, max-pool over the whole map, linear layer, scale."""
+    """First block, layers, pool over the whole map, linear layer, scale."""
 
     def __init__(self, options: ResNet9Options, data: DataSpec) -> None:
         super().__init__()
@@ -97,18 +97,23 @@ class Network(nn.Module):
         conv = conv1x1(patch, first) if options.whitening else conv3x3(data.channels, first)
         self.first = conv_block(conv, options)
         self.layers = nn.Sequential()
-        for number, (c_in, c_out) in enumerate(zip(options.widths, widths, strict=False), 1):
-            self.layers.append(conv_block(conv3x3(c_in, c_out), options, pool=True))
-            if number != 2:
+        pool = options.downsampling == "max_pool"
+        for c_in, c_out, end in zip(options.widths, widths, options.layer_ends, strict=False):
+            kind = conv1x1 if options.downsampling == "strided_1x1" else conv3x3
+            self.layers.append(conv_block(kind(c_in, c_out, 1 if pool else 2), options, pool=pool))
+            if end == "residual":
                 self.layers.append(Residual(c_out, options))
+            elif end == "conv":
+                self.layers.append(conv_block(conv3x3(c_out, c_out), options))
         self.pool = nn.MaxPool2d(options.last_side(data))
-        self.head = nn.Linear(widths[-1], data.num_classes, bias=False)
+        self.head = nn.Linear(options.head_channels, data.num_classes, bias=options.head_bias)
 
     def forward(self, x: Tensor) -> Tensor:  # (N, C, H, W) -> (N, num_classes)
         if self.whitening is not None:
             x = self.whitening(x)
         x = self.layers(self.first(x))  # (N, widths[-1], H/8, W/8)
-        logits: Tensor = self.head(self.pool(x).flatten(1))
+        maxima_alone = self.options.global_pool == "max"
+        logits: Tensor = self.head(self.pool(x).flatten(1) if maxima_alone else max_and_mean(x))
         return logits * self.options.output_scale
 
     def initialise(self) -> None:

@@ -7,24 +7,11 @@ from typing import TYPE_CHECKING
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainer.models._layers import StagedNetwork, basic_convs, conv1x1, conv3x3, stacked
+from trainer.models._layers import ParameterFree, StagedNetwork, basic_convs, conv1x1, conv3x3, stacked
 
 if TYPE_CHECKING:
     from trainer.datasets import DataSpec
     from trainer.models.wrn import WRNOptions
-
-
-class ParameterFree(nn.Module):
-    """A shortcut that averages pixels and adds channels of zeros, half of them on each side."""
-
-    def __init__(self, c_in: int, c_out: int, stride: int) -> None:
-        super().__init__()
-        before = (c_out - c_in) // 2
-        self.channels = before, c_out - c_in - before
-        self.pool = nn.Identity() if stride == 1 else nn.AvgPool2d(stride, ceil_mode=True)
-
-    def forward(self, x: Tensor) -> Tensor:  # (N, c_in, H, W) -> (N, c_out, H/stride, W/stride)
-        return F.pad(self.pool(x), (0, 0, 0, 0, *self.channels))
 
 
 class WideBlock(nn.Module):
