@@ -420,8 +420,7 @@ class Run:
         self.resumes = 1
         last = self.history[-1] if self.history else None
         if last and not self._test_due(last.epoch):  # it was tested only because the other trial ended there
-            untested = {"test_loss": None, "test_error": None, "top5_error": None}
-            self.history[-1] = dataclasses.replace(last, **untested)
+            self.history[-1] = dataclasses.replace(last, test_loss=None, test_error=None, top5_error=None)
         return True
 
     def _goes_on_from(self, trial: Any) -> bool:
