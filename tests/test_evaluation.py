@@ -318,7 +318,8 @@ def test_text_json_and_saved_predictions_agree(kept: Path, tmp_path: Path) -> No
     shown = run("evaluate", kept, "--save", "predictions.parquet")
     assert shown.exit_code == 0, shown.output
     found = json.loads(run("evaluate", kept, "--json").stdout)
-    assert f"test error {100 * found['test_error']:.2f} %, loss {found['test_loss']:.4f}" in shown.stdout
+    error, top5_error = (f"{100 * found[name]:.2f} %" for name in ("test_error", "top5_error"))
+    assert f"test error {error}, top-5 error {top5_error}, loss {found['test_loss']:.4f}" in shown.stdout
     assert (found["on"], found["images"], found["epoch"]) == ("test set of digits", 355, 2)
     row = f"    3 {sum(found['confusion'][3]):8} {100 * found['class_errors'][3]:6.2f} %"
     assert row + "".join(["  ", *(f"{count:5}" for count in found["confusion"][3])]) in shown.stdout

@@ -78,10 +78,3 @@ def test_cifar_10_has_the_published_ones(train_size, mean, std):
     train, _ = splits.indices(50_000, train_size, 0, 0)
     found = mean_and_std(pixels[train])
     assert np.allclose(found, (mean, std), atol=5e-9, rtol=0)
-
-
-def test_policies_need_pixels_that_are_not_normalised():
-    values = {"dataset": "cifar10", "model": "wrn", "epochs": 1, "augmentation": {"trivial_augment": True}}
-    TrainConfig.from_dict(values | {"normalisation": "per_channel_computed"})
-    with pytest.raises(ConfigError, match="normalisation: cannot be per_pixel with trivial_augment"):
-        TrainConfig.from_dict(values | {"normalisation": "per_pixel"})

@@ -141,9 +141,6 @@ class TrainConfig:
         part = self.num_kept // self.subdivision
         self.model.check_batches(self.dataset.spec, part, sync_bn=self.sync_bn)
         _check_under("augmentation", check_all, self.augmentation, self.dataset.spec)
-        policies = [options.name for options in self.augmentation if options.stage == "policy"]
-        problem = "cannot be per_pixel with {}, which augments before images are normalised"
-        check(self.normalisation != "per_pixel" or not policies, "normalisation", problem, *policies)
         _check_under("schedule", self.schedule.check, self.epochs)
         if self.select_examples:
             _check_under("select_examples", self.select_examples.check, self)

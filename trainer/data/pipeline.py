@@ -95,16 +95,16 @@ def pixel_statistics(pixels: torch.Tensor) -> tuple[torch.Tensor, float]:
 
 
 class Pipeline:
-    """Normalisation and augmentation, in a trial.
+    """Normalisation and augmentation, in a trial of this `seed`.
 
     Args:
         spec: has the mean and the standard deviation of each channel.
         augmentation: what to do to training images.
         device: where to compute.
         seed: the trial's.
-        epochs: the trial's.
+        epochs: length of the trial.
         pixels: training images, (N, C, H, W) uint8, to normalise with their mean image and one standard
-            deviation; then images are normalised before they are augmented. None: use the `spec`.
+            deviation; then images are normalised before they are cropped and mirrored. None: use the `spec`.
     """
 
     def __init__(
@@ -144,8 +144,9 @@ class Pipeline:
             (options.stage, options.prepared(self.spec, self.device, epoch, self.epochs, self.seed))
             for options in self.of_images
         ]
-        self.on_pixels = [options for stage, options in ready if stage in PIXEL_STAGES]
-        self.on_images = [options for stage, options in ready if stage not in PIXEL_STAGES]
+        first = PIXEL_STAGES[:1] if self.normalise_first else PIXEL_STAGES
+        self.on_pixels = [options for stage, options in ready if stage in first]
+        self.on_images = [options for stage, options in ready if stage not in first]
         self.prepared_for = epoch
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -165,21 +166,15 @@ class Pipeline:
             return options.apply(x, options.draw(shape, generator) if draws is None else draws)
 
         self.prepare(epoch)
-        if self.normalise_first:
-            images = self.normalise(pixels)
-            for options in self.on_pixels:
-                images = augmented(options, images)
-            images = images.contiguous(memory_format=torch.channels_last)
-        else:
-            channels = self.spec.channels
-            for options in self.on_pixels:
-                pixels = augmented(options, pixels)
-            images = self.normalise(pixels[:, :channels])
-            if pixels.shape[1] > channels:  # the mask of a policy: filled pixels become 0, the mean colour
-                images.mul_(pixels[:, channels:])
+        channels = self.spec.channels
+        for options in self.on_pixels:
+            pixels = augmented(options, pixels)
+        images = self.normalise(pixels[:, :channels])
+        if pixels.shape[1] > channels:  # the mask of a policy: filled pixels become 0, the mean colour
+            images.mul_(pixels[:, channels:])
         for options in self.on_images:
             images = augmented(options, images)
-        return images
+        return images.contiguous(memory_format=torch.channels_last) if self.normalise_first else images
 
     def batch(
         self,
