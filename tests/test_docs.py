@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 import pytest
+from all_grids import GRIDS
 from click.testing import CliRunner
 
 import cli
@@ -14,7 +15,6 @@ from gridrun.grid import load_grid
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
-GRIDS = sorted((ROOT / "grids").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

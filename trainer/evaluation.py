@@ -18,6 +18,7 @@ from trainer.checkpoint import CheckpointError
 from trainer.config import Precision, TrainConfig
 from trainer.data import splits
 from trainer.data.pipeline import AnySplit, Pipeline, Split, open_splits
+from trainer.data.statistics import normalised_spec
 from trainer.datasets import DatasetOptions, DataSpec
 from trainer.models import ModelOptions
 from trainer.precision import autocast, like_weights, set_matmul_precision
@@ -276,7 +277,7 @@ def evaluate(
     Args:
         kept: the weights.
         dataset: whose test set to use. None: the images that gave the trial's own test error, which are held
-            out of the training set if its config has a `val_ratio`. Both are normalised as in training.
+            out of the training set if its config holds any out. Both are normalised as in training.
         tta: views whose logits are averaged, for all images. None: as the trial was tested.
         runtime: device, threads and data directories.
 
@@ -294,11 +295,18 @@ def evaluate(
     torch.set_num_threads(runtime.threads)
     set_matmul_precision(config.precision)
     device = torch.device(runtime.device)
-    images = data.load(dataset or config.dataset, runtime.data_dir, runtime.cache_dir)
-    if dataset is None:
-        images = splits.split(images, config.train_size, config.val_ratio, config.split_seed)
+    own = None
+    if dataset is None or config.normalisation != "per_channel":
+        own = data.load(config.dataset, runtime.data_dir, runtime.cache_dir)
+        own = splits.split(own, config.train_size, config.num_held_out, config.split_seed)
+    images = own if dataset is None else data.load(dataset, runtime.data_dir, runtime.cache_dir)
+    assert images is not None
     _, split = open_splits(images, config, kept.seed, device, runtime.num_workers)
-    pipeline = Pipeline(config.dataset.spec, (), device, pixels=_mean_of(config, runtime, device))
+    pixels = None
+    if config.normalisation == "per_pixel":
+        assert own is not None
+        pixels = torch.from_numpy(own.train_x).to(device)
+    pipeline = Pipeline(normalised_spec(config, own), (), device, pixels=pixels)
     model = kept.network().to(device)
     found, total = [], torch.zeros((), dtype=torch.float64, device=device)
     for logits, labels in predictions(model, split, pipeline, config.precision, views, share):
@@ -313,15 +321,6 @@ def evaluate(
         tta=views,
         tta_least_confident=share,
     )
-
-
-def _mean_of(config: TrainConfig, runtime: Runtime, device: torch.device) -> torch.Tensor | None:
-    """Return the training images whose mean a trial subtracts, None if it does not."""
-    if config.normalisation != "per_pixel":
-        return None
-    images = data.load(config.dataset, runtime.data_dir, runtime.cache_dir)
-    parts = splits.split(images, config.train_size, config.val_ratio, config.split_seed)
-    return torch.from_numpy(parts.train_x).to(device)
 
 
 def check_same_kind(dataset: DatasetOptions, config: TrainConfig) -> None:

@@ -48,4 +48,5 @@ class AdaBoundWOptions(AdaBoundOptions):
     """AdaBound with decoupled weight decay (arXiv:1711.05101)."""
 
     label: ClassVar[str] = "AdaBoundW"
+    l2: ClassVar[bool] = False
     decoupled: ClassVar[bool] = True

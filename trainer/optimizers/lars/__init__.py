@@ -19,6 +19,7 @@ class LARSOptions(OptimizerOptions):
     """SGD with momentum, and a rate for each tensor from its norm and its gradient's norm."""
 
     label: ClassVar[str] = "LARS"
+    l2: ClassVar[bool] = False
     momentum: float = 0.9
     eps: float = 1e-9
     """Added to the norm of the gradient."""
