@@ -126,3 +126,18 @@ def test_a_search_killed_at_random_moments_ends_as_one_left_alone(
         assert log.with_suffix(".out").read_text() == out
         assert contents(file, results) == wanted
     assert set(done.values()) == {1}, "a segment was trained to its end twice"
+
+
+def test_two_processes_share_a_search(tmp_path: Path, cache_dir: Path) -> None:
+    file, results = tmp_path / "search.yaml", tmp_path / "both"
+    file.write_text(SEARCH)
+    assert run(file, tmp_path / "alone", tmp_path / "alone", cache_dir) == 0
+    logs = [tmp_path / "one", tmp_path / "other"]
+    both = [CONTEXT.Process(target=_run, args=(file, results, log, cache_dir)) for log in logs]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    lines = [line for log in logs for line in log.with_suffix(".err").read_text().splitlines()]
+    assert [process.exitcode for process in both] == [0, 0], lines
+    assert contents(file, results) == contents(file, tmp_path / "alone")

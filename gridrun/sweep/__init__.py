@@ -233,7 +233,14 @@ class _Bookkeeper:
             (QueuedTrial(trial, retry_state.retries.get(trial.trial_id)) for trial in forecast.trials),
             is_free=functools.partial(_is_free, store),
         )
-        self.tracker = Tracker(forecast.trials, utc_now(), lambda t: forecast.costs[t.trial_id].amount or 1.0)
+        whole = {trial_id: cost.amount or 1.0 for trial_id, cost in forecast.costs.items()}
+        left = {trial_id: amount or whole[trial_id] for trial_id, amount in forecast.left.items()}
+        self.tracker = Tracker(
+            forecast.trials,
+            utc_now(),
+            lambda trial: left[trial.trial_id],
+            begun=lambda trial: max(1 - left[trial.trial_id] / whole[trial.trial_id], 0.0),
+        )
         self.tracker.expect(forecast.makespan_seconds)
         self.rescheduler = Rescheduler(store, plan, forecast.capacity, self.trial_queue, self.tracker)
         self.started: set[str] = set()
