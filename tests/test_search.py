@@ -316,8 +316,8 @@ def test_a_diverged_member_goes_on_from_one_that_has_not(
 ) -> None:
     test = Run.test
 
-    def spoilt(self: Run) -> tuple[float, float]:
-        return (float("nan"), 1.0) if self.seed == 13 and not self.history else test(self)
+    def spoilt(self: Run) -> tuple[float, float, float | None]:
+        return (float("nan"), 1.0, None) if self.seed == 13 and not self.history else test(self)
 
     monkeypatch.setattr(Run, "test", spoilt)
     search(file)
