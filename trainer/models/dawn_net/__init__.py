@@ -43,10 +43,7 @@ class DawnNetOptions(ModelOptions):
         check_image_size(data, SHRINKING, self.label)
 
     def check_batches(self, data: DataSpec, size: int, *, sync_bn: bool) -> None:
-        side = data.image_size
-        for _, _, stride in self.blocks:
-            side = _macs.shrunk(side, stride)
-        check_batch_size(size, 1, side)
+        check_batch_size(size, 1, -(-data.image_size // SHRINKING))
 
     @property
     def blocks(self) -> list[tuple[int, int, int]]:
