@@ -72,7 +72,7 @@ ROOMS = (
     ("gridrun.executors", "gridrun.doctor"),
     ("gridrun.sweep", "gridrun.search"),
     ("gridrun.notebook", "gridrun.figures"),
-    ("gridrun.plan", "gridrun.tables", "gridrun.evaluation"),
+    ("gridrun.plan", "gridrun.tables", "gridrun.evaluation", "gridrun.features", "gridrun.ages"),
     ("gridrun.grid",),
     ("gridrun.store", "gridrun.trial", "gridrun.resources", "gridrun.metrics"),
     ("trainer", "gridrun.errors", "gridrun.text"),

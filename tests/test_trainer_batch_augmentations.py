@@ -409,6 +409,8 @@ SMALL: dict[str, tuple[Any, ...]] = {
     "dual_cutout": (DualCutout(size=3),),
     "brightness": (any_config.augmentation("brightness"),),
     "contrast": (any_config.augmentation("contrast"),),
+    "colour_jitter": (any_config.augmentation("colour_jitter"),),
+    "pca_lighting": (any_config.augmentation("pca_lighting"),),
     "policy": (any_config.augmentation("policy"), RandomCrop(padding=1)),
     "randaugment": (any_config.augmentation("randaugment"),),
     "trivial_augment": (any_config.augmentation("trivial_augment"),),

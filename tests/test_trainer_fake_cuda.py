@@ -110,7 +110,7 @@ def test_kept_weights_are_evaluated(runtime: Runtime, gpu: None) -> None:
 
 
 @pytest.mark.parametrize("share", [1.0, 0.3])
-@pytest.mark.parametrize("tta", get_args(evaluation.TTA))
+@pytest.mark.parametrize("tta", [tta for tta in get_args(evaluation.TTA) if tta != "ten_crop"])
 def test_no_test_waits_before_its_end(tta: Any, share: float, runtime: Runtime, gpu: None) -> None:
     run = begun(tiny.config(precision="mixed_bf16"), runtime)
     with NoWaiting():

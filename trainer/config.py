@@ -12,6 +12,7 @@ from trainer.averages import AverageOptions
 from trainer.averages.ema import EMA
 from trainer.data import splits
 from trainer.datasets import DatasetOptions, datasets
+from trainer.initial_weights import InitialWeightsOptions
 from trainer.models import ModelOptions, check_size
 from trainer.optimizers import OptimizerOptions, optimizers
 from trainer.parameter_groups import ParameterGroupOptions
@@ -21,6 +22,7 @@ from trainer.selections import SelectionOptions
 from trainer.warmups import WarmupOptions
 
 Precision = Literal["fp32", "tf32", "mixed_bf16", "mixed_fp16", "pure_fp16"]
+NEEDS_FILES = "needs images that are streamed: imagenet, or image_folder with stream: true"
 MAX_FP16 = 65504
 """The largest fp16 number."""
 
@@ -100,17 +102,21 @@ class TrainConfig:
     linear_init: Literal["normal", "uniform"] = "normal"
     """How the weights of linear layers start. normal: as those of convolutions. uniform: within
     +-1 / sqrt(outputs), as in the code of AutoAugment (arXiv:1805.09501)."""
+    init_from: InitialWeightsOptions | None = None
+    """Weights to start from, in place of random ones: fine-tuning. The last layer is new."""
     bn_scale_init: Literal["ones", "normal", "uniform"] = "ones"
     """How the scales of batch normalisation start. normal: drawn from N(1, 0.002), as in
     github.com/gcr/torch-residual-networks. uniform: from 0 to 1, as torch 0.4 did."""
     bn_momentum: float | Literal["dynamic"] | None = None
     """Weight of the current batch in batch normalisation's running statistics. dynamic: 1 / (1 + steps taken
     in this epoch), so that they are the means over the epoch so far. None: the network's own, mostly 0.1."""
-    tta: Literal["none", "flip", "six_views", "six_views_equal"] = "none"
+    tta: Literal["none", "flip", "six_views", "six_views_equal", "ten_crop"] = "none"
     """Test-time augmentation: the logits of several views of a test image are averaged, for all test metrics.
     flip: the image and its mirror image. six_views (arXiv:2404.00498): 1/4 each for these two; 1/8 each for
     the image shifted by a pixel up and left, or down and right, and for the mirror images of both;
-    six_views_equal (github.com/hiverge/cifar10-speedrun): 1/6 for each of these."""
+    six_views_equal (github.com/hiverge/cifar10-speedrun): 1/6 for each of these. ten_crop: the corners and
+    the centre of a resized image file, and their mirror images; as in fb.resnet.torch, their probabilities
+    are averaged, not the logits."""
     tta_least_confident: float = 1.0
     """Share of the test images that have their views averaged: those whose largest probability is lowest.
     Below 1, the prediction for an image depends on the other test images (transductive)."""
@@ -134,6 +140,8 @@ class TrainConfig:
         check(not own or self.init == "fan_out", "init", problem, self.model.label)
         check(not own or self.linear_init == "normal", "linear_init", problem, self.model.label)
         self._check_batch_norm()
+        if self.init_from:
+            _check_under("init_from", self.init_from.check, self.model)
         for group in self.parameter_groups:
             _check_under(f"parameter_groups.{group.name}", group.check, self.model)
         _check_under("model", check_size, self.model, self.dataset.spec)
@@ -165,6 +173,8 @@ class TrainConfig:
         share = self.tta_least_confident
         check(0 < share <= 1, "tta_least_confident", "must be > 0 and <= 1, got {}", share)
         check(share == 1 or self.tta != "none", "tta_least_confident", "has no effect without tta")
+        files = self.tta != "ten_crop" or self.dataset.spec.streamed
+        check(files, "tta", "ten_crop {}", NEEDS_FILES)
         problem = "must be 1 for images that are streamed, got {}"
         check(share == 1 or not self.dataset.spec.streamed, "tta_least_confident", problem, share)
         check(self.subdivision > 0, "subdivision", "must be > 0, got {}", self.subdivision)

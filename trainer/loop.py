@@ -18,7 +18,7 @@ from trainer import loss as loss_of
 from trainer.checkpoint import CheckpointError
 from trainer.config import TrainConfig
 from trainer.data import splits
-from trainer.data.pipeline import Pipeline, Split, open_splits
+from trainer.data.pipeline import Pipeline, Split, open_splits, order_of
 from trainer.data.statistics import normalised_spec
 from trainer.loss import Batch
 from trainer.metrics import Epoch, Result, best_of
@@ -134,6 +134,8 @@ class Run:
         model.to(self.device, weight_dtype(config.precision))
         self.model = model.to(memory_format=torch.channels_last)
         self.prepare_seconds = self._prepare(self.model)
+        if config.init_from:
+            config.init_from.load_into(self.model, config.model, runtime.data_dir, runtime.cache_dir)
         self.network = group.wrap(self.model)
         self.num_params = count_params(model)
         options = config.running_average
@@ -303,11 +305,7 @@ class Run:
 
     def order(self, epoch: int) -> torch.Tensor:
         """Return the order of an epoch's images. It depends on the seed and the epoch only."""
-        generator = torch.Generator().manual_seed(seeds.stream(self.seed, "order", epoch))
-        number = len(self.train_split)
-        if self.config.sampling == "replacement":
-            return torch.randint(number, (number,), generator=generator)
-        return torch.randperm(number, generator=generator)
+        return order_of(self.config, self.seed, epoch)
 
     def result(self) -> Result:
         """Return the result of the trial."""

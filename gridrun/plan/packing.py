@@ -98,7 +98,7 @@ class Packer:
 
 _FREE = (
     *("epochs", "stop_after", "lr", "schedule", "warmup", "weight_decay", "no_weight_decay_on_bn"),
-    *("label_smoothing", "init", "split_seed", "eval_every"),
+    *("label_smoothing", "init", "init_from", "split_seed", "eval_every"),
     *("tta", "tta_least_confident"),
 )
 """Options that change neither the memory nor the time of a step."""

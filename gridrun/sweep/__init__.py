@@ -177,7 +177,7 @@ def _note_asked(store: Store, grids: Sequence[Grid]) -> None:
 
 
 def _prepare_data(trials: Sequence[Trial], runtime: Runtime, on_event: OnEvent) -> None:
-    """Decode every data set that is not in this machine's cache, before any trial starts."""
+    """Decode data sets that are not in this machine's cache, and find initial weights, before any trial."""
     from trainer import data
     from trainer.datasets import DataError
 
@@ -188,6 +188,12 @@ def _prepare_data(trials: Sequence[Trial], runtime: Runtime, on_event: OnEvent) 
                 data.load(dataset, runtime.data_dir, runtime.cache_dir)
             except DataError as error:
                 raise LaunchError(f"{error} (--data and GRIDRUN_CACHE choose the directories)") from None
+    for weights, model in dict.fromkeys((trial.config.init_from, trial.config.model) for trial in trials):
+        try:
+            if weights:
+                weights.available(model, runtime.data_dir, runtime.cache_dir)
+        except DataError as error:
+            raise LaunchError(f"{error} (--data chooses the directory)") from None
 
 
 def _is_free(store: Store, trial: Trial) -> bool:

@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 
 augmentations: Registry[AugmentationOptions] = Registry("augmentation", __name__)
 
-Stage = Literal["decode", "policy", "crop", "flip", "colour", "erase", "batch"]
+Stage = Literal["decode", "policy", "crop", "flip", "light", "colour", "erase", "batch"]
 """When an augmentation runs. `decode` gets the image of a file, in the worker that reads it; `policy`, `crop`
-and `flip` get uint8 pixels; then images are normalised; `colour` and `erase` get normalised images, and
-`batch` the whole batch with its labels. Those of one stage run in the order of their names."""
-STAGES: tuple[Stage, ...] = ("decode", "policy", "crop", "flip", "colour", "erase", "batch")
+and `flip` get uint8 pixels; `light` gets float32 images whose pixels were scaled to 0..1; then images are
+normalised; `colour` and `erase` get normalised images, and `batch` the whole batch with its labels. Those of
+one stage run in the order of their names."""
+STAGES: tuple[Stage, ...] = ("decode", "policy", "crop", "flip", "light", "colour", "erase", "batch")
 PIXEL_STAGES: tuple[Stage, ...] = ("policy", "crop", "flip")
 ALONE_STAGES: tuple[Stage, ...] = ("decode", "policy", "batch")
 """Stages of which a config has at most one augmentation."""

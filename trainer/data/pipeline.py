@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterable
 
 import torch
 
+from trainer import seeds
 from trainer.augmentations import (
     PIXEL_STAGES,
     STAGES,
@@ -75,6 +76,15 @@ def to_device(images: Images, device: torch.device) -> tuple[Split, Split]:
     return Split(train_x, train_y), Split(test_x, test_y)
 
 
+def order_of(config: TrainConfig, seed: int, epoch: int) -> torch.Tensor:
+    """Return the order of an epoch's images: indices in the training set, int64. Epochs count from 0."""
+    generator = torch.Generator().manual_seed(seeds.stream(seed, "order", epoch))
+    number = config.num_train
+    if config.sampling == "replacement":
+        return torch.randint(number, (number,), generator=generator)
+    return torch.randperm(number, generator=generator)
+
+
 def pixel_statistics(pixels: torch.Tensor) -> tuple[torch.Tensor, float]:
     """Return the mean image, (C, H, W) float64, and one standard deviation of all values.
 
@@ -131,8 +141,9 @@ class Pipeline:
         of_images = [options for options in ordered if isinstance(options, ImageAugmentation)]
         self.of_images = of_images
         self.prepared_for: int | None = None
-        """The epoch that the next two lists are for."""
+        """The epoch that the next three lists are for."""
         self.on_pixels: list[ImageAugmentation] = []
+        self.on_light: list[ImageAugmentation] = []
         self.on_images: list[ImageAugmentation] = []
         self.on_batch = next((options for options in ordered if isinstance(options, BatchAugmentation)), None)
 
@@ -146,7 +157,8 @@ class Pipeline:
         ]
         first = PIXEL_STAGES[:1] if self.normalise_first else PIXEL_STAGES
         self.on_pixels = [options for stage, options in ready if stage in first]
-        self.on_images = [options for stage, options in ready if stage not in first]
+        self.on_light = [options for stage, options in ready if stage == "light"]
+        self.on_images = [options for stage, options in ready if stage not in (*first, "light")]
         self.prepared_for = epoch
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -169,7 +181,13 @@ class Pipeline:
         channels = self.spec.channels
         for options in self.on_pixels:
             pixels = augmented(options, pixels)
-        images = self.normalise(pixels[:, :channels])
+        colours = pixels[:, :channels]
+        if self.on_light:
+            colours = colours.to(torch.float32, memory_format=torch.channels_last).div_(255)
+            for options in self.on_light:
+                colours = augmented(options, colours)
+            colours = colours.mul_(255)
+        images = self.normalise(colours)
         if pixels.shape[1] > channels:  # the mask of a policy: filled pixels become 0, the mean colour
             images.mul_(pixels[:, channels:])
         for options in self.on_images:

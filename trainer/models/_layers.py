@@ -152,6 +152,12 @@ class StagedNetwork(nn.Module):
         return logits
 
 
+def last_linear(network: nn.Module) -> tuple[str, nn.Linear]:
+    """Return the name and the layer of a network's classifier: its last linear layer."""
+    *_, last = ((name, layer) for name, layer in network.named_modules() if isinstance(layer, nn.Linear))
+    return last
+
+
 class _Rescale(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, forward_factor: Tensor, backward_factor: Tensor) -> Tensor:
