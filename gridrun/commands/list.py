@@ -129,7 +129,7 @@ def reference_as_markdown() -> str:
     parts = [
         "# Options\n",
         "Every option of a trial, as it is written under `base`, `axes` and `--set`; None is `null` in YAML.",
-        "`gridrun list options` prints the first table, `gridrun list models resnet_preact` those of a model.\n",
+        "`gridrun list options` prints the first table, `gridrun list models resnet_preact` those of one.\n",
         "This page is made from the code: `gridrun list options --markdown > docs/options.md`.\n",
         "## Every trial\n",
         _as_table(options_of(TrainConfig)),
