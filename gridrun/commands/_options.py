@@ -339,7 +339,8 @@ PLAN_OPTIONS = (
         metavar="H",
         type=click.FloatRange(min=0),
         callback=_not_nan,
-        help="Refuse to start if the estimate is more GPU-hours than this (core-hours without a GPU).",
+        help="Refuse to start if the estimate, or the upper end of a guess, is more GPU-hours than this "
+        "(core-hours without a GPU).",
     ),
 )
 RUN_OPTIONS = (
