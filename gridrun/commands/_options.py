@@ -220,6 +220,7 @@ class SweepOptions:
     stop_after_failures: int | None = None
     only: Sequence[str] = ()
     retry: bool = False
+    tag: str | None = None
 
     def resolve(self, grids: Sequence[Grid], one_launch: bool = True) -> LaunchOptions:
         """Combine the options with what the grids say.
@@ -254,6 +255,7 @@ class SweepOptions:
             only=self.only,
             retry=self.retry,
             checkpoints=self.checkpoints,
+            tag=self.tag,
             budget_hours=self.budget_hours,
             close_executor=True,
         )

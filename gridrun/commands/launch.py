@@ -24,6 +24,7 @@ from gridrun.commands._show import exit_with, show_missing_weights, show_plan, s
         shell_complete=complete_planned_id,
         help="Run only this trial; the beginning of an id is enough.",
     ),
+    click.option("--tag", metavar="TEXT", help="Keep this text with the trials, in the column `tag`."),
     click.option("--retry", is_flag=True, help="Also run failed and diverged trials again."),
 )
 @click.option(

@@ -115,7 +115,7 @@ def launch(
         setup = Setup(
             results=store.root,
             runtime=options.runtime,
-            code=provenance.of_code(),
+            code=replace(provenance.of_code(), tag=options.tag),
             stop_file=stop_file,
             checkpoints=options.checkpoints,
         )
