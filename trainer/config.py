@@ -32,12 +32,14 @@ class TrainConfig:
     """One training run without its seed. Where and how fast it runs is in `trainer.Runtime`."""
 
     model: ModelOptions
+    """The network."""
     epochs: float
     """Passes over the training images. A fraction, as in 9.9, ends in an epoch, at the next whole step."""
     stop_after: int | None = None
     """End after so many epochs, as if the run were interrupted there: all that depends on the length of the
     run, such as the learning rate, is that of `epochs`. None: train all of them."""
     dataset: DatasetOptions = field(default_factory=lambda: datasets.get("digits")())
+    """The images to train on and to test on."""
     train_size: int | None = None
     """Number of training images to use (`trainer.data.splits` chooses them); None: all."""
     val_ratio: float = 0.0
@@ -61,7 +63,9 @@ class TrainConfig:
     warmup: WarmupOptions | None = None
     """How the learning rate rises at first; its epochs are taken out of the schedule's."""
     optimizer: OptimizerOptions = field(default_factory=lambda: optimizers.get("sgd")())
+    """How the gradients change the weights."""
     weight_decay: float = 1e-4
+    """How strongly the weights are pulled to 0; each optimiser says in which way."""
     parameter_groups: tuple[ParameterGroupOptions, ...] = ()
     """Parameters with a learning rate and a weight decay of their own. Written as a mapping from name to
     options."""

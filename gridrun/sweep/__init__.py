@@ -117,7 +117,7 @@ def launch(
         setup = Setup(
             results=store.root,
             runtime=options.runtime,
-            code=provenance.of_code(),
+            code=replace(provenance.of_code(), tag=options.tag),
             stop_file=stop_file,
             checkpoints=options.checkpoints,
             parents=plan.parents,
@@ -154,7 +154,10 @@ def plan_launch(
 
 
 def over_budget(forecast: Forecast, budget_hours: float | None) -> str | None:
-    """Return why trials may take more than the budget; None if the estimate is within it."""
+    """Return why trials may take more than the budget; None if the estimate is within it.
+
+    A guess is within it only if its upper end is: otherwise the user is told to measure first.
+    """
     if budget_hours is None or not forecast.trials:
         return None
     trials = number_of(len(forecast.trials), "trial")
@@ -163,8 +166,18 @@ def over_budget(forecast: Forecast, budget_hours: float | None) -> str | None:
             f"--budget-hours {budget_hours:g}: this store has no past trials to estimate {trials} from; "
             f"run some first, such as `--only {forecast.trials[-1].trial_id}`"
         )
+    guess = forecast.hours_range
+    if guess and guess[0] <= budget_hours < guess[1]:
+        shortest = next(trial for trial in reversed(forecast.trials) if forecast.range_of(trial))
+        return (
+            f"--budget-hours {budget_hours:g}: {trials} to run; {guess[0]:.3g} to {guess[1]:.3g} "
+            f"{forecast.capacity.unit}-hours is only a guess ({forecast.trust}); measure first, such as with "
+            f"`--only {shortest.trial_id}`"
+        )
     if forecast.hours > budget_hours:
         hours = f"{forecast.hours:.3g} {forecast.capacity.unit}-hours"
+        if guess:
+            hours = f"{guess[0]:.3g} to {guess[1]:.3g} {forecast.capacity.unit}-hours, a guess"
         return f"--budget-hours {budget_hours:g}: {trials} to run, estimated at {hours} ({forecast.trust})"
     return None
 

@@ -27,6 +27,7 @@ class AdaBoundOptions(OptimizerOptions):
     gamma: float = 1e-3
     """How fast the bounds approach it, per step."""
     eps: float = 1e-8
+    """Added to the root of the average square of the gradients."""
 
     def __post_init__(self) -> None:
         in_range = all(0 <= beta < 1 for beta in self.betas)

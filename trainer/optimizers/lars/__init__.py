@@ -21,6 +21,7 @@ class LARSOptions(OptimizerOptions):
     label: ClassVar[str] = "LARS"
     l2: ClassVar[bool] = False
     momentum: float = 0.9
+    """Share of the velocity that the next step keeps."""
     eps: float = 1e-9
     """Added to the norm of the gradient."""
     threshold: float = 0.01

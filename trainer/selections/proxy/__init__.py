@@ -22,6 +22,7 @@ class ProxyOptions(SelectionOptions):
     """
 
     model: ModelOptions
+    """The proxy's network."""
     keep: float = 0.5
     """Share of a batch to train on."""
     update_every: int = 4
