@@ -66,9 +66,8 @@ def values_of(hint: Any) -> st.SearchStrategy[Any]:
     if origin is Literal:
         return st.sampled_from(arguments)
     if origin is tuple and arguments[1:] == (Ellipsis,):
-        return st.lists(values_of(arguments[0]), max_size=3).map(sorted)
-    if origin is tuple and str in arguments:
-        return st.nothing()
+        items = values_of(arguments[0])
+        return st.just([]) if items.is_empty else st.lists(items, max_size=3).map(sorted)
     if origin is tuple:
         return st.tuples(*map(values_of, arguments)).map(list)
     plain: dict[Any, st.SearchStrategy[Any]] = {

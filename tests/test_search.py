@@ -21,11 +21,17 @@ from gridrun.plan import forecast_from, make_plan
 from gridrun.resources import Capacity
 from gridrun.search import Progress
 from gridrun.search import run as search_run
+from gridrun.search.segments import first_round, next_round
 from gridrun.store import Store
+from gridrun.sweep.events import Progress as Epochs
+from gridrun.sweep.events import Started
+from gridrun.sweep.progress import Tracker
+from gridrun.text import utc_now
 from trainer import checkpoint
 from trainer.augmentations.policy.schedules import length, piece_at
 from trainer.data.pipeline import Pipeline
 from trainer.loop import Run
+from trainer.metrics import Epoch
 
 ROOT = Path(__file__).parent.parent
 SEARCH = """
@@ -259,6 +265,36 @@ def test_a_segment_whose_parent_is_lost_is_trained_from_the_start_and_says_so(
     assert not [note for note in (r["notes"] for r in whole.rows().values()) if note]
 
 
+def test_copies_of_states_take_the_place_of_lost_ones_and_go_when_nobody_needs_them(
+    file: Path, store: Store, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies, launch = tmp_path / "copies", search_run.launch
+    kept: list[set[str]] = []
+
+    def losing(grids: Any, *arguments: Any) -> Any:
+        parents = set(grids[0].parents.values())
+        for parent in parents:
+            store.drop_checkpoint(parent)
+        kept.append({path.name for path in copies.glob("*.pt")})
+        assert kept[-1] == {f"{parent}.pt" for parent in parents}
+        return launch(grids, *arguments)
+
+    monkeypatch.setattr(search_run, "launch", losing)
+    search(file, "--checkpoints", copies)
+    assert len(kept) == 4
+    assert not list(copies.iterdir())
+    assert figures(store) == figures(Store(finished))
+    assert not [row["notes"] for row in store.rows().values() if row["notes"]]
+
+
+@pytest.mark.slow
+def test_side_by_side_under_ray_a_search_is_the_same(file: Path, store: Store, finished: Path) -> None:
+    run("search", file, "--cpus", "2")
+    search_id = progress(file, store).search.search_id
+    assert store.lineage(search_id) == Store(finished).lineage(search_id)
+    assert figures(store) == figures(Store(finished))
+
+
 def test_a_finished_search_starts_nothing(file: Path, done: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {path: path.read_bytes() for path in done.root.rglob("*.parquet")}
     assert len(before) == 3
@@ -280,8 +316,8 @@ def test_a_diverged_member_goes_on_from_one_that_has_not(
 ) -> None:
     test = Run.test
 
-    def spoilt(self: Run) -> tuple[float, float]:
-        return (float("nan"), 1.0) if self.seed == 13 and not self.history else test(self)
+    def spoilt(self: Run) -> tuple[float, float, float | None]:
+        return (float("nan"), 1.0, None) if self.seed == 13 and not self.history else test(self)
 
     monkeypatch.setattr(Run, "test", spoilt)
     search(file)
@@ -448,3 +484,23 @@ def test_kept_states_hold_no_code(file: Path, store: Store, monkeypatch: pytest.
     search(file)
     path = store.checkpoint(progress(file, store).rounds[0][0].trial.trial_id)
     assert (checkpoint.load(path) or {})["step"] == 2
+
+
+def test_a_launch_counts_what_a_parent_has_done_as_done_before(file: Path, store: Store) -> None:
+    found = progress(file, store).search
+    before = first_round(found)
+    errors = {segment.trial.trial_id: 0.1 * segment.member for segment in before}
+    after = [segment.trial for segment in next_round(found, before, errors)]
+    tracker = Tracker(after, utc_now(), cost=lambda trial: 1.0, begun=lambda trial: 0.5)
+    assert [trial.config.last_epoch for trial in after] == [2] * 4
+    tracker.handle(Started(after[0]))
+    assert tracker.snapshot().share == 0
+    measured: dict[str, Any] = {
+        "lr": 0.1,
+        "train_loss": 1.0,
+        "train_error": 0.5,
+        "test_loss": 1.0,
+        "test_error": 0.5,
+    }
+    tracker.handle(Epochs(after[0], Epoch(epoch=2, train_seconds=1.0, **measured)))
+    assert tracker.snapshot().share == pytest.approx(0.25)

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trainer import TrainConfig
 from trainer.datasets import DataSpec, datasets
 from trainer.evaluation import on_meta
 from trainer.models._layers import initialise
@@ -204,3 +205,10 @@ def test_labels_say_what_is_unusual() -> None:
     step = ResNet9Options(layer_ends=NONE, downsampling="strided_1x1", head_bias=True, output_scale=1)
     said = "ResNet-9, layers end in none/none/none, 1x1 convs of stride 2, head bias, output scale 1"
     assert step.label == said
+
+
+def test_one_image_of_8_pixels_cannot_be_normalised() -> None:
+    values = {"model": "dawn_net", "epochs": 1, "batch_size": 2}
+    assert TrainConfig.from_dict(values)
+    with pytest.raises(ConfigError, match="batch_size: must be 2 or more for images this small"):
+        TrainConfig.from_dict(values | {"batch_size": 1})

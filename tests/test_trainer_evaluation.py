@@ -170,10 +170,7 @@ IMAGENET_MODEL = {"name": "torchvision", "arch": "resnet18"}
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (
-            {"tta": "shift"},
-            "tta: unknown choice 'shift'. Choose from: flip, none, six_views, six_views_equal, ten_crop.",
-        ),
+        ({"tta": "flop"}, "tta: unknown choice 'flop'. Did you mean 'flip'?"),
         ({"tta": "flip", "tta_least_confident": 0}, "tta_least_confident: must be > 0 and <= 1, got 0.0"),
         ({"tta": "flip", "tta_least_confident": 1.5}, "tta_least_confident: must be > 0 and <= 1, got 1.5"),
         ({"tta_least_confident": 0.5}, "tta_least_confident: has no effect without tta"),

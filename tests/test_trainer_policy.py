@@ -207,6 +207,18 @@ def test_grey_images_are_colour_images_with_equal_channels(may_look):
     assert not cut[1, 11:21, 11:21].any()
 
 
+@pytest.mark.gpu
+def test_gpu_the_same_pixels_as_on_a_cpu():
+    images = photos(200)
+    actions, centres = torch.arange(200)[:, None], torch.randint(32, (200, 1, 2), generator=generator())
+    actions = torch.cat([actions, actions.flip(0)], 1)
+    centres = centres.repeat(1, 2, 1)
+    known = operations.tables(EVERY, 3, 32, 32)
+    there = [each.to("cuda") for each in (images, actions, centres)]
+    found = operations.apply(*there, known.to(torch.device("cuda")), masked=True)
+    assert torch.equal(found.cpu(), operations.apply(images, actions, centres, known, masked=True))
+
+
 # --- what is drawn -------------------------------------------------------------------------------
 
 N = 40_000

@@ -42,7 +42,7 @@ def by_age(kept: KeptWeights, runtime: Runtime) -> Ages:
     config, device = kept.config, torch.device(runtime.device)
     model, pipeline = begin(kept, runtime)
     images = data.load(config.dataset, runtime.data_dir, runtime.cache_dir)
-    images = splits.split(images, config.train_size, config.val_ratio, config.split_seed)
+    images = splits.split(images, config.train_size, config.num_held_out, config.split_seed)
     train, test = open_splits(images, config, kept.seed, device, runtime.num_workers)
     losses = []
     with contextlib.closing(train), contextlib.closing(test):

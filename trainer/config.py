@@ -32,17 +32,21 @@ class TrainConfig:
     """One training run without its seed. Where and how fast it runs is in `trainer.Runtime`."""
 
     model: ModelOptions
+    """The network."""
     epochs: float
     """Passes over the training images. A fraction, as in 9.9, ends in an epoch, at the next whole step."""
     stop_after: int | None = None
     """End after so many epochs, as if the run were interrupted there: all that depends on the length of the
     run, such as the learning rate, is that of `epochs`. None: train all of them."""
     dataset: DatasetOptions = field(default_factory=lambda: datasets.get("digits")())
+    """The images to train on and to test on."""
     train_size: int | None = None
     """Number of training images to use (`trainer.data.splits` chooses them); None: all."""
     val_ratio: float = 0.0
     """Share of the training images to hold out. If it is not 0, all test metrics are measured on these
     images and the test set is not used."""
+    val_size: int | None = None
+    """Number of images to hold out, instead of a share."""
     split_seed: int = 0
     """Seed of the permutation that both are taken from; independent of the trial's seed."""
     batch_size: int = 128
@@ -59,7 +63,9 @@ class TrainConfig:
     warmup: WarmupOptions | None = None
     """How the learning rate rises at first; its epochs are taken out of the schedule's."""
     optimizer: OptimizerOptions = field(default_factory=lambda: optimizers.get("sgd")())
+    """How the gradients change the weights."""
     weight_decay: float = 1e-4
+    """How strongly the weights are pulled to 0; each optimiser says in which way."""
     parameter_groups: tuple[ParameterGroupOptions, ...] = ()
     """Parameters with a learning rate and a weight decay of their own. Written as a mapping from name to
     options."""
@@ -67,6 +73,9 @@ class TrainConfig:
     """Decay only the weights of convolutions: not batch normalisation, biases or linear layers."""
     gradient_clip: float | None = None
     """Largest L2 norm of all gradients together; larger ones are scaled down to it."""
+    clip_weight_decay: bool = False
+    """Add the L2 term of weight decay to the gradients before they are clipped, not after, as code does that
+    has this term in its loss."""
     subdivision: int = 1
     """Number of parts in which a batch goes through the network, one after the other; their gradients are
     averaged. Batch normalisation sees ghost batches of batch_size / subdivision (arXiv:1705.08741)."""
@@ -78,10 +87,11 @@ class TrainConfig:
     sampling: Literal["shuffle", "replacement"] = "shuffle"
     """How the images of an epoch are drawn. shuffle: each once, in a random order. replacement: as many, each
     drawn from all of them, so that an epoch has some more than once and lacks others."""
-    normalisation: Literal["per_channel", "per_pixel"] = "per_channel"
-    """per_channel: subtract the data set's mean of each channel, divide by its standard deviation. per_pixel:
-    subtract the mean image of the training images, divide by one standard deviation, that of all their
-    pixels and channels; then augment, so that a crop has zeros around it and not black."""
+    normalisation: Literal["per_channel", "per_channel_computed", "per_pixel"] = "per_channel"
+    """per_channel: subtract the data set's mean of each channel, divide by its standard deviation.
+    per_channel_computed: the same with mean and deviation of the images that are trained on. per_pixel:
+    subtract their mean image, divide by one standard deviation, that of all their pixels and channels; then
+    augment, so that a crop has zeros around it and not black."""
     augmentation: tuple[AugmentationOptions, ...] = ()
     """Applied to training images. Written as a mapping from name to options; the order is fixed."""
     select_examples: SelectionOptions | None = None
@@ -93,6 +103,9 @@ class TrainConfig:
     pure_fp16: keeps the weights in fp16 too and scales nothing, so small steps are lost."""
     init: Literal["fan_out", "fan_in"] = "fan_out"
     """Mode of the Kaiming normal initialisation (arXiv:1502.01852)."""
+    linear_init: Literal["normal", "uniform"] = "normal"
+    """How the weights of linear layers start. normal: as those of convolutions. uniform: within
+    +-1 / sqrt(outputs), as in the code of AutoAugment (arXiv:1805.09501)."""
     init_from: InitialWeightsOptions | None = None
     """Weights to start from, in place of random ones: fine-tuning. The last layer is new."""
     bn_scale_init: Literal["ones", "normal", "uniform"] = "ones"
@@ -127,7 +140,9 @@ class TrainConfig:
             problem = "must be below epochs ({}), got {:g}"
             check(self.warmup.epochs < self.epochs, "warmup.epochs", problem, self.epochs, self.warmup.epochs)
         problem = "has no effect: {} draws its weights in its own way"
-        check(not self.model.own_init or self.init == "fan_out", "init", problem, self.model.label)
+        own = self.model.own_init
+        check(not own or self.init == "fan_out", "init", problem, self.model.label)
+        check(not own or self.linear_init == "normal", "linear_init", problem, self.model.label)
         self._check_batch_norm()
         if self.init_from:
             _check_under("init_from", self.init_from.check, self.model)
@@ -136,9 +151,6 @@ class TrainConfig:
         _check_under("model", check_size, self.model, self.dataset.spec)
         _check_under("model", self.model.check, self.dataset.spec)
         part = self.num_kept // self.subdivision
-        per_pixel = self.normalisation == "per_pixel"
-        problem = "cannot be per_pixel for images that are streamed: their mean image is not known"
-        check(not per_pixel or not self.dataset.spec.streamed, "normalisation", problem)
         self.model.check_batches(self.dataset.spec, part, sync_bn=self.sync_bn)
         _check_under("augmentation", check_all, self.augmentation, self.dataset.spec)
         _check_under("schedule", self.schedule.check, self.epochs)
@@ -157,6 +169,7 @@ class TrainConfig:
         check(0 <= smoothing < 1, "label_smoothing", "must be in 0..1, got {}", smoothing)
         check(self.batch_size > 0, "batch_size", "must be > 0, got {}", self.batch_size)
         check(clip is None or clip > 0, "gradient_clip", "must be > 0, got {}", clip)
+        self._check_clip()
         check(decay is None or 0 <= decay < 1, "ema_decay", "must be >= 0 and < 1, got {}", decay)
         both = decay is not None and self.average is not None
         check(not both, "ema_decay", "is short for an average, and there is one already; keep one of the two")
@@ -176,6 +189,13 @@ class TrainConfig:
             got = f"got {self.subdivision}; nearest: {nearest}"
             raise ConfigError("subdivision", f"must divide {whole} ({self.num_kept}), {got}")
 
+    def _check_clip(self) -> None:
+        if not self.clip_weight_decay:
+            return
+        check(self.gradient_clip is not None, "clip_weight_decay", "has no effect without gradient_clip")
+        problem = "{} has weight decay that is no term added to the gradient"
+        check(self.optimizer.l2, "clip_weight_decay", problem, self.optimizer.label or self.optimizer.name)
+
     def _check_batch_norm(self) -> None:
         frozen = getattr(self.model, "frozen_bn_scale", False)
         problem = "has no effect: {} has frozen scales"
@@ -193,7 +213,12 @@ class TrainConfig:
 
     def _check_training_set(self) -> None:
         """Check the split, and that the training set has enough images for one step."""
-        splits.check_split(self.dataset.spec.num_train, self.train_size, self.val_ratio, self.split_seed)
+        spec = self.dataset.spec
+        of_images = self.train_size, self.val_ratio, self.val_size, self.split_seed
+        splits.check_split(spec.num_train, *of_images)
+        problem = "cannot be {} for images that are streamed: their mean is not known"
+        known = self.normalisation == "per_channel"
+        check(known or not spec.streamed, "normalisation", problem, self.normalisation)
         check(self.num_gpus > 0, "num_gpus", "must be > 0, got {}", self.num_gpus)
         check(self.num_gpus > 1 or not self.sync_bn, "sync_bn", "has no effect without num_gpus > 1")
         if self.global_batch_size > self.num_train:
@@ -217,7 +242,12 @@ class TrainConfig:
     @property
     def num_train(self) -> int:
         """Number of images to train on."""
-        return splits.num_train(self.dataset.spec.num_train, self.train_size, self.val_ratio)
+        return self.dataset.spec.num_train - self.num_held_out if self.train_size is None else self.train_size
+
+    @property
+    def num_held_out(self) -> int:
+        """Number of training images that are held out, to be tested on."""
+        return splits.num_held_out(self.dataset.spec.num_train, self.val_ratio, self.val_size)
 
     @property
     def global_batch_size(self) -> int:

@@ -18,8 +18,9 @@ from trainer.checkpoint import CheckpointError
 from trainer.config import NEEDS_FILES, Precision, TrainConfig
 from trainer.data import splits
 from trainer.data.pipeline import AnySplit, Pipeline, Split, open_splits
+from trainer.data.statistics import normalised_spec
 from trainer.data.stream import Crops, StreamedSplit
-from trainer.datasets import DatasetOptions, DataSpec
+from trainer.datasets import DatasetOptions, DataSpec, ImageFiles, Images
 from trainer.models import ModelOptions
 from trainer.precision import autocast, like_weights, set_matmul_precision
 from trainer.runtime import Runtime
@@ -293,7 +294,7 @@ def evaluate(
     Args:
         kept: the weights.
         dataset: whose test set to use. None: the images that gave the trial's own test error, which are held
-            out of the training set if its config has a `val_ratio`. Both are normalised as in training.
+            out of the training set if its config holds any out. Both are normalised as in training.
         tta: views that are averaged, for all images. None: as the trial was tested.
         runtime: device, threads and data directories.
 
@@ -313,9 +314,10 @@ def evaluate(
         raise ValueError(f"data set {whole.name!r} is not streamed, but tta {views!r} {NEEDS_FILES}")
     model, pipeline = begin(kept, runtime)
     device = torch.device(runtime.device)
-    images = data.load(dataset or config.dataset, runtime.data_dir, runtime.cache_dir)
     if dataset is None:
-        images = splits.split(images, config.train_size, config.val_ratio, config.split_seed)
+        images = own_images(config, runtime)
+    else:
+        images = data.load(dataset, runtime.data_dir, runtime.cache_dir)
     _, split = open_splits(images, config, kept.seed, device, runtime.num_workers)
     found, total = [], torch.zeros((), dtype=torch.float64, device=device)
     for logits, labels in predictions(model, split, pipeline, config.precision, views, share):
@@ -337,17 +339,19 @@ def begin(kept: KeptWeights, runtime: Runtime) -> tuple[nn.Module, Pipeline]:
     config, device = kept.config, torch.device(runtime.device)
     torch.set_num_threads(runtime.threads)
     set_matmul_precision(config.precision)
-    pipeline = Pipeline(config.dataset.spec, (), device, pixels=_mean_of(config, runtime, device))
-    return kept.network().to(device), pipeline
+    spec, pixels = config.dataset.spec, None
+    if config.normalisation != "per_channel":
+        own = own_images(config, runtime)
+        spec = normalised_spec(config, own)
+        if config.normalisation == "per_pixel":
+            pixels = torch.from_numpy(own.train_x).to(device)
+    return kept.network().to(device), Pipeline(spec, (), device, pixels=pixels)
 
 
-def _mean_of(config: TrainConfig, runtime: Runtime, device: torch.device) -> torch.Tensor | None:
-    """Return the training images whose mean a trial subtracts, None if it does not."""
-    if config.normalisation != "per_pixel":
-        return None
+def own_images(config: TrainConfig, runtime: Runtime) -> Images | ImageFiles:
+    """Return the part of its data set that a trial uses."""
     images = data.load(config.dataset, runtime.data_dir, runtime.cache_dir)
-    parts = splits.split(images, config.train_size, config.val_ratio, config.split_seed)
-    return torch.from_numpy(parts.train_x).to(device)
+    return splits.split(images, config.train_size, config.num_held_out, config.split_seed)
 
 
 def check_same_kind(dataset: DatasetOptions, config: TrainConfig) -> None:

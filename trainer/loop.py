@@ -19,11 +19,12 @@ from trainer.checkpoint import CheckpointError
 from trainer.config import TrainConfig
 from trainer.data import splits
 from trainer.data.pipeline import Pipeline, Split, open_splits, order_of
+from trainer.data.statistics import normalised_spec
 from trainer.loss import Batch
 from trainer.metrics import Epoch, Result, best_of
 from trainer.models._layers import initialise, set_bn_momentum
 from trainer.models.count import count_params
-from trainer.optimizers._groups import parameter_groups
+from trainer.optimizers._groups import clip_gradients, for_optimizer, parameter_groups
 from trainer.precision import (
     autocast,
     check_supported,
@@ -112,9 +113,9 @@ class Run:
         self.device = group.device(runtime.device)
         _reset_process(config, runtime, self.device)
 
-        spec = config.dataset.spec
         images = data.load(config.dataset, runtime.data_dir, runtime.cache_dir)
-        images = splits.split(images, config.train_size, config.val_ratio, config.split_seed)
+        images = splits.split(images, config.train_size, config.num_held_out, config.split_seed)
+        spec = normalised_spec(config, images)
         workers = runtime.num_workers
         self.train_split, self.test_split = open_splits(images, config, seed, self.device, workers)
         pixels = None
@@ -125,7 +126,7 @@ class Run:
 
         torch.manual_seed(seeds.stream(seed, "init"))
         model = config.model.build(spec)
-        initialise(model, config.init, config.bn_scale_init)
+        initialise(model, config.init, config.bn_scale_init, config.linear_init)
         if config.sync_bn:
             model = parallel.synchronise_batch_norm(model, self.device)
         if isinstance(config.bn_momentum, float):
@@ -146,7 +147,7 @@ class Run:
         torch.manual_seed(seeds.stream(seed, "model", *group.stream))  # dropout and the like
 
         self.groups = parameter_groups(self.model, config)
-        groups = [each.for_optimizer() for each in self.groups]
+        groups = for_optimizer(self.groups, config)
         self.optimizer = config.optimizer.build(groups, config.lr, config.total_steps)
         self.scaler = grad_scaler(config.precision, self.device)
         self.generator = torch.Generator(self.device)
@@ -274,7 +275,7 @@ class Run:
         self._freeze()
         if self.config.gradient_clip is not None:
             self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
+            clip_gradients(self.model, self.groups, self.config)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.step += 1
@@ -417,7 +418,7 @@ class Run:
         self.resumes = 1
         last = self.history[-1] if self.history else None
         if last and not self._test_due(last.epoch):  # it was tested only because the other trial ended there
-            self.history[-1] = dataclasses.replace(last, test_loss=None, test_error=None)
+            self.history[-1] = dataclasses.replace(last, test_loss=None, test_error=None, top5_error=None)
         return True
 
     def _goes_on_from(self, trial: Any) -> bool:

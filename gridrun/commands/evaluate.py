@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gridrun.commands._help import complete_id
 from gridrun.commands._options import data_option, json_option, results_option, threads_option
 from gridrun.commands._show import echo_json
 from gridrun.text import format_percent, number_of, printable
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command("evaluate")
-@click.argument("checkpoint", metavar="ID_OR_FILE")
+@click.argument("checkpoint", metavar="ID_OR_FILE", shell_complete=complete_id)
 @results_option
 @data_option
 @click.option(

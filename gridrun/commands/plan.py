@@ -7,12 +7,13 @@ from pathlib import Path
 import click
 
 from gridrun.commands import _options
+from gridrun.commands._help import GroupedCommand
 from gridrun.commands._options import GridOptions, SweepOptions
 from gridrun.commands._search import progress_of, to_train
 from gridrun.commands._show import show_plan
 
 
-@click.command("plan")
+@click.command("plan", cls=GroupedCommand)
 @_options.grid_options(_options.set_option, _options.seeds_option)
 @_options.results_option
 @_options.sweep_options(*_options.PLAN_OPTIONS)

@@ -84,7 +84,7 @@ def _run(progress: Progress, store: Store, resolved: LaunchOptions, options: Swe
     if progress.is_over:
         return
     click.echo(describe_round(progress), err=True)
-    if summary and not summary.interrupted:
+    if summary and not summary.told_to_stop:
         failed = number_of(summary.plan.counts["failed"], "segment")
         hint = "`gridrun status` shows why, --retries N tries again"
         click.echo(f"Stopped: {failed} failed; {hint}.", err=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from gridrun.errors import GridError
 from gridrun.grid.node import Located, Node, locate
@@ -82,27 +83,41 @@ def import_log(path: Path, epochs: int) -> Schedule:
         raise GridError(path, error.line, "", error.problem) from None
 
 
-def put_in_place(node: Node, find: Callable[[Node], Path], keys: tuple[str, ...] = ()) -> Located:
+def put_in_place(root: Node, find: Callable[[Node], Path]) -> Located:
     """Return a value of a grid file with each named schedule file replaced by what it says.
 
     Args:
-        node: the value.
+        root: the value, and its dotted key.
         find: returns the file that a node names.
-        keys: names of the options that the value is in.
 
     Raises:
         GridError: there is no such file, or it is not valid.
     """
-    value = node.value
-    if isinstance(value, dict):
-        inner = {key: put_in_place(node.child(key), find, (*keys, *key.split("."))) for key in value}
-        return Located(inner, node.line)
-    is_piece = isinstance(value, list) and len(value) == 2 and type(value[0].value) is int
-    if isinstance(value, list) and not is_piece:
-        return Located([put_in_place(node.child(i), find, keys) for i in range(len(value))], node.line)
-    if isinstance(value, str) and keys[-len(OPTION) :] == OPTION:
-        return _at(locate(read_schedule(find(node))), node.line)
-    return node.located
+    made: dict[tuple[int, int], Any] = {}  # an alias stands for a value that is there already
+
+    def replaced(node: Node, depth: int) -> Located:
+        """Return the value of a node that lies in the first `depth` parts of OPTION."""
+        value, key = node.value, (id(node.value), depth)
+        is_piece = isinstance(value, list) and len(value) == 2 and type(value[0].value) is int
+        if isinstance(value, str) and depth == len(OPTION):
+            return _at(locate(read_schedule(find(node))), node.line)
+        if not isinstance(value, (dict, list)) or is_piece:
+            return node.located
+        if key not in made:
+            if isinstance(value, dict):
+                made[key] = {name: replaced(node.child(name), _depth(name, depth)) for name in value}
+            else:
+                made[key] = [replaced(node.child(index), depth) for index in range(len(value))]
+        return Located(made[key], node.line)
+
+    return replaced(root, _depth(root.key, 0))
+
+
+def _depth(key: str, depth: int) -> int:
+    """Return how many parts of OPTION a key ends in, if what is around it lies in `depth` of them."""
+    for part in key.split("."):
+        depth = depth + 1 if depth < len(OPTION) and part == OPTION[depth] else int(part == OPTION[0])
+    return depth
 
 
 def _at(located: Located, line: int) -> Located:

@@ -93,8 +93,8 @@ def read_search(node: Node, given: Mapping[str, Node], row: Row) -> Search:
     base, place = row.config, given.get("base", node)
     if base.epochs != base.num_epochs or base.stop_after is not None:
         raise place.error("a search needs a whole number of epochs, and no stop_after")
-    if not base.val_ratio:
-        problem = "a search needs images to choose the members by: hold some out with val_ratio"
+    if not base.num_held_out:
+        problem = "a search needs images to choose the members by: hold some out with val_size or val_ratio"
         raise place.error(problem)
     found = [options for options in base.augmentation if isinstance(options, Policy)]
     starts = found[0].schedule if found else ((1, ""),)

@@ -61,6 +61,8 @@ def search(
             return summary
         _tidy(progress, store, options.checkpoints)
         on_event(RoundEnded(progress))
+        if summary.told_to_stop:  # just when the last segment of the round ended
+            return summary
     return summary
 
 

@@ -23,7 +23,9 @@ class RandAugment(ActionAugmentation):
     """Each image gets `num_ops` random operations of the same magnitude; ranges as in torchvision."""
 
     num_ops: int = 2
+    """Operations for each image, one after the other."""
     magnitude: int = 9
+    """Strength of the operations, from 0 up to num_magnitude_bins - 1."""
     num_magnitude_bins: int = 31
     """Number of magnitudes; the largest is this - 1."""
 

@@ -29,9 +29,11 @@ class RandomErasing(ImageAugmentation):
 
     stage: ClassVar[Stage] = "erase"
     probability: float = 0.5
+    """Share of the images that get a rectangle."""
     min_area: float = 0.02
     """A fraction of the image's area, like `max_area`."""
     max_area: float = 0.4
+    """A fraction of the image's area."""
     min_aspect: float = 0.3
     """Least height / width; the greatest is its inverse."""
 

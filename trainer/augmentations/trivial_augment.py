@@ -23,6 +23,7 @@ class TrivialAugment(ActionAugmentation):
     """Each image gets one random operation of a random magnitude; the wide ranges, as in torchvision."""
 
     num_magnitude_bins: int = 31
+    """Number of magnitudes."""
 
     def __post_init__(self) -> None:
         bins = self.num_magnitude_bins

@@ -44,7 +44,7 @@ def pairs(
         "TranslateX": line(0, across).int(),
         "TranslateY": line(0, down).int(),
         "Rotate": line(0, rotate),
-        "Posterize": 8 - (torch.arange(bins) / (max(bins - 1, 1) / bits)).round().int(),
+        "Posterize": 8 - (torch.arange(bins) / ((bins - 1) / bits)).round().int(),
         "Solarize": line(255, 0),
     }
     actions: list[Action] = [("Identity", 0)]

@@ -8,7 +8,7 @@ from typing import ClassVar
 from trainer.datasets import DataSpec
 from trainer.models import ModelOptions, _macs, models
 from trainer.models._residual import check_image_size
-from trainer.models._speed import label_of
+from trainer.models._speed import check_batch_size, label_of
 from trainer.schema import check
 
 SHRINKING = 8
@@ -41,6 +41,9 @@ class DawnNetOptions(ModelOptions):
 
     def check(self, data: DataSpec) -> None:
         check_image_size(data, SHRINKING, self.label)
+
+    def check_batches(self, data: DataSpec, size: int, *, sync_bn: bool) -> None:
+        check_batch_size(size, 1, -(-data.image_size // SHRINKING))
 
     @property
     def blocks(self) -> list[tuple[int, int, int]]:
