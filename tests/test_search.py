@@ -156,6 +156,8 @@ def test_only_search_trains_a_search(file: Path, tmp_path: Path) -> None:
     other.write_text(SEARCH.partition("search:")[0])
     assert "has no `search`; run it with `gridrun launch`" in search(other, exit_code=2).output
     assert "name one grid file" in search(file, file, exit_code=2).output
+    nowhere = tmp_path / "nowhere" / "best.yaml"
+    assert "there is no directory" in search(file, "--export", nowhere, exit_code=2).output
 
 
 # --- training ----------------------------------------------------------------------------------------

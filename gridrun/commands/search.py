@@ -51,6 +51,8 @@ def command(
     (grid,) = loaded
     if grid.search is None:
         raise GridrunError(f"{grid.path}: has no `search`; run it with `gridrun launch`")
+    if export and not export.absolute().parent.is_dir():  # better now than after hours of training
+        raise GridrunError(f"--export {export}: there is no directory {export.parent}")
     resolved = options.resolve([grid])
     progress = Progress.of(grid, store)
     if dry_run or not progress.is_over:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from gridrun.grid import Grid, grid_of
@@ -123,8 +124,21 @@ class Progress:
             times = [seconds * epochs] * self.search.population
             makespan += makespan_of(times, capacity.slots(base.num_gpus))
             hours += sum(times) * capacity.taken(base.num_gpus) / 3600
+        makespan += current.makespan_seconds or 0.0
+        hours += current.hours or 0.0
         return replace(
             current,
-            makespan_seconds=(current.makespan_seconds or 0.0) + makespan,
-            hours=(current.hours or 0.0) + hours,
+            makespan_seconds=makespan,
+            hours=hours,
+            makespan_range=_scaled(current.makespan_range, current.makespan_seconds, makespan),
+            hours_range=_scaled(current.hours_range, current.hours, hours),
         )
+
+
+def _scaled(
+    found: tuple[float, float] | None, before: float | None, now: float
+) -> tuple[float, float] | None:
+    """Return the range of an estimate that has become longer, and is as much of a guess as before."""
+    if not found or not before or math.isinf(before):  # infinite: it fits nowhere
+        return found
+    return found[0] * now / before, found[1] * now / before
