@@ -270,6 +270,15 @@ def test_hidden_files_of_editors_are_not_grids(tmp_path: Path) -> None:
     assert ok("list", "grids") == "grids/a.yaml  4 trials  A small grid\n"
 
 
+def test_grids_may_lie_in_folders(tmp_path: Path) -> None:
+    for place in ("a.yaml", "paper/a.yaml", "_base/a.yaml", "paper/schedules/a.yaml"):
+        path = tmp_path / "grids" / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(GRID)
+    found = [line.split()[0] for line in ok("list", "grids").splitlines()]
+    assert found == ["grids/a.yaml", "grids/paper/a.yaml"]
+
+
 def test_if_all_grids_are_broken_each_is_reported(tmp_path: Path) -> None:
     (tmp_path / "grids").mkdir()
     for name in "ab":

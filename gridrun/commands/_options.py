@@ -169,10 +169,14 @@ def _with_profile(grids: dict[Path, Grid], profile: str) -> dict[Path, Grid]:
 
 
 def find_grids() -> dict[Path, Grid]:
-    """Return every grid of `grids/` by its file. Broken files are reported; the exit code will be 2."""
+    """Return every grid of `grids/` and of the folders in it by its file, but for folders like `_base`.
+
+    Broken files are reported; the exit code will be 2.
+    """
     from gridrun.grid import load_grid
 
-    paths = sorted(Path("grids").glob("[!.]*.yaml"))  # editors and file servers leave hidden ones
+    patterns = "[!.]*.yaml", "[!._]*/[!.]*.yaml"  # editors and file servers leave hidden ones
+    paths = sorted(path for pattern in patterns for path in Path("grids").glob(pattern))
     if not paths:
         raise GridrunError("no grid file is named, and there is no grids/*.yaml here")
     found = {}
