@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-RESULTS ?= results/quickstart
+RESULTS ?= results
 
 .PHONY: help quickstart test test-all bench check format clean
 

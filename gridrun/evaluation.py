@@ -103,7 +103,7 @@ def evaluate(path: Path, *, dataset: DatasetOptions | None, tta: TTA | None, run
         result = evaluation.evaluate(checkpoint, dataset=dataset, tta=tta, runtime=runtime)
     except (ValueError, DataError) as error:
         raise GridrunError(str(error)) from None
-    held_out = dataset is None and checkpoint.config.val_ratio
+    held_out = dataset is None and checkpoint.config.num_held_out
     images = "held-out training images" if held_out else "test set"
     on = f"{images} of {(dataset or checkpoint.config.dataset).label}"
     return Report(path=path, checkpoint=checkpoint, on=on, evaluation=result)

@@ -9,11 +9,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gridrun.text import format_count, format_loss, format_option, format_percent, format_time, format_whole
+from gridrun.text import (
+    format_count,
+    format_loss,
+    format_option,
+    format_percent,
+    format_time,
+    format_whole,
+    number_of,
+)
+from gridrun.trial import digest
 
 if TYPE_CHECKING:
     from trainer import TrainConfig
 
+MAX_WRITTEN = 60
+"""Characters of the longest list that is written out."""
 CONFIG_HEADERS = {
     "name": "Setting",
     "paper": "Test Error (in paper)",
@@ -174,9 +185,12 @@ def header_of(option: str) -> str:
 
 
 def format_column(column: str, value: Any) -> str:
-    """Write the value of a config column as papers do: `LARS`, `FP16`, `0.1`."""
+    """Write the value of a config column as papers do: `LARS`, `FP16`, `0.1`; a long list as its digest."""
     spelled = _spellings(column).get(value) if isinstance(value, str) else None
-    return spelled or format_option(value)
+    text = spelled or format_option(value)
+    if isinstance(value, (list, tuple)) and len(text) > MAX_WRITTEN:
+        return f"{number_of(len(value), 'part')}, {digest(value)[:6]}"
+    return text
 
 
 @functools.cache

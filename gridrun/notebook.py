@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,16 @@ import pyarrow as pa
 
 from gridrun.errors import GridrunError, StoreError
 from gridrun.grid import load_grid
+from gridrun.grid.describe import describe_config
 from gridrun.grid.sources import nearest_beside, parse_scale
 from gridrun.metrics import METRICS
 from gridrun.store import Store
 from gridrun.tables import render
 from gridrun.tables.build import tables_of
 from gridrun.tables.model import Line, Table
+from gridrun.trial import config_of
+from trainer import TrainConfig
+from trainer.schema import field_types, mapped_registry, without_none
 
 _NULLABLE = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
 
@@ -41,7 +45,7 @@ class NotebookTable(Table):
 
         `runs` counts the trials that are done. A metric that varies between runs also has `_min`, `_max`
         and `_std` columns; one with published values has a `published_` column and, if it is an error,
-        a `_verdict`. What does not apply is missing.
+        a `_verdict`. What does not apply is missing. Metrics are named as in `load_results`.
         """
         frame: pd.DataFrame = pd.DataFrame([_line(self, line) for line in self.lines])
         return frame
@@ -49,29 +53,72 @@ class NotebookTable(Table):
 
 def _line(table: Table, line: Line) -> dict[str, Any]:
     values: dict[str, Any] = {**line.options, "runs": len(line.done)}
-    for name, cell in line.cells.items():
+    for metric, cell in line.cells.items():
+        name = METRICS[metric].record  # as in `load_results`: `train_seconds` for `train_time`
         values[name] = cell.median
-        if METRICS[name].varies:
+        if METRICS[metric].varies:
             values |= {f"{name}_min": cell.low, f"{name}_max": cell.high, f"{name}_std": cell.std}
-        if name in table.published:
+        if metric in table.published:
             values[f"published_{name}"] = cell.published
-            if METRICS[name].is_error:
+            if METRICS[metric].is_error:
                 values[f"{name}_verdict"] = cell.verdict
     return values
 
 
-def load_results(path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
+def load_results(
+    path: str | os.PathLike[str] | None = None, *, grids: Sequence[str | os.PathLike[str]] = ()
+) -> pd.DataFrame:
     """Return one row per ended trial, also of a sweep that is still running.
 
-    Columns are those of `trials.parquet`: ids, every option by its dotted name, metrics, provenance.
+    Columns are those of `trials.parquet`: ids, every option by its dotted name, metrics, provenance. More
+    are computed: `model_label` (the model as tables print it) and `setting` (data set, model and every option
+    that is not at its default, in words; the seeds of a config share it). Times are timestamps, UTC.
+
+    To compare settings, group by `["config_id", "setting"]`: a group then holds nothing but seeds.
 
     Args:
         path: the results directory. None means `GRIDRUN_RESULTS`, or else `results`, as on the command line.
+        grids: paths of grid files, for their trials alone. Columns `grid` and `case` then have the names of
+            the first grid that asks for a trial, and of its row there.
 
     Raises:
+        GridError: a grid file has a mistake.
         StoreError: there are no results, or they are damaged.
     """
-    return _frame(_store(path).trials_table())
+    if isinstance(grids, (str, os.PathLike)):
+        grids = [grids]
+    loaded = [load_grid(grid) for grid in grids]
+    frame = _frame(_store(path).trials_table())
+    for name in ("started_at", "ended_at"):
+        frame[name] = pd.to_datetime(frame[name], utc=True, format="ISO8601", errors="coerce")
+    described = {text: _describe(text) for text in frame["config_json"].unique()}
+    place = frame.columns.get_loc("seed")
+    for number, name in enumerate(("model_label", "setting")):
+        frame.insert(place + number, name, [described[text][number] for text in frame["config_json"]])
+    for name, hint in field_types(TrainConfig).items():  # an empty store has no values to make them of
+        if name not in frame and not mapped_registry(hint):
+            frame[name] = pd.Series(None, frame.index, _PANDAS.get(without_none(hint), "object"))
+    if not loaded:
+        return frame
+    asked = {
+        i: (grid.name, row.name) for grid in reversed(loaded) for row in grid.rows for i in row.trial_ids
+    }
+    frame = frame[frame["trial_id"].isin(asked)].reset_index(drop=True)
+    for number, name in enumerate(("grid", "case")):
+        frame.insert(number, name, [asked[trial_id][number] for trial_id in frame["trial_id"]])
+    return frame
+
+
+_PANDAS = {int: "Int64", bool: "boolean", float: "float64"}
+
+
+def _describe(config_json: str) -> tuple[str | None, str | None]:
+    """Return the label of a config's model, and the config in words; None if this version cannot read it."""
+    try:
+        config = config_of(config_json)
+    except (ValueError, TypeError):
+        return None, None
+    return config.model.label, describe_config(config)
 
 
 def load_epochs(path: str | os.PathLike[str] | None = None) -> pd.DataFrame:

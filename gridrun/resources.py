@@ -214,6 +214,10 @@ def hardware_of(gpu: Any, share: Any, cpu: Any, device: Any, threads: Any) -> Ha
     return _of_cpu(cpu if isinstance(cpu, str) and cpu else UNKNOWN, threads)
 
 
+ANOTHER_GPU = "GPU of another machine"
+"""Stands for a GPU whose name is not known here."""
+
+
 def this_machine(gpus: float, threads: int) -> Hardware:
     """Return the hardware that a trial on this machine would run on.
 
@@ -224,7 +228,7 @@ def this_machine(gpus: float, threads: int) -> Hardware:
     if not gpus:
         return _of_cpu(cpu_name() or UNKNOWN, threads)
     names = gpu_names()
-    return _of_gpu(names[0] if names else "GPU of another machine", gpus)
+    return _of_gpu(names[0] if names else ANOTHER_GPU, gpus)
 
 
 def _of_gpu(gpu: str, share: Any) -> Hardware:

@@ -11,10 +11,19 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from trainer import ConfigError, TrainConfig
+from trainer.augmentations import AugmentationOptions, augmentations
 from trainer.datasets import DataSpec, datasets, published
 from trainer.models import models
 from trainer.registry import Registry
-from trainer.schema import defaults, field_types, mapped_registry, read_options, registry_of, without_none
+from trainer.schema import (
+    defaults,
+    field_types,
+    mapped_registry,
+    read,
+    read_options,
+    registry_of,
+    without_none,
+)
 
 # of each family, a network that builds and runs in milliseconds where the family has one; a family not
 # named here is drawn with its defaults
@@ -36,6 +45,10 @@ NARROW: dict[str, dict[str, Any]] = {
     "vgg": {"initial_channels": 8},
     "wrn": {"depth": 10, "widening_factor": 2, "dropout": 0.3},
 }
+# the augmentations that have no defaults
+AUGMENTATIONS: dict[str, dict[str, Any]] = {
+    "policy": {"schedule": [[2, "Rotate 0.5 6, Color 0.5 3, Equalize 0.5 0, Cutout 0.5 5"], [3, ""]]},
+}
 NUMBERS = [0.0, 1e-3, 0.1, 0.3, 0.5, 0.75, 0.9, 1.0, 1.5, 2.0, 4.5, 100.0]
 WHOLE = [0, 1, 2, 3, 4, 6, 8, 12, 16, 20, 23, 28, 32, 40]
 TRIES = 30
@@ -53,7 +66,8 @@ def values_of(hint: Any) -> st.SearchStrategy[Any]:
     if origin is Literal:
         return st.sampled_from(arguments)
     if origin is tuple and arguments[1:] == (Ellipsis,):
-        return st.lists(values_of(arguments[0]), max_size=3).map(sorted)
+        items = values_of(arguments[0])
+        return st.just([]) if items.is_empty else st.lists(items, max_size=3).map(sorted)
     if origin is tuple:
         return st.tuples(*map(values_of, arguments)).map(list)
     plain: dict[Any, st.SearchStrategy[Any]] = {
@@ -69,7 +83,8 @@ def options(draw: st.DrawFn, registry: Registry[Any], name: str | None = None) -
     """Draw a registered thing and its options, valid on their own."""
     name = name or draw(st.sampled_from(registry.names()))
     cls = registry.get(name)
-    values = {"name": name, **(NARROW.get(name, {}) if registry is models else {})}
+    given = {id(models): NARROW, id(augmentations): AUGMENTATIONS}.get(id(registry), {})
+    values = {"name": name, **given.get(name, {})}
     required = {
         field: hint for field, hint in field_types(cls).items() if field not in {*values, *defaults(cls)}
     }
@@ -83,6 +98,11 @@ def options(draw: st.DrawFn, registry: Registry[Any], name: str | None = None) -
             changed = filled | {field: draw(values_of(hint))}
             filled = changed if is_valid(registry, changed) else filled
     return filled
+
+
+def augmentation(name: str) -> AugmentationOptions:
+    """Return an augmentation with its defaults, or with some example where it has none."""
+    return read(augmentations.get(name), AUGMENTATIONS.get(name, {}))
 
 
 def is_valid(registry: Registry[Any], values: Mapping[str, Any]) -> bool:
@@ -136,7 +156,8 @@ def configs(
     usable = accepted(base | {"model": model}) and fits(model, spec)
     values = base | {"model": model if usable else narrow(model["name"])}
     for name, hint in field_types(TrainConfig).items():
-        if name in {"model", "dataset", "epochs", *(fixed or {})} or draw(st.booleans()):
+        # init_from needs a file of weights
+        if name in {"model", "dataset", "epochs", "init_from", *(fixed or {})} or draw(st.booleans()):
             continue
         if mapped_registry(hint):
             values = draw(with_mapped(name, hint, values))

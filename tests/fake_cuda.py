@@ -78,7 +78,8 @@ def _value(tensor: Tensor) -> float:
 
 
 def _backward(run: Run) -> None:
-    for parameter in run.model.parameters():
+    beside = run.selection.model.parameters() if run.selection else ()
+    for parameter in (*run.model.parameters(), *beside):
         grad = torch.zeros_like(parameter)
         parameter.grad = grad if parameter.grad is None else parameter.grad + grad
 

@@ -93,6 +93,19 @@ def test_plan_launch_status_and_table_agree(grid: Path) -> None:
     assert "Nothing to do: 4 done." in again.stderr
 
 
+def test_a_tag_and_the_user_are_kept_with_a_trial(grid: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gridrun.sweep import provenance
+
+    monkeypatch.setenv("LOGNAME", "ada")
+    provenance.of_code.cache_clear()
+    assert serial(grid, "--seeds", 1, "--tag", "first try").exit_code == 0
+    provenance.of_code.cache_clear()
+    rows = Store("results").rows().values()
+    assert [(row["user"], row["tag"]) for row in rows] == [("ada", "first try")] * 2
+    shown = ok("show", next(iter(rows))["trial_id"])
+    assert "first try" in shown
+
+
 def test_dry_run_and_plan_write_nothing(grid: Path, tmp_path: Path) -> None:
     assert "4 trials: 4 missing" in ok("launch", grid, "--dry-run")
     assert "4 trials: 4 missing" in ok("plan", grid)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import click
 import pytest
+from all_grids import GRIDS
 from click.testing import CliRunner
 
 import cli
@@ -14,7 +16,6 @@ from gridrun.grid import load_grid
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
-GRIDS = sorted((ROOT / "grids").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -78,6 +79,33 @@ def test_the_readme_s_commands_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for target in set(re.findall(r"(?:^ {4}|`)make ([\w-]+)", text, re.MULTILINE)):
         assert f"\n{target}:" in makefile, target
+
+
+def test_what_the_readme_does_with_results_works_on_the_quickstart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    section = (ROOT / "README.md").read_text().partition("## Read the results")[2].partition("\n## ")[0]
+    (tmp_path / "results").mkdir()
+    for name in ("trials.parquet", "epochs.parquet"):
+        shutil.copy(ROOT / "results" / "readme" / name, tmp_path / "results")
+    (tmp_path / "grids").symlink_to(ROOT / "grids")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GRIDRUN_RESULTS", raising=False)
+
+    (code,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    exec(code, {})
+    commands = re.findall(r"^ {4}gridrun (.+?) *#", section, re.MULTILINE)
+    assert [command.split()[0] for command in commands] == ["status", "show", "why", "evaluate"]
+    quickstart = load_grid("grids/quickstart.yaml")
+    for command in commands:
+        name, *arguments = command.removesuffix(" --watch").split()
+        if name == "evaluate":  # the stored results have no weights; a launch keeps them
+            assert any(trial.trial_id.startswith(*arguments) for trial in quickstart.trials)
+            assert quickstart.keep_checkpoint == "last"
+            continue
+        result = CliRunner().invoke(cli.main, [name, *arguments])
+        assert result.exit_code == 0, result.output
+    assert "\nRESULTS ?= results\n" in (ROOT / "Makefile").read_text(), "where commands look by default"
 
 
 def test_the_linear_scaling_study_is_the_published_one() -> None:

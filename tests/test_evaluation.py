@@ -66,6 +66,7 @@ def kept(runtime: Runtime) -> Path:
         {},
         {"ema_decay": 0.9},
         {"val_ratio": 0.2, "split_seed": 3},
+        {"val_size": 400, "normalisation": "per_channel_computed"},
         {"precision": "mixed_bf16"},
         {"precision": "pure_fp16", "lr": 0.01},
         {"precision": "pure_fp16", "lr": 0.01, "ema_decay": 0.9},

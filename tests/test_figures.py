@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import test_layering
+from all_grids import GRIDS
 from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -35,7 +36,6 @@ from gridrun.trial import Trial
 from trainer.metrics import Epoch
 
 ROOT = Path(__file__).parent.parent
-GRIDS = sorted((ROOT / "grids").glob("*.yaml"))
 
 HEAD = """
 title: A study

@@ -453,7 +453,7 @@ TABLES = AXES + "tables:\n- "
         ),
         (
             "base:\n  model: {name: resnet, depth: 20}\n  epochs: 1e3\n",
-            "g.yaml:3: base.epochs: must be a whole number",
+            "g.yaml:3: base.epochs: must be a number, got the text '1e3'",
         ),
         (
             BASE + "axes:\n- lr:\n  - 0.1\n  - 1e-3\n",
@@ -547,8 +547,8 @@ TABLES = AXES + "tables:\n- "
         ),
         (BASE + "derive: {lr: 1 / 0}\n", "g.yaml:2: derive.lr: '1 / 0' divides by zero"),
         (
-            BASE + "derive: {epochs: epochs / 3}\n",
-            "g.yaml:2: derive.epochs: must be a whole number, got 66.66",
+            BASE + "derive: {batch_size: epochs / 3}\n",
+            "g.yaml:2: derive.batch_size: must be a whole number, got 66.66",
         ),
         (BASE + "derive: {lr: schedule}\n", "g.yaml:2: derive.lr: `schedule` is not a number: 'cosine'"),
         (

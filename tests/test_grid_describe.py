@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from all_grids import GRIDS
 
 from gridrun.grid import load_grid, lone_trial
 from gridrun.grid.describe import column_value, describe, describe_option, describe_options, varying_columns
-
-GRIDS = sorted((Path(__file__).parent.parent / "grids").glob("*.yaml"))
 
 
 def described(*settings: str) -> str:

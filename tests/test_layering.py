@@ -70,9 +70,9 @@ def test_the_trainer_knows_nothing_above_it() -> None:
 ROOMS = (
     ("cli", "gridrun", "gridrun.commands"),
     ("gridrun.executors", "gridrun.doctor"),
-    ("gridrun.sweep",),
+    ("gridrun.sweep", "gridrun.search"),
     ("gridrun.notebook", "gridrun.figures"),
-    ("gridrun.plan", "gridrun.tables", "gridrun.evaluation"),
+    ("gridrun.plan", "gridrun.tables", "gridrun.evaluation", "gridrun.features", "gridrun.ages"),
     ("gridrun.grid",),
     ("gridrun.store", "gridrun.trial", "gridrun.resources", "gridrun.metrics"),
     ("trainer", "gridrun.errors", "gridrun.text"),

@@ -94,7 +94,50 @@ def test_the_frame_is_the_file(store: Store) -> None:
         store.add(record(number))
     store.compact(now=True)
     frame, file = gridrun.load_results(store.root), pd.read_parquet(store.trials_path)
-    pd.testing.assert_frame_equal(frame, file.astype(frame.dtypes.to_dict()))
+    assert set(file.columns) < set(frame.columns)
+    times = ["started_at", "ended_at"]
+    same = frame[file.columns].drop(columns=times)
+    pd.testing.assert_frame_equal(same, file.drop(columns=times).astype(same.dtypes.to_dict()))
+    assert {str(frame[name].dtype).partition("[")[0] for name in times} == {"datetime64"}
+    assert frame["ended_at"].dt.tz is not None
+    assert frame["ended_at"].isna().sum() == 0
+
+
+def test_an_empty_store_has_the_columns_of_a_full_one(store: Store) -> None:
+    frame = gridrun.load_results(store.root)
+    assert {"model", "model_label", "setting", "lr", "batch_size", "test_error"} <= set(frame.columns)
+    assert (frame["lr"].dtype, frame["batch_size"].dtype) == (float, "Int64")
+    assert frame.groupby(["config_id", "setting"])["test_error"].median().empty
+    assert frame.groupby(["model", "batch_size", "lr"])["test_error"].median().empty
+
+
+def test_groups_are_named_and_hold_nothing_but_seeds() -> None:
+    trials = gridrun.load_results(ROOT / "results" / "readme")
+    medians = trials.groupby(["config_id", "setting"])["test_error"].median()
+    assert len(medians) == trials["config_id"].nunique()
+    assert trials["setting"].notna().all()
+    assert "ResNet-preact-8" in set(trials["model_label"])
+    assert "seed" not in trials.loc[0, "setting"]
+    grids = [ROOT / "grids" / "quickstart.yaml"]
+    own = gridrun.load_results(ROOT / "results" / "readme", grids=grids)
+    assert 0 < len(own) < len(trials)
+    assert own["grid"].unique().tolist() == ["quickstart"]
+    assert set(own["trial_id"]) <= {trial.trial_id for trial in load_grid(grids[0]).trials}
+
+
+def test_a_row_has_the_name_of_its_case(grid: Path, store: Store) -> None:
+    grid.write_text(
+        GRID.replace(
+            "axes: [{batch_size: [32, 64]}]",
+            """axes:
+  - cases: [{name: small, batch_size: 32}, {batch_size: 64}]""",
+        )
+    )
+    frame = gridrun.load_results(store.root, grids=grid)
+    assert frame.groupby("batch_size")["case"].agg(lambda names: set(names.dropna())).to_dict() == {
+        32: {"small"},
+        64: set(),
+    }
 
 
 def test_a_directory_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:

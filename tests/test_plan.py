@@ -259,6 +259,25 @@ def test_plans_before_and_after_launches_and_edits(path: Path, tmp_path: Path) -
     assert run("plan", path, "--budget-hours", 1).exit_code == 0
     assert run("launch", path, "--budget-hours", 1, "--executor", "serial").exit_code == 0
 
+    assert "(2 measured, from 4 trials of this store" in ok("plan", path, "--seeds", 3)
+    deeper = ("--set", "model.depth=14")
+    guess = planned(path, *deeper, "--seeds", 1)["estimate"]
+    assert guess["rests_on"] == {"guessed": 2}
+    low, high = guess["hours_range"]
+    assert low < guess["hours"] < high
+    assert low == pytest.approx(guess["hours"] ** 2 / high, rel=1e-3), "as far either way"
+    shown = ok("plan", path, *deeper, "--seeds", 1)
+    assert "a guess: " in shown
+    assert ".." in shown.splitlines()[-1]
+    within = ("launch", path, *deeper, "--seeds", 1, "--executor", "serial", "--budget-hours", guess["hours"])
+    refused = run(*within)
+    assert refused.exit_code == 2
+    assert "core-hours is only a guess (from " in refused.stderr
+    assert "measure first, such as with `--only " in refused.stderr
+    assert run("plan", path, *deeper, "--seeds", 1, "--budget-hours", 2 * high).exit_code == 0
+    over = run("plan", path, *deeper, "--seeds", 1, "--budget-hours", 0)
+    assert "core-hours, a guess (from" in over.stderr
+
     path.write_text(GRID.replace("[1, 4]", "[4, 6]"))
     edited = ok("plan", path)
     assert "since earlier launches: 2 added, 2 no longer asked for (their results stay" in edited

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import statistics
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gridrun.plan.costs import PAST_COLUMNS, Cost, Costs, num_images
-from gridrun.resources import HARDWARE_KEYS, Hardware, hardware_of
+from gridrun.plan.costs import PAST_COLUMNS, Cost, Costs, speed_key
+from gridrun.resources import ANOTHER_GPU, HARDWARE_KEYS, Hardware, hardware_of
+from gridrun.store import Store
 from gridrun.trial import Trial, config_id, config_of
 from trainer import TrainConfig
 
+ROOT = Path(__file__).parent.parent
 CPU = Hardware("Xeon, 1 thread", is_gpu=False)
 GPU = Hardware("H200", is_gpu=True)
 
@@ -64,13 +69,19 @@ def test_another_network_is_scaled_by_macs_if_only_one_trial_is_done() -> None:
     costs = Costs([past(small, 100.0)], CPU)
     spec = small.dataset.spec
     ratio = (large.model.macs(spec) or 0) / (small.model.macs(spec) or 1)
-    assert of(costs, large) == Cost(pytest.approx(100.0 * ratio), "fitted")
+    # A guess: three times either way, and further by the fourth root of how much larger the network is.
+    assert of(costs, large) == Cost(pytest.approx(100.0 * ratio), "fitted", pytest.approx(3 * ratio**0.25))
+    assert [of(costs, one).rests_on for one in (small, config(epochs=3), large)] == [
+        "measured",
+        "scaled",
+        "guessed",
+    ]
     # Twice the GPUs and the same batch on each: half the time.
     assert of(costs, config(num_gpus=2)).amount == pytest.approx(50.0, rel=0.01)
     # 1 + 32 / 32 over 1 + 32 / 128, for the same images.
     smaller = config(batch_size=32)
     assert of(costs, smaller).amount == pytest.approx(
-        100.0 * 1.6 * num_images(smaller) / num_images(small), rel=1e-6
+        100.0 * 1.6 * smaller.num_images / small.num_images, rel=1e-6
     )
 
 
@@ -78,9 +89,11 @@ def test_the_fit_learns_the_cost_of_batches() -> None:
     """A machine on which the batch size makes no difference, and small networks gain nothing."""
     networks = [{"name": "resnet_preact", "depth": depth} for depth in (8, 14, 20, 32, 44, 56)]
     known = [config(model=model, batch_size=size) for model in networks for size in (8, 32, 128, 512)]
-    costs = Costs([past(one, num_images(one) * 1e-3) for one in known], CPU)
+    costs = Costs([past(one, one.num_images * 1e-3) for one in known], CPU)
     new = config(model={"name": "resnet_preact", "depth": 26}, batch_size=64)
-    assert of(costs, new) == Cost(pytest.approx(num_images(new) * 1e-3, rel=0.1), "fitted")
+    found = of(costs, new)
+    assert found.amount == pytest.approx(new.num_images * 1e-3, rel=0.1)
+    assert found.rests_on == "guessed"
 
 
 def test_running_trials_give_estimates_before_any_has_ended() -> None:
@@ -115,8 +128,49 @@ def test_only_done_trials_of_the_same_hardware_count() -> None:
     assert of(Costs(rows, GPU), one).amount == 3.0
     assert of(Costs(rows, CPU), one).amount == 110.0
     other = Costs(rows, Hardware("V100", is_gpu=True))
-    assert of(other, one).amount == 3.0, "a GPU stands for a GPU"
+    assert of(other, one) == Cost(3.0, "same", 3.0), "a GPU stands for a GPU, as a guess"
+    assert of(other, one).rests_on == "guessed"
     assert other.trust == "from 1 trial of this store on H200, none on V100"
+
+
+def test_cpus_say_nothing_about_gpus() -> None:
+    one = config()
+    costs = Costs([past(one, 100.0)], GPU)
+    assert costs.is_relative
+    assert costs.trust == "relative only: no past trials on a GPU"
+    assert of(costs, one).basis == "macs"
+    elsewhere = Costs([past(one, 3.0, gpu="H200", device="cuda")], Hardware(ANOTHER_GPU, is_gpu=True))
+    assert of(elsewhere, one) == Cost(3.0, "same"), "a GPU without a name here is the one that was measured"
+
+
+def test_nine_of_ten_guesses_hold_for_the_recorded_trials() -> None:
+    """Each network of results/readme is guessed from the others, and from any single one of them."""
+    rows = Store(ROOT / "results" / "readme").rows(columns=PAST_COLUMNS).values()
+    rows = [row for row in rows if row["status"] == "done" and not row["resumes"]]
+    hardware = hardware_of(*map(rows[0].get, HARDWARE_KEYS))
+    of_network: dict[Any, list[dict[str, Any]]] = {}
+    for row in rows:
+        of_network.setdefault(speed_key(config_of(row["config_json"])), []).append(row)
+    from_one: list[bool] = []
+    from_all: list[bool] = []
+    for key, own in of_network.items():
+        others = [row for other, found in of_network.items() if other != key for row in found]
+        from_one += holding(Costs(own, hardware), others)
+        from_all += holding(Costs(others, hardware), own)
+    assert len(from_all) > 200
+    assert statistics.mean(from_all) >= 0.9
+    assert statistics.mean(from_one) >= 0.9
+
+
+def holding(costs: Costs, rows: list[dict[str, Any]]) -> list[bool]:
+    """Return for each recorded trial whether the time it took lies in the range of its guess."""
+    found = []
+    for row in rows:
+        cost = costs.of(config_of(row["config_json"]), row["config_id"])
+        assert cost.basis == "fitted"
+        took = datetime.fromisoformat(row["ended_at"]) - datetime.fromisoformat(row["started_at"])
+        found.append(cost.amount / cost.factor <= took.total_seconds() <= cost.amount * cost.factor)
+    return found
 
 
 def test_rows_without_a_time_or_a_known_config_are_left_out() -> None:

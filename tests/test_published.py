@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from all_grids import GRIDS
 
 from gridrun.grid import Grid, TableSpec, load_grid
 from gridrun.metrics import METRICS, format_column, header_of
@@ -19,7 +20,6 @@ from trainer import TrainConfig
 from trainer.models._residual import NARROW_FIRST_STAGE
 
 ROOT = Path(__file__).parent.parent
-GRIDS = sorted((ROOT / "grids").glob("*.yaml"))
 PUBLISHED = Path(__file__).parent / "published"
 
 
@@ -27,10 +27,7 @@ def published(source: str) -> Any:
     return json.loads((PUBLISHED / f"{source}.json").read_text())
 
 
-TABLES = {table["id"]: table for table in published("pytorch_image_classification")["tables"]} | {
-    "pba": published("pba")
-}
-STUDIES = [name for name in TABLES if name != "pba"]
+TABLES = {table["id"]: table for table in published("pytorch_image_classification")["tables"]}
 
 
 @cache
@@ -64,10 +61,9 @@ def is_same(printed: str, column: str, value: Any) -> bool:
     return printed == shown.removesuffix(NARROW_FIRST_STAGE)  # which the source does not say of its network
 
 
-def test_there_are_45_tables_and_one_more() -> None:
-    assert len(STUDIES) == 45
-    assert sum(len(TABLES[name]["rows"]) for name in STUDIES) == 362
-    assert len(TABLES["pba"]["rows"]) == 14
+def test_there_are_45_tables() -> None:
+    assert len(TABLES) == 45
+    assert sum(len(TABLES[name]["rows"]) for name in TABLES) == 362
     assert TABLES.keys() <= specs().keys()
 
 
@@ -93,7 +89,7 @@ def test_headers_read_as_published(name: str) -> None:
     assert shown == printed
 
 
-@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("name", TABLES)
 def test_published_values_have_a_source(name: str) -> None:
     (said,) = [note for note in empty(name).notes if note.startswith("published values: ")]
     assert "pytorch_image_classification" in said
@@ -110,7 +106,7 @@ def test_cells_are_the_published_ones(name: str) -> None:
                 assert is_same(text, column, line.options[column]), (text, column, line.options[column])
 
 
-@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("name", TABLES)
 def test_numbers_of_runs_are_the_published_ones(name: str) -> None:
     table = empty(name)
     (title,) = [title for title in TABLES[name]["columns"] if re.match(r"Test Error \(.*runs?\)$", title)]
@@ -158,7 +154,7 @@ NAMED = {
 """Options that the names of rows speak of: the words, and what they mean without a number."""
 
 
-@pytest.mark.parametrize("name", [name for name in STUDIES if "name" in specs()[name][1].columns])
+@pytest.mark.parametrize("name", [name for name in TABLES if "name" in specs()[name][1].columns])
 def test_names_of_rows_are_true(name: str) -> None:
     for row in specs()[name][1].rows:
         said = row.name or ""
@@ -194,7 +190,7 @@ def recipe(name: str, printed: list[str]) -> tuple[str, ...]:
 def test_rows_that_recur_are_the_same_trials() -> None:
     ids: dict[tuple[str, ...], set[str]] = {}
     recipes: dict[str, set[tuple[str, ...]]] = {}
-    for name in STUDIES:
+    for name in TABLES:
         if "initial lr" in TABLES[name]["columns"]:
             for line, printed in zip(empty(name).lines, TABLES[name]["rows"], strict=True):
                 ids.setdefault(recipe(name, printed), set()).add(line.config_id)
@@ -204,15 +200,9 @@ def test_rows_that_recur_are_the_same_trials() -> None:
 
 
 def test_a_published_row_is_trained_once_however_many_tables_have_it() -> None:
-    lines: list[Line] = [line for name in STUDIES for line in empty(name).lines]
+    lines: list[Line] = [line for name in TABLES for line in empty(name).lines]
     # Of 244 rows of the learning-rate studies 166 differ, all 118 others do, and one of those is in both.
     assert len({line.config_id for line in lines}) == 166 + 118 - 1
-
-
-def test_what_cannot_be_trained_claims_no_trial() -> None:
-    table = empty("pba")
-    assert not any(line.trials or line.config_id for line in table.lines)
-    assert table.notes[-1] == "every row: as published, not trained here"
 
 
 SPEED_RUNS = {

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from all_grids import GRIDS
 
 from gridrun.grid import load_grid
 from trainer import Runtime, TrainConfig, train
@@ -32,7 +33,6 @@ from trainer.models import ModelOptions
 from trainer.models.count import count_macs
 from trainer.models.resnet_preact import ResNetPreactOptions
 
-GRIDS = sorted((Path(__file__).parent.parent / "grids").glob("*.yaml"))
 MAX_MACS = 1.5e8
 """For one image, of networks that step as they are: up to ResNet-preact-56 and -164 on a CPU."""
 BATCH_SIZE = 4
@@ -93,6 +93,7 @@ def reduced(config: TrainConfig) -> TrainConfig:
         augmentation=tuple(each for each in config.augmentation if not isinstance(each, FileAugmentation)),
         train_size=None,
         val_ratio=0.0,
+        val_size=None,
         split_seed=0,
         batch_size=BATCH_SIZE,
         subdivision=min(config.subdivision, 2),

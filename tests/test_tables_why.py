@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from all_grids import GRIDS
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,7 +25,6 @@ from gridrun.tables.why import computation, train_command
 from gridrun.trial import Trial
 
 ROOT = Path(__file__).parent.parent
-GRIDS = sorted((ROOT / "grids").glob("*.yaml"))
 
 GRID = """\
 title: Warm-up

@@ -121,7 +121,7 @@ def drawn(toys: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
 
 def few_steps(values: dict[str, Any]) -> dict[str, Any]:
     """Leave one step an epoch: digits has many images."""
-    cut = values | {"train_size": values["batch_size"], "val_ratio": 0.0}
+    cut = values | {"train_size": values["batch_size"], "val_ratio": 0.0, "val_size": None}
     return cut if any_config.accepted(cut) else values
 
 

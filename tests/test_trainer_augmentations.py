@@ -7,6 +7,7 @@ import itertools
 from collections import Counter
 from typing import Any, ClassVar
 
+import any_config
 import numpy as np
 import pytest
 import torch
@@ -65,11 +66,13 @@ OF_IMAGES = [name for name in augmentations.names() if issubclass(augmentations.
 @pytest.fixture(params=OF_IMAGES)
 def options(request: pytest.FixtureRequest) -> ImageAugmentation:
     """Return each augmentation of single images with its defaults."""
-    return augmentations.get(request.param)()
+    return any_config.augmentation(request.param)
 
 
 def kept_dtypes(options: ImageAugmentation) -> list[torch.dtype]:
     """Return what an augmentation may be handed: pixels before normalisation, or images after it."""
+    if options.stage == "policy":
+        return [torch.uint8]
     return [torch.uint8, torch.float32] if options.stage in PIXEL_STAGES else [torch.float32]
 
 
@@ -88,12 +91,15 @@ def test_shape_and_dtype_are_kept_and_the_input_is_left_alone(options):
         x = images(dtype=dtype)
         before = x.clone()
         y = augment(options, x)
+        if getattr(options, "masked", False):
+            y, mask = y[:, :3], y[:, 3:]
+            assert set(mask.unique().tolist()) <= {0, 1}
         assert (y.shape, y.dtype) == (x.shape, x.dtype)
         assert torch.equal(x, before)
 
 
 def test_the_generator_alone_decides(options):
-    x = images(64, size=24, dtype=torch.float32)
+    x = images(64, size=24, dtype=kept_dtypes(options)[-1])
     torch.manual_seed(1)
     first = augment(options, x)
     torch.manual_seed(2)
@@ -103,7 +109,7 @@ def test_the_generator_alone_decides(options):
 
 @pytest.mark.parametrize("cut", [0, 1, 5, 16])
 def test_a_batch_may_be_split_anywhere(options, cut):
-    x = images(16, size=24, dtype=torch.float32)
+    x = images(16, size=24, dtype=kept_dtypes(options)[-1])
     draws = options.draw(shape_of(x), generator())
     assert len(draws) == len(x)
     parts = [options.apply(x[part], draws[part]) for part in (slice(cut), slice(cut, None))]
@@ -548,10 +554,11 @@ def test_normalise_by_hand():
 
 
 def test_every_batch_is_channels_last():
-    pixels, labels = images(channels=2), torch.arange(8)
-    assert Pipeline(SPEC, (), CPU).normalise(pixels).is_contiguous(memory_format=torch.channels_last)
+    pixels, labels = images(), torch.arange(8)
+    spec = dataclasses.replace(SPEC, channels=3, mean=(0.5, 0.2, 0.3), std=(0.25, 0.4, 0.3))
+    assert Pipeline(spec, (), CPU).normalise(pixels).is_contiguous(memory_format=torch.channels_last)
     for name in augmentations.names():
-        pipeline = Pipeline(SPEC, (augmentations.get(name)(),), CPU)
+        pipeline = Pipeline(spec, (any_config.augmentation(name),), CPU)
         batch = pipeline.batch(pixels, labels, generator(), labels, epoch=0)
         assert batch.images.shape[1:] == pixels.shape[1:]
         assert batch.images.is_contiguous(memory_format=torch.channels_last), name

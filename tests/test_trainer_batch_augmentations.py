@@ -9,6 +9,7 @@ import warnings
 from collections import Counter
 from typing import Any
 
+import any_config
 import numpy as np
 import pytest
 import tiny
@@ -21,16 +22,25 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.transforms import v2
 
 from trainer import Runtime, TrainConfig
-from trainer.augmentations import BatchAugmentation, FileAugmentation, ImageAugmentation, augmentations
+from trainer.augmentations import (
+    PIXEL_STAGES,
+    AugmentationOptions,
+    BatchAugmentation,
+    FileAugmentation,
+    ImageAugmentation,
+    augmentations,
+)
 from trainer.augmentations._draws import integers_below, symmetric_beta
 from trainer.augmentations.cutmix import CutMix, cutmix, draw_box
 from trainer.augmentations.cutout import Cutout
 from trainer.augmentations.dual_cutout import DualCutout
 from trainer.augmentations.horizontal_flip import HorizontalFlip
 from trainer.augmentations.mixup import Mixup, mixup
+from trainer.augmentations.policy import operations
 from trainer.augmentations.random_crop import RandomCrop
 from trainer.augmentations.random_erasing import RandomErasing
 from trainer.augmentations.ricap import RICAP, part_sizes, ricap
+from trainer.datasets import datasets
 from trainer.loop import Interrupted, train
 from trainer.loss import Batch, targets, training_loss, wrong
 from trainer.schedules.constant import Constant
@@ -104,13 +114,28 @@ class WatchSynchronisation(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+def ready(name: str, device: str) -> AugmentationOptions:
+    """Return an augmentation as the pipeline has it when an epoch begins."""
+    options = any_config.augmentation(name)
+    if not isinstance(options, ImageAugmentation):
+        return options
+    spec = dataclasses.replace(datasets.get("cifar10")().spec, image_size=24)
+    return options.prepared(spec, torch.device(device), epoch=0, epochs=1, seed=0)
+
+
+def pixels_or_images(name: str, device: str) -> torch.Tensor:
+    x = torch.randn(8, 3, 24, 24, device=device)
+    return x.to(torch.uint8) if augmentations.get(name).stage in PIXEL_STAGES else x
+
+
 @pytest.mark.parametrize("name", ON_DEVICE)
-def test_nothing_waits_for_the_device(name):
-    x, y, logits = torch.randn(8, 3, 24, 20), torch.arange(8), torch.randn(8, 10)
-    options, source = augmentations.get(name)(), generator()
+def test_nothing_waits_for_the_device(name, monkeypatch):
+    monkeypatch.setattr(operations, "may_look", lambda device: False)
+    x, y, logits = pixels_or_images(name, "cpu"), torch.arange(8), torch.randn(8, 10)
+    options, source = ready(name, "cpu"), generator()
     with WatchSynchronisation():
         if isinstance(options, ImageAugmentation):
-            options.apply(x, options.draw((8, 3, 24, 20), source))
+            options.apply(x, options.draw((8, 3, 24, 24), source))
         else:
             batch = options.batch(x, y, source)
             logits = logits.repeat(len(batch.images) // 8, 1)
@@ -128,15 +153,15 @@ def test_the_watch_sees_a_wait():
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", ON_DEVICE)
 def test_gpu_nothing_waits_for_the_device(name):
-    x, y = torch.randn(8, 3, 24, 20, device="cuda"), torch.arange(8, device="cuda")
+    x, y = pixels_or_images(name, "cuda"), torch.arange(8, device="cuda")
     logits, source = torch.randn(8, 10, device="cuda"), torch.Generator("cuda").manual_seed(0)
-    options = augmentations.get(name)()
+    options = ready(name, "cuda")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the mode is a prototype
         torch.cuda.set_sync_debug_mode("error")
     try:
         if isinstance(options, ImageAugmentation):
-            options.apply(x, options.draw((8, 3, 24, 20), source))
+            options.apply(x, options.draw((8, 3, 24, 24), source))
         else:
             batch = options.batch(x, y, source)
             logits = logits.repeat(len(batch.images) // 8, 1)
@@ -382,6 +407,14 @@ SMALL: dict[str, tuple[Any, ...]] = {
     "cutmix": (CutMix(),),
     "ricap": (RICAP(),),
     "dual_cutout": (DualCutout(size=3),),
+    "brightness": (any_config.augmentation("brightness"),),
+    "contrast": (any_config.augmentation("contrast"),),
+    "colour_jitter": (any_config.augmentation("colour_jitter"),),
+    "pca_lighting": (any_config.augmentation("pca_lighting"),),
+    "policy": (any_config.augmentation("policy"), RandomCrop(padding=1)),
+    "randaugment": (any_config.augmentation("randaugment"),),
+    "trivial_augment": (any_config.augmentation("trivial_augment"),),
+    "auto_augment": (any_config.augmentation("auto_augment"),),
     "many": (RandomCrop(padding=1), HorizontalFlip(), Cutout(size=2), RandomErasing(), RICAP(beta=1)),
 }
 
@@ -394,7 +427,8 @@ def test_each_augmentation_is_trained_with_below():
 @pytest.mark.parametrize("step", [1, 3, 8])
 @pytest.mark.parametrize("name", SMALL)
 def test_interrupted_a_trial_ends_the_same(name, step, cache_dir, tmp_path):
-    config = tiny.config(augmentation=SMALL[name], label_smoothing=0.1)
+    images = tiny.ColourImages()
+    config = tiny.config(augmentation=SMALL[name], label_smoothing=0.1, dataset=images)
     runtime = Runtime(cache_dir=cache_dir, checkpoint=tmp_path / "trial.ckpt", checkpoint_seconds=math.inf)
     whole = train(config, seed=0, runtime=dataclasses.replace(runtime, checkpoint=None))
     asked = itertools.count()

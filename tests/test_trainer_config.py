@@ -18,7 +18,7 @@ BASE: dict[str, Any] = {"model": {"name": "resnet", "depth": 20}, "epochs": 10}
         ({"epochs": 0}, "epochs: must be > 0, got 0"),
         (
             {"epochs": "10"},
-            "epochs: must be a whole number, got the text '10' (YAML reads it as text; write 10)",
+            "epochs: must be a number, got the text '10' (YAML reads it as text; write 10.0)",
         ),
         ({"lr": 0}, "lr: must be > 0, got 0.0"),
         ({"lr": -0.1}, "lr: must be > 0, got -0.1"),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
+import any_config
 import pytest
 import tiny
 import torch
@@ -20,6 +21,7 @@ from trainer.loop import Run
 from trainer.models import models
 from trainer.optimizers import optimizers
 from trainer.schema import read_options
+from trainer.selections.proxy import ProxyOptions
 
 ON_DEVICE = [
     name for name in augmentations.names() if not issubclass(augmentations.get(name), FileAugmentation)
@@ -29,6 +31,7 @@ EVERYTHING: dict[str, Any] = {
     "subdivision": 2,
     "ema_decay": 0.5,
     "label_smoothing": 0.1,
+    "select_examples": ProxyOptions(model=tiny.TinyNet()),
     "no_weight_decay_on_bn": True,
     "model": tiny.TinyNet(dropout=0.5),
 }
@@ -63,7 +66,8 @@ def check_an_epoch(config: TrainConfig, runtime: Runtime) -> Run:
 
 @pytest.mark.parametrize("name", ON_DEVICE)
 def test_every_augmentation(name: str, runtime: Runtime, gpu: None) -> None:
-    check_an_epoch(tiny.config(augmentation=(augmentations.get(name)(),)), runtime)
+    chosen = (any_config.augmentation(name),)
+    check_an_epoch(tiny.config(augmentation=chosen, dataset=tiny.ColourImages()), runtime)
 
 
 @pytest.mark.parametrize("precision", get_args(Precision))
@@ -106,7 +110,7 @@ def test_kept_weights_are_evaluated(runtime: Runtime, gpu: None) -> None:
 
 
 @pytest.mark.parametrize("share", [1.0, 0.3])
-@pytest.mark.parametrize("tta", get_args(evaluation.TTA))
+@pytest.mark.parametrize("tta", [tta for tta in get_args(evaluation.TTA) if tta != "ten_crop"])
 def test_no_test_waits_before_its_end(tta: Any, share: float, runtime: Runtime, gpu: None) -> None:
     run = begun(tiny.config(precision="mixed_bf16"), runtime)
     with NoWaiting():

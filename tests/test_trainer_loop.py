@@ -34,11 +34,13 @@ from trainer.metrics import Epoch, Result
 from trainer.models import ModelOptions
 from trainer.optimizers import optimizers
 from trainer.optimizers.sgd import SGD
+from trainer.parallel import Group
 from trainer.parameter_groups.bn_bias import BNBias
 from trainer.parameter_groups.head import Head
 from trainer.schedules import schedules
 from trainer.schedules.constant import Constant
 from trainer.schedules.multistep import Multistep
+from trainer.selections.proxy import ProxyOptions
 from trainer.warmups.linear import Linear
 
 TESTS = Path(__file__).parent
@@ -63,6 +65,7 @@ SCHEDULES: dict[str, dict[str, Any]] = {  # options that each schedule is tried 
 }
 FEATURES: dict[str, dict[str, Any]] = {
     "clipped": {"gradient_clip": 0.5},
+    "clipped with weight decay": {"gradient_clip": 0.5, "clip_weight_decay": True},
     "subdivided": {"subdivision": 4},
     "subdivided twice over": {"subdivision": 4, "augmentation": TWICE},
     "averaged": {"ema_decay": 0.5},
@@ -72,6 +75,7 @@ FEATURES: dict[str, dict[str, Any]] = {
         "parameter_groups": (BNBias(lr=1.0, epochs=1.5, anneal=True), Head(weight_decay=0.1))
     },
     "flipped in turn": {"augmentation": (HorizontalFlip(alternating=True),)},
+    "selected": {"select_examples": ProxyOptions(model=TinyNet(channels=4, dropout=0.5), update_every=2)},
     "no weight decay on bn": {"no_weight_decay_on_bn": True, "weight_decay": 0.1},
     "pure fp16": {"precision": "pure_fp16"},
     "bn momentum": {"bn_momentum": 0.5, "bn_scale_init": "uniform"},
@@ -274,6 +278,31 @@ def test_long_gradients_are_scaled_down_together(precision, cache_dir):
     for grad, shorter in zip(first, clipped[0], strict=True):
         torch.testing.assert_close(shorter, grad * (0.1 / total_norm(first)))
     assert all(total_norm(grads) == pytest.approx(0.1, rel=1e-4) for grads in clipped)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "mixed_fp16"])
+def test_weight_decay_may_be_clipped_too(precision, cache_dir):
+    decay = {"precision": precision, "weight_decay": 3.0}
+    plain = gradients(cache_dir, **decay)[0]
+    decayed = gradients(cache_dir, **decay, gradient_clip=1e9, clip_weight_decay=True)[0]
+    weights = [(whole - grad) / 3 for whole, grad in zip(decayed, plain, strict=True)]
+    model = Run(tiny.config(), 0, Runtime(cache_dir=cache_dir), Group()).model
+    for weight, first in zip(weights, model.parameters(), strict=True):
+        torch.testing.assert_close(weight, first.detach(), atol=1e-4, rtol=1e-3)
+    clipped = gradients(cache_dir, **decay, gradient_clip=0.1, clip_weight_decay=True)[0]
+    for whole, shorter in zip(decayed, clipped, strict=True):
+        torch.testing.assert_close(shorter, whole * (0.1 / total_norm(decayed)))
+
+
+def test_the_l2_term_of_a_gradient_that_is_not_clipped_is_that_of_the_optimiser(cache_dir):
+    options: dict[str, Any] = {"gradient_clip": 1e9, "weight_decay": 0.1, "no_weight_decay_on_bn": True}
+    options |= {"parameter_groups": (Head(weight_decay=0.3),)}
+    found = [
+        train(tiny.config(**options, clip_weight_decay=clip), seed=0, runtime=Runtime(cache_dir=cache_dir))
+        for clip in (False, True)
+    ]
+    losses = [[epoch.train_loss for epoch in result.epochs] for result in found]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "mixed_fp16"])

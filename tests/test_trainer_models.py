@@ -37,7 +37,7 @@ from trainer.models.resnext import ResNeXtOptions
 from trainer.models.se_resnet_preact import SEResNetPreactOptions
 from trainer.models.se_resnet_preact.network import SqueezeExcitation
 from trainer.models.shake_shake import ShakeShakeOptions
-from trainer.models.shake_shake.network import HalvesShortcut
+from trainer.models.shake_shake.network import HalvesShortcut, ShakeBlock
 from trainer.models.torchvision_models import LABELS, TorchvisionOptions
 from trainer.models.vgg import VGGOptions
 from trainer.models.wrn import WRNOptions
@@ -199,6 +199,26 @@ def test_params_of_pbas_wrn(depth, width, params):
     options = WRNOptions(depth=depth, widening_factor=width, shortcuts="parameter_free")
     assert count_params(meta(options, spec())) == params
     assert options.macs(spec()) == count_macs(meta(options, spec()), spec())
+
+
+@pytest.mark.parametrize(
+    ("options", "params"),
+    [
+        (ShakeShakeOptions(initial_channels=32), 2_923_162),
+        (ShakeShakeOptions(initial_channels=96), 26_192_922),
+        (ShakeShakeOptions(initial_channels=112), 35_640_442),
+        (PyramidNetOptions(depth=272, block_type="bottleneck", alpha=200, shakedrop=True), 26_210_842),
+    ],
+    ids=lambda value: getattr(value, "label", value),
+)
+def test_params_of_pbas_other_networks(options, params):
+    assert count_params(meta(options, spec())) == params
+
+
+def test_widths_of_pbas_pyramid():
+    widths = PyramidNetOptions(depth=272, block_type="bottleneck", alpha=200).unit_channels
+    assert len(widths) == 90
+    assert [widths[unit] for unit in (0, 29, 30, 59, 89)] == [18, 83, 85, 149, 216]
 
 
 def test_parameter_free_shortcuts_add_up():
@@ -415,6 +435,10 @@ def test_every_preact_option_round_trips():
         (ShakeShakeOptions(), "shake-shake-26 2x32d (S-S-I)"),
         (ShakeShakeOptions(shake_forward=False, shake_image=False), "shake-shake-26 2x32d (E-S-B)"),
         (ShakeShakeOptions(initial_channels=96, shake_backward=False), "shake-shake-26 2x96d (S-E-I)"),
+        (
+            ShakeShakeOptions(shake_weights="normalised", shortcut_relu=False),
+            "shake-shake-26 2x32d (S-S-I), normalised weights, shortcuts before ReLU",
+        ),
         (TorchvisionOptions(arch="resnet50"), "ResNet-50, ImageNet"),
         (TorchvisionOptions(arch="vgg16_bn"), "VGG-16 w/ BN, ImageNet"),
         (TorchvisionOptions(arch="resnext101_32x8d"), "ResNeXt-101 32x8d, ImageNet"),
@@ -719,6 +743,18 @@ def test_second_half_of_the_shake_shortcut_looks_beside():
     torch.testing.assert_close(shortcut(x)[0], expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("shortcut_relu", [True, False])
+def test_the_shake_shortcut_starts_after_the_first_relu_or_before_it(shortcut_relu):
+    block = ShakeBlock(1, 2, 1, ShakeShakeOptions(shortcut_relu=shortcut_relu)).eval()
+    for branch in block.branches:
+        nn.init.zeros_(branch[0].weight)  # so only the shortcut is left
+    assert block.shortcut
+    nn.init.ones_(block.shortcut.here.weight)
+    x = torch.tensor([-1.0, 2.0, 3.0, -4.0]).view(1, 1, 2, 2)
+    expected = x.relu() if shortcut_relu else x
+    torch.testing.assert_close(block(x)[:, :1], expected, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("batch_norm", [True, False])
 def test_vgg_has_thirteen_convs_with_bias(batch_norm):
     layers = list(meta(VGGOptions(batch_norm=batch_norm), spec()).modules())
@@ -734,6 +770,20 @@ def test_every_torchvision_name_is_torchvisions():
 
 
 # --- initialisation ----------------------------------------------------------------------------
+
+
+def test_linear_layers_may_start_uniform_by_their_outputs():
+    def drawn(**options: Any) -> nn.Sequential:
+        torch.manual_seed(1)
+        layers = nn.Sequential(conv3x3(32, 128), nn.Linear(128, 16))
+        initialise(layers, "fan_out", **options)
+        return layers
+
+    usual, (conv, linear) = drawn(), drawn(linear="uniform")
+    assert torch.equal(conv.weight, usual[0].weight)
+    assert linear.weight.abs().max().item() == pytest.approx(0.25, rel=0.01)  # 1 / sqrt(16)
+    assert linear.weight.std().item() == pytest.approx(0.25 / 3**0.5, rel=0.05)
+    assert not linear.bias.any()
 
 
 @pytest.mark.parametrize(("mode", "fan"), [("fan_out", 128 * 9), ("fan_in", 32 * 9)])

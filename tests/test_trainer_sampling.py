@@ -103,15 +103,16 @@ def test_the_mean_is_that_of_the_images_trained_on(cache_dir):
     """Not of those that are held out, or left out."""
     options: dict[str, Any] = {"normalisation": "per_pixel", "train_size": 10, "val_ratio": 0.3}
     run = run_of(cache_dir, **options)
-    train_places, _ = splits.indices(26, 10, 0.3, 0)
+    train_places, _ = splits.indices(26, 10, 7, 0)
     expected = Pipeline(SPEC, (), CPU, pixels=pixels_of(cache_dir)[train_places])
     assert torch.equal(run.pipeline.shift, expected.shift)
     assert torch.equal(run.pipeline.scale, expected.scale)
 
 
+@pytest.mark.parametrize("normalisation", ["per_pixel", "per_channel_computed"])
 @pytest.mark.parametrize("other", [None, TinyImages()])
-def test_kept_weights_are_tested_as_they_were_trained(other, cache_dir, tmp_path):
-    config = tiny.config(normalisation="per_pixel", train_size=16)
+def test_kept_weights_are_tested_as_they_were_trained(other, normalisation, cache_dir, tmp_path):
+    config = tiny.config(normalisation=normalisation, train_size=16)
     path = tmp_path / "kept.pt"
     runtime = Runtime(cache_dir=cache_dir, weights_path=path, keep_checkpoint="last")
     result = train(config, seed=0, runtime=runtime)

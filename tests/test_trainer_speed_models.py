@@ -27,7 +27,7 @@ from trainer.models.airbench import AirbenchOptions
 from trainer.models.count import count_macs
 from trainer.models.resnet9 import ResNet9Options
 from trainer.models.resnet9.network import GhostBatchNorm2d
-from trainer.optimizers._groups import parameter_groups
+from trainer.optimizers._groups import for_optimizer, parameter_groups
 from trainer.schema import ConfigError, read, read_options
 
 CIFAR10 = datasets.get("cifar10")().spec
@@ -335,8 +335,8 @@ def test_scales_of_batch_normalisation_stay_one() -> None:
             epochs=1,
             weight_decay=0.1,
         )
-        groups = [group.for_optimizer() for group in parameter_groups(network, config)]
-        optimizer = config.optimizer.build(groups, 0.1)
+        groups = for_optimizer(parameter_groups(network, config), config)
+        optimizer = config.optimizer.build(groups, 0.1, 1)
         network(images()).square().sum().backward()
         optimizer.step()
         for layer in layers_of(network, nn.BatchNorm2d):
@@ -449,7 +449,7 @@ def test_a_resumed_trial_keeps_its_whitening(cache_dir: Path, tmp_path: Path) ->
     assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
 
     pixels = data.load(config.dataset, Path(), cache_dir)
-    train_x = splits.split(pixels, config.train_size, config.val_ratio, config.split_seed).train_x[:8]
+    train_x = splits.split(pixels, config.train_size, config.num_held_out, config.split_seed).train_x[:8]
     normalise = Pipeline(config.dataset.spec, (), torch.device("cpu"), 0).normalise
     filters = whitening_filters(normalise(torch.from_numpy(train_x)), 3, 1e-2)
     assert torch.equal(found[0]["whitening.weight"], filters)

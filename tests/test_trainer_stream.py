@@ -26,11 +26,11 @@ from torchvision.transforms import v2
 from gridrun.sweep.retries import kind_of
 from trainer import ConfigError, Runtime, TrainConfig, data, seeds, train
 from trainer.augmentations.random_resized_crop import RandomResizedCrop
-from trainer.data.pipeline import open_splits
+from trainer.data.pipeline import Pipeline, open_splits
 from trainer.datasets import DataError, DataSpec, ImageFiles, datasets
 from trainer.datasets.image_folder import ImageFolder, digest_of
 from trainer.datasets.imagenet import ImageNet
-from trainer.evaluation import evaluate, load_weights
+from trainer.evaluation import evaluate, load_weights, loss_and_error
 from trainer.loop import Interrupted
 from trainer.schema import read, read_options
 
@@ -172,6 +172,76 @@ def test_large_images_are_tested_a_few_at_a_time(data_dir, runtime, monkeypatch)
     monkeypatch.setattr("trainer.data.stream.MAX_PIXELS", 3 * 8 * 8)
     _, test = splits(config(data_dir), runtime)
     assert [len(x) for x, _ in test.batches(1000)] == [3, 3]
+
+
+# --- ten crops -----------------------------------------------------------------------------------
+
+
+def ten_crops(path: Path) -> list[torch.Tensor]:
+    """Return the corners and the centre, 8 pixels wide, of an image resized to 12 on its shorter side."""
+    with Image.open(path) as image:
+        pixels = v2.functional.pil_to_tensor(v2.functional.resize(image.convert("RGB"), [12]))
+    _, height, width = pixels.shape
+    assert min(height, width) == 12
+    middle = round((height - 8) / 2), round((width - 8) / 2)
+    corners = [(0, 0), (0, width - 8), (height - 8, 0), (height - 8, width - 8), middle]
+    crops = [pixels[:, top : top + 8, left : left + 8] for top, left in corners]
+    return [*crops, *(crop.flip(2) for crop in crops)]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_ten_crops_average_the_probabilities_of_corners_and_centre(workers, data_dir, runtime, monkeypatch):
+    """Of 6 images, 4 at a time: the last batch is smaller."""
+    monkeypatch.setattr("trainer.data.stream.MAX_PIXELS", 4 * 5 * 8 * 8)
+    runtime = with_workers(
+        runtime, workers, keep_checkpoint="last", weights_path=runtime.checkpoint.with_name("kept.pt")
+    )
+    one = config(data_dir, tta="ten_crop", epochs=1, model=read_options_model())
+    result = train(one, seed=0, runtime=runtime)
+    kept = load_weights(runtime.weights_path)
+    found = evaluate(kept, runtime=runtime)
+    files = data.load(one.dataset, data_dir, runtime.cache_dir)
+    network, mean = kept.network(), []
+    for name in files.test_x:
+        x = torch.stack(ten_crops(files.source.root / os.fsdecode(name))).float() / 255
+        with torch.no_grad():
+            mean.append(network((x - 0.5) / 0.25).double().softmax(1).mean(0))
+    expected = torch.stack(mean).numpy()
+    np.testing.assert_allclose(found.probabilities, expected, atol=1e-5)
+    loss = -np.log(expected[np.arange(NUM_TEST), files.test_y]).mean()
+    assert found.loss == pytest.approx(loss, rel=1e-5)
+    assert result.epochs[-1].test_loss == pytest.approx(loss, rel=1e-5)
+    assert result.epochs[-1].test_error == found.error == (expected.argmax(1) != files.test_y).mean()
+
+
+def test_ten_crops_of_hopeless_images_have_a_finite_loss(data_dir, runtime):
+    class Sure(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return torch.tensor([[500.0, 0.0, 0.0]]).expand(len(images), 3)
+
+    one = config(data_dir, tta="ten_crop")
+    pipeline = Pipeline(one.dataset.spec, (), torch.device("cpu"))
+    loss, wrong = loss_and_error(Sure(), splits(one, runtime)[1], pipeline, "fp32", "ten_crop")
+    assert (round(loss / 87.3, 2), wrong) == (0.67, pytest.approx(4 / 6))
+
+
+def test_ten_crops_of_a_decoded_data_set_are_refused(data_dir, runtime):
+    kept_at = runtime.checkpoint.with_name("kept.pt")
+    runtime = dataclasses.replace(runtime, keep_checkpoint="last", weights_path=kept_at)
+    decoded = folder(data_dir, resize=12, stream=False)
+    train(
+        config(data_dir, dataset=decoded, augmentation=(), epochs=1, model=read_options_model()),
+        seed=0,
+        runtime=runtime,
+    )
+    message = r"^data set 'image_folder' is not streamed, but tta 'ten_crop' needs images that are str"
+    with pytest.raises(ValueError, match=message):
+        evaluate(load_weights(kept_at), tta="ten_crop", runtime=runtime)
+    evaluate(load_weights(kept_at), tta="ten_crop", dataset=folder(data_dir, resize=12), runtime=runtime)
 
 
 def test_a_part_of_the_training_set(data_dir, runtime):

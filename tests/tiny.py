@@ -39,7 +39,7 @@ class TinyImages(DatasetOptions):
 
     def decode(self, data_dir: Path, work_dir: Path) -> Images:
         rng = np.random.default_rng(0)
-        x = rng.integers(0, 256, (36, 2, 6, 6), dtype=np.uint8)
+        x = rng.integers(0, 256, (36, self.spec.channels, 6, 6), dtype=np.uint8)
         y = rng.integers(0, 3, 36)
         return Images(x[:26], y[:26], x[26:], y[26:])
 
@@ -54,6 +54,16 @@ class ElsewhereImages(TinyImages):
         if "WITHOUT_IMAGES" in os.environ:
             raise DataError("data set 'elsewhere_images' is not here.")
         return TinyImages.decode(self, data_dir, work_dir)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ColourImages(TinyImages):
+    """The same with three channels."""
+
+    name: ClassVar[str] = "colour_images"
+    spec: ClassVar[DataSpec] = dataclasses.replace(
+        TinyImages.spec, channels=3, mean=(0.5, 0.4, 0.3), std=(0.3, 0.2, 0.1)
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

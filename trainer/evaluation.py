@@ -15,10 +15,12 @@ from torch import nn
 
 from trainer import checkpoint, data
 from trainer.checkpoint import CheckpointError
-from trainer.config import Precision, TrainConfig
+from trainer.config import NEEDS_FILES, Precision, TrainConfig
 from trainer.data import splits
 from trainer.data.pipeline import AnySplit, Pipeline, Split, open_splits
-from trainer.datasets import DatasetOptions, DataSpec
+from trainer.data.statistics import normalised_spec
+from trainer.data.stream import Crops, StreamedSplit
+from trainer.datasets import DatasetOptions, DataSpec, ImageFiles, Images
 from trainer.models import ModelOptions
 from trainer.precision import autocast, like_weights, set_matmul_precision
 from trainer.runtime import Runtime
@@ -26,15 +28,17 @@ from trainer.schema import ConfigError
 from trainer.version import VERSION
 
 EVAL_BATCH_SIZE = 1000
+SMALLEST = torch.finfo(torch.float32).tiny
+"""Smaller averaged probabilities count as this one, so that losses stay finite."""
 TOP = 5
 """Most probable classes that the top-5 error looks at."""
 
-TTA = Literal["none", "flip", "shift", "flip+shift", "six_views", "six_views_equal"]
+TTA = Literal["none", "flip", "shift", "flip+shift", "six_views", "six_views_equal", "ten_crop"]
 """Test-time augmentation: which views of an image are averaged. A trial knows some of these."""
 
 
 class Views(NamedTuple):
-    """The views of an image whose logits are averaged."""
+    """The views of an image whose logits, or probabilities, are averaged."""
 
     shifts: Mapping[tuple[int, int], float]
     """Weight of each shift, in pixels down and to the right; the weights sum to 1."""
@@ -42,6 +46,10 @@ class Views(NamedTuple):
     """What a shift uncovers, as in `F.pad`."""
     mirrored: bool = False
     """Whether each shift shares its weight with its mirror image."""
+    crops: Crops = 1
+    """Parts of an image file that share these weights equally."""
+    of_probabilities: bool = False
+    """Whether probabilities are averaged, not logits."""
 
 
 _CROSS = dict.fromkeys(((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)), 1 / 5)
@@ -54,6 +62,7 @@ VIEWS: Mapping[TTA, Views] = {
         dict.fromkeys(((0, 0), (-1, -1), (1, 1)), 1 / 3), border="reflect", mirrored=True
     ),
     "six_views": Views({(0, 0): 1 / 2, (-1, -1): 1 / 4, (1, 1): 1 / 4}, border="reflect", mirrored=True),
+    "ten_crop": Views({(0, 0): 1.0}, mirrored=True, crops=5, of_probabilities=True),
 }
 
 
@@ -70,36 +79,45 @@ def predictions(
 
     Args:
         model: the network.
-        split: the images; not streamed if `least_confident` is below 1.
+        split: the images; not streamed if `least_confident` is below 1, streamed for `ten_crop`.
         pipeline: normalises them.
         precision: of the forward pass.
-        tta: views whose logits are averaged.
+        tta: views whose logits, for `ten_crop` probabilities, are averaged.
         least_confident: share of the images, rounded up, that have their views averaged: those whose largest
             probability is lowest. Of the others, only the image itself counts.
 
     Yields:
-        The logits, (N, classes) float32, and the labels, (N,).
+        The logits, (N, classes) float32, and the labels, (N,). Of averaged probabilities, the logarithms.
     """
 
     def averaged(pixels: torch.Tensor, views: Views) -> torch.Tensor:
-        logits = torch.zeros((), device=pixels.device)
+        mean = torch.zeros((), device=pixels.device)
         for weight, view in _views(pipeline.normalise(pixels), views):
             with autocast(precision, pixels.device):
                 found = model(like_weights(view, model))
-            logits = logits + weight * found.float()
-        return logits
+            found = found.float()
+            mean = mean + weight * (found.softmax(1) if views.of_probabilities else found)
+        if views.crops > 1:
+            mean = mean.unflatten(0, (-1, views.crops)).mean(1)
+        return mean.clamp(min=SMALLEST).log() if views.of_probabilities else mean
 
     model.eval()
+    views = VIEWS[tta]
     if least_confident == 1:
-        for pixels, labels in split.batches(EVAL_BATCH_SIZE):
-            yield averaged(pixels, VIEWS[tta]), labels
+        if isinstance(split, StreamedSplit):
+            batches = split.batches(EVAL_BATCH_SIZE, views.crops)
+        else:
+            assert views.crops == 1
+            batches = split.batches(EVAL_BATCH_SIZE)
+        for pixels, labels in batches:
+            yield averaged(pixels, views), labels
         return
     assert isinstance(split, Split)
     logits = torch.cat([averaged(pixels, VIEWS["none"]) for pixels, _ in split.batches(EVAL_BATCH_SIZE)])
     order = logits.softmax(1).amax(1).argsort(stable=True)
     number = math.ceil(round(least_confident * len(split), 6))  # 0.07 * 100 is 7.000000000000001
     for places in order[:number].split(EVAL_BATCH_SIZE):
-        logits[places] = averaged(split.x[places], VIEWS[tta])
+        logits[places] = averaged(split.x[places], views)
     yield from zip(logits.split(EVAL_BATCH_SIZE), split.y.split(EVAL_BATCH_SIZE), strict=True)
 
 
@@ -276,13 +294,13 @@ def evaluate(
     Args:
         kept: the weights.
         dataset: whose test set to use. None: the images that gave the trial's own test error, which are held
-            out of the training set if its config has a `val_ratio`. Both are normalised as in training.
-        tta: views whose logits are averaged, for all images. None: as the trial was tested.
+            out of the training set if its config holds any out. Both are normalised as in training.
+        tta: views that are averaged, for all images. None: as the trial was tested.
         runtime: device, threads and data directories.
 
     Raises:
         ValueError: the data set's image size, channels or number of classes differ from the network's; or it
-            is streamed and the trial's `tta_least_confident` is below 1.
+            is streamed and the trial's `tta_least_confident` is below 1, or not streamed for `ten_crop`.
         DataError: the data set is not available.
     """
     config, runtime = kept.config, runtime or Runtime()
@@ -291,15 +309,16 @@ def evaluate(
     if dataset and dataset.spec.streamed and share < 1:
         problem = "is streamed, which tta_least_confident does not allow; choose a tta for all images"
         raise ValueError(f"data set {dataset.name!r} {problem}")
-    torch.set_num_threads(runtime.threads)
-    set_matmul_precision(config.precision)
+    whole = dataset or config.dataset
+    if VIEWS[views].crops > 1 and not whole.spec.streamed:
+        raise ValueError(f"data set {whole.name!r} is not streamed, but tta {views!r} {NEEDS_FILES}")
+    model, pipeline = begin(kept, runtime)
     device = torch.device(runtime.device)
-    images = data.load(dataset or config.dataset, runtime.data_dir, runtime.cache_dir)
     if dataset is None:
-        images = splits.split(images, config.train_size, config.val_ratio, config.split_seed)
+        images = own_images(config, runtime)
+    else:
+        images = data.load(dataset, runtime.data_dir, runtime.cache_dir)
     _, split = open_splits(images, config, kept.seed, device, runtime.num_workers)
-    pipeline = Pipeline(config.dataset.spec, (), device, pixels=_mean_of(config, runtime, device))
-    model = kept.network().to(device)
     found, total = [], torch.zeros((), dtype=torch.float64, device=device)
     for logits, labels in predictions(model, split, pipeline, config.precision, views, share):
         total += F.cross_entropy(logits, labels, reduction="sum")
@@ -315,13 +334,24 @@ def evaluate(
     )
 
 
-def _mean_of(config: TrainConfig, runtime: Runtime, device: torch.device) -> torch.Tensor | None:
-    """Return the training images whose mean a trial subtracts, None if it does not."""
-    if config.normalisation != "per_pixel":
-        return None
+def begin(kept: KeptWeights, runtime: Runtime) -> tuple[nn.Module, Pipeline]:
+    """Return a network on its device, and what normalises images as in training, without augmentation."""
+    config, device = kept.config, torch.device(runtime.device)
+    torch.set_num_threads(runtime.threads)
+    set_matmul_precision(config.precision)
+    spec, pixels = config.dataset.spec, None
+    if config.normalisation != "per_channel":
+        own = own_images(config, runtime)
+        spec = normalised_spec(config, own)
+        if config.normalisation == "per_pixel":
+            pixels = torch.from_numpy(own.train_x).to(device)
+    return kept.network().to(device), Pipeline(spec, (), device, pixels=pixels)
+
+
+def own_images(config: TrainConfig, runtime: Runtime) -> Images | ImageFiles:
+    """Return the part of its data set that a trial uses."""
     images = data.load(config.dataset, runtime.data_dir, runtime.cache_dir)
-    parts = splits.split(images, config.train_size, config.val_ratio, config.split_seed)
-    return torch.from_numpy(parts.train_x).to(device)
+    return splits.split(images, config.train_size, config.num_held_out, config.split_seed)
 
 
 def check_same_kind(dataset: DatasetOptions, config: TrainConfig) -> None:

@@ -18,12 +18,13 @@ from trainer import loss as loss_of
 from trainer.checkpoint import CheckpointError
 from trainer.config import TrainConfig
 from trainer.data import splits
-from trainer.data.pipeline import Pipeline, Split, open_splits
+from trainer.data.pipeline import Pipeline, Split, open_splits, order_of
+from trainer.data.statistics import normalised_spec
 from trainer.loss import Batch
 from trainer.metrics import Epoch, Result, best_of
 from trainer.models._layers import initialise, set_bn_momentum
 from trainer.models.count import count_params
-from trainer.optimizers._groups import parameter_groups
+from trainer.optimizers._groups import clip_gradients, for_optimizer, parameter_groups
 from trainer.precision import (
     autocast,
     check_supported,
@@ -33,6 +34,7 @@ from trainer.precision import (
     weight_dtype,
 )
 from trainer.runtime import Runtime, never, nothing
+from trainer.schema import ConfigError
 from trainer.version import VERSION
 
 Report = Callable[[Epoch], None]
@@ -71,6 +73,7 @@ def train(
         while not run.ended:
             report(run.epoch())
         run.keep_weights()
+        run.keep_state()
         return run.result()
 
 
@@ -79,19 +82,24 @@ def _follow(group: parallel.Group, config: TrainConfig, seed: int, runtime: Runt
     with contextlib.closing(_begin(config, seed, runtime, group)) as run, contextlib.suppress(Interrupted):
         while not run.ended:
             run.epoch()
+        run.keep_state()
 
 
 def _begin(config: TrainConfig, seed: int, runtime: Runtime, group: parallel.Group) -> Run:
-    """Return the trial, restored from its checkpoint if it has a usable one."""
-    run, problem = Run(config, seed, runtime, group), ""
-    try:
-        run.resume()
-    except CheckpointError as error:
-        problem = str(error)
-    if problem:
-        del run  # it may be half restored, and two may not fit on a GPU
-        run = Run(config, seed, runtime, group)
-        run.notes.append(f"started again: {problem}")
+    """Return the trial, restored from its checkpoint, else from `start_from`, if one of them is usable."""
+    run, notes = Run(config, seed, runtime, group), list[str]()
+    for restore, otherwise in ((Run.resume, "started again"), (Run.go_on, "trained from the start")):
+        problem = ""
+        try:
+            if restore(run):
+                break
+        except CheckpointError as error:
+            problem = str(error)
+        if problem:
+            del run  # it may be half restored, and two may not fit on a GPU
+            run = Run(config, seed, runtime, group)
+            notes.append(f"{otherwise}: {problem}")
+    run.notes += notes
     if group.first(lambda: run.step) != run.step:
         raise CheckpointError("the processes of the trial see different checkpoints")
     return run
@@ -105,35 +113,41 @@ class Run:
         self.device = group.device(runtime.device)
         _reset_process(config, runtime, self.device)
 
-        spec = config.dataset.spec
         images = data.load(config.dataset, runtime.data_dir, runtime.cache_dir)
-        images = splits.split(images, config.train_size, config.val_ratio, config.split_seed)
+        images = splits.split(images, config.train_size, config.num_held_out, config.split_seed)
+        spec = normalised_spec(config, images)
         workers = runtime.num_workers
         self.train_split, self.test_split = open_splits(images, config, seed, self.device, workers)
         pixels = None
         if config.normalisation == "per_pixel":
             assert isinstance(self.train_split, Split)
             pixels = self.train_split.x
-        self.pipeline = Pipeline(spec, config.augmentation, self.device, seed, pixels)
+        self.pipeline = Pipeline(spec, config.augmentation, self.device, seed, config.num_epochs, pixels)
 
         torch.manual_seed(seeds.stream(seed, "init"))
         model = config.model.build(spec)
-        initialise(model, config.init, config.bn_scale_init)
+        initialise(model, config.init, config.bn_scale_init, config.linear_init)
         if config.sync_bn:
             model = parallel.synchronise_batch_norm(model, self.device)
         if isinstance(config.bn_momentum, float):
             set_bn_momentum(model, config.bn_momentum)
         model.to(self.device, weight_dtype(config.precision))
         self.model = model.to(memory_format=torch.channels_last)
-        self.prepare_seconds = self._prepare()
+        self.prepare_seconds = self._prepare(self.model)
+        if config.init_from:
+            config.init_from.load_into(self.model, config.model, runtime.data_dir, runtime.cache_dir)
         self.network = group.wrap(self.model)
         self.num_params = count_params(model)
         options = config.running_average
         self.average = options.build(self.model, config.total_steps) if options else None
+        selecting = config.select_examples
+        self.selection = selecting.build(config, seed, self.device) if selecting else None
+        if self.selection:
+            self.prepare_seconds += self._prepare(self.selection.model)
         torch.manual_seed(seeds.stream(seed, "model", *group.stream))  # dropout and the like
 
         self.groups = parameter_groups(self.model, config)
-        groups = [each.for_optimizer() for each in self.groups]
+        groups = for_optimizer(self.groups, config)
         self.optimizer = config.optimizer.build(groups, config.lr, config.total_steps)
         self.scaler = grad_scaler(config.precision, self.device)
         self.generator = torch.Generator(self.device)
@@ -150,12 +164,11 @@ class Run:
         self.notes: list[str] = []
         self.saved_at = time.monotonic()
 
-    def _prepare(self) -> float:
-        """Let the network see the first training images if it asks for some; return the seconds it takes.
+    def _prepare(self, network: Any) -> float:
+        """Let a network see the first training images if it asks for some; return the seconds it takes.
 
         A run that is restored from a checkpoint does it too, and then has the checkpoint's weights.
         """
-        network: Any = self.model
         wanted = getattr(network, "images_to_prepare", 0)
         if not wanted:
             return 0.0
@@ -182,7 +195,7 @@ class Run:
     @property
     def ended(self) -> bool:
         """Whether nothing is left to train."""
-        return self.diverged or len(self.history) == self.config.num_epochs
+        return self.diverged or len(self.history) >= self.config.last_epoch
 
     def epoch(self) -> Epoch:
         """Train to the end of the current epoch, then test if a test is due."""
@@ -193,6 +206,7 @@ class Run:
         self.model.train()
         started = time.perf_counter()
         order = self.order(len(self.history))
+        self.pipeline.prepare(len(self.history))
         with contextlib.closing(self.train_split.taken(order, starts, size, len(self.history))) as batches:
             for pixels, targets, places in batches:
                 if self.group.first(self._checkpoint_due):
@@ -200,12 +214,13 @@ class Run:
                     started = time.perf_counter()
                 self.train_step(pixels, targets, places)
         totals = self.group.sum(self.totals)
-        loss, wrong = (totals / (steps * size * self.group.size)).tolist()  # synchronises with the device
+        trained_on = steps * self.config.num_kept * self.group.size
+        loss, wrong = (totals / trained_on).tolist()  # synchronises with the device
         self.epoch_seconds += time.perf_counter() - started
 
         number = len(self.history) + 1
         test_loss = test_error = top5_error = None
-        if number % self.config.eval_every == 0 or number == self.config.num_epochs:
+        if self._test_due(number):
             started = time.perf_counter()
             test_loss, test_error, top5_error = self.group.first(self.test)
             self.test_seconds = time.perf_counter() - started
@@ -227,6 +242,10 @@ class Run:
             self.best = self._weights() if self.runtime.keep_checkpoint == "best" else None
         return epoch
 
+    def _test_due(self, number: int) -> bool:
+        """Return whether to test after an epoch, counted from 1."""
+        return number % self.config.eval_every == 0 or number == self.config.last_epoch
+
     def test(self) -> tuple[float, float, float | None]:
         """Return the mean loss on the test set, the error and the top-5 error, fractions."""
         config = self.config
@@ -245,6 +264,8 @@ class Run:
         if self.config.bn_momentum == "dynamic":
             set_bn_momentum(self.model, 1 / (1 + self.step % self.config.steps_per_epoch))
         batch = self.pipeline.batch(pixels, targets, self.generator, places, len(self.history))
+        if self.selection:
+            batch = self.selection.select(batch)
         self.optimizer.zero_grad(set_to_none=True)
         *parts, last = _parts(batch, self.config.subdivision)
         with parallel.unsynchronised(self.network):
@@ -254,7 +275,7 @@ class Run:
         self._freeze()
         if self.config.gradient_clip is not None:
             self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
+            clip_gradients(self.model, self.groups, self.config)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.step += 1
@@ -284,11 +305,7 @@ class Run:
 
     def order(self, epoch: int) -> torch.Tensor:
         """Return the order of an epoch's images. It depends on the seed and the epoch only."""
-        generator = torch.Generator().manual_seed(seeds.stream(self.seed, "order", epoch))
-        number = len(self.train_split)
-        if self.config.sampling == "replacement":
-            return torch.randint(number, (number,), generator=generator)
-        return torch.randperm(number, generator=generator)
+        return order_of(self.config, self.seed, epoch)
 
     def result(self) -> Result:
         """Return the result of the trial."""
@@ -360,24 +377,67 @@ class Run:
             if note not in self.notes:
                 self.notes.append(note)
 
-    def resume(self) -> None:
-        """Restore the state from the checkpoint, if there is one.
+    def keep_state(self) -> None:
+        """Leave the final state where another trial can go on from it, if it is wanted."""
+        if self.runtime.keep_state and self.runtime.checkpoint and not self.diverged:
+            state = self.state_dict()  # needs every rank
+            if self.group.rank == 0:
+                self._save(self.runtime.checkpoint, state)
+
+    def resume(self) -> bool:
+        """Restore the state from the checkpoint; return False if there is none.
 
         Raises:
             CheckpointError: it is damaged or belongs to another trial. Do not use this run then.
         """
         state = checkpoint.load(self.runtime.checkpoint) if self.runtime.checkpoint else None
         if state is None:
-            return
+            return False
         if state.get("trial") != self._identity():
             raise CheckpointError("checkpoint is another trial's")
+        self._restore(state)
+        self.resumes += 1
+        return True
+
+    def go_on(self) -> bool:
+        """Restore the state that the trial of `start_from` has left; return False if there is none to use.
+
+        Raises:
+            CheckpointError: it is lost or damaged, or this trial does not go on from it. Do not use this run
+                then.
+        """
+        path = self.runtime.start_from
+        if path is None:
+            return False
+        state = checkpoint.load(path)
+        if state is None:
+            raise CheckpointError(f"checkpoint {path.name}, to go on from, is lost")
+        if not self._goes_on_from(state.get("trial")):
+            raise CheckpointError(f"checkpoint {path.name} is of a trial that this one does not go on from")
+        self._restore(state)
+        self.resumes = 1
+        last = self.history[-1] if self.history else None
+        if last and not self._test_due(last.epoch):  # it was tested only because the other trial ended there
+            self.history[-1] = dataclasses.replace(last, test_loss=None, test_error=None, top5_error=None)
+        return True
+
+    def _goes_on_from(self, trial: Any) -> bool:
+        """Return whether this trial begins with all that another one does, given its `_identity`."""
+        try:
+            other = TrainConfig.from_dict(trial["config"])
+            same = (trial["version"], trial["seed"]) == (VERSION, self.seed)
+        except (KeyError, TypeError, ConfigError):
+            return False
+        return same and self.config.goes_on_from(other, self.seed)
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        """Restore a state. Raises CheckpointError: it does not fit."""
         try:
             self.load_state_dict(state)
         except (torch.OutOfMemoryError, torch.AcceleratorError):
             raise  # not the checkpoint's fault: the next attempt may use it
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise CheckpointError(f"checkpoint does not fit: {error}") from error
-        self.resumes += 1
 
     def _identity(self) -> dict[str, Any]:
         return {"version": VERSION, "config": self.config.canonical(), "seed": self.seed}
@@ -397,6 +457,7 @@ class Run:
             "notes": list(self.notes),
             "model": self.model.state_dict(),
             "average": self.average.model.state_dict() if self.average else None,
+            "selection": self.selection.state_dict() if self.selection else None,
             "best": self.best,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -425,6 +486,8 @@ class Run:
         self.model.load_state_dict(state["model"])
         if self.average:
             self.average.model.load_state_dict(state["average"])
+        if self.selection:
+            self.selection.load_state_dict(state["selection"])
         self.best = state.get("best")
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])

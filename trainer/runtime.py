@@ -56,6 +56,11 @@ class Runtime:
     """File to resume from and to save to; None saves nothing."""
     checkpoint_seconds: float = 30.0
     """Save at the first step after this many seconds."""
+    keep_state: bool = False
+    """Leave the whole state in `checkpoint` when the trial is done, for a trial that goes on from there."""
+    start_from: Path | None = None
+    """The state that another trial has left. It is used if there is no `checkpoint` and if the trial begins
+    with all that the other has done (`TrainConfig.goes_on_from`); otherwise a note says why not."""
     on_saved: Callable[[], None] = nothing
     """Called after each save of `checkpoint`. If it raises OSError, the result gets a note, as if the save
     itself had failed."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
+from gridrun.commands._help import complete_profile, complete_setting
 from gridrun.errors import GridError, GridrunError, LaunchError
 
 if TYPE_CHECKING:
@@ -104,13 +105,17 @@ set_option = click.option(
     "settings",
     metavar="KEY=VALUE",
     multiple=True,
+    shell_complete=complete_setting,
     help="Set a trainer option in every trial, such as model.depth=56.",
 )
 seeds_option = click.option(
     "--seeds", type=click.IntRange(min=1), help="Run seeds 0..N-1 instead of the grid's."
 )
 profile_option = click.option(
-    "--profile", metavar="NAME", help="Run a reduced version of the study, one of the grid's `profiles`."
+    "--profile",
+    metavar="NAME",
+    shell_complete=complete_profile,
+    help="Run a reduced version of the study, one of the grid's `profiles`.",
 )
 scale_option = click.option(
     "--scale",
@@ -185,7 +190,11 @@ def find_grids() -> dict[Path, Grid]:
 def grid_options(*more: Decorator, required: bool = False) -> Decorator:
     """Give a command `GridOptions` as its argument `grids`, with `set_option` or `seeds_option` as `more`."""
     paths = click.argument(
-        "paths", metavar="GRID...", nargs=-1, required=required, type=click.Path(path_type=Path)
+        "paths",
+        metavar="GRID..." if required else "[GRID]...",
+        nargs=-1,
+        required=required,
+        type=click.Path(path_type=Path),
     )
     return options_as(GridOptions, "grids", (paths, profile_option, scale_option, *more))
 
@@ -211,6 +220,7 @@ class SweepOptions:
     stop_after_failures: int | None = None
     only: Sequence[str] = ()
     retry: bool = False
+    tag: str | None = None
 
     def resolve(self, grids: Sequence[Grid], one_launch: bool = True) -> LaunchOptions:
         """Combine the options with what the grids say.
@@ -245,6 +255,7 @@ class SweepOptions:
             only=self.only,
             retry=self.retry,
             checkpoints=self.checkpoints,
+            tag=self.tag,
             budget_hours=self.budget_hours,
             close_executor=True,
         )
@@ -296,13 +307,18 @@ checkpoint_seconds_option = click.option(
     callback=_not_nan,
     help="Save running trials at this interval; a kill loses at most this much work.",
 )
-keep_option = click.option(
-    "--keep-checkpoint",
-    "keep",
-    type=click.Choice(["last", "best", "none"]),
-    help="Keep each trial's weights from its last epoch, or from the one with the lowest test error. "
-    "[default: what the grids say, else none]",
-)
+
+
+def keep_option(default: str = "none") -> Decorator:
+    """Return the option `--keep-checkpoint`; `default` says in words what counts without it."""
+    return click.option(
+        "--keep-checkpoint",
+        "keep",
+        type=click.Choice(["last", "best", "none"]),
+        help="Keep each trial's weights from its last epoch, or from the one with the lowest test error. "
+        f"[default: {default}]",
+    )
+
 
 PLAN_OPTIONS = (
     click.option("--cpus", type=click.IntRange(min=1), help="CPUs to use. [default: all]"),
@@ -325,7 +341,8 @@ PLAN_OPTIONS = (
         metavar="H",
         type=click.FloatRange(min=0),
         callback=_not_nan,
-        help="Refuse to start if the estimate is more GPU-hours than this (core-hours without a GPU).",
+        help="Refuse to start if the estimate, or the upper end of a guess, is more GPU-hours than this "
+        "(core-hours without a GPU).",
     ),
 )
 RUN_OPTIONS = (
@@ -345,7 +362,7 @@ RUN_OPTIONS = (
         help="Also copy checkpoints to this directory or URI, such as s3://bucket/path, so that another "
         "machine can resume.",
     ),
-    keep_option,
+    keep_option("what the grids say, else none"),
     click.option(
         "--mlflow",
         metavar="URI",

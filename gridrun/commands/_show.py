@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gridrun.commands._search import as_dict, describe_round
 from gridrun.text import format_percent, format_time, number_of, printable
 
 if TYPE_CHECKING:
     from gridrun.figures.model import Figure
     from gridrun.plan import Change, Forecast, Plan
+    from gridrun.search import Progress
     from gridrun.store import Store
     from gridrun.sweep import Summary
     from gridrun.tables.model import Table
+    from gridrun.trial import Trial
 
 MAX_TRIALS_SHOWN = 20  # trials that a printed plan lists; `--json` has them all
 INTERRUPTED = "Interrupted. Run the same command again to resume."
@@ -116,13 +119,19 @@ def show_plan(
     budget_hours: float | None,
     change: Change | None = None,
     as_json: bool = False,
+    searches: Sequence[Progress] = (),
 ) -> None:
-    """Print a plan, and how it differs from what earlier launches asked for. Exit 1 over the budget."""
+    """Print a plan, and how it differs from what earlier launches asked for. Exit 1 over the budget.
+
+    Of `searches`, the plan has the current round, and the forecast all that is left.
+    """
     from gridrun.sweep import over_budget
 
     if as_json:
-        echo_json(_plan_dict(plan, forecast, change))
+        echo_json({**_plan_dict(plan, forecast, change), "searches": [as_dict(each) for each in searches]})
     else:
+        for progress in searches:
+            click.echo(describe_round(progress))
         _show_plan(plan, forecast, change)
     if problem := over_budget(forecast, budget_hours):
         click.echo(problem, err=True)
@@ -144,18 +153,30 @@ def _show_plan(plan: Plan, forecast: Forecast, change: Change | None) -> None:
     from gridrun.grid.describe import describe
 
     click.echo(format_estimate(forecast))
-    for trial in forecast.trials[:MAX_TRIALS_SHOWN]:
-        time = "" if forecast.is_relative else f"~{format_time(forecast.left[trial.trial_id])}"
-        click.echo(f"  {trial.trial_id}  {time:>6}{'  ' if time else ''}{describe(trial)}".rstrip())
+    shown = forecast.trials[:MAX_TRIALS_SHOWN]
+    times = [_time_left(forecast, trial) for trial in shown]
+    width = max(map(len, times))
+    for trial, time in zip(shown, times, strict=True):
+        click.echo(f"  {trial.trial_id}  {time:>{width}}{'  ' if time else ''}{describe(trial)}".rstrip())
     if len(forecast.trials) > MAX_TRIALS_SHOWN:
         click.echo(f"  ... and {len(forecast.trials) - MAX_TRIALS_SHOWN} more (--json shows all)")
+
+
+def _time_left(forecast: Forecast, trial: Trial) -> str:
+    """Return how long a trial takes: `~22m`, as a guess `10m..90m`; empty if that is not known."""
+    if forecast.is_relative:
+        return ""
+    if found := forecast.range_of(trial):
+        return "..".join(map(_rough, found))
+    return f"~{format_time(forecast.left[trial.trial_id])}"
 
 
 def format_estimate(forecast: Forecast) -> str:
     """Return in one line how long the trials take, and what the estimate rests on."""
     capacity = forecast.capacity
     on = f"on {number_of(capacity.gpus if capacity.unit == 'GPU' else capacity.cpus, capacity.unit)}"
-    trust = forecast.trust
+    rests_on = format_counts(forecast.rests_on)
+    trust = forecast.trust if forecast.is_relative else f"{rests_on}, {forecast.trust}"
     if forecast.num_unmeasured:
         trials = number_of(forecast.num_unmeasured, "trial")
         trust += f"; a GPU for each of {trials} is a guess, to be measured"
@@ -163,13 +184,28 @@ def format_estimate(forecast: Forecast) -> str:
         return f"longest first {on} ({trust})"
     if math.isinf(forecast.makespan_seconds):
         return f"some trials fit nowhere {on}; {_hours(forecast, forecast.hours)} in all ({trust})"
+    if forecast.makespan_range and forecast.hours_range:
+        least, most = map(_rough, forecast.makespan_range)
+        low = _number(forecast.hours_range[0])
+        hours = f"{low} to {_hours(forecast, forecast.hours_range[1])}"
+        return f"a guess: {least} to {most} {on}, {hours} ({trust})"
     time = format_time(forecast.makespan_seconds)
     return f"about {time} {on}, {_hours(forecast, forecast.hours)} ({trust})"
 
 
+def _rough(seconds: float) -> str:
+    """Write a time that is a guess: from ten hours on two digits, `280h`."""
+    if seconds < 36_000:
+        return format_time(seconds)
+    return f"{float(f'{seconds / 3600:.2g}'):,.0f}h"
+
+
 def _hours(forecast: Forecast, hours: float | None) -> str:
-    hours = hours or 0.0
-    return f"{f'{hours:,.0f}' if hours >= 100 else f'{hours:.3g}'} {forecast.capacity.unit}-hours"
+    return f"{_number(hours or 0.0)} {forecast.capacity.unit}-hours"
+
+
+def _number(hours: float) -> str:
+    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}"
 
 
 def _plan_dict(plan: Plan, forecast: Forecast, change: Change | None) -> dict[str, Any]:
@@ -185,12 +221,15 @@ def _plan_dict(plan: Plan, forecast: Forecast, change: Change | None) -> dict[st
             "trials": len(forecast.trials),
             "makespan_seconds": None if makespan is None or math.isinf(makespan) else makespan,
             "fits": makespan is None or not math.isinf(makespan),
+            "makespan_range_seconds": forecast.makespan_range,
             "hours": forecast.hours,
+            "hours_range": forecast.hours_range,
             "hours_saved_by_sharing": forecast.shared_hours,
             "hours_of": capacity.unit,
             "unmeasured": forecast.num_unmeasured,
             "is_relative": forecast.is_relative,
             "trust": forecast.trust,
+            "rests_on": forecast.rests_on,
             "bases": Counter(forecast.costs[trial.trial_id].basis for trial in forecast.trials),
             "cpus": capacity.cpus,
             "gpus": capacity.gpus,
@@ -204,6 +243,7 @@ def _plan_dict(plan: Plan, forecast: Forecast, change: Change | None) -> dict[st
                 "seconds": None if forecast.is_relative else forecast.left[trial.trial_id],
                 "cost": forecast.left[trial.trial_id],
                 "basis": forecast.costs[trial.trial_id].basis,
+                "range_seconds": forecast.range_of(trial),
             }
             for trial in forecast.trials
         ],

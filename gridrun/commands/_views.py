@@ -15,12 +15,15 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from gridrun.commands._search import describe_exploits, describe_round
 from gridrun.commands._show import format_estimate
 from gridrun.grid import Grid
 from gridrun.grid.describe import describe
+from gridrun.search import Progress as SearchProgress
+from gridrun.search.run import RoundEnded, SearchEvent, search
 from gridrun.store import Store
 from gridrun.store.launches import EndedTrial, LaunchState, Running
-from gridrun.sweep import LaunchEvent, Planned, Preparing, Summary, Waiting, launch
+from gridrun.sweep import Planned, Preparing, Summary, Waiting, launch
 from gridrun.sweep.events import Ended, PackingChosen, Progress, Started, Warned
 from gridrun.sweep.executor import Executor
 from gridrun.sweep.options import LaunchOptions
@@ -38,11 +41,23 @@ def run_sweep(
     view: Log | LiveScreen | None = None,
 ) -> Summary:
     """Launch grids and show on stderr what happens; by default, in the view that suits stderr."""
-    if view is None:
-        is_terminal = sys.stderr and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-        view = LiveScreen() if is_terminal else Log()
+    view = view or _default_view()
     with executor, view:
         return launch(grids, store, executor, options, view.show, view.update)
+
+
+def run_search(
+    progress: SearchProgress, store: Store, options: LaunchOptions, executor: Executor
+) -> Summary | None:
+    """Run a search to its end and show on stderr what happens; see `gridrun.search.run.search`."""
+    view = _default_view()
+    with executor, view:
+        return search(progress, store, executor, options, view.show, view.update)
+
+
+def _default_view() -> Log | LiveScreen:
+    is_terminal = sys.stderr and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    return LiveScreen() if is_terminal else Log()
 
 
 class Log(contextlib.AbstractContextManager["Log"]):
@@ -54,7 +69,7 @@ class Log(contextlib.AbstractContextManager["Log"]):
     def __exit__(self, *_: object) -> None:
         pass
 
-    def show(self, event: LaunchEvent) -> None:
+    def show(self, event: SearchEvent) -> None:
         """Print an event."""
         if (self._epochs or not isinstance(event, Progress)) and (text := format_event(event)):
             with contextlib.suppress(OSError):  # a closed pipe or a full disk must not end the launch
@@ -78,7 +93,7 @@ class LiveScreen:
         with contextlib.suppress(OSError):
             self._live.stop()
 
-    def show(self, event: LaunchEvent) -> None:
+    def show(self, event: SearchEvent) -> None:
         """Print an event that would otherwise leave the screen unseen."""
         match event:
             case Started() | Progress() | Ended(outcome="done" | "busy" | "interrupted"):
@@ -97,9 +112,12 @@ class LiveScreen:
             self._live.update(screen([state]))
 
 
-def format_event(event: LaunchEvent) -> str | None:
+def format_event(event: SearchEvent) -> str | None:
     """Return the line of a log for an event; None if it gets none."""
     match event:
+        case RoundEnded(progress):
+            text = f"{describe_round(progress)}; {describe_exploits(progress)}"
+            return text.removesuffix("; ")
         case Planned(trials, forecast) if forecast and len(trials) > 1:
             return f"{len(trials)} trials to run: {format_estimate(forecast)}"
         case Warned(text):
@@ -112,7 +130,7 @@ def format_event(event: LaunchEvent) -> str | None:
             return f"started {trial.trial_id}  {describe(trial)}"
         case Progress(trial, epoch):
             error = _percent(epoch.test_error) or "none"
-            return f"epoch {epoch.epoch} of {trial.config.num_epochs}: test error {error}"
+            return f"epoch {epoch.epoch} of {trial.config.last_epoch}: test error {error}"
         case Ended(trial, "done", epoch) if epoch and epoch.test_error is not None:
             return f"done {trial.trial_id}  test error {_percent(epoch.test_error)}"
         case Ended(trial, outcome):

@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gridrun.commands._help import complete_id
 from gridrun.commands._options import data_option, json_option, results_option, threads_option
 from gridrun.commands._show import echo_json
 from gridrun.text import format_percent, number_of, printable
 
 if TYPE_CHECKING:
+    from gridrun.ages import AgeReport
     from gridrun.evaluation import Report
+    from trainer import Runtime
 
 
 @click.command("evaluate")
-@click.argument("checkpoint", metavar="ID_OR_FILE")
+@click.argument("checkpoint", metavar="ID_OR_FILE", shell_complete=complete_id)
 @results_option
 @data_option
 @click.option(
@@ -27,15 +30,23 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--tta",
-    type=click.Choice(["none", "flip", "shift", "flip+shift", "six_views", "six_views_equal"]),
+    type=click.Choice(["none", "flip", "shift", "flip+shift", "six_views", "six_views_equal", "ten_crop"]),
     help="Average the logits over an image and its mirror image, over shifts by one pixel, both, or over "
-    "six views (arXiv:2404.00498). [default: as the trial was tested]",
+    "six views (arXiv:2404.00498). ten_crop averages the probabilities over the corners and the centre of "
+    "streamed images, and their mirror images. [default: as the trial was tested]",
 )
 @click.option(
     "--save",
     metavar="FILE.parquet",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the label, prediction and probabilities of each image to this file.",
+    help="Write the label, prediction and probabilities of each image to this file. With --by-age: the age "
+    "and the loss of each image, or, with the suffix png, svg or pdf, the figure.",
+)
+@click.option(
+    "--by-age",
+    is_flag=True,
+    help="Show the loss of the training images by how many steps ago the network last saw them, beside that "
+    "of the test images; all without augmentation.",
 )
 @threads_option
 @click.option("--gpus", type=click.IntRange(min=0), help="0 evaluates on the CPU. [default: a GPU if any]")
@@ -47,6 +58,7 @@ def command(
     dataset: str | None,
     tta: Any,
     save: Path | None,
+    by_age: bool,
     cpus_per_trial: int,
     gpus: int | None,
     as_json: bool,
@@ -66,6 +78,11 @@ def command(
     runtime = Runtime(
         device=device, threads=cpus_per_trial, data_dir=data.absolute(), cache_dir=default_cache_dir()
     )
+    if by_age:
+        if dataset or tta:
+            raise click.UsageError("--by-age goes with neither --dataset nor --tta")
+        _by_age(path, runtime, save, as_json)
+        return
     report = evaluation.evaluate(path, dataset=other, tta=tta, runtime=runtime)
     if save:
         evaluation.save_predictions(report.evaluation, save)
@@ -73,6 +90,40 @@ def command(
         echo_json(report.to_dict())
     else:
         show_report(report)
+
+
+def _by_age(path: Path, runtime: Runtime, save: Path | None, as_json: bool) -> None:
+    from gridrun import ages
+    from gridrun.figures.model import FORMATS
+
+    report = ages.report_by_age(path, runtime)
+    if save and save.suffix.lstrip(".") in FORMATS:
+        from gridrun.figures import draw
+        from gridrun.figures.ages import figure_of
+
+        draw.save(figure_of(report), save)
+    elif save:
+        ages.save_ages(report.ages, save)
+    if as_json:
+        echo_json(report.to_dict())
+    else:
+        show_ages(report)
+
+
+def show_ages(report: AgeReport) -> None:
+    """Print the losses by age."""
+    kept = report.checkpoint
+    click.echo(f"{kept.config.model.label}, {kept.which} epoch ({kept.epoch}), seed {kept.seed}")
+    click.echo(f"training images of {kept.config.dataset.label}, without augmentation\n")
+    click.echo("steps ago     images      loss")
+    for one in report.bins:
+        steps = str(one.first) if one.first == one.last else f"{one.first}-{one.last}"
+        click.echo(f"{steps:>9} {one.images:10} {_loss(one.loss):>9}")
+    click.echo(f"{'test':>9} {report.ages.num_test:10} {_loss(report.test_loss):>9}")
+
+
+def _loss(loss: float | None) -> str:
+    return "not finite" if loss is None else f"{loss:.4f}"
 
 
 MAX_CLASSES_SHOWN = 20  # largest confusion matrix printed, so that it fits a screen
@@ -83,13 +134,12 @@ def show_report(report: Report) -> None:
     from gridrun.grid.describe import describe_tta
 
     kept, found = report.checkpoint, report.evaluation
-    loss = "not finite" if found.loss is None else f"{found.loss:.4f}"
     views = describe_tta(found.tta, found.tta_least_confident)
     views = f", {views}" if views else ""
     click.echo(f"{kept.config.model.label}, {kept.which} epoch ({kept.epoch}), seed {kept.seed}")
     click.echo(f"{report.on}, {number_of(len(found.labels), 'image')}{views}")
     top5 = "" if found.top5_error is None else f", top-5 error {format_percent(found.top5_error)} %"
-    click.echo(f"test error {format_percent(found.error)} %{top5}, loss {loss}\n")
+    click.echo(f"test error {format_percent(found.error)} %{top5}, loss {_loss(found.loss)}\n")
     confusion = found.confusion
     shown = len(confusion) <= MAX_CLASSES_SHOWN
     width = max(5, len(str(confusion.max())) + 1)

@@ -7,18 +7,25 @@ from pathlib import Path
 import click
 
 from gridrun.commands import _options
+from gridrun.commands._help import GroupedCommand, complete_planned_id
 from gridrun.commands._options import Directory, GridOptions, SweepOptions
 from gridrun.commands._show import exit_with, show_missing_weights, show_plan, show_summary, show_tables
+from gridrun.errors import GridrunError
 
 
-@click.command("launch")
+@click.command("launch", cls=GroupedCommand)
 @_options.grid_options(_options.set_option, _options.seeds_option, required=True)
 @_options.results_option
 @_options.sweep_options(
     *_options.RUN_OPTIONS,
     click.option(
-        "--only", metavar="ID", multiple=True, help="Run only this trial; the beginning of an id is enough."
+        "--only",
+        metavar="ID",
+        multiple=True,
+        shell_complete=complete_planned_id,
+        help="Run only this trial; the beginning of an id is enough.",
     ),
+    click.option("--tag", metavar="TEXT", help="Keep this text with the trials, in the column `tag`."),
     click.option("--retry", is_flag=True, help="Also run failed and diverged trials again."),
 )
 @click.option(
@@ -44,6 +51,9 @@ def command(
     from gridrun.tables.build import tables_of
 
     loaded, store = grids.read(), Store(results)
+    for grid in loaded:
+        if grid.search:
+            raise GridrunError(f"{grid.path}: is a search; run it with `gridrun search`")
     resolved = options.resolve(loaded)
     if dry_run:
         plan = plan_launch(loaded, store, resolved)

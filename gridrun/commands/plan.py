@@ -7,11 +7,13 @@ from pathlib import Path
 import click
 
 from gridrun.commands import _options
+from gridrun.commands._help import GroupedCommand
 from gridrun.commands._options import GridOptions, SweepOptions
+from gridrun.commands._search import progress_of, to_train
 from gridrun.commands._show import show_plan
 
 
-@click.command("plan")
+@click.command("plan", cls=GroupedCommand)
 @_options.grid_options(_options.set_option, _options.seeds_option)
 @_options.results_option
 @_options.sweep_options(*_options.PLAN_OPTIONS)
@@ -24,6 +26,8 @@ def command(grids: GridOptions, results: Path, options: SweepOptions, as_json: b
     same network, else a fit to all of them. Without past trials there is an order but no time. Use --cpus
     and --gpus to ask about another machine. Exits with 1 if the estimate is over --budget-hours.
 
+    Of a search, it lists the current round; the estimate covers all rounds.
+
     Grids that you name are planned as one launch, so they must agree on how to run. Without names, every
     grids/*.yaml is covered; where these disagree, the defaults count.
     """
@@ -33,8 +37,11 @@ def command(grids: GridOptions, results: Path, options: SweepOptions, as_json: b
 
     loaded, store = grids.read(), Store(results)
     resolved = options.resolve(loaded, one_launch=bool(grids.paths))
-    plan = plan_launch(loaded, store, resolved)
+    searches = progress_of(loaded, store)
+    plan = plan_launch(to_train(loaded, searches), store, resolved)
     forecast = forecast_from(store, plan, plan.to_start, resolved.capacity)
+    for progress in searches:
+        forecast = progress.forecast(forecast)
     before = [store.requested.read(requested_name(grid, store)) for grid in loaded]
     change = changed(loaded, plan, before, store.statuses())
-    show_plan(plan, forecast, options.budget_hours, change, as_json)
+    show_plan(plan, forecast, options.budget_hours, change, as_json, searches)

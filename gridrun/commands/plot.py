@@ -8,11 +8,12 @@ from typing import Any
 
 import click
 
+from gridrun.commands._help import GroupedCommand
 from gridrun.commands._options import Directory, GridOptions, grid_options, results_option, seeds_option
 from gridrun.commands._show import stale_figures
 
 
-@click.command("plot")
+@click.command("plot", cls=GroupedCommand)
 @grid_options(seeds_option)
 @results_option
 @click.option("--out", metavar="DIR", default="figures", type=Directory(), help="Directory for the files.")

@@ -8,11 +8,12 @@ from pathlib import Path
 import click
 
 from gridrun.commands import _options
+from gridrun.commands._help import GroupedCommand
 from gridrun.commands._options import GridOptions, SweepOptions
 from gridrun.commands._show import exit_with, format_end, show_summary, show_tables
 
 
-@click.command("retry")
+@click.command("retry", cls=GroupedCommand)
 @_options.grid_options(_options.set_option, _options.seeds_option)
 @_options.results_option
 @click.option("--failed", is_flag=True, help="Only failed trials.")

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
+from gridrun.commands._help import complete_id
 from gridrun.commands._options import json_option, results_option
 from gridrun.commands._show import echo_json
 from gridrun.text import printable
 
 
 @click.command("show")
-@click.argument("trial", metavar="ID")
+@click.argument("trial", metavar="ID", shell_complete=complete_id)
 @results_option
 @json_option
 def command(trial: str, results: Path, as_json: bool) -> None:

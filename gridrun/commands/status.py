@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gridrun.commands._options import GridOptions, grid_options, json_option, results_option
-from gridrun.commands._show import echo_json, format_counts, format_end, warn_if_missing
+from gridrun.commands._options import GridOptions, SweepOptions, grid_options, json_option, results_option
+from gridrun.commands._search import as_dict, describe_round, estimate, progress_of, to_train
+from gridrun.commands._show import echo_json, format_counts, format_end, format_estimate, warn_if_missing
 from gridrun.text import format_percent, printable
 
 if TYPE_CHECKING:
     from gridrun.grid import Grid
     from gridrun.plan.overview import Overview
+    from gridrun.search import Progress
     from gridrun.store import Store
 
 WATCH_SECONDS = 2.0
@@ -47,12 +49,16 @@ def command(grids: GridOptions, results: Path, watch: bool, as_json: bool) -> No
             watch_store(store, loaded)
         return
     warn_if_missing(store)
-    found = overview(store, loaded)
+    searches = progress_of(loaded or (), store)
+    found = overview(store, to_train(loaded, searches) if loaded is not None else None)
     if as_json:
         running = {run.trial_id: dataclasses.asdict(run) for run in found.running}
         counts = {name.replace(" ", "_"): count for name, count in found.counts.items()}
-        echo_json({**counts, "running": running, "launches": len(found.launches)})
+        known = [as_dict(progress) for progress in searches]
+        echo_json({**counts, "running": running, "launches": len(found.launches), "searches": known})
         return
+    for progress in searches:
+        show_search(progress, store)
     click.echo(headline(found))
     for run in found.running:
         error = "" if run.test_error is None else f", test error {format_percent(run.test_error)} %"
@@ -60,6 +66,23 @@ def command(grids: GridOptions, results: Path, watch: bool, as_json: bool) -> No
     failures = store.rows(found.unsuccessful) if found.unsuccessful else {}
     for trial_id, row in list(failures.items())[:MAX_FAILURES]:
         click.echo(f"  {trial_id}  {format_end(row)}")
+
+
+def show_search(progress: Progress, store: Store) -> None:
+    """Print how far a search is, how long the rest takes, and where its members come from."""
+    click.echo(describe_round(progress))
+    if progress.is_over:
+        return
+    plan, forecast = estimate(progress, store, SweepOptions().resolve([]))
+    if plan.to_start:
+        click.echo(f"  left of the search: {format_estimate(forecast)}")
+    for segment in progress.current:
+        error = progress.errors.get(segment.parent or "")
+        parts = [f"member {segment.member}"]
+        parts += [] if segment.donor is None else [f"goes on from member {segment.donor}"]
+        parts += [] if error is None else [f"validation error {format_percent(error)} %"]
+        parts += ["done" if segment.trial.trial_id in progress.errors else "not done"]
+        click.echo(f"  {segment.trial.trial_id}  {', '.join(parts)}")
 
 
 def headline(found: Overview) -> str:
@@ -74,9 +97,14 @@ def watch_store(store: Store, grids: Sequence[Grid] | None) -> None:
     """Redraw the state of a store every few seconds. In a pipe, print a line whenever it changes."""
     from gridrun.plan.overview import overview
 
+    def look() -> tuple[list[str], Overview]:
+        searches = progress_of(grids or (), store)
+        found = overview(store, None if grids is None else to_train(grids, searches))
+        return [*map(describe_round, searches), headline(found)], found
+
     last = ""
     while not (sys.stdout and sys.stdout.isatty()):
-        if (line := headline(overview(store, grids))) != last:
+        if (line := "\n".join(look()[0])) != last:
             click.echo(line)
             last = line
         time.sleep(WATCH_SECONDS)
@@ -88,6 +116,6 @@ def watch_store(store: Store, grids: Sequence[Grid] | None) -> None:
 
     with Live(auto_refresh=False) as live:
         while True:
-            found = overview(store, grids)
-            live.update(Group(Text(headline(found)), screen(found.launches)), refresh=True)
+            lines, found = look()
+            live.update(Group(*map(Text, lines), screen(found.launches)), refresh=True)
             time.sleep(WATCH_SECONDS)

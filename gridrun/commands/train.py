@@ -8,21 +8,27 @@ from pathlib import Path
 import click
 
 from gridrun.commands import _options
+from gridrun.commands._help import GroupedCommand, complete_setting
 from gridrun.commands._options import SweepOptions
 from gridrun.commands._show import INTERRUPTED, exit_with, format_end, show_missing_weights
 from gridrun.text import number_of, printable
 
 
-@click.command("train")
-@click.argument("settings", metavar="KEY=VALUE...", nargs=-1, required=True)
+@click.command("train", cls=GroupedCommand)
+@click.argument("settings", metavar="KEY=VALUE...", nargs=-1, required=True, shell_complete=complete_setting)
 @_options.results_option
 @_options.sweep_options(
     _options.data_option,
     _options.threads_option,
     click.option("--gpus", type=click.IntRange(min=0), help="0 trains on the CPU. [default: a GPU if any]"),
     _options.checkpoint_seconds_option,
-    _options.keep_option,
-    click.option("--executor", type=click.Choice(["ray", "serial"]), default="serial"),
+    _options.keep_option(),
+    click.option(
+        "--executor",
+        type=click.Choice(["ray", "serial"]),
+        default="serial",
+        help="Train in this process, or in a worker of Ray.",
+    ),
 )
 def command(settings: tuple[str, ...], results: Path, options: SweepOptions) -> None:
     """Train one trial without a grid.

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 import click
 
 from gridrun.commands._options import GridOptions, grid_options, json_option, results_option
+from gridrun.commands._search import describe_round, lines_of
 from gridrun.commands._show import echo_json
+from gridrun.errors import GridrunError
 from gridrun.text import number_of, printable
 
 if TYPE_CHECKING:
+    from gridrun.search import Progress
     from gridrun.tables.why import Run, Why
 
 
@@ -27,7 +30,11 @@ def command(table: str, row: str, grids: GridOptions, results: Path, as_json: bo
 
     TABLE is the id or title of a table in the named grids, or in any grids/*.yaml if none is named. ROW is
     its number in the table, counted from 1, the beginning of its config id, or its model or setting.
+
+    Of a search, TABLE is its name and ROW the number of a member, counted from 0, or `best`: you see whose
+    weights and policies the member has, round by round.
     """
+    from gridrun.search import Progress
     from gridrun.store import Store
     from gridrun.tables import why
 
@@ -35,6 +42,10 @@ def command(table: str, row: str, grids: GridOptions, results: Path, as_json: bo
         f"--{name}={value}" for name, value in (("profile", grids.profile), ("scale", grids.scale)) if value
     ]
     loaded = grids.read()
+    for grid in loaded:
+        if grid.search and table in (grid.name, grid.title):
+            show_member(Progress.of(grid, Store(results)), row, as_json)
+            return
     _, spec = why.find_table(loaded, table)
     records = Store(results).records([trial.trial_id for row in spec.rows for trial in row.trials])
     found = why.explain(loaded, table, row, records, results=results, grid_options=grid_arguments)
@@ -42,6 +53,24 @@ def command(table: str, row: str, grids: GridOptions, results: Path, as_json: bo
         echo_json(dataclasses.asdict(found))
     else:
         show(found)
+
+
+def show_member(progress: Progress, member: str, as_json: bool) -> None:
+    """Print where the weights and the policies of a member of a search come from."""
+    best, population = progress.best, progress.search.population
+    if member == "best" and best:
+        member = str(best.member)
+    if not member.isdecimal() or int(member) >= population:
+        known = f"the members 0 to {population - 1} and, once a round has ended, `best`"
+        raise GridrunError(f"{progress.name} has {known}; got {member!r}")
+    path = progress.ancestry(int(member))
+    if as_json:
+        rows = {(row.round, row.member): row for row in progress.lineage()}
+        echo_json([dataclasses.asdict(rows[segment.round, segment.member]) for segment in path])
+        return
+    click.echo(describe_round(progress))
+    for line in lines_of(path, progress):
+        click.echo(line)
 
 
 def show(found: Why) -> None:

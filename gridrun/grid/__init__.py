@@ -29,6 +29,7 @@ from gridrun.grid.profiles import choose, read_profiles, read_scale
 from gridrun.grid.published import Published
 from gridrun.grid.reduce import reduce, reduced_specs, reduced_title
 from gridrun.grid.rows import Recipe, Row, make_rows
+from gridrun.grid.search import Search, read_search
 from gridrun.grid.sources import GridFiles, parse_overrides
 from gridrun.grid.table_specs import TableSpec, default_table, read_tables
 from gridrun.resources import GpusPerTrial, is_share
@@ -40,14 +41,23 @@ if TYPE_CHECKING:
 
     from trainer import TrainConfig
 
-__all__ = ["Grid", "PlotSpec", "Published", "Row", "TableSpec", "grid_of", "load_grid", "lone_trial"]
+__all__ = [
+    "Grid",
+    "PlotSpec",
+    "Published",
+    "Row",
+    "TableSpec",
+    "grid_of",
+    "load_grid",
+    "lone_trial",
+]
 
 INCLUDABLE_KEYS = ("base", "derive", "include", "profiles", "seeds")
 """Top-level keys that an included file may have."""
 GRID_KEYS = (
     *INCLUDABLE_KEYS,
     *("name", "title", "description", "source", "axes", "exclude", "extra", "tables", "plots"),
-    *("keep_checkpoint", "gpus_per_trial", "retries", "stop_after_failures"),
+    *("keep_checkpoint", "gpus_per_trial", "retries", "stop_after_failures", "search"),
 )
 """Top-level keys of a grid file."""
 
@@ -75,6 +85,10 @@ class Grid:
     """Names of the file's profiles."""
     variant: str = ""
     """What the command line changes: settings, scale and seeds. Empty: nothing."""
+    parents: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Of each trial that goes on from another's state, the id of that one, by trial id."""
+    search: Search | None = None
+    """The search that the file describes. Then it has no rows: what to train shows only as it goes on."""
 
     @property
     def trials(self) -> tuple[Trial, ...]:
@@ -165,10 +179,10 @@ def load_grid(
     )
     chosen = choose(profiles, profile, read_scale(scale) if scale else None, files.path)
     if chosen is None:
-        return grid
+        return _as_search(grid, given) if "search" in given else grid
     reduction = reduce(recipe, chosen, made)
     reduced = tuple(reduction.values())
-    return dataclasses.replace(
+    small = dataclasses.replace(
         grid,
         name=f"{grid.name}_{chosen.name}",
         title=reduced_title(grid.title, chosen, reduced),
@@ -177,6 +191,13 @@ def load_grid(
         tables=reduced_specs(grid.tables, chosen, reduction),
         plots=reduced_specs(grid.plots, chosen, reduction),
     )
+    return _as_search(small, given) if "search" in given else small
+
+
+def _as_search(grid: Grid, given: Mapping[str, Node]) -> Grid:
+    """Return the grid of a file with `search`, whose only row is what all members train."""
+    search = read_search(given["search"], given, grid.rows[0])
+    return dataclasses.replace(grid, rows=(), tables=(), plots=(), search=search)
 
 
 def lone_trial(texts: Sequence[str]) -> Grid:
@@ -196,13 +217,22 @@ def lone_trial(texts: Sequence[str]) -> Grid:
     return Grid(path=Path(), name="train", title="", description="", rows=rows, seeds=seeds, tables=())
 
 
-def grid_of(trials: Sequence[Trial]) -> Grid:
-    """Return a grid of exactly these trials, without a file and without tables."""
+def grid_of(trials: Sequence[Trial], parents: Mapping[str, str] | None = None) -> Grid:
+    """Return a grid of exactly these trials, without a file and without tables. `parents` as in `Grid`."""
     seeds: dict[TrainConfig, list[int]] = {}
     for trial in trials:
         seeds.setdefault(trial.config, []).append(trial.seed)
     rows = tuple(Row(config, seeds=tuple(found)) for config, found in seeds.items())
-    return Grid(path=Path(), name="trials", title="", description="", rows=rows, seeds=(), tables=())
+    return Grid(
+        path=Path(),
+        name="trials",
+        title="",
+        description="",
+        rows=rows,
+        seeds=(),
+        tables=(),
+        parents=parents or {},
+    )
 
 
 def _read_recipe(roots: Sequence[Node], overrides: Mapping[str, Any]) -> Recipe:

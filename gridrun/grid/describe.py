@@ -17,8 +17,12 @@ from trainer.schema import canonical, defaults, read
 
 
 def describe(trial: Trial) -> str:
-    """Describe a trial: what every trial has, every option that is not at its default, and the seed."""
-    config = trial.config
+    """Describe a trial: its config (`describe_config`) and the seed."""
+    return f"{describe_config(trial.config)}, seed {trial.seed}"
+
+
+def describe_config(config: TrainConfig) -> str:
+    """Describe a config: what every one has, and every option that is not at its default."""
     settings = config.canonical()  # without options at their defaults
     always = {
         "batch_size": config.batch_size,
@@ -32,7 +36,7 @@ def describe(trial: Trial) -> str:
     options |= {f"augmentation.{name}": inside for name, inside in settings.get("augmentation", {}).items()}
     options |= {key: settings[key] for key in rest}
     data_and_model = f"{_label_and_options(config.dataset)} {_label_and_options(config.model)}"
-    return f"{data_and_model}, {describe_options(options)}, seed {trial.seed}"
+    return f"{data_and_model}, {describe_options(options)}"
 
 
 _ORDER = ("optimizer", "batch_size", "num_gpus", "lr", "schedule", "warmup", "epochs", "precision")

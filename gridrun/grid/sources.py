@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -9,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from gridrun.errors import GridError
-from gridrun.grid.node import Node
+from gridrun.grid.node import Located, Node
+from gridrun.grid.policy_schedules import put_in_place
 from gridrun.grid.yaml import load_yaml, parse_yaml
 from trainer.registry import did_you_mean
 
@@ -31,7 +33,8 @@ class GridFiles:
         except (OSError, RuntimeError, ValueError) as error:  # a loop of links, or a NUL in the name
             raise GridError(path, 0, "", f"cannot be read: {error}") from None
         if missing:
-            raise GridError(path, 0, "", f"no such file.{nearest_beside(path, Path.is_file)}")
+            hint = nearest_beside(path, Path.is_file) or _nearest_grid(path)
+            raise GridError(path, 0, "", f"no such file.{hint}")
         self._root = next((parent for parent in (home, *home.parents) if parent.name == "grids"), home)
         self._count = 0
 
@@ -49,6 +52,7 @@ class GridFiles:
     ) -> Iterator[Node]:
         self._count += 1
         root = Node(path, "", load_yaml(path))
+        root = Node(path, "", put_in_place(root, self.find))
         given = root.options(keys)
         for key in given.keys() - includable if includers else ():
             raise given[key].error(f"is not allowed in an included file; only {', '.join(includable)} are")
@@ -89,6 +93,13 @@ def nearest_beside(path: Path, is_kind: Callable[[Path], bool]) -> str:
     return hint if hint.startswith(" Did") else ""
 
 
+def _nearest_grid(path: Path) -> str:
+    """Return ` Did you mean 'x'?` for the closest name among `grids/*.yaml`, or an empty text."""
+    known = {found.stem: found for found in Path("grids").glob("[!.]*.yaml")}
+    near = difflib.get_close_matches(path.stem, known, n=1)
+    return f" Did you mean {known[near[0]].as_posix()!r}?" if near else ""
+
+
 _EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 """`1e-3` is text in YAML 1.1; on a command line it can only mean a number."""
 
@@ -115,5 +126,7 @@ def parse_overrides(
         if key in values:
             raise GridError(given_by, 0, key, "is set twice")
         number = _EXPONENT.fullmatch(value.strip())
-        values[key] = float(value) if number else parse_yaml(value, given_by).plain()
+        located = Located(float(value)) if number else parse_yaml(value, given_by)
+        node = Node(given_by, key, located)
+        values[key] = put_in_place(node, lambda named: Path(named.text())).plain()
     return values

@@ -8,6 +8,9 @@ The best basis that the store offers on one kind of hardware is used:
     macs     no done trials: multiply-accumulates times images, more for small batches. This is no time;
              it only tells long trials from short ones.
 
+`same` is measured and `network` scaled. `fitted` is a guess, and so is everything on a CPU or GPU of another
+name; a guess has a range that holds nine times in ten. GPUs say nothing about CPUs, nor CPUs about GPUs.
+
 Records have the time of the training steps. A trial takes longer, because it also loads data and
 evaluates. The median ratio over all trials says how much longer. As a median it leaves out the import of
 torch, which only the first trial of each worker waits for.
@@ -25,7 +28,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
-from gridrun.resources import HARDWARE_KEYS, Hardware, hardware_of
+from gridrun.resources import ANOTHER_GPU, HARDWARE_KEYS, Hardware, hardware_of
 from gridrun.text import number_of
 from gridrun.trial import Trial, config_of
 from trainer import TrainConfig
@@ -43,14 +46,22 @@ _STEP_IMAGES = 32
 """Fixed cost of a step, in images: a step of 128 images takes as long as 160 would without it. A guess
 that agrees with the published study of batch sizes 8 to 4096 on its GPU."""
 
+_GUESS_FACTOR = 3.0
+"""How far a fitted estimate may be off. For calibration, see tests/test_plan_costs.py."""
+_GUESS_POWER = 0.25
+"""It may be off further by this power of how much larger or smaller the network is than any measured."""
+_OTHER_FACTOR = 3.0
+"""How far an estimate for a CPU or a GPU of another name may be off, in addition."""
+
 _speed_options = operator.attrgetter(
-    "model", "batch_size", "num_gpus", "sync_bn", "optimizer", "subdivision", "augmentation", "precision"
+    "model", "batch_size", "num_gpus", "sync_bn", "optimizer", "subdivision", "precision"
 )
 
 
 def speed_key(config: TrainConfig) -> tuple[Any, ...]:
     """Return the options that the time per image depends on; the others hardly matter."""
-    return (*_speed_options(config), *_shape(config))
+    augmentation = tuple(options.footprint for options in config.augmentation)
+    return (*_speed_options(config), augmentation, *_shape(config))
 
 
 def _shape(config: TrainConfig) -> tuple[int, int, int]:
@@ -64,6 +75,13 @@ class Cost(NamedTuple):
     amount: float
     """Seconds; with the basis `macs` not a time, only comparable."""
     basis: Basis
+    factor: float = 1.0
+    """A guess has one above 1: the trial takes between amount / factor and amount x factor."""
+
+    @property
+    def rests_on(self) -> str:
+        """What the estimate rests on, in a word."""
+        return "guessed" if self.factor > 1 else {"same": "measured"}.get(self.basis, "scaled")
 
 
 class _Speed(NamedTuple):
@@ -81,7 +99,7 @@ class Costs:
     Args:
         past: rows of a store with PAST_COLUMNS or more; only done trials count.
         hardware: what the trials will run on. If no done trial ran on it, the hardware of most done
-            trials is used instead, a GPU in place of a GPU if possible.
+            trials is used instead, a GPU in place of a GPU, a CPU in place of a CPU.
         running: seconds that all steps of each running trial will take.
     """
 
@@ -98,11 +116,12 @@ class Costs:
         ]
         kinds = Counter(kind for _, kind, seconds in found if seconds)
         self.wanted_hardware = hardware
+        self._others = kinds.keys() - {kind for kind in kinds if kind.is_gpu == hardware.is_gpu}
         self.hardware = max(
-            kinds,
-            key=lambda kind: (kind == hardware, kind.is_gpu == hardware.is_gpu, kinds[kind]),
-            default=hardware,
+            kinds.keys() - self._others, key=lambda kind: (kind == hardware, kinds[kind]), default=hardware
         )
+        known = hardware == self.hardware or hardware.name == ANOTHER_GPU
+        self._factor = 1.0 if known else _OTHER_FACTOR
         timed = [(row, seconds) for row, kind, seconds in found if seconds and kind == self.hardware]
         self.num_past = len(timed)
         """Number of done trials that the estimates are based on."""
@@ -127,6 +146,8 @@ class Costs:
     @property
     def trust(self) -> str:
         """What the estimates are based on, in words."""
+        if self.is_relative and self._others:
+            return f"relative only: no past trials on a {'GPU' if self.wanted_hardware.is_gpu else 'CPU'}"
         if self.is_relative:
             return "relative only: no past trials in this store"
         trials = f"{number_of(self.num_past, 'trial')} of this store"
@@ -136,20 +157,23 @@ class Costs:
     def of(self, config: TrainConfig, config_id: str) -> Cost:
         """Return the estimate of a whole trial."""
         if config_id in self._same:
-            return Cost(self._same[config_id], "same")
+            return Cost(self._same[config_id], "same", self._factor)
         key = speed_key(config)
         if key not in self._by_key:
             self._by_key[key] = self._per_image(config, key)
-        per_image, basis = self._by_key[key]
-        return Cost(per_image * config.num_images, basis)
+        per_image = self._by_key[key]
+        return per_image._replace(amount=per_image.amount * config.num_images)
 
     def _per_image(self, config: TrainConfig, key: tuple[Any, ...]) -> Cost:
         if key in self._speeds:
-            return Cost(self._speeds[key].seconds_per_image, "network")
+            return Cost(self._speeds[key].seconds_per_image, "network", self._factor)
         macs = self._macs(config)
         if self._fit is None:
             return Cost(macs * _step_factor(config) / config.num_gpus, "macs")
-        return Cost(self._fit(config, macs), "fitted")
+        known = [speed.macs for speed in self._speeds.values() if speed.macs]
+        apart = min((abs(math.log(max(macs, 1) / other)) for other in known), default=0.0)
+        factor = _GUESS_FACTOR * math.exp(_GUESS_POWER * apart) * self._factor
+        return Cost(self._fit(config, macs), "fitted", factor)
 
     def _macs(self, config: TrainConfig) -> int:
         """Return a network's MACs: as its options or a record say, else the median of all records."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from gridrun import resources
@@ -41,6 +42,10 @@ class Forecast:
     """Until the last trial ends, running ones included. None if unknown, infinite if a trial fits nowhere."""
     hours: float | None
     """GPU-hours, or core-hours on a machine without GPUs (`Capacity.unit`). None if unknown."""
+    makespan_range: tuple[float, float] | None
+    """Where `makespan_seconds` lies if each guess is as far off as it may be. None without guesses."""
+    hours_range: tuple[float, float] | None
+    """The same of `hours`."""
     shared_hours: float | None
     """Hours saved because grids share trials, counting those already done."""
 
@@ -48,6 +53,19 @@ class Forecast:
     def is_relative(self) -> bool:
         """Whether costs only tell long trials from short ones; they are not seconds then."""
         return self.hours is None
+
+    @property
+    def rests_on(self) -> dict[str, int]:
+        """How many of the estimates are measured, scaled and guessed; empty if they are no times."""
+        if self.is_relative:
+            return {}
+        words = Counter(self.costs[trial.trial_id].rests_on for trial in self.trials)
+        return {word: words[word] for word in ("measured", "scaled", "guessed") if words[word]}
+
+    def range_of(self, trial: Trial) -> tuple[float, float] | None:
+        """Return the least and the most that may be left of a trial, in seconds; None if it is no guess."""
+        factor, left = self.costs[trial.trial_id].factor, self.left[trial.trial_id]
+        return None if self.is_relative or factor == 1 else (left / factor, left * factor)
 
 
 def make_forecast(
@@ -62,7 +80,7 @@ def make_forecast(
     """Put the `trials` of a plan that are to start in order, and estimate how long they take.
 
     Args:
-        epochs: last finished epoch of trials that have a checkpoint, by trial id.
+        epochs: last finished epoch of trials that have a checkpoint, their own or a parent's, by trial id.
         running: trials that are running already.
         shares: part of a GPU by footprint, if the launch measures it; others get a whole GPU.
     """
@@ -72,7 +90,8 @@ def make_forecast(
     for trial in (*trials, *running):
         cost = costs.of(trial.config, trial.config_id)
         found[trial.trial_id] = cost
-        left[trial.trial_id] = cost.amount * max(1 - epochs.get(trial.trial_id, 0) / trial.config.epochs, 0.0)
+        done = epochs.get(trial.trial_id, 0) / trial.config.last_epoch
+        left[trial.trial_id] = cost.amount * max(1 - done, 0.0)
 
     def num_gpus(trial: Trial) -> float:
         if not shares or trial.config.num_gpus != 1:
@@ -91,6 +110,18 @@ def make_forecast(
     shared = [trial for trial in plan.trials if trial.trial_id in plan.shared]
     saved = [(t, costs.of(t.config, t.config_id).amount * plan.shared[t.trial_id]) for t in shared]
     timed = not costs.is_relative
+
+    def span(power: int) -> tuple[float, float]:
+        """Return makespan and hours if guesses are too small (power 1) or too large (power -1)."""
+
+        def off(one: Job[Trial]) -> Job[Trial]:
+            return replace(one, seconds=one.seconds * found[one.what.trial_id].factor ** power)
+
+        total = sum(hours(one.what, off(one).seconds) for one in jobs)
+        return makespan(map(off, jobs), capacity, [off(one) for one in running_jobs]), total
+
+    guessed = timed and any(found[trial.trial_id].factor > 1 for trial in trials)
+    least, most = (span(-1), span(1)) if guessed else (None, None)
     return Forecast(
         trials=tuple(job.what for job in jobs),
         costs=found,
@@ -103,6 +134,8 @@ def make_forecast(
         ),
         makespan_seconds=makespan(jobs, capacity, running_jobs) if timed else None,
         hours=sum(hours(trial, left[trial.trial_id]) for trial in trials) if timed else None,
+        makespan_range=(least[0], most[0]) if least and most else None,
+        hours_range=(least[1], most[1]) if least and most else None,
         shared_hours=sum(hours(trial, seconds) for trial, seconds in saved) if timed else None,
     )
 
@@ -126,6 +159,8 @@ def forecast_from(
         # Each config has a share of its own then: compare times by GPU, not by GPU and share.
         past = [{**row, "gpu_share": None} for row in past]
     seen = {trial: epoch for trial, epoch in (running or {}).items() if epoch}
-    pace = {trial: trial.config.epochs * epoch.train_seconds for trial, epoch in seen.items()}
-    epochs = store.checkpointed() | {trial.trial_id: epoch.epoch for trial, epoch in seen.items()}
+    pace = {trial: trial.config.last_epoch * epoch.train_seconds for trial, epoch in seen.items()}
+    kept = store.checkpointed()
+    begun = {child: kept[parent] for child, parent in plan.parents.items() if parent in kept}
+    epochs = begun | kept | {trial.trial_id: epoch.epoch for trial, epoch in seen.items()}
     return make_forecast(plan, trials, Costs(past, hardware, pace), capacity, epochs, running or (), shares)

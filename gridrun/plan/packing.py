@@ -97,8 +97,8 @@ class Packer:
 
 
 _FREE = (
-    *("epochs", "lr", "schedule", "warmup", "weight_decay", "no_weight_decay_on_bn"),
-    *("label_smoothing", "init", "split_seed", "eval_every"),
+    *("epochs", "stop_after", "lr", "schedule", "warmup", "weight_decay", "no_weight_decay_on_bn"),
+    *("label_smoothing", "init", "init_from", "split_seed", "eval_every"),
     *("tta", "tta_least_confident"),
 )
 """Options that change neither the memory nor the time of a step."""
@@ -108,7 +108,8 @@ _FREE = (
 def footprint(config: TrainConfig) -> TrainConfig:
     """Return one config for all configs that take the same share of a GPU."""
     usual = {name: defaults(TrainConfig)[name] for name in _FREE if name in defaults(TrainConfig)}
-    return dataclasses.replace(config, **(usual | {"epochs": 1}))
+    augmentation = tuple(options.footprint for options in config.augmentation)
+    return dataclasses.replace(config, **(usual | {"epochs": 1, "augmentation": augmentation}))
 
 
 def past_shares(past: Iterable[Mapping[str, Any]], gpus: Collection[str]) -> dict[TrainConfig, float]:

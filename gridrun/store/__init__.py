@@ -3,8 +3,10 @@
     results/trials.parquet            one row for each ended trial
     results/epochs.parquet            one row for each epoch of those trials
     results/checkpoints/ID.pt         weights of done trials, if they are to be kept
+    results/searches/ID.parquet       who goes on from whom in a search
     results/.work/ended/ID.json       ended trials that are not in the Parquet files yet
-    results/.work/checkpoints/ID.pt   running trials; ID.pt.epoch says how far they are
+    results/.work/checkpoints/ID.pt   running trials, and what others will go on from; ID.pt.epoch says how
+                                      far they are
     results/.work/asked/NAME.*        ids of trials that launches of a grid have asked for
     results/.work/leases/             who trains which trial, and who writes the Parquet files
     results/.work/launches/ID.json    what a running launch does
@@ -20,7 +22,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,11 +30,12 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from gridrun.errors import StoreError
-from gridrun.store import parquet
+from gridrun.store import lineage, parquet
 from gridrun.store.compaction import Compaction
 from gridrun.store.ends import END_COLUMNS, End, StoredEnds, end_of, later, newer_records
 from gridrun.store.launches import Launches, RequestedTrials
 from gridrun.store.leases import Claim, Leases
+from gridrun.store.lineage import LineageRow
 from gridrun.store.pending import PendingRecords, checked_id
 from gridrun.store.records import EPOCH_TYPES, TRIAL_TYPES, Record, Status
 from trainer import files
@@ -61,6 +64,7 @@ class Store:
         self.trials_path = self.root / "trials.parquet"
         self.epochs_path = self.root / "epochs.parquet"
         self._weights = self.root / "checkpoints"
+        self._searches = self.root / "searches"
         self._work = self.root / ".work"
         self._checkpoints = self._work / "checkpoints"
         self._pending = PendingRecords(self._work / "ended")
@@ -276,6 +280,24 @@ class Store:
     def drop_weights(self, trial_id: str) -> None:
         """Remove a trial's weights, and what a killed save left beside them."""
         _remove(self.weights_path(trial_id))
+
+    # --- searches --------------------------------------------------------------------------------
+
+    def lineage(self, search_id: str) -> list[LineageRow]:
+        """Return the lineage of a search, by round and member; empty if it has none. Raises StoreError."""
+        return lineage.read(self._lineage_path(search_id))
+
+    def lineages(self) -> dict[str, list[LineageRow]]:
+        """Return the lineage of each search, by search id. Raises StoreError."""
+        return {path.stem: lineage.read(path) for path in sorted(self._searches.glob("*.parquet"))}
+
+    def write_lineage(self, search_id: str, rows: Sequence[LineageRow]) -> None:
+        """Replace the lineage of a search. Raises StoreError."""
+        with self._writing():
+            lineage.write(self._lineage_path(search_id), rows)
+
+    def _lineage_path(self, search_id: str) -> Path:
+        return self._searches / f"{checked_id(search_id)}.parquet"
 
     # --- locks -----------------------------------------------------------------------------------
 

@@ -54,6 +54,10 @@ class Provenance:
     threads: int | None = None
     gpu_share: float | None = None
     """The fraction of a GPU that the trial had; None without a GPU."""
+    user: str | None = None
+    """Who launched it."""
+    tag: str | None = None
+    """What `launch --tag` said."""
 
 
 # Without slots, a field that `from_columns` does not set has its default from the class.

@@ -73,6 +73,8 @@ class Summary:
     started: int
     """Trials that this launch trained, at least in part."""
     interrupted: bool
+    """Whether it was told to stop and has trials left."""
+    told_to_stop: bool = False
     failed_in_a_row: int = 0
     """Trials that failed in a row, if the launch stopped because of them; else 0."""
 
@@ -115,14 +117,16 @@ def launch(
         setup = Setup(
             results=store.root,
             runtime=options.runtime,
-            code=provenance.of_code(),
+            code=replace(provenance.of_code(), tag=options.tag),
             stop_file=stop_file,
             checkpoints=options.checkpoints,
+            parents=plan.parents,
         )
         bookkeeper = _Bookkeeper(store, setup.drain_file, plan, forecast, retry_state, on_event, on_state)
         with _heartbeat(store, setup.drain_file, bookkeeper.tracker):
             _run(executor, setup, bookkeeper)
-            interrupted = stop_file.exists() and bookkeeper.has_trials_left()
+            told_to_stop = stop_file.exists()
+            interrupted = told_to_stop and bookkeeper.has_trials_left()
         store.compact(now=True)
         if options.close_executor:
             executor.close()
@@ -132,6 +136,7 @@ def launch(
         make_plan(grids, store.statuses()),
         started=len(bookkeeper.started),
         interrupted=interrupted,
+        told_to_stop=told_to_stop,
         failed_in_a_row=len(bookkeeper.failed_in_a_row) if bookkeeper.gave_up else 0,
     )
 
@@ -149,7 +154,10 @@ def plan_launch(
 
 
 def over_budget(forecast: Forecast, budget_hours: float | None) -> str | None:
-    """Return why trials may take more than the budget; None if the estimate is within it."""
+    """Return why trials may take more than the budget; None if the estimate is within it.
+
+    A guess is within it only if its upper end is: otherwise the user is told to measure first.
+    """
     if budget_hours is None or not forecast.trials:
         return None
     trials = number_of(len(forecast.trials), "trial")
@@ -158,8 +166,18 @@ def over_budget(forecast: Forecast, budget_hours: float | None) -> str | None:
             f"--budget-hours {budget_hours:g}: this store has no past trials to estimate {trials} from; "
             f"run some first, such as `--only {forecast.trials[-1].trial_id}`"
         )
+    guess = forecast.hours_range
+    if guess and guess[0] <= budget_hours < guess[1]:
+        shortest = next(trial for trial in reversed(forecast.trials) if forecast.range_of(trial))
+        return (
+            f"--budget-hours {budget_hours:g}: {trials} to run; {guess[0]:.3g} to {guess[1]:.3g} "
+            f"{forecast.capacity.unit}-hours is only a guess ({forecast.trust}); measure first, such as with "
+            f"`--only {shortest.trial_id}`"
+        )
     if forecast.hours > budget_hours:
         hours = f"{forecast.hours:.3g} {forecast.capacity.unit}-hours"
+        if guess:
+            hours = f"{guess[0]:.3g} to {guess[1]:.3g} {forecast.capacity.unit}-hours, a guess"
         return f"--budget-hours {budget_hours:g}: {trials} to run, estimated at {hours} ({forecast.trust})"
     return None
 
@@ -172,7 +190,7 @@ def _note_asked(store: Store, grids: Sequence[Grid]) -> None:
 
 
 def _prepare_data(trials: Sequence[Trial], runtime: Runtime, on_event: OnEvent) -> None:
-    """Decode every data set that is not in this machine's cache, before any trial starts."""
+    """Decode data sets that are not in this machine's cache, and find initial weights, before any trial."""
     from trainer import data
     from trainer.datasets import DataError
 
@@ -183,6 +201,12 @@ def _prepare_data(trials: Sequence[Trial], runtime: Runtime, on_event: OnEvent) 
                 data.load(dataset, runtime.data_dir, runtime.cache_dir)
             except DataError as error:
                 raise LaunchError(f"{error} (--data and GRIDRUN_CACHE choose the directories)") from None
+    for weights, model in dict.fromkeys((trial.config.init_from, trial.config.model) for trial in trials):
+        try:
+            if weights:
+                weights.available(model, runtime.data_dir, runtime.cache_dir)
+        except DataError as error:
+            raise LaunchError(f"{error} (--data chooses the directory)") from None
 
 
 def _is_free(store: Store, trial: Trial) -> bool:
@@ -228,7 +252,14 @@ class _Bookkeeper:
             (QueuedTrial(trial, retry_state.retries.get(trial.trial_id)) for trial in forecast.trials),
             is_free=functools.partial(_is_free, store),
         )
-        self.tracker = Tracker(forecast.trials, utc_now(), lambda t: forecast.costs[t.trial_id].amount or 1.0)
+        whole = {trial_id: cost.amount or 1.0 for trial_id, cost in forecast.costs.items()}
+        left = {trial_id: amount or whole[trial_id] for trial_id, amount in forecast.left.items()}
+        self.tracker = Tracker(
+            forecast.trials,
+            utc_now(),
+            lambda trial: left[trial.trial_id],
+            begun=lambda trial: max(1 - left[trial.trial_id] / whole[trial.trial_id], 0.0),
+        )
         self.tracker.expect(forecast.makespan_seconds)
         self.rescheduler = Rescheduler(store, plan, forecast.capacity, self.trial_queue, self.tracker)
         self.started: set[str] = set()

@@ -30,6 +30,8 @@ class LaunchOptions:
     """Also run failed and diverged trials again."""
     checkpoints: str | None = None
     """A directory or URI that every machine reaches, to copy checkpoints to."""
+    tag: str | None = None
+    """Kept in the records of the launch's trials."""
     budget_hours: float | None = None
     """Most GPU-hours (core-hours without a GPU) that the estimate may come to."""
     close_executor: bool = False

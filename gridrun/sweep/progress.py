@@ -21,7 +21,8 @@ NUM_LAST = 5  # how many ended trials, and how many failed ones, a state names
 class Tracker:
     """Follows the events of a launch.
 
-    `started_at` is UTC, ISO 8601. `cost` gives the work of a trial in any unit, `clock` seconds.
+    `started_at` is UTC, ISO 8601. `cost` gives the work that is left of a trial in any unit, `clock` seconds,
+    `begun` the part of a trial's epochs that was done before, by an earlier launch or a parent.
     """
 
     def __init__(
@@ -30,8 +31,10 @@ class Tracker:
         started_at: str,
         cost: Callable[[Trial], float],
         clock: Callable[[], float] = time.monotonic,
+        begun: Callable[[Trial], float] = lambda trial: 0.0,
     ) -> None:
         self._costs = {trial.trial_id: cost(trial) for trial in trials}
+        self._begun = {trial.trial_id: begun(trial) for trial in trials}
         self._total = sum(self._costs.values())
         self._done = 0.0
         self._clock = clock
@@ -65,7 +68,7 @@ class Tracker:
         """Return the state now. Any thread may call this."""
         state, ends_at = self.state, self._ends_at  # read once: another thread may change them
         done = self._done + sum(
-            self._costs.get(run.trial_id, 0.0) * run.epoch / run.epochs for run in state.running
+            self._costs.get(run.trial_id, 0.0) * self._part_done(run) for run in state.running
         )
         return replace(
             state,
@@ -73,8 +76,13 @@ class Tracker:
             seconds_left=None if ends_at is None else max(ends_at - self._clock(), 0.0),
         )
 
+    def _part_done(self, run: Running) -> float:
+        """Return how much is done of what was left of a running trial, 0..1."""
+        begun = self._begun.get(run.trial_id, 0.0)
+        return max(run.epoch / run.epochs - begun, 0.0) / (1 - begun) if begun < 1 else 1.0
+
     def _run(self, trial: Trial, epoch: Epoch | None, place: str = "") -> None:
-        run = Running(trial_id=trial.trial_id, about=describe(trial), epochs=trial.config.num_epochs)
+        run = Running(trial_id=trial.trial_id, about=describe(trial), epochs=trial.config.last_epoch)
         if epoch:
             before = (epoch.epoch - 1) * trial.config.images_per_epoch
             images = min(trial.config.images_per_epoch, trial.config.num_images - before)

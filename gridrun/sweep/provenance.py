@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import getpass
 import os
 import platform
 import re
@@ -20,7 +21,7 @@ _CODE = ("cli.py", "gridrun", "trainer")
 
 @functools.cache
 def of_code() -> Provenance:
-    """Return the commit and versions of the code in use, and this machine's name and CPU."""
+    """Return the commit and versions of the code in use, this machine's name and CPU, and the user."""
     import gridrun
 
     root = Path(gridrun.__file__).parent.parent
@@ -33,6 +34,7 @@ def of_code() -> Provenance:
         python_version=platform.python_version(),
         host=platform.node(),
         cpu=cpu_name(),
+        user=_user(),
     )
 
 
@@ -52,6 +54,14 @@ def of_machine(code: Provenance, device: str, threads: int) -> Provenance:
         device=device,
         threads=threads,
     )
+
+
+def _user() -> str | None:
+    """Return the name of the user; None if the machine knows none, as in some containers."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # KeyError before Python 3.13
+        return None
 
 
 def _git(root: Path, *arguments: str) -> str | None:

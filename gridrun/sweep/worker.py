@@ -6,7 +6,7 @@ import json
 import os
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -43,6 +43,8 @@ class Setup:
     """Kernel that the launch runs on; a process id means nothing on another one."""
     checkpoints: str | None = None
     """Directory or URI that checkpoints are also copied to and fetched from (`CheckpointCopies`)."""
+    parents: Mapping[str, str] = field(default_factory=dict)
+    """Of each trial that goes on from another's state, the id of that one, by trial id."""
 
     @property
     def drain_file(self) -> Path:
@@ -102,7 +104,8 @@ def run_trial(
             return "busy"
         except ReportError as error:
             raise error.args[0] from None
-        if record.status != "failed":  # a retry of a failed trial resumes from its checkpoint
+        keeps_state = setup.runtime.keep_state and record.status == "done"
+        if record.status != "failed" and not keeps_state:  # a retry of a failed trial resumes from there
             store.drop_checkpoint(trial.trial_id)
             if setup.checkpoints:
                 checkpoint_copies.copies_at(setup.checkpoints).drop(trial.trial_id)
@@ -125,12 +128,14 @@ def _train(
     files.refresh_directory(checkpoint.parent)  # NFS may not show yet what another machine wrote there
     store.drop_weights(trial.trial_id)  # a worker that was killed before it wrote the record leaves them
     should_stop = _make_should_stop(setup.stop_file, claim)
+    parent = setup.parents.get(trial.trial_id)
     runtime = replace(
         setup.runtime,
         checkpoint=checkpoint,
         weights_path=weights_path,
         trial_id=trial.trial_id,
         should_stop=should_stop,
+        start_from=store.checkpoint(parent) if parent else None,
     )
     on_gpu = runtime.device.startswith("cuda")
     code = replace(setup.code, gpu_share=runtime.gpu_share if on_gpu else None)
@@ -156,7 +161,8 @@ def _train(
     try:
         fields["provenance"] = provenance.of_machine(code, runtime.device, runtime.threads)
         if place := setup.checkpoints:
-            checkpoint_copies.fetch(place, trial.trial_id, checkpoint, _make_sleep(should_stop))
+            for each in filter(None, (trial.trial_id, parent)):
+                checkpoint_copies.fetch(place, each, store.checkpoint(each), _make_sleep(should_stop))
             keep = checkpoint_copies.copies_at(place).keep
             runtime = replace(runtime, on_saved=partial(keep, trial.trial_id, checkpoint))
         result = train(trial.config, seed=trial.seed, report=report, runtime=runtime)
@@ -167,6 +173,8 @@ def _train(
         text = str(error).strip().splitlines()
         reason = ": ".join([type(error).__name__, *text[:1]])
         return failed_record(trial, kind_of(error), reason, traceback=traceback.format_exc(), **fields)
+    if runtime.keep_state:
+        store.note_epoch(trial.trial_id, len(result.epochs))
     kept = runtime.keep_checkpoint if weights_path.exists() else None
     return _record(trial, result, checkpoint=kept, **fields)
 

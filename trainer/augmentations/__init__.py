@@ -23,12 +23,15 @@ if TYPE_CHECKING:
 
 augmentations: Registry[AugmentationOptions] = Registry("augmentation", __name__)
 
-Stage = Literal["decode", "crop", "flip", "colour", "erase", "batch"]
-"""When an augmentation runs. `decode` gets the image of a file, in the worker that reads it; `crop` and
-`flip` get uint8 pixels; then images are normalised; `colour` and `erase` get normalised images, and `batch`
-the whole batch with its labels. Those of one stage run in the order of their names."""
-STAGES: tuple[Stage, ...] = ("decode", "crop", "flip", "colour", "erase", "batch")
-PIXEL_STAGES: tuple[Stage, ...] = ("crop", "flip")
+Stage = Literal["decode", "policy", "crop", "flip", "light", "colour", "erase", "batch"]
+"""When an augmentation runs. `decode` gets the image of a file, in the worker that reads it; `policy`, `crop`
+and `flip` get uint8 pixels; `light` gets float32 images whose pixels were scaled to 0..1; then images are
+normalised; `colour` and `erase` get normalised images, and `batch` the whole batch with its labels. Those of
+one stage run in the order of their names."""
+STAGES: tuple[Stage, ...] = ("decode", "policy", "crop", "flip", "light", "colour", "erase", "batch")
+PIXEL_STAGES: tuple[Stage, ...] = ("policy", "crop", "flip")
+ALONE_STAGES: tuple[Stage, ...] = ("decode", "policy", "batch")
+"""Stages of which a config has at most one augmentation."""
 
 
 class AugmentationOptions(Options, abc.ABC):
@@ -42,6 +45,15 @@ class AugmentationOptions(Options, abc.ABC):
 
     def check(self, data: DataSpec) -> None:
         """Raise ConfigError if this augmentation cannot work on such images."""
+
+    @property
+    def footprint(self) -> AugmentationOptions:
+        """One value for all options that take the same memory and about the same time."""
+        return self
+
+    def of_epoch(self, epoch: int, epochs: int, seed: int) -> AugmentationOptions:
+        """Return what counts in an epoch, counted from 0, of a trial of so many `epochs` with this seed."""
+        return self
 
 
 class FileAugmentation(AugmentationOptions):
@@ -68,6 +80,20 @@ class ImageAugmentation(AugmentationOptions):
 
     __slots__ = ()
 
+    def prepared(
+        self, data: DataSpec, device: torch.device, epoch: int, epochs: int, seed: int
+    ) -> ImageAugmentation:
+        """Return the augmentation of one epoch, which may hold tensors on the device.
+
+        Args:
+            data: describes the images.
+            device: where they will be.
+            epoch: counted from 0.
+            epochs: length of the trial.
+            seed: the trial's seed.
+        """
+        return self
+
     @abc.abstractmethod
     def draw(self, shape: tuple[int, int, int, int], generator: torch.Generator) -> torch.Tensor:
         """Draw the randomness for a batch of `shape` (N, C, H, W): a tensor with N rows."""
@@ -84,7 +110,11 @@ class ImageAugmentation(AugmentationOptions):
 
     @abc.abstractmethod
     def apply(self, images: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
-        """Return the batch, (N, C, H, W) of the same dtype, augmented with these draws."""
+        """Return the batch, (N, C, H, W) of the same dtype, augmented with these draws.
+
+        In the stage `policy`, it may have a channel more: 1 where a pixel is the image's, 0 where it is to
+        become the mean colour. Crops and flips move that channel, too.
+        """
 
 
 class BatchAugmentation(AugmentationOptions):
@@ -111,5 +141,5 @@ def check_all(chosen: Iterable[AugmentationOptions], data: DataSpec) -> None:
         except ConfigError as error:
             raise ConfigError(f"{options.name}.{error.key}".rstrip("."), error.problem) from None
     for one, other in itertools.permutations(chosen, 2):
-        clash = other.name in one.excludes or one.stage == other.stage in ("decode", "batch")
+        clash = other.name in one.excludes or one.stage == other.stage in ALONE_STAGES
         check(not clash, one.name, f"cannot be combined with {other.name}; switch one of the two off")

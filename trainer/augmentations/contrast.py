@@ -22,6 +22,7 @@ class Contrast(ImageAugmentation):
 
     stage: ClassVar[Stage] = "colour"
     amount: float = 0.1
+    """Largest change of the factor from 1."""
 
     def __post_init__(self) -> None:
         check(0 <= self.amount <= 1, "amount", f"must be in 0..1, got {self.amount}")

@@ -25,6 +25,7 @@ class CutMix(BatchAugmentation):
     """
 
     alpha: float = 1.0
+    """The share of each image that stays is drawn from Beta(alpha, alpha)."""
     correct_lambda: bool = True
     """True: labels mix by the box's area inside the image, as in the paper. False: by lambda as drawn, as
     in the repository behind the published tables."""

@@ -28,6 +28,7 @@ class Cutout(ImageAugmentation):
     size: int = 16
     """Side, pixels."""
     probability: float = 1.0
+    """Share of the images that get a square."""
     inside: bool = False
     """Whether the whole square must lie within the image."""
 

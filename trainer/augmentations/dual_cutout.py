@@ -28,6 +28,7 @@ class DualCutout(BatchAugmentation):
     size: int = 16
     """Side of the squares, pixels."""
     alpha: float = 0.1
+    """Weight of the squared difference of the logits in the loss."""
 
     def __post_init__(self) -> None:
         check(self.size >= 0, "size", f"must be >= 0, got {self.size}")

@@ -23,7 +23,9 @@ class HorizontalFlip(ImageAugmentation):
 
     stage: ClassVar[Stage] = "flip"
     probability: float = 0.5
+    """Share of the images that are mirrored."""
     alternating: bool = False
+    """Mirror each image in every second epoch."""
 
     def __post_init__(self) -> None:
         check(0 <= self.probability <= 1, "probability", f"must be in 0..1, got {self.probability}")

@@ -24,6 +24,7 @@ class Mixup(BatchAugmentation):
     """
 
     alpha: float = 1.0
+    """lambda is drawn from Beta(alpha, alpha)."""
 
     def __post_init__(self) -> None:
         check(self.alpha > 0, "alpha", f"must be > 0, got {self.alpha}")

@@ -21,6 +21,7 @@ class RandomCrop(ImageAugmentation):
 
     stage: ClassVar[Stage] = "crop"
     padding: int = 4
+    """Width of the added border on each side, pixels."""
     padding_mode: Literal["zero", "reflect"] = "zero"
     """What is beyond the border. reflect: the image's mirror image, without repeating the edge."""
 

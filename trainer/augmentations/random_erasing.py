@@ -23,14 +23,17 @@ class RandomErasing(ImageAugmentation):
     Area and aspect ratio are drawn uniformly, and the sides rounded. The first of several tries that is
     both lower and narrower than the image is used, anywhere inside the image. As in the repository behind
     the published tables, the fill value is uniform in 0..1 on the normalised image and the same in all
-    channels. (In the paper each pixel has its own random value.)
+    channels. (In the paper each pixel has its own random value.) Unlike there, the rectangle may reach the
+    last row and column.
     """
 
     stage: ClassVar[Stage] = "erase"
     probability: float = 0.5
+    """Share of the images that get a rectangle."""
     min_area: float = 0.02
     """A fraction of the image's area, like `max_area`."""
     max_area: float = 0.4
+    """A fraction of the image's area."""
     min_aspect: float = 0.3
     """Least height / width; the greatest is its inverse."""
 

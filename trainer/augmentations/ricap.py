@@ -25,6 +25,7 @@ class RICAP(BatchAugmentation):
     """
 
     beta: float = 0.3
+    """Where the crops meet is drawn from Beta(beta, beta)."""
 
     def __post_init__(self) -> None:
         check(self.beta > 0, "beta", f"must be > 0, got {self.beta}")

@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterable
 
 import torch
 
+from trainer import seeds
 from trainer.augmentations import (
     PIXEL_STAGES,
     STAGES,
@@ -75,6 +76,15 @@ def to_device(images: Images, device: torch.device) -> tuple[Split, Split]:
     return Split(train_x, train_y), Split(test_x, test_y)
 
 
+def order_of(config: TrainConfig, seed: int, epoch: int) -> torch.Tensor:
+    """Return the order of an epoch's images: indices in the training set, int64. Epochs count from 0."""
+    generator = torch.Generator().manual_seed(seeds.stream(seed, "order", epoch))
+    number = config.num_train
+    if config.sampling == "replacement":
+        return torch.randint(number, (number,), generator=generator)
+    return torch.randperm(number, generator=generator)
+
+
 def pixel_statistics(pixels: torch.Tensor) -> tuple[torch.Tensor, float]:
     """Return the mean image, (C, H, W) float64, and one standard deviation of all values.
 
@@ -102,8 +112,9 @@ class Pipeline:
         augmentation: what to do to training images.
         device: where to compute.
         seed: the trial's.
+        epochs: length of the trial.
         pixels: training images, (N, C, H, W) uint8, to normalise with their mean image and one standard
-            deviation; then images are normalised before they are augmented. None: use the `spec`.
+            deviation; then images are normalised before they are cropped and mirrored. None: use the `spec`.
     """
 
     def __init__(
@@ -112,9 +123,10 @@ class Pipeline:
         augmentation: tuple[AugmentationOptions, ...],
         device: torch.device,
         seed: int = 0,
+        epochs: int = 1,
         pixels: torch.Tensor | None = None,
     ) -> None:
-        self.seed = seed
+        self.spec, self.device, self.seed, self.epochs = spec, device, seed, epochs
         self.normalise_first = pixels is not None
         if pixels is None:
             std = torch.tensor(spec.std, device=device).view(1, -1, 1, 1)
@@ -127,9 +139,27 @@ class Pipeline:
             self.shift = shift.contiguous(memory_format=torch.channels_last)
         ordered = sorted(augmentation, key=lambda options: (STAGES.index(options.stage), options.name))
         of_images = [options for options in ordered if isinstance(options, ImageAugmentation)]
-        self.on_pixels = [options for options in of_images if options.stage in PIXEL_STAGES]
-        self.on_images = [options for options in of_images if options.stage not in PIXEL_STAGES]
+        self.of_images = of_images
+        self.prepared_for: int | None = None
+        """The epoch that the next three lists are for."""
+        self.on_pixels: list[ImageAugmentation] = []
+        self.on_light: list[ImageAugmentation] = []
+        self.on_images: list[ImageAugmentation] = []
         self.on_batch = next((options for options in ordered if isinstance(options, BatchAugmentation)), None)
+
+    def prepare(self, epoch: int) -> None:
+        """Bring to the device what augmentations need in an epoch: its steps must not wait for that."""
+        if epoch == self.prepared_for:
+            return
+        ready = [
+            (options.stage, options.prepared(self.spec, self.device, epoch, self.epochs, self.seed))
+            for options in self.of_images
+        ]
+        first = PIXEL_STAGES[:1] if self.normalise_first else PIXEL_STAGES
+        self.on_pixels = [options for stage, options in ready if stage in first]
+        self.on_light = [options for stage, options in ready if stage == "light"]
+        self.on_images = [options for stage, options in ready if stage not in (*first, "light")]
+        self.prepared_for = epoch
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return uint8 `pixels` (N, C, H, W) as normalised float32 images, in channels-last memory format."""
@@ -147,18 +177,22 @@ class Pipeline:
             shape = (n, channels, height, width)
             return options.apply(x, options.draw(shape, generator) if draws is None else draws)
 
-        if self.normalise_first:
-            images = self.normalise(pixels)
-            for options in self.on_pixels:
-                images = augmented(options, images)
-            images = images.contiguous(memory_format=torch.channels_last)
-        else:
-            for options in self.on_pixels:
-                pixels = augmented(options, pixels)
-            images = self.normalise(pixels)
+        self.prepare(epoch)
+        channels = self.spec.channels
+        for options in self.on_pixels:
+            pixels = augmented(options, pixels)
+        colours = pixels[:, :channels]
+        if self.on_light:
+            colours = colours.to(torch.float32, memory_format=torch.channels_last).div_(255)
+            for options in self.on_light:
+                colours = augmented(options, colours)
+            colours = colours.mul_(255)
+        images = self.normalise(colours)
+        if pixels.shape[1] > channels:  # the mask of a policy: filled pixels become 0, the mean colour
+            images.mul_(pixels[:, channels:])
         for options in self.on_images:
             images = augmented(options, images)
-        return images
+        return images.contiguous(memory_format=torch.channels_last) if self.normalise_first else images
 
     def batch(
         self,

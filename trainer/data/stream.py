@@ -13,7 +13,7 @@ import threading
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from multiprocessing import forkserver, resource_tracker
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -22,13 +22,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from trainer import seeds
 from trainer.datasets import DataError, Source
-from trainer.datasets._folders import centre, decoded, listed
+from trainer.datasets._folders import centre, decoded, five_crops, listed
 
 if TYPE_CHECKING:
     from PIL import Image
 
     Transform = Callable[[Image.Image], Image.Image]
 
+Crops = Literal[1, 5]
+"""Parts of a test image: its centre, or its corners and its centre."""
 PREFETCHED = 2
 """Batches that each worker decodes ahead."""
 MAX_PIXELS = 2**24
@@ -72,11 +74,15 @@ class StreamedSplit:
     def __len__(self) -> int:
         return len(self.y)
 
-    def batches(self, size: int) -> Generator[tuple[Tensor, Tensor], None, None]:
-        """Yield (images, labels) in stored order, `size` at a time, or fewer if they are large."""
-        size = max(1, min(size, MAX_PIXELS // self._decoder.source.image_size**2))
+    def batches(self, size: int, crops: Crops = 1) -> Generator[tuple[Tensor, Tensor], None, None]:
+        """Yield (images, labels) in stored order, `size` at a time, or fewer if they are large.
+
+        With five `crops`, the four corners and the centre of each image follow each other, so that there are
+        five times as many images as labels.
+        """
+        size = max(1, min(size, MAX_PIXELS // (crops * self._decoder.source.image_size**2)))
         places, labels = np.arange(len(self)), self.y.split(size)
-        keys = (self._key(places[start : start + size]) for start in range(0, len(self), size))
+        keys = (self._key(places[start : start + size], crops=crops) for start in range(0, len(self), size))
         yield from zip(self._decoded(keys, len(labels)), labels, strict=True)
 
     def taken(
@@ -93,8 +99,8 @@ class StreamedSplit:
         """End the workers."""
         self._loader = None
 
-    def _key(self, places: np.ndarray, epoch: int | None = None) -> _Key:
-        return _Key(self._x[places], places, epoch)
+    def _key(self, places: np.ndarray, epoch: int | None = None, crops: Crops = 1) -> _Key:
+        return _Key(self._x[places], places, epoch, crops)
 
     def _decoded(self, keys: Iterable[_Key], whole_pass: int) -> Iterator[Tensor]:
         """Yield uint8 pixels (N, C, H, W), on the device, for each key in turn.
@@ -141,6 +147,8 @@ class _Key(NamedTuple):
     places: np.ndarray
     epoch: int | None
     """None: decode as for testing."""
+    crops: Crops
+    """Parts of each image; one for training."""
 
 
 class _Queue:
@@ -166,17 +174,21 @@ class _Decoder(Dataset[tuple[Tensor, list[str]]]):
             [source.root / os.fsdecode(path) for path in key.x],
             source.channels,
             source.image_size,
-            lambda image, row: self._cut(image, key.epoch, places[row]),
+            lambda image, row: self._cut(image, key, places[row]),
+            key.crops,
         )
         return torch.from_numpy(pixels), problems
 
-    def _cut(self, image: Image.Image, epoch: int | None, place: int) -> Image.Image:
-        if epoch is None or self.crop is None:
-            return centre(image, self.source.resize, self.source.image_size)
+    def _cut(self, image: Image.Image, key: _Key, place: int) -> tuple[Image.Image, ...]:
+        size = self.source.resize, self.source.image_size
+        if key.crops == 5:
+            return five_crops(image, *size)
+        if key.epoch is None or self.crop is None:
+            return (centre(image, *size),)
         state = torch.get_rng_state()
         try:
-            torch.default_generator.manual_seed(seeds.stream(self.seed, "decode", epoch, place))
-            return self.crop(image)
+            torch.default_generator.manual_seed(seeds.stream(self.seed, "decode", key.epoch, place))
+            return (self.crop(image),)
         finally:
             torch.set_rng_state(state)
 

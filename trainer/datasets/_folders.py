@@ -77,25 +77,40 @@ def centre(image: Image.Image, resize: int, size: int) -> Image.Image:
     return cut
 
 
+def five_crops(image: Image.Image, resize: int, size: int) -> tuple[Image.Image, ...]:
+    """Resize as `centre` does, and cut out the four corners and the centre."""
+    from torchvision.transforms.v2 import functional
+
+    crops: tuple[Image.Image, ...] = functional.five_crop(functional.resize(image, [resize]), [size])
+    return crops
+
+
 def decoded(
-    paths: Sequence[Path], channels: int, size: int, cut: Callable[[Image.Image, int], Image.Image]
+    paths: Sequence[Path],
+    channels: int,
+    size: int,
+    cut: Callable[[Image.Image, int], tuple[Image.Image, ...]],
+    crops: int = 1,
 ) -> tuple[np.ndarray, list[str]]:
-    """Decode image files, and cut each to `size` x `size` pixels with `cut(image, index)`.
+    """Decode image files, and cut `crops` parts of `size` x `size` pixels out of each: `cut(image, index)`.
 
     Returns:
-        uint8 pixels, (N, C, H, W), and a message for each file that cannot be decoded.
+        uint8 pixels, (N * crops, C, H, W), those of one image side by side, and a message for each file that
+        cannot be decoded.
     """
     import numpy as np
     from torchvision.transforms.v2 import functional
 
-    pixels = np.empty((len(paths), channels, size, size), np.uint8)
+    pixels = np.empty((len(paths), crops, channels, size, size), np.uint8)
     problems = []
     for i, path in enumerate(paths):
         try:
-            pixels[i] = functional.pil_to_tensor(cut(opened(path, channels), i)).numpy()
+            parts = cut(opened(path, channels), i)
+            for part, image in zip(pixels[i], parts, strict=True):
+                part[:] = functional.pil_to_tensor(image).numpy()
         except Exception as error:  # damaged images raise almost anything
             problems.append(f"{path} ({error})")
-    return pixels, problems
+    return pixels.reshape(-1, channels, size, size), problems
 
 
 def listed(items: Sequence[str]) -> str:

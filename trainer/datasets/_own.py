@@ -24,14 +24,19 @@ class OwnData(DatasetOptions):
     """A data set that is described by its options."""
 
     num_classes: int
+    """Number of classes."""
     channels: int = 3
+    """1 (grey) or 3 (RGB)."""
     image_size: int
     """Height and width, pixels."""
     num_train: int
+    """Number of training images."""
     num_test: int
+    """Number of test images."""
     mean: tuple[float, ...]
     """Per channel, of pixels scaled to 0..1."""
     std: tuple[float, ...]
+    """Standard deviation per channel, of pixels scaled to 0..1."""
 
     def __post_init__(self) -> None:
         for name in ("num_classes", "channels", "image_size", "num_train", "num_test"):

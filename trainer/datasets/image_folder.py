@@ -129,8 +129,8 @@ class ImageFolder(OwnData):
             return np.memmap(file, np.uint8, "r", shape=size)
 
     def _chunk(self, paths: list[Path]) -> tuple[np.ndarray, list[str]]:
-        size = self.image_size
-        return decoded(paths, self.channels, size, lambda image, _: centre(image, self.resize or size, size))
+        size, resize = self.image_size, self.resize or self.image_size
+        return decoded(paths, self.channels, size, lambda image, _: (centre(image, resize, size),))
 
 
 def digest_of(root: Path) -> str:

@@ -152,6 +152,12 @@ class StagedNetwork(nn.Module):
         return logits
 
 
+def last_linear(network: nn.Module) -> tuple[str, nn.Linear]:
+    """Return the name and the layer of a network's classifier: its last linear layer."""
+    *_, last = ((name, layer) for name, layer in network.named_modules() if isinstance(layer, nn.Linear))
+    return last
+
+
 class _Rescale(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, forward_factor: Tensor, backward_factor: Tensor) -> Tensor:
@@ -174,18 +180,20 @@ def initialise(
     module: nn.Module,
     mode: Literal["fan_out", "fan_in"],
     bn_scale: Literal["ones", "normal", "uniform"] = "ones",
+    linear: Literal["normal", "uniform"] = "normal",
 ) -> None:
     """Draw a network's weights: Kaiming normal with ReLU gain (He et al., arXiv:1502.01852).
 
     Convolutions and linear layers are drawn, and the scales of batch normalisation if `bn_scale` says so.
     Otherwise batch normalisation starts as the identity; biases start as zero. The numbers come from torch's
     default generator, which the caller seeds. `fan_in` keeps the variance in the forward pass, `fan_out` in
-    the backward pass. A network with a method `initialise` does all but the scales itself.
+    the backward pass. With `linear="uniform"`, the weights of linear layers lie within +-1 / sqrt(outputs)
+    instead. A network with a method `initialise` does all but the scales itself.
     """
     if own := getattr(module, "initialise", None):
         own()
     else:
-        _draw_kaiming_normal(module, mode)
+        _draw_kaiming_normal(module, mode, linear)
     for layer in batch_norms(module):
         if bn_scale == "normal":
             nn.init.normal_(layer.weight, mean=1, std=0.002)
@@ -204,10 +212,16 @@ def set_bn_momentum(module: nn.Module, momentum: float) -> None:
         layer.momentum = momentum
 
 
-def _draw_kaiming_normal(module: nn.Module, mode: Literal["fan_out", "fan_in"]) -> None:
+def _draw_kaiming_normal(
+    module: nn.Module, mode: Literal["fan_out", "fan_in"], linear: Literal["normal", "uniform"]
+) -> None:
     for layer in module.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
-            nn.init.kaiming_normal_(layer.weight, mode=mode, nonlinearity="relu")
+            if linear == "uniform" and isinstance(layer, nn.Linear):
+                limit = layer.out_features**-0.5
+                nn.init.uniform_(layer.weight, -limit, limit)
+            else:
+                nn.init.kaiming_normal_(layer.weight, mode=mode, nonlinearity="relu")
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
         elif isinstance(layer, nn.BatchNorm2d):

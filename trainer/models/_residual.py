@@ -152,6 +152,7 @@ class ResidualOptions(StagedOptions):
     depth: int
     """Layers: 6n + 2 with basic blocks, 9n + 2 with bottleneck blocks."""
     block_type: BlockType = "basic"
+    """basic: two 3x3 convs. bottleneck: a 1x1, a 3x3 and a 1x1 conv."""
     initial_channels: int = 16
     """Channels of the stem; 64 is "widening factor 4" in tables."""
     widen_first_stage: bool = True

@@ -20,6 +20,8 @@ class OptimizerOptions(Options, abc.ABC):
     __slots__ = ()
     label: ClassVar[str] = ""
     """The optimiser's name as tables print it, such as `SGD`; empty: its name in a config."""
+    l2: ClassVar[bool] = True
+    """Whether weight decay is an L2 term: `weight_decay` x weight, added to the gradient."""
 
     @abc.abstractmethod
     def build(self, groups: list[dict[str, Any]], lr: float, total_steps: int) -> torch.optim.Optimizer:

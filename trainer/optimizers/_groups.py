@@ -1,10 +1,11 @@
-"""Parameter groups: which learning rate and weight decay each parameter has."""
+"""Parameter groups: the learning rate and weight decay of each parameter, and clipping of gradients."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 from trainer.config import TrainConfig
@@ -20,10 +21,6 @@ class Group:
     weight_decay: float
     options: ParameterGroupOptions | None = None
     """None: the parameters that no group of the config selects."""
-
-    def for_optimizer(self) -> dict[str, Any]:
-        """Return the group as torch's optimisers take it."""
-        return {"params": self.params, "lr": self.lr, "weight_decay": self.weight_decay}
 
 
 def parameter_groups(model: nn.Module, config: TrainConfig) -> list[Group]:
@@ -49,3 +46,28 @@ def parameter_groups(model: nn.Module, config: TrainConfig) -> list[Group]:
     convs = [p for p in others if id(p) in conv_weights]
     rest = [p for p in others if id(p) not in conv_weights]
     return [Group(convs, config.lr, config.weight_decay), Group(rest, config.lr, 0.0), *named]
+
+
+def for_optimizer(groups: list[Group], config: TrainConfig) -> list[dict[str, Any]]:
+    """Return groups as torch's optimisers take them. With `clip_weight_decay`, `clip_gradients` decays."""
+    return [
+        {
+            "params": group.params,
+            "lr": group.lr,
+            "weight_decay": 0.0 if config.clip_weight_decay else group.weight_decay,
+        }
+        for group in groups
+    ]
+
+
+@torch.no_grad()
+def clip_gradients(model: nn.Module, groups: list[Group], config: TrainConfig) -> None:
+    """Scale the gradients of a network down to the norm `gradient_clip`, if they are longer."""
+    assert config.gradient_clip is not None
+    if config.clip_weight_decay:
+        for group in groups:
+            pairs = [(p.grad, p) for p in group.params if p.grad is not None]
+            if pairs and group.weight_decay:
+                grads, params = map(list, zip(*pairs, strict=True))
+                torch._foreach_add_(grads, params, alpha=group.weight_decay)
+    nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)

@@ -22,6 +22,7 @@ class Adam(OptimizerOptions):
     betas: tuple[float, float] = (0.9, 0.999)
     """Decay of the averages of the gradient and of its square."""
     eps: float = 1e-8
+    """Added to the root of the average square of the gradients."""
 
     def __post_init__(self) -> None:
         in_range = all(0 <= beta < 1 for beta in self.betas)

@@ -26,6 +26,7 @@ class ParameterGroupOptions(Options, abc.ABC):
     lr: float | None = None
     """The group's peak learning rate."""
     weight_decay: float | None = None
+    """The group's weight decay."""
     epochs: float | None = None
     """Train the group for so many epochs, then freeze it, which saves its part of the backward pass."""
     anneal: bool = False

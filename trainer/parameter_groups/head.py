@@ -17,7 +17,7 @@ class Head(ParameterGroupOptions):
     """Weights and bias of the last linear layer."""
 
     def select(self, network: nn.Module) -> list[nn.Parameter]:
-        from torch import nn
+        from trainer.models._layers import last_linear
 
-        *_, last = (layer for layer in network.modules() if isinstance(layer, nn.Linear))
-        return list(last.parameters())
+        _, head = last_linear(network)
+        return list(head.parameters())

@@ -18,8 +18,10 @@ class Multistep(ScheduleOptions):
     in_epochs: ClassVar[tuple[str, ...]] = ("milestones",)
 
     milestones: tuple[float, ...]
-    """Epochs since the start of the run (warm-up included), increasing."""
+    """Epochs since the start of the run, increasing. A warm-up's epochs count; in
+    github.com/hysts/pytorch_image_classification they do not."""
     gamma: float = 0.1
+    """Factor at each milestone."""
 
     def __post_init__(self) -> None:
         ordered = all(a < b for a, b in itertools.pairwise([0.0, *self.milestones]))

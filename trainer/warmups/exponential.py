@@ -12,10 +12,15 @@ from trainer.warmups import WarmupOptions, warmups
 @warmups.register("exponential")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Exponential(WarmupOptions):
-    """lr rises from `start_factor` times the peak by equal ratios."""
+    """lr rises from `start_factor` times the peak by equal ratios.
+
+    github.com/hysts/pytorch_image_classification means another curve by this name: f + (1 - f) (t/T)^4.
+    """
 
     epochs: float
+    """Epochs until the peak is reached."""
     start_factor: float = 0.001
+    """The first learning rate, as a fraction of the peak."""
 
     def __post_init__(self) -> None:
         check(self.epochs > 0, "epochs", f"must be > 0, got {self.epochs:g}")

@@ -14,7 +14,9 @@ class Linear(WarmupOptions):
     """lr rises from `start_factor` times the peak by equal steps."""
 
     epochs: float
+    """Epochs until the peak is reached."""
     start_factor: float = 0.001
+    """The first learning rate, as a fraction of the peak."""
 
     def __post_init__(self) -> None:
         check(self.epochs > 0, "epochs", f"must be > 0, got {self.epochs:g}")

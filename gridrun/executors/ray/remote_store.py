@@ -85,13 +85,15 @@ def run_anywhere(
 
 
 def missing_data(trial: Trial, setup: Setup) -> str | None:
-    """Prepare a trial's data set on this machine; return why that cannot be done, None if it can."""
+    """Get a trial's data set and initial weights ready on this machine; return why that fails, or None."""
     from trainer import data
     from trainer.datasets import DataError
 
     runtime = _with_local_directories(setup.runtime)
     try:
         data.load(trial.config.dataset, runtime.data_dir, runtime.cache_dir)
+        if weights := trial.config.init_from:
+            weights.available(trial.config.model, runtime.data_dir, runtime.cache_dir)
     except DataError as error:
         return str(error)
     return None

@@ -25,7 +25,6 @@ from gridrun.store import Store
 from gridrun.sweep.retries import Retry
 from gridrun.sweep.worker import Setup, run_trial
 from gridrun.trial import Trial
-from trainer.datasets import DatasetOptions
 from trainer.metrics import Epoch
 
 _MISSING_DATA_SECONDS = 60.0
@@ -52,7 +51,7 @@ class TrialWorker(tune.Trainable):
     ) -> None:
         self._trials, self._setup, self._progress_seconds = trials, setup, progress_seconds
         self._store_address = store_address
-        self._data_sets: set[DatasetOptions] = set()  # that this machine has
+        self._files: set[tuple[object, object]] = set()  # on this machine
         self._node = ray.get_runtime_context().get_node_id()
         gpus = [resources.gpu_label(str(name)) for name in sorted(ray.get_gpu_ids())]
         self._place = ", ".join([platform.node(), *gpus] if store_address else gpus)
@@ -100,10 +99,11 @@ class TrialWorker(tune.Trainable):
                 put(self._report(last))
 
         trial, retry = self._trials[queued["trial_id"]], queued["retry"]
-        dataset = trial.config.dataset
+        config = trial.config
+        needed = config.dataset, config.init_from and (config.init_from, config.model)
         if (
             self._store_address
-            and dataset not in self._data_sets
+            and needed not in self._files
             and (problem := missing_data(trial, self._setup))
         ):
             # The launch's machine has the data, so others may have it too. This must not fail the trial: a
@@ -113,7 +113,7 @@ class TrialWorker(tune.Trainable):
             wait_unless_closed(self._store_address, _MISSING_DATA_SECONDS)
             put(self._report(done=True))  # Tune asks for this once it has the other
             return
-        self._data_sets.add(dataset)
+        self._files.add(needed)
         try:
             outcome = self._run(trial, self._setup, on_epoch, retry=Retry(**retry) if retry else None)
         except StoreError as error:  # no fault of the trial, and no other record could be kept either
@@ -124,7 +124,7 @@ class TrialWorker(tune.Trainable):
             put(error)
         else:
             if outcome == "failed":
-                self._data_sets.clear()  # missing data may have been the reason
+                self._files.clear()  # missing data may have been the reason
             if outcome == "failed" and not health.can_go_on(self._setup.runtime.device):
                 put(self._report(last, outcome=outcome))  # Tune asks once more when it has that
                 put(_EXIT)

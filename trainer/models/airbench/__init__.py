@@ -55,6 +55,7 @@ class AirbenchOptions(ModelOptions):
     bn_momentum: float = 0.4
     """Weight of the current batch in the running statistics."""
     bn_eps: float = 1e-12
+    """Added to the variance in batch normalisation."""
 
     def __post_init__(self) -> None:
         check(min(self.widths) > 0, "widths", f"must be > 0, got {list(self.widths)}")

@@ -25,6 +25,7 @@ class DenseNetOptions(ModelOptions):
     depth: int = 100
     """Layers: 3n + 4 with basic layers, 6n + 4 with bottleneck layers."""
     block_type: BlockType = "basic"
+    """Type of the layers. basic: a 3x3 conv. bottleneck: a 1x1 conv before it."""
     growth_rate: int = 12
     """Channels that each layer adds."""
     compression_rate: float = 1.0

@@ -106,7 +106,9 @@ class PyramidNetOptions(PyramidOptions):
     depth: int = 110
     """Layers: 6n + 2 with basic units, 9n + 2 with bottleneck units."""
     alpha: int = 84
+    """Channels that the last unit has more than the stem, before expansion."""
     block_type: BlockType = "basic"
+    """Type of the units. basic: two 3x3 convs. bottleneck: a 1x1, a 3x3 and a 1x1 conv."""
 
     def __post_init__(self) -> None:
         super(PyramidNetOptions, self).__post_init__()  # slots=True makes a new class, unknown to super()
@@ -129,7 +131,9 @@ class PyramidNetImageNetOptions(PyramidOptions):
     imagenet_stem: ClassVar[bool] = True
 
     depth: int = 200
+    """Layers: 18, 34, 50, 101, 152 or 200."""
     alpha: int = 300
+    """Channels that the last unit has more than the stem, before expansion."""
 
     def __post_init__(self) -> None:
         # slots=True makes a new class, unknown to super()

@@ -34,6 +34,7 @@ class ResNet9Options(ModelOptions):
     widths: tuple[int, int, int, int] = (64, 128, 256, 512)
     """Channels of the first block and of each layer."""
     activation: Literal["relu", "celu"] = "relu"
+    """The activation after each BN."""
     celu_alpha: float = 0.3
     """The activation falls to -celu_alpha (arXiv:1704.07483)."""
     layer_ends: tuple[LayerEnd, LayerEnd, LayerEnd] = ("residual", "none", "residual")

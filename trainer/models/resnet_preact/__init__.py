@@ -51,6 +51,7 @@ class ResNetPreactImageNetOptions(StagedOptions):
     imagenet_stem: ClassVar[bool] = True
 
     depth: int = 18
+    """Layers: 18, 34, 50, 101, 152 or 200."""
     remove_first_relu: bool = False
     """As in `resnet_preact`."""
     add_last_bn: bool = False

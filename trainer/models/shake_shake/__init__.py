@@ -30,6 +30,10 @@ class ShakeShakeOptions(StagedOptions):
     """uniform: alpha and 1 - alpha, with alpha uniform in 0..1. normalised: two uniform draws, divided by
     their sum, as in the experiments of Population Based Augmentation (arXiv:1905.05393)."""
 
+    shortcut_relu: bool = True
+    """Start a shortcut that changes the shape after the block's first ReLU, as in the author's code. False:
+    before it, as in github.com/arcelien/pba."""
+
     def __post_init__(self) -> None:
         check_depth(self.depth, 6, 2)
         check_positive(self, "initial_channels")
@@ -44,6 +48,7 @@ class ShakeShakeOptions(StagedOptions):
         forward, backward = ("S" if on else "E" for on in (self.shake_forward, self.shake_backward))
         shake = f"{forward}-{backward}-{'I' if self.shake_image else 'B'}"
         suffix = "" if self.shake_weights == "uniform" else ", normalised weights"
+        suffix += "" if self.shortcut_relu else ", shortcuts before ReLU"
         return f"shake-shake-{self.depth} 2x{self.initial_channels}d ({shake}){suffix}"
 
     @property

@@ -66,7 +66,7 @@ class HalvesShortcut(nn.Module):
 class ShakeBlock(nn.Module):
     """Two branches of ReLU-conv-BN-ReLU-conv-BN and a shortcut.
 
-    A shortcut with convs starts after the ReLU, as in the author's code.
+    A shortcut with convs starts after the ReLU with `shortcut_relu`, otherwise before it.
     """
 
     def __init__(self, c_in: int, c_out: int, stride: int, options: ShakeShakeOptions) -> None:
@@ -75,11 +75,12 @@ class ShakeBlock(nn.Module):
             nn.Sequential(*basic_convs(c_in, c_out, stride), nn.BatchNorm2d(c_out)) for _ in range(2)
         )
         self.shake = Shake(options)
+        self.shortcut_relu = options.shortcut_relu
         self.shortcut = None if c_in == c_out and stride == 1 else HalvesShortcut(c_in, c_out, stride)
 
     def forward(self, x: Tensor) -> Tensor:  # (N, c_in, H, W) -> (N, c_out, H/stride, W/stride)
         y = F.relu(x)
-        shortcut: Tensor = self.shortcut(y) if self.shortcut else x
+        shortcut: Tensor = self.shortcut(y if self.shortcut_relu else x) if self.shortcut else x
         residual: Tensor = self.shake(self.branches[0](y), self.branches[1](y))
         return residual + shortcut
 

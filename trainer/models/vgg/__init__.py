@@ -23,6 +23,7 @@ class VGGOptions(ModelOptions):
     initial_channels: int = 64
     """Channels of the first stage; the stages have 1, 2, 4, 8 and 8 times as many."""
     batch_norm: bool = True
+    """Batch normalisation after each conv."""
 
     def __post_init__(self) -> None:
         check_positive(self, "initial_channels")

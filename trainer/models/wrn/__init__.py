@@ -18,6 +18,7 @@ class WRNOptions(StagedOptions):
     depth: int = 28
     """Layers: 6n + 4."""
     widening_factor: int = 10
+    """Channels, as a multiple of a ResNet's 16, 32 and 64."""
     dropout: float = 0.0
     """Probability between the two convs of each block; 0.3 in the paper's CIFAR experiments."""
     shortcuts: Literal["conv", "parameter_free"] = "conv"

@@ -27,6 +27,7 @@ class AdaBoundOptions(OptimizerOptions):
     gamma: float = 1e-3
     """How fast the bounds approach it, per step."""
     eps: float = 1e-8
+    """Added to the root of the average square of the gradients."""
 
     def __post_init__(self) -> None:
         in_range = all(0 <= beta < 1 for beta in self.betas)
@@ -48,4 +49,5 @@ class AdaBoundWOptions(AdaBoundOptions):
     """AdaBound with decoupled weight decay (arXiv:1711.05101)."""
 
     label: ClassVar[str] = "AdaBoundW"
+    l2: ClassVar[bool] = False
     decoupled: ClassVar[bool] = True

@@ -19,7 +19,9 @@ class LARSOptions(OptimizerOptions):
     """SGD with momentum, and a rate for each tensor from its norm and its gradient's norm."""
 
     label: ClassVar[str] = "LARS"
+    l2: ClassVar[bool] = False
     momentum: float = 0.9
+    """Share of the velocity that the next step keeps."""
     eps: float = 1e-9
     """Added to the norm of the gradient."""
     threshold: float = 0.01

@@ -24,6 +24,7 @@ class MuonOptions(OptimizerOptions):
     """
 
     label: ClassVar[str] = "Muon"
+    l2: ClassVar[bool] = False
     momentum: float = 0.6
     """Of filters."""
     sgd_momentum: float = 0.85

@@ -19,7 +19,9 @@ class SGD(OptimizerOptions):
 
     label: ClassVar[str] = "SGD"
     momentum: float = 0.9
+    """Share of the velocity that the next step keeps."""
     nesterov: bool = True
+    """Nesterov's momentum: step from where the velocity leads."""
     lr_in_velocity: bool = False
     """Multiply gradients by the learning rate before they enter the velocity, as in cifar10-fast; torch
     multiplies the velocity. They differ where the learning rate changes."""

@@ -22,6 +22,7 @@ class ProxyOptions(SelectionOptions):
     """
 
     model: ModelOptions
+    """The proxy's network."""
     keep: float = 0.5
     """Share of a batch to train on."""
     update_every: int = 4
@@ -41,6 +42,7 @@ class ProxyOptions(SelectionOptions):
             config,
             model=self.model,
             init="fan_out" if self.model.own_init else config.init,
+            linear_init="normal" if self.model.own_init else config.linear_init,
             bn_scale_init="ones",
             bn_momentum=None,
             parameter_groups=tuple(g for g in config.parameter_groups if g.name != "whitening_bias"),

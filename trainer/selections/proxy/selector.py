@@ -12,7 +12,7 @@ from trainer import loss as loss_of
 from trainer import seeds
 from trainer.loss import Batch
 from trainer.models._layers import initialise
-from trainer.optimizers._groups import parameter_groups
+from trainer.optimizers._groups import clip_gradients, for_optimizer, parameter_groups
 from trainer.precision import autocast, grad_scaler, like_weights, weight_dtype
 
 if TYPE_CHECKING:
@@ -38,14 +38,14 @@ class Selector:
         self.config: TrainConfig = options.config_of_proxy(config)
         torch.manual_seed(seeds.stream(seed, "proxy"))
         model = options.model.build(config.dataset.spec)
-        initialise(model, self.config.init)
+        initialise(model, self.config.init, linear=self.config.linear_init)
         for name, parameter in model.named_parameters():
             if name == "whitening.bias":
                 parameter.requires_grad_(False)
         model.to(device, weight_dtype(config.precision))
         self.model: nn.Module = model.to(memory_format=torch.channels_last).train()
         self.groups = parameter_groups(self.model, self.config)
-        groups = [each.for_optimizer() for each in self.groups]
+        groups = for_optimizer(self.groups, self.config)
         updates = -(-config.total_steps // options.update_every)
         self.optimizer = config.optimizer.build(groups, config.lr, updates)
         self.scaler = grad_scaler(config.precision, device)
@@ -88,7 +88,7 @@ class Selector:
         self.scaler.scale(loss).backward()
         if self.config.gradient_clip is not None:
             self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
+            clip_gradients(self.model, self.groups, self.config)
         self.scaler.step(self.optimizer)
         self.scaler.update()
 

@@ -1,0 +1,45 @@
+"""`gridrun features`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from gridrun.commands._options import results_option, threads_option
+from gridrun.text import number_of
+
+
+@click.command("features")
+@click.argument("checkpoint", metavar="ID_OR_FILE")
+@click.argument(
+    "images", metavar="IMAGES...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path)
+)
+@click.option(
+    "-o",
+    "--out",
+    metavar="FILE.parquet",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write one row for each image: its path and its features.",
+)
+@results_option
+@threads_option
+@click.option("--gpus", type=click.IntRange(min=0), help="0 uses the CPU. [default: a GPU if any]")
+def command(
+    checkpoint: str, images: tuple[Path, ...], out: Path, results: Path, cpus_per_trial: int, gpus: int | None
+) -> None:
+    """Write what a trial's network computes before its last layer, for image files.
+
+    IMAGES are files, or folders of them. They are resized, cut and normalised as the trial's test images are.
+    The weights are those that the trial has kept, or a file of weights.
+    """
+    from gridrun import evaluation, features
+    from gridrun.store import Store
+    from trainer import Runtime
+
+    weights = evaluation.checkpoint_path(Store(results), checkpoint)
+    found = features.image_files(images)
+    runtime = Runtime(device=evaluation.choose_device(gpus), threads=cpus_per_trial)
+    width = features.save_features(weights, found, out, runtime)
+    click.echo(f"{out}: {number_of(len(found), 'image')}, {width} features each")

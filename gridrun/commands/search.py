@@ -1,0 +1,93 @@
+"""`gridrun search`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gridrun.commands import _options
+from gridrun.commands._options import GridOptions, SweepOptions
+from gridrun.commands._search import describe_round, estimate, lines_of
+from gridrun.commands._show import INTERRUPTED, show_plan
+from gridrun.errors import GridrunError
+from gridrun.text import number_of
+
+if TYPE_CHECKING:
+    from gridrun.search import Progress
+    from gridrun.store import Store
+    from gridrun.sweep.options import LaunchOptions
+
+
+@click.command("search")
+@_options.grid_options(_options.set_option, required=True)
+@_options.results_option
+@_options.sweep_options(*_options.RUN_OPTIONS)
+@click.option(
+    "--export",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Write the best member's schedule to this YAML file, for `policy: {schedule: FILE}` of a grid.",
+)
+@click.option("--dry-run", is_flag=True, help="Show the plan and stop; exit 1 if it is over --budget-hours.")
+def command(
+    grids: GridOptions, results: Path, options: SweepOptions, export: Path | None, dry_run: bool
+) -> None:
+    """Search a schedule of augmentation policies with a population of trials.
+
+    GRID is a grid file with the key `search`. All members train for some epochs; then the worst go on from
+    the best, each under a policy changed at random (Population Based Augmentation, arXiv:1905.05393). This
+    repeats until the last epoch. Run the same command again to go on after an interruption.
+    """
+    from gridrun.search import Progress
+    from gridrun.store import Store
+    from gridrun.sweep import over_budget
+
+    loaded, store = grids.read(), Store(results)
+    if len(loaded) != 1:
+        raise GridrunError("name one grid file")
+    (grid,) = loaded
+    if grid.search is None:
+        raise GridrunError(f"{grid.path}: has no `search`; run it with `gridrun launch`")
+    resolved = options.resolve([grid])
+    progress = Progress.of(grid, store)
+    if dry_run or not progress.is_over:
+        plan, forecast = estimate(progress, store, resolved)
+        if dry_run:
+            show_plan(plan, forecast, resolved.budget_hours, searches=[progress])
+            return
+        if problem := over_budget(forecast, resolved.budget_hours):
+            raise GridrunError(problem)
+    _run(progress, store, replace(resolved, budget_hours=None), options)  # checked above, for all rounds
+    best = progress.best
+    if best is None:
+        raise GridrunError(f"{progress.name}: every member has diverged")
+    click.echo(describe_round(progress))
+    for line in lines_of(progress.ancestry(best.member), progress):
+        click.echo(line)
+    if export:
+        from gridrun.grid.policy_schedules import write_schedule
+        from trainer import files
+
+        source = f"{describe_round(progress)}, trial {best.trial.trial_id}"
+        files.write_text(export, write_schedule(best.schedule, source))
+        click.echo(f"{export}: the schedule of member {best.member}", err=True)
+
+
+def _run(progress: Progress, store: Store, resolved: LaunchOptions, options: SweepOptions) -> None:
+    """Train what the search lacks. Exit with 130 if that is interrupted, with 1 if a segment has failed."""
+    from gridrun.commands._views import run_search
+
+    summary = run_search(progress, store, resolved, options.make_executor(resolved.gpus_per_trial))
+    if progress.is_over:
+        return
+    click.echo(describe_round(progress), err=True)
+    if summary and not summary.told_to_stop:
+        failed = number_of(summary.plan.counts["failed"], "segment")
+        hint = "`gridrun status` shows why, --retries N tries again"
+        click.echo(f"Stopped: {failed} failed; {hint}.", err=True)
+        raise SystemExit(1)
+    click.echo(INTERRUPTED, err=True)
+    raise SystemExit(130)

@@ -1,0 +1,143 @@
+"""Searches whose process is killed at random moments, beside one that was left alone."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cli
+from gridrun.grid import load_grid
+from gridrun.search import Progress
+from gridrun.store import Store
+from trainer import checkpoint
+
+SEARCH = """
+base:
+  dataset: digits
+  model: {name: resnet_preact, depth: 8, initial_channels: 4}
+  augmentation: {random_crop: {padding: 1}}
+  train_size: 500
+  val_ratio: 0.1
+  batch_size: 32
+  epochs: 3
+search: {population: 4, interval: 1}
+keep_checkpoint: last
+"""
+NOT_COMPARED = {
+    *("train_seconds", "time_to_train_seconds", "images_per_second", "peak_memory_mib"),
+    *("started_at", "ended_at", "resumes", "attempts", "commit", "dirty"),
+}
+
+
+CONTEXT = multiprocessing.get_context("forkserver")
+"""Its processes are forked from one that has imported all this, so that kills hit the search, not imports."""
+CONTEXT.set_forkserver_preload(
+    ["torch._dynamo", "sklearn.datasets", "trainer.loop", "gridrun.search.run", "gridrun.executors.serial"]
+)
+
+
+def run(file: Path, results: Path, log: Path, cache_dir: Path, seconds: float | None = None) -> int:
+    """Run a search in a process of its own, and kill it after so many seconds; return how it ended."""
+    for suffix in (".out", ".err"):
+        log.with_suffix(suffix).write_text("")
+    process = CONTEXT.Process(target=_run, args=(file, results, log, cache_dir))
+    process.start()
+    process.join(seconds)
+    process.kill()
+    process.join()
+    assert process.exitcode is not None
+    return process.exitcode
+
+
+def _run(file: Path, results: Path, log: Path, cache_dir: Path) -> None:
+    for number, path in ((1, log.with_suffix(".out")), (2, log.with_suffix(".err"))):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    os.environ |= {"GRIDRUN_CACHE": str(cache_dir), "TERM": "dumb"}
+    options = ["--results", results, "--executor", "serial", "--checkpoint-seconds", "0.05"]
+    cli.main(["search", str(file), *map(str, options)])
+
+
+def contents(file: Path, results: Path) -> dict[str, Any]:
+    """Return all that a search leaves, but for times and how often it was interrupted."""
+    store = Store(results)
+    progress = Progress.of(load_grid(file), store)
+    rows = [
+        {name: value for name, value in row.items() if name not in NOT_COMPARED}
+        for row in store.rows().values()
+    ]
+    epochs = store.epochs(store.statuses())
+    for row in (row for of_trial in epochs.values() for row in of_trial):
+        del row["train_seconds"]
+    weights = {
+        path.name: {
+            name: value.flatten().tolist()
+            for name, value in (checkpoint.load(path) or {})["state_dict"].items()
+        }
+        for path in sorted((results / "checkpoints").glob("*.pt"))
+    }
+    assert progress.best
+    return {
+        "rows": sorted(rows, key=lambda row: row["trial_id"]),
+        "epochs": epochs,
+        "lineage": store.lineage(progress.search.search_id),
+        "schedules": [segment.schedule for segment in progress.current],
+        "best": progress.best,
+        "weights": weights,
+        "left": sorted(path.name for path in (results / ".work" / "checkpoints").iterdir()),
+    }
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(30, marks=pytest.mark.slow)])
+def test_a_search_killed_at_random_moments_ends_as_one_left_alone(
+    kills: int, tmp_path: Path, cache_dir: Path
+) -> None:
+    file, log = tmp_path / "search.yaml", tmp_path / "log"
+    file.write_text(SEARCH)
+    for name in ("first", "whole"):  # the first one starts the forkserver, and decodes the data
+        started = time.monotonic()
+        assert run(file, tmp_path / name, log, cache_dir) == 0, log.with_suffix(".err").read_text()
+        took = time.monotonic() - started
+    wanted, out = contents(file, tmp_path / "whole"), log.with_suffix(".out").read_text()
+    assert contents(file, tmp_path / "first") == wanted
+    assert len(wanted["weights"]) == 4
+    assert wanted["left"] == []
+
+    rng = random.Random(os.environ.get("GRIDRUN_TEST_SEED", "1"))
+    done: Counter[str] = Counter()
+    killed = searches = 0
+    while killed < kills:
+        searches += 1
+        results, code = tmp_path / f"killed{searches}", -signal.SIGKILL
+        while code == -signal.SIGKILL:
+            seconds = rng.uniform(0, 0.8) * took if killed < kills else None
+            code = run(file, results, log, cache_dir, seconds)
+            killed += code == -signal.SIGKILL
+            lines = log.with_suffix(".err").read_text().splitlines()
+            done.update(f"{searches} {line.split()[1]}" for line in lines if line.startswith("done "))
+        assert code == 0, lines
+        assert log.with_suffix(".out").read_text() == out
+        assert contents(file, results) == wanted
+    assert set(done.values()) == {1}, "a segment was trained to its end twice"
+
+
+def test_two_processes_share_a_search(tmp_path: Path, cache_dir: Path) -> None:
+    file, results = tmp_path / "search.yaml", tmp_path / "both"
+    file.write_text(SEARCH)
+    assert run(file, tmp_path / "alone", tmp_path / "alone", cache_dir) == 0
+    logs = [tmp_path / "one", tmp_path / "other"]
+    both = [CONTEXT.Process(target=_run, args=(file, results, log, cache_dir)) for log in logs]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    lines = [line for log in logs for line in log.with_suffix(".err").read_text().splitlines()]
+    assert [process.exitcode for process in both] == [0, 0], lines
+    assert contents(file, results) == contents(file, tmp_path / "alone")
