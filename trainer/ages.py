@@ -9,11 +9,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from trainer import data
 from trainer.config import TrainConfig
-from trainer.data import splits
 from trainer.data.pipeline import open_splits, order_of
-from trainer.evaluation import KeptWeights, begin, loss_and_errors, predictions
+from trainer.evaluation import KeptWeights, begin, loss_and_errors, own_images, predictions
 from trainer.runtime import Runtime
 
 
@@ -41,9 +39,7 @@ def by_age(kept: KeptWeights, runtime: Runtime) -> Ages:
     """
     config, device = kept.config, torch.device(runtime.device)
     model, pipeline = begin(kept, runtime)
-    images = data.load(config.dataset, runtime.data_dir, runtime.cache_dir)
-    images = splits.split(images, config.train_size, config.num_held_out, config.split_seed)
-    train, test = open_splits(images, config, kept.seed, device, runtime.num_workers)
+    train, test = open_splits(own_images(config, runtime), config, kept.seed, device, runtime.num_workers)
     losses = []
     with contextlib.closing(train), contextlib.closing(test):
         for logits, labels in predictions(model, train, pipeline, config.precision):
