@@ -19,6 +19,7 @@ from gridrun.text import (
     number_of,
 )
 from gridrun.trial import digest
+from trainer.datasets._own import DIGEST_SHOWN
 
 if TYPE_CHECKING:
     from trainer import TrainConfig
@@ -185,12 +186,15 @@ def header_of(option: str) -> str:
 
 
 def format_column(column: str, value: Any) -> str:
-    """Write the value of a config column as papers do: `LARS`, `FP16`, `0.1`; a long list as its digest."""
+    """Write the value of a config column as papers do: `LARS`, `FP16`, `0.1`.
+
+    Of a long list it gives the digest, of a digest the beginning.
+    """
     spelled = _spellings(column).get(value) if isinstance(value, str) else None
     text = spelled or format_option(value)
     if isinstance(value, (list, tuple)) and len(text) > MAX_WRITTEN:
         return f"{number_of(len(value), 'part')}, {digest(value)[:6]}"
-    return text
+    return text[:DIGEST_SHOWN] if column.endswith("sha256") else text
 
 
 @functools.cache

@@ -31,6 +31,7 @@ from gridrun.sweep.queue import QueuedTrial, TrialQueue
 from gridrun.sweep.worker import Setup
 from gridrun.trial import Trial
 from trainer import Runtime
+from trainer.initial_weights.file import File
 from trainer.loop import ignore
 from trainer.metrics import Epoch
 
@@ -195,6 +196,8 @@ def test_a_machine_says_which_data_it_misses(setup: Setup, monkeypatch: pytest.M
     assert "is not here" in str(missing_data(trial, setup))
     monkeypatch.delenv("WITHOUT_IMAGES")
     assert missing_data(trial, setup) is None
+    tuned = Trial(tiny.config(init_from=File(sha256="0" * 64)), 0)
+    assert str(missing_data(tuned, setup)).endswith("has sha256 " + "0" * 64 + ": none is there")
 
 
 # --- a cluster of three nodes on this machine -----------------------------------------------------

@@ -93,6 +93,7 @@ def test_no_two_trials_of_a_grid_read_the_same(path: Path) -> None:
         ("tta", "six_views", "TTA six_views"),
         ("tta", "none", "TTA none"),
         ("tta_least_confident", 0.25, "TTA least confident 0.25"),
+        ("init_from", {"name": "file", "sha256": "0a" * 32}, "init from file (sha256 0a0a0a0a)"),
         ("model.depth", 20, "depth 20"),
         ("model.depth", None, "depth none"),
     ],
