@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gridrun.commands._options import GridOptions, grid_options, json_option, results_option
-from gridrun.commands._show import echo_json, format_counts, format_end, warn_if_missing
+from gridrun.commands._show import echo_json, format_counts, format_end, format_saved, warn_if_missing
 from gridrun.text import format_percent, printable
 
 if TYPE_CHECKING:
@@ -51,12 +51,15 @@ def command(grids: GridOptions, results: Path, watch: bool, as_json: bool) -> No
     if as_json:
         running = {run.trial_id: dataclasses.asdict(run) for run in found.running}
         counts = {name.replace(" ", "_"): count for name, count in found.counts.items()}
-        echo_json({**counts, "running": running, "launches": len(found.launches)})
+        saved = {trial_id: {"epoch": epoch, "epochs": of} for trial_id, (epoch, of) in found.saved.items()}
+        echo_json({**counts, "running": running, "launches": len(found.launches), "saved": saved})
         return
     click.echo(headline(found))
     for run in found.running:
         error = "" if run.test_error is None else f", test error {format_percent(run.test_error)} %"
         click.echo(f"  {run.trial_id}  epoch {run.epoch} of {run.epochs}{error}  {printable(run.about)}")
+    if found.saved:
+        click.echo(format_saved(found.saved))
     failures = store.rows(found.unsuccessful) if found.unsuccessful else {}
     for trial_id, row in list(failures.items())[:MAX_FAILURES]:
         click.echo(f"  {trial_id}  {format_end(row)}")
