@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gridrun.trial import Trial
 
 MAX_TRIALS_SHOWN = 20  # trials that a printed plan lists; `--json` has them all
+MAX_SAVED_SHOWN = 8
 INTERRUPTED = "Interrupted. Run the same command again to resume."
 
 
@@ -36,6 +37,17 @@ def echo_json(value: Any) -> None:
 def format_counts(counts: Mapping[str, int]) -> str:
     """Return counts such as `45 done, 3 missing`, without those that are 0."""
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "none"
+
+
+def format_saved(saved: Mapping[str, tuple[int, int | None]]) -> str:
+    """Return what is saved of trials: `2 trials have checkpoints (epoch 7 of 20, 3 of 20)`.
+
+    `saved` has the last epoch of each, and the epochs of the whole trial if they are known.
+    """
+    texts = [f"{epoch}" if of is None else f"{epoch} of {of}" for epoch, of in saved.values()]
+    more = ["..."] if len(texts) > MAX_SAVED_SHOWN else []
+    have = "trial has a checkpoint" if len(texts) == 1 else "trials have checkpoints"
+    return f"{len(texts)} {have} (epoch {', '.join([*texts[:MAX_SAVED_SHOWN], *more])})"
 
 
 def format_end(row: Mapping[str, Any]) -> str:
@@ -86,6 +98,9 @@ def show_summary(summary: Summary, results: Path) -> None:
         click.echo(f"Nothing to do: {counts}.", err=True)
     else:
         click.echo(f"{counts} of {number_of(len(summary.plan.trials), 'trial')} in {results}.", err=True)
+    if summary.elsewhere:
+        trials = number_of(summary.elsewhere, "trial")
+        click.echo(f"Other launches trained {trials} of these meanwhile.", err=True)
     if summary.interrupted:
         click.echo(INTERRUPTED, err=True)
     elif summary.plan.counts["failed"]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
-from gridrun.commands._options import find_grids
+from gridrun.commands._options import HAD_ERRORS, find_grids
 from gridrun.errors import GridrunError
 from gridrun.text import number_of, printable
 
@@ -83,6 +83,9 @@ def command(what: str, name: str | None, counts: bool, markdown: bool) -> None:
         registry = registry_named(what)
         for known in registry.names():
             click.echo(f"{known:20} {_first_line(registry.get(known))}")
+    for problem in registry_named(what).broken if what in KINDS else ():
+        click.echo(f"Error: {problem}", err=True)
+        click.get_current_context().meta[HAD_ERRORS] = True
 
 
 def show_config_options(name: str | None) -> None:

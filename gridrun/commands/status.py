@@ -14,7 +14,14 @@ import click
 
 from gridrun.commands._options import GridOptions, SweepOptions, grid_options, json_option, results_option
 from gridrun.commands._search import as_dict, describe_round, estimate, progress_of, to_train
-from gridrun.commands._show import echo_json, format_counts, format_end, format_estimate, warn_if_missing
+from gridrun.commands._show import (
+    echo_json,
+    format_counts,
+    format_end,
+    format_estimate,
+    format_saved,
+    warn_if_missing,
+)
 from gridrun.text import format_percent, printable
 
 if TYPE_CHECKING:
@@ -55,7 +62,9 @@ def command(grids: GridOptions, results: Path, watch: bool, as_json: bool) -> No
         running = {run.trial_id: dataclasses.asdict(run) for run in found.running}
         counts = {name.replace(" ", "_"): count for name, count in found.counts.items()}
         known = [as_dict(progress) for progress in searches]
-        echo_json({**counts, "running": running, "launches": len(found.launches), "searches": known})
+        saved = {trial_id: {"epoch": epoch, "epochs": of} for trial_id, (epoch, of) in found.saved.items()}
+        also = {"launches": len(found.launches), "saved": saved, "searches": known}
+        echo_json({**counts, "running": running, **also})
         return
     for progress in searches:
         show_search(progress, store)
@@ -63,6 +72,8 @@ def command(grids: GridOptions, results: Path, watch: bool, as_json: bool) -> No
     for run in found.running:
         error = "" if run.test_error is None else f", test error {format_percent(run.test_error)} %"
         click.echo(f"  {run.trial_id}  epoch {run.epoch} of {run.epochs}{error}  {printable(run.about)}")
+    if found.saved:
+        click.echo(format_saved(found.saved))
     failures = store.rows(found.unsuccessful) if found.unsuccessful else {}
     for trial_id, row in list(failures.items())[:MAX_FAILURES]:
         click.echo(f"  {trial_id}  {format_end(row)}")

@@ -23,6 +23,9 @@ class Overview(NamedTuple):
     """Every launch that uses the store now."""
     unsuccessful: list[str]
     """Ids of trials that failed or diverged and wait for no retry."""
+    saved: dict[str, tuple[int, int | None]]
+    """Trials that have a checkpoint, do not run and are not done: the last epoch, and how many the trial has,
+    which only grids say. By trial id."""
 
 
 def overview(store: Store, grids: Sequence[Grid] | None) -> Overview:
@@ -37,6 +40,11 @@ def overview(store: Store, grids: Sequence[Grid] | None) -> Overview:
     }
     statuses = {i: status for i, status in statuses.items() if i not in running}
     retries = frozenset(i for state in launches for i in state.again if statuses.get(i) == "failed")
+    saved: dict[str, tuple[int, int | None]] = {
+        i: (epoch, None)
+        for i, epoch in store.checkpointed().items()
+        if i not in running and statuses.get(i) != "done"
+    }
     if grids is None:
         counts = dict(Counter(TO_RETRY if i in retries else status for i, status in statuses.items()))
     else:
@@ -44,6 +52,8 @@ def overview(store: Store, grids: Sequence[Grid] | None) -> Overview:
         running = {t.trial_id: running[t.trial_id] for t in plan.trials if t.trial_id in running}
         plan = dataclasses.replace(plan, to_retry=retries.intersection(plan.status))
         counts, statuses = plan.counts, plan.status
+        own = {trial.trial_id: trial.config.num_epochs for trial in plan.trials if trial.trial_id in saved}
+        saved = {i: (saved[i][0], epochs) for i, epochs in own.items()}
         counts["missing"] -= len(running)
     unsuccessful = [i for i, status in statuses.items() if status != "done" and i not in retries]
-    return Overview(counts, list(running.values()), launches, unsuccessful)
+    return Overview(counts, list(running.values()), launches, unsuccessful, saved)

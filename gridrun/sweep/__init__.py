@@ -21,7 +21,7 @@ from gridrun.store import Store, unwritable
 from gridrun.store.checkpoint_copies import CheckpointCopies
 from gridrun.store.launches import LaunchState
 from gridrun.sweep import provenance
-from gridrun.sweep.events import Ended, Event, Lost, Progress
+from gridrun.sweep.events import Ended, Event, Lost, Progress, Started
 from gridrun.sweep.executor import Executor
 from gridrun.sweep.options import LaunchOptions
 from gridrun.sweep.progress import Tracker
@@ -77,6 +77,8 @@ class Summary:
     told_to_stop: bool = False
     failed_in_a_row: int = 0
     """Trials that failed in a row, if the launch stopped because of them; else 0."""
+    elsewhere: int = 0
+    """Trials of this launch that other launches trained meanwhile."""
 
 
 def launch(
@@ -138,6 +140,7 @@ def launch(
         interrupted=interrupted,
         told_to_stop=told_to_stop,
         failed_in_a_row=len(bookkeeper.failed_in_a_row) if bookkeeper.gave_up else 0,
+        elsewhere=len(bookkeeper.elsewhere),
     )
 
 
@@ -231,6 +234,7 @@ def _run(executor: Executor, setup: Setup, bookkeeper: _Bookkeeper) -> None:
         for trial in held:
             if not bookkeeper.retry_state.should_run(trial):
                 trial_queue.drop(trial)
+                bookkeeper.elsewhere.add(trial.trial_id)
 
 
 class _Bookkeeper:
@@ -263,6 +267,7 @@ class _Bookkeeper:
         self.tracker.expect(forecast.makespan_seconds)
         self.rescheduler = Rescheduler(store, plan, forecast.capacity, self.trial_queue, self.tracker)
         self.started: set[str] = set()
+        self.elsewhere: set[str] = set()  # trained by other launches meanwhile
         self.failed_in_a_row: set[str] = set()  # failed since the last trial that was done
         self.gave_up = False
 
@@ -271,8 +276,17 @@ class _Bookkeeper:
         return any(self.retry_state.should_run(entry.trial) for entry in self.trial_queue.left)
 
     def handle(self, event: LaunchEvent) -> None:
-        """Record an event and pass it on. A failure is passed on as `Failed`, which says what comes next."""
+        """Record an event and pass it on. A failure is passed on as `Failed`, which says what comes next.
+
+        What another launch has trained is not passed on: that launch tells its own user.
+        """
+        is_ours = True
         match event:
+            case Started(trial) if (end := self.store.end(trial.trial_id)) and end.status == "done":
+                is_ours = False
+            case Ended(trial, "done", None):  # without an epoch: the worker found the record
+                is_ours = False
+                self.elsewhere.add(trial.trial_id)
             case Lost(trial, failure, reason):
                 attempts = self.retry_state.attempts(trial)
                 code = provenance.of_code()
@@ -289,7 +303,8 @@ class _Bookkeeper:
                 elif outcome == "done":
                     self.failed_in_a_row.clear()
         self.store.compact()
-        self.on_event(event)
+        if is_ours:
+            self.on_event(event)
         self.tracker.handle(event)
         if isinstance(event, (Progress, Ended, Failed)):
             self.rescheduler.update()
