@@ -108,7 +108,7 @@ def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     with monkeypatch.context() as patch:
         patch.setattr(torch, "Generator", Generator)
-        for name in ("rand", "randint", "randperm"):
+        for name in ("rand", "randint", "randn", "randperm"):
             patch.setattr(torch, name, _drawn_by(getattr(torch, name)))
         patch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
         patch.setattr(torch.cuda, "is_bf16_supported", lambda: True)

@@ -30,7 +30,7 @@ from trainer.data.pipeline import Pipeline, open_splits
 from trainer.datasets import DataError, DataSpec, ImageFiles, datasets
 from trainer.datasets.image_folder import ImageFolder, digest_of
 from trainer.datasets.imagenet import ImageNet
-from trainer.evaluation import evaluate, load_weights, loss_and_error
+from trainer.evaluation import evaluate, load_weights, loss_and_errors
 from trainer.loop import Interrupted
 from trainer.schema import read, read_options
 
@@ -225,7 +225,7 @@ def test_ten_crops_of_hopeless_images_have_a_finite_loss(data_dir, runtime):
 
     one = config(data_dir, tta="ten_crop")
     pipeline = Pipeline(one.dataset.spec, (), torch.device("cpu"))
-    loss, wrong = loss_and_error(Sure(), splits(one, runtime)[1], pipeline, "fp32", "ten_crop")
+    loss, wrong, _ = loss_and_errors(Sure(), splits(one, runtime)[1], pipeline, "fp32", "ten_crop")
     assert (round(loss / 87.3, 2), wrong) == (0.67, pytest.approx(4 / 6))
 
 
