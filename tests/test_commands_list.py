@@ -93,6 +93,11 @@ def test_every_option_says_what_it_means() -> None:
             assert option.meaning, f"{cls.__name__}.{option.name}"
 
 
+def test_every_kind_can_be_listed() -> None:
+    packages = {path.parent.name: path.read_text() for path in (ROOT / "trainer").glob("*/__init__.py")}
+    assert set(KINDS) == {name for name, code in packages.items() if f"\n{name}: Registry[" in code}
+
+
 def test_the_reference_is_that_of_the_code() -> None:
     hint = "run `gridrun list options --markdown > docs/options.md`"
     assert (ROOT / "docs" / "options.md").read_text() == ok("options", "--markdown"), hint
