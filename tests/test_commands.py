@@ -303,7 +303,10 @@ def test_readme_tables_are_rewritten_between_their_markers(grid: Path, tmp_path:
         "before\n\n<!-- gridrun table small.yaml --results results -->\nold\n<!-- end -->\n\nafter\n"
     )
     (tmp_path / "results").mkdir()
-    assert run("table", "--readme", readme, "--check").exit_code == 1
+    checked = run("table", "--readme", readme, "--check")
+    assert checked.exit_code == 1
+    assert "\n-old\n" in checked.stdout
+    assert "\n+### A small grid\n" in checked.stdout
     assert "old" in readme.read_text()
     ok("table", "--readme", readme)
     text = readme.read_text()
@@ -318,11 +321,24 @@ def test_readme_tables_are_rewritten_between_their_markers(grid: Path, tmp_path:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b"no markers", "expected `<!-- gridrun table"),
+        (b"no markers", "README.md: expected `<!-- gridrun table"),
+        (b"a\n<!-- gridrun table small.yaml --results . -->\n", "README.md:2: expected `<!-- gridrun"),
+        (
+            b"a\n<!-- gridrun table small.yaml --results . --table smal -->\n<!-- end -->\n",
+            "README.md:2: --table smal: no such table. Did you mean 'small'?",
+        ),
+        (
+            b"<!-- gridrun table small.yaml --results . --spread max -->\n<!-- end -->\n",
+            "README.md:1: --spread max: choose from minmax, std, none",
+        ),
+        (
+            b"\n\n<!-- gridrun table smal.yaml --results . -->\n<!-- end -->\n",
+            "smal.yaml: no such file. Did you mean 'small.yaml'?",
+        ),
         (b"\xff", "README.md: is not UTF-8 text"),
         (
             b'<!-- gridrun table "small.yaml --results results -->\n<!-- end -->\n',
-            "a marker must read GRID...",
+            "README.md:1: a marker must read GRID...",
         ),
         (b"<!-- gridrun table small.yaml --results no -->\n<!-- end -->\n", "no: no such results directory"),
     ],
@@ -334,6 +350,19 @@ def test_a_readme_that_cannot_be_rewritten_is_left_alone(
     readme.write_bytes(text)
     assert message in refused("table", "--readme", readme)
     assert readme.read_bytes() == text
+
+
+def test_a_marker_takes_one_table_and_a_spread(grid: Path, tmp_path: Path) -> None:
+    assert serial(grid).exit_code == 0
+    readme = tmp_path / "README.md"
+    more = "  - {id: other, title: Another, columns: [batch_size, test_error]}\n"
+    grid.write_text(GRID.replace("- columns", "- id: first\n    columns") + more)
+    for options in ("--table other", "--table other --spread minmax"):
+        readme.write_text(f"<!-- gridrun table small.yaml --results results {options} -->\n<!-- end -->\n")
+        ok("table", "--readme", readme)
+        assert readme.read_text().count("### ") == 1
+        assert "### Another" in readme.read_text()
+        assert ("min–max" in readme.read_text()) == ("minmax" in options)
 
 
 def test_a_readme_keeps_its_line_endings(grid: Path, tmp_path: Path) -> None:

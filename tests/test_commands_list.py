@@ -37,15 +37,17 @@ class Derived(Base):
     """Of a test."""
 
     size: int = 3
+    scale: float | Literal["dynamic"] | None = None
     side: tuple[Literal["left", "right"], ...] = ("left",)
     """Which one."""
 
 
 def test_options_are_read_from_fields_and_the_docstrings_under_them() -> None:
-    size, share, side = options_of(Derived)
+    size, share, scale, side = options_of(Derived)
     assert (size.name, size.type, size.default_in_words) == ("size", "whole number", "3")
     assert size.meaning == "A word and another.", "it is inherited with the field"
     assert (share.type, share.default_in_words, share.meaning) == ("number, or null", "null", "")
+    assert scale.type == "number, or one of dynamic, or null"
     assert (side.type, side.default_in_words) == ("list of (one of left, right)", '["left"]')
     assert options_of(Base)[0].default_in_words == "required"
 
@@ -89,6 +91,11 @@ def test_every_option_says_what_it_means() -> None:
     for cls in classes:
         for option in options_of(cls):
             assert option.meaning, f"{cls.__name__}.{option.name}"
+
+
+def test_every_kind_can_be_listed() -> None:
+    packages = {path.parent.name: path.read_text() for path in (ROOT / "trainer").glob("*/__init__.py")}
+    assert set(KINDS) == {name for name, code in packages.items() if f"\n{name}: Registry[" in code}
 
 
 def test_the_reference_is_that_of_the_code() -> None:

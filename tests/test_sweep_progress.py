@@ -10,7 +10,6 @@ import pytest
 from rich.console import Console
 
 from gridrun.commands._views import screen
-from gridrun.plan.costs import num_images
 from gridrun.store.launches import LaunchState
 from gridrun.sweep.events import Ended, Progress, Started
 from gridrun.sweep.progress import Tracker
@@ -51,7 +50,7 @@ def trials() -> list[Trial]:
 
 @pytest.fixture
 def tracker(trials: list[Trial], clock: Clock) -> Tracker:
-    return Tracker(trials, "2026-01-01T00:00:00+00:00", lambda trial: num_images(trial.config), clock)
+    return Tracker(trials, "2026-01-01T00:00:00+00:00", lambda trial: trial.config.num_images, clock)
 
 
 def test_the_share_follows_from_the_work_done(tracker: Tracker, trials: list[Trial]) -> None:

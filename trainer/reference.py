@@ -8,13 +8,14 @@ import functools
 import inspect
 import json
 import sys
+import types
 import typing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from trainer.registry import Options
-from trainer.schema import canonical_value, defaults, field_types, mapped_registry, registry_of, without_none
+from trainer.schema import canonical_value, defaults, field_types, mapped_registry, registry_of
 
 _TYPES = {bool: "true or false", int: "whole number", float: "number", str: "text"}
 
@@ -81,9 +82,10 @@ def type_in_words(hint: Any) -> str:
         return f"name of {_a(registry.kind)}, or a mapping with it and its options"
     if registry := mapped_registry(hint):
         return f"mapping from the name of {_a(registry.kind)} to its options"
-    if (inner := without_none(hint)) is not hint:
-        return f"{type_in_words(inner)}, or null"
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        words = [type_in_words(argument) for argument in arguments if argument is not type(None)]
+        return ", or ".join([*words, "null"] if type(None) in arguments else words)
     if origin is Literal:
         return f"one of {', '.join(map(str, arguments))}"
     if origin is tuple:
@@ -91,7 +93,7 @@ def type_in_words(hint: Any) -> str:
         if Ellipsis in arguments:
             return f"list of ({words[0]})"
         return f"list of {len(words)}: {words[0] if len(set(words)) == 1 else ', '.join(words)}"
-    return _TYPES[hint]
+    return _TYPES.get(hint, str(hint))
 
 
 def _a(noun: str) -> str:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, cast
 
 import click
 
 from gridrun.commands._options import GridOptions, grid_options, results_option
 from gridrun.commands._show import show_tables, stale_figures, warn_if_missing
 from gridrun.errors import GridrunError
+from gridrun.text import printable
 
 if TYPE_CHECKING:
     from gridrun.figures.model import Figure
     from gridrun.grid.table_specs import Spread
+    from gridrun.tables.model import Table
     from gridrun.tables.readme import Request
+
+
+SPREADS = ("minmax", "std", "none")
 
 
 @click.command("table")
@@ -31,7 +37,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--spread",
-    type=click.Choice(["minmax", "std", "none"]),
+    type=click.Choice(SPREADS),
     help="Show the lowest and highest run, or the standard deviation, beside each median. "
     "[default: what each table says, else none]",
 )
@@ -48,7 +54,7 @@ def command(
     grids: GridOptions,
     results: Path,
     output_format: str | None,
-    spread: Spread | Literal["none"] | None,
+    spread: str | None,
     readme: Path | None,
     check: bool,
 ) -> None:
@@ -72,7 +78,7 @@ def command(
     warn_if_missing(store)
     tables = tables_of(loaded, store)
     if spread:
-        tables = [replace(table, spread=None if spread == "none" else spread) for table in tables]
+        tables = [_with_spread(table, spread) for table in tables]
     show_tables(tables, output_format)
 
 
@@ -83,7 +89,7 @@ def update_readme(path: Path, check: bool) -> None:
 
     figures: dict[Path, Figure] = {}
     old, line_end = _read(path)
-    new = rewrite(old, lambda request: _render(path.parent, request, figures))
+    new = rewrite(path, old, lambda request: _render(path.parent, request, figures))
     stale = stale_figures(figures) if figures else {}
     differing = [*([path] if old != new else []), *stale]
     if not differing:
@@ -92,6 +98,9 @@ def update_readme(path: Path, check: bool) -> None:
         hint = f"differs from the stored results; run `gridrun table --readme {path}`"
         for file in differing:
             click.echo(f"{file}: {hint}", err=True)
+        names = (f"{path} as it is", f"{path} from the results")
+        for line in difflib.unified_diff(old.splitlines(), new.splitlines(), *names, n=0, lineterm=""):
+            click.echo(printable(line))
         raise SystemExit(1)
     if stale:
         from gridrun.figures.draw import save
@@ -115,6 +124,26 @@ def _read(path: Path) -> tuple[str, str]:
     return text.replace("\r\n", "\n"), "\r\n" if "\r\n" in text else "\n"
 
 
+def _chosen(tables: list[Table], request: Request) -> list[Table]:
+    """Return the tables that a marker asks for, with the spread that it asks for."""
+    from trainer.registry import did_you_mean
+
+    if request.table is not None:
+        ids = [table.id for table in tables]
+        if request.table not in ids:
+            raise GridrunError(f"--table {request.table}: no such table.{did_you_mean(request.table, ids)}")
+        tables = [table for table in tables if table.id == request.table]
+    if request.spread is None:
+        return tables
+    if request.spread not in SPREADS:
+        raise GridrunError(f"--spread {request.spread}: choose from {', '.join(SPREADS)}")
+    return [_with_spread(table, request.spread) for table in tables]
+
+
+def _with_spread(table: Table, spread: str) -> Table:
+    return replace(table, spread=None if spread == "none" else cast("Spread", spread))
+
+
 def _render(home: Path, request: Request, figures: dict[Path, Figure]) -> str:
     """Return the Markdown below a marker, and add the figures that it shows to `figures`, by file."""
     from gridrun.figures.select import figures_of, read_formats
@@ -127,7 +156,8 @@ def _render(home: Path, request: Request, figures: dict[Path, Figure]) -> str:
     if not store.root.is_dir():  # a typing error there must not empty the tables
         raise GridrunError(f"{request.results}: no such results directory, seen from {home}/")
     if request.command == "table":
-        return "\n\n".join(render.to_markdown(table).rstrip() for table in tables_of(grids, store))
+        tables = _chosen(tables_of(grids, store), request)
+        return "\n\n".join(render.to_markdown(table).rstrip() for table in tables)
     suffix, *more = read_formats(request.format)
     if more:
         raise GridrunError(f"--format {request.format}: a marker shows its figures in one format")

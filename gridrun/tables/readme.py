@@ -25,11 +25,11 @@ from gridrun.errors import GridrunError
 _BLOCK = re.compile(r"(<!-- gridrun (table|plot) (.*?) -->\n)(.*?)(^<!-- end -->$)", re.DOTALL | re.MULTILINE)
 _MARKER = re.compile(r"<!-- gridrun (?:table|plot) .*?-->")
 _OPTIONS = {
-    "table": ("--results", "--profile"),
+    "table": ("--results", "--profile", "--table", "--spread"),
     "plot": ("--results", "--profile", "--out", "--format"),
 }
 _USAGE = {
-    "table": "GRID... [--profile NAME] --results DIR",
+    "table": "GRID... [--profile NAME] [--table ID] [--spread SPREAD] --results DIR",
     "plot": "GRID... [--profile NAME] --results DIR --out DIR [--format FORMAT]",
 }
 
@@ -43,26 +43,47 @@ class Request:
     grids: tuple[Path, ...]
     results: Path
     profile: str | None = None
+    table: str | None = None
+    """Id of the one table to show; None: all tables of the grids."""
+    spread: str | None = None
+    """`minmax`, `std` or `none`; None: what each table says."""
     out: Path = Path()
     """Directory for the figures of a plot."""
     format: str = "png"
     """File format of the figures of a plot."""
 
 
-def rewrite(text: str, render: Callable[[Request], str]) -> str:
-    """Return `text` with everything between its markers rendered again.
+def rewrite(path: Path, text: str, render: Callable[[Request], str]) -> str:
+    """Return the text of the file `path` with everything between its markers rendered again.
 
     Raises:
-        GridrunError: there are no markers, one is not closed, or one is not a valid command.
+        GridrunError: there are no markers, one is not closed, or one is not a valid command; names file and
+            line.
     """
-    blocks = _BLOCK.findall(text)
-    if not blocks or len(blocks) != len(_MARKER.findall(text)):
+    blocks = {block.start() for block in _BLOCK.finditer(text)}
+    markers = [marker.start() for marker in _MARKER.finditer(text)]
+    odd = next((start for start in markers if start not in blocks), None)
+    if not blocks or len(blocks) != len(markers):
+        place = str(path) if odd is None else _place(path, text, odd)
         raise GridrunError(
-            "expected `<!-- gridrun table GRID... --results DIR -->` or "
+            f"{place}: expected `<!-- gridrun table GRID... --results DIR -->` or "
             "`<!-- gridrun plot GRID... --results DIR --out DIR -->`, with `<!-- end -->` below it, "
             "each on its own line"
         )
-    return _BLOCK.sub(lambda block: f"{block[1]}\n{render(_request(block[2], block[3]))}\n\n{block[5]}", text)
+
+    def rendered(block: re.Match[str]) -> str:
+        try:
+            shown = render(_request(block[2], block[3]))
+        except GridrunError as error:
+            raise GridrunError(f"{_place(path, text, block.start())}: {error}") from None
+        return f"{block[1]}\n{shown}\n\n{block[5]}"
+
+    return _BLOCK.sub(rendered, text)
+
+
+def _place(path: Path, text: str, start: int) -> str:
+    line = text.count("\n", 0, start) + 1
+    return f"{path}:{line}"
 
 
 def _request(command: str, text: str) -> Request:
@@ -81,6 +102,8 @@ def _request(command: str, text: str) -> Request:
         grids=tuple(map(Path, grids)),
         results=Path(options["--results"]),
         profile=options.get("--profile"),
+        table=options.get("--table"),
+        spread=options.get("--spread"),
         out=Path(options.get("--out", "")),
         format=options.get("--format", "png"),
     )
