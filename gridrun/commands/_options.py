@@ -239,6 +239,8 @@ class SweepOptions:
 
         agreed = functools.partial(options.agreed, grids, one_launch=one_launch)
         gpus_per_trial = agreed("gpus_per_trial", self.gpus_per_trial)
+        if self.gpus_per_trial is None and not self.address and not resources.capacity(gpus=self.gpus).gpus:
+            gpus_per_trial = None  # a grid says how to share GPUs; without any, its trials run on CPUs
         capacity = resources.capacity(self.cpus, self.gpus, gpus_per_trial, self.cpus_per_trial)
         if self.executor == "serial":
             capacity = replace(capacity, cpus=self.cpus_per_trial, gpus=min(capacity.gpus, 1))
