@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -171,10 +172,26 @@ def _show_plan(plan: Plan, forecast: Forecast, change: Change | None) -> None:
     shown = forecast.trials[:MAX_TRIALS_SHOWN]
     times = [_time_left(forecast, trial) for trial in shown]
     width = max(map(len, times))
-    for trial, time in zip(shown, times, strict=True):
-        click.echo(f"  {trial.trial_id}  {time:>{width}}{'  ' if time else ''}{describe(trial)}".rstrip())
+    alike, own = what_differs([describe(trial) for trial in shown])
+    if alike:
+        whose = "all" if len(shown) == len(forecast.trials) else f"these {len(shown)}"
+        click.echo(f"{whose}: {alike}")
+    for trial, time, text in zip(shown, times, own, strict=True):
+        click.echo(f"  {trial.trial_id}  {time:>{width}}{'  ' if time else ''}{text}".rstrip())
     if len(forecast.trials) > MAX_TRIALS_SHOWN:
         click.echo(f"  ... and {len(forecast.trials) - MAX_TRIALS_SHOWN} more (--json shows all)")
+
+
+def what_differs(texts: Sequence[str]) -> tuple[str, list[str]]:
+    """Return what descriptions of trials share, and what is left of each: `batch size 32, seed 0`.
+
+    They are lists with commas; those in parentheses separate nothing.
+    """
+    if len(texts) < 2:
+        return "", list(texts)
+    parts = [re.split(r", (?![^(]*\))", text) for text in texts]
+    shared = [part for part in parts[0] if all(part in other for other in parts)]
+    return ", ".join(shared), [", ".join(p for p in own if p not in shared) for own in parts]
 
 
 def _time_left(forecast: Forecast, trial: Trial) -> str:
