@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 KINDS = (
     *("models", "datasets", "augmentations", "optimizers", "parameter_groups"),
-    *("schedules", "warmups", "averages", "selections"),
+    *("schedules", "warmups", "averages", "selections", "initial_weights"),
 )
 """Packages of `trainer`, each with a registry of its own name."""
 

@@ -27,8 +27,11 @@ class ColourJitter(ImageAugmentation):
 
     stage: ClassVar[Stage] = "light"
     brightness: float = 0.4
+    """Largest difference of `a` from 1."""
     contrast: float = 0.4
+    """As `brightness`."""
     saturation: float = 0.4
+    """As `brightness`."""
 
     def __post_init__(self) -> None:
         for name in ("brightness", "contrast", "saturation"):

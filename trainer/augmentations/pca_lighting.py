@@ -33,6 +33,7 @@ class PCALighting(ImageAugmentation):
 
     stage: ClassVar[Stage] = "light"
     std: float = 0.1
+    """Standard deviation of the numbers."""
 
     def __post_init__(self) -> None:
         check(self.std >= 0, "std", "must be >= 0, got {}", self.std)

@@ -24,6 +24,7 @@ class Adadelta(OptimizerOptions):
     rho: float = 0.9
     """Decay of the mean squares of the gradients and of the steps."""
     eps: float = 1e-6
+    """Added to both mean squares."""
 
     def __post_init__(self) -> None:
         check(0 <= self.rho < 1, "rho", f"must be >= 0 and < 1, got {self.rho}")

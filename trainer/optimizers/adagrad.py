@@ -19,6 +19,7 @@ class Adagrad(OptimizerOptions):
 
     label: ClassVar[str] = "Adagrad"
     eps: float = 1e-10
+    """Added to the root of the sum of squares."""
 
     def __post_init__(self) -> None:
         check(self.eps > 0, "eps", f"must be > 0, got {self.eps}")

@@ -21,7 +21,9 @@ class RMSprop(OptimizerOptions):
     alpha: float = 0.99
     """Decay of the mean square."""
     momentum: float = 0.0
+    """Share of the velocity that the next step keeps."""
     eps: float = 1e-8
+    """Added to the root of the mean square."""
 
     def __post_init__(self) -> None:
         check(0 <= self.alpha < 1, "alpha", f"must be >= 0 and < 1, got {self.alpha}")

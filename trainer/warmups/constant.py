@@ -14,7 +14,9 @@ class Constant(WarmupOptions):
     """lr is `start_factor` times the peak, then the peak at once."""
 
     epochs: float
+    """Epochs until the peak is reached."""
     start_factor: float = 0.1
+    """The learning rate until then, as a fraction of the peak."""
 
     def __post_init__(self) -> None:
         check(self.epochs > 0, "epochs", f"must be > 0, got {self.epochs:g}")

@@ -75,6 +75,7 @@ class ResNetImageNetOptions(StagedOptions):
     conv_bias: ClassVar[bool] = False
 
     depth: int = 18
+    """Layers: 18, 34, 50, 101, 152 or 200."""
     last_bn: LastBN = "before_add"
     """As in `resnet`."""
     last_relu: bool = True
