@@ -47,7 +47,14 @@ derive: {schedule.milestones: [0.5 * epochs, 0.75 * epochs]}
 seeds: 2
 """
 NOT_COMPARED = {
-    *("train_seconds", "images_per_second", "peak_memory_mib", "started_at", "ended_at"),
+    *(
+        "train_seconds",
+        "time_to_train_seconds",
+        "images_per_second",
+        "peak_memory_mib",
+        "started_at",
+        "ended_at",
+    ),
     *("resumes", "attempts"),
 }
 VICTIMS = ("driver", "worker", "raylet", "GCS", "all")

@@ -34,7 +34,15 @@ from gridrun.sweep.worker import Setup, run_trial
 from gridrun.trial import Trial
 from trainer import Runtime
 
-TIMES = {"train_seconds", "images_per_second", "peak_memory_mib", "started_at", "ended_at", "resumes"}
+TIMES = {
+    "train_seconds",
+    "time_to_train_seconds",
+    "images_per_second",
+    "peak_memory_mib",
+    "started_at",
+    "ended_at",
+    "resumes",
+}
 
 
 @pytest.fixture(scope="module", params=["serial", "ray"])

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shutil
 from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cache
@@ -148,7 +149,9 @@ def assert_shapes(model: ModelOptions, data: Noise) -> None:
 
 @pytest.fixture(scope="module")
 def runtime(tmp_path_factory: pytest.TempPathFactory) -> Runtime:
-    return Runtime(cache_dir=tmp_path_factory.mktemp("cache"))
+    data_dir = tmp_path_factory.mktemp("data")
+    shutil.copytree(Path(__file__).parent.parent / "grids/weights", data_dir / "weights")
+    return Runtime(cache_dir=tmp_path_factory.mktemp("cache"), data_dir=data_dir)
 
 
 grids = pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
