@@ -17,12 +17,12 @@ CHUNK = 1000
 
 
 def normalised_spec(config: TrainConfig, images: Images | ImageFiles | None) -> DataSpec:
-    """Return the facts about a config's data set, with the mean and std that it normalises with.
+    """Return the facts about a config's data set, with the mean and std of each channel to normalise with.
 
     `images` are the config's part of the data set. None will do where they are those known of the data set.
     """
     spec = config.dataset.spec
-    if config.normalisation == "per_channel":
+    if config.normalisation != "per_channel_computed":
         return spec
     assert images is not None
     mean, std = mean_and_std(images.train_x)

@@ -142,6 +142,24 @@ class StagedOptions(ModelOptions):
         return macs + stages[-1][-1][1] * data.num_classes
 
 
+class ImageNetResidualOptions(StagedOptions):
+    """Four stages, whose numbers of blocks follow from the depth; bottleneck blocks from depth 50 on."""
+
+    __slots__ = ()
+    imagenet_stem: ClassVar[bool] = True
+    depth: int
+
+    @property
+    def block_type(self) -> BlockType:
+        return "basic" if self.depth < 50 else "bottleneck"
+
+    @property
+    def widths(self) -> list[list[int]]:
+        first = self.stem_channels * (EXPANSION if self.block_type == "bottleneck" else 1)
+        blocks = zip((1, 2, 4, 8), IMAGENET_BLOCKS[self.depth], strict=True)
+        return [[first * widening] * number for widening, number in blocks]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResidualOptions(StagedOptions):
     """Depth, block type and width of a residual network: stem, three stages, linear layer."""

@@ -7,12 +7,9 @@ from typing import Any, ClassVar, Literal
 
 from trainer.models import _macs, models
 from trainer.models._residual import (
-    EXPANSION,
-    IMAGENET_BLOCKS,
-    BlockType,
     BottleneckStride,
+    ImageNetResidualOptions,
     ResidualOptions,
-    StagedOptions,
     branch_macs,
     check_imagenet_depth,
 )
@@ -63,14 +60,13 @@ class ResNetOptions(ResidualOptions):
 
 @models.register("resnet_imagenet")
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ResNetImageNetOptions(StagedOptions):
+class ResNetImageNetOptions(ImageNetResidualOptions):
     """For ImageNet: a 7x7 stem and four stages; bottleneck blocks from depth 50 on.
 
     By default it is torchvision's network of this depth. The variants of a block are those of
     github.com/facebookarchive/fb.resnet.torch. The BN of a shortcut's conv stays where it is.
     """
 
-    imagenet_stem: ClassVar[bool] = True
     shortcuts: ClassVar[str] = "conv"
     conv_bias: ClassVar[bool] = False
 
@@ -90,16 +86,6 @@ class ResNetImageNetOptions(StagedOptions):
     @property
     def label(self) -> str:
         return ", ".join([f"ResNet-{self.depth}", "ImageNet", *_said_of_blocks(self)])
-
-    @property
-    def block_type(self) -> BlockType:
-        return "basic" if self.depth < 50 else "bottleneck"
-
-    @property
-    def widths(self) -> list[list[int]]:
-        first = self.stem_channels * (EXPANSION if self.block_type == "bottleneck" else 1)
-        blocks = zip((1, 2, 4, 8), IMAGENET_BLOCKS[self.depth], strict=True)
-        return [[first * widening] * number for widening, number in blocks]
 
     def block_macs(self, side: int, c_in: int, c_out: int, stride: int) -> int:
         shortcut = _macs.projection(side, c_in, c_out, stride)

@@ -7,11 +7,8 @@ from typing import ClassVar
 
 from trainer.models import _macs, models
 from trainer.models._residual import (
-    EXPANSION,
-    IMAGENET_BLOCKS,
-    BlockType,
+    ImageNetResidualOptions,
     ResidualOptions,
-    StagedOptions,
     branch_macs,
     check_imagenet_depth,
     preact_suffix,
@@ -42,13 +39,11 @@ class ResNetPreactOptions(ResidualOptions):
 
 @models.register("resnet_preact_imagenet")
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ResNetPreactImageNetOptions(StagedOptions):
+class ResNetPreactImageNetOptions(ImageNetResidualOptions):
     """For ImageNet: a 7x7 stem and four stages; bottleneck blocks from depth 50 on.
 
     The BN-ReLU that follows the stem's conv is the first block's, so it comes after the max-pool.
     """
-
-    imagenet_stem: ClassVar[bool] = True
 
     depth: int = 18
     """Layers: 18, 34, 50, 101, 152 or 200."""
@@ -66,16 +61,6 @@ class ResNetPreactImageNetOptions(StagedOptions):
     def label(self) -> str:
         variant = preact_suffix(self.remove_first_relu, self.add_last_bn, self.preact_stage)
         return f"ResNet-preact-{self.depth}, ImageNet{variant}"
-
-    @property
-    def block_type(self) -> BlockType:
-        return "basic" if self.depth < 50 else "bottleneck"
-
-    @property
-    def widths(self) -> list[list[int]]:
-        first = self.stem_channels * (EXPANSION if self.block_type == "bottleneck" else 1)
-        blocks = zip((1, 2, 4, 8), IMAGENET_BLOCKS[self.depth], strict=True)
-        return [[first * widening] * number for widening, number in blocks]
 
     def block_macs(self, side: int, c_in: int, c_out: int, stride: int) -> int:
         shortcut = _macs.projection(side, c_in, c_out, stride)
