@@ -17,7 +17,7 @@ from gridrun.errors import GridrunError
 from gridrun.text import printable
 
 if TYPE_CHECKING:
-    from gridrun.figures.model import Figure
+    from gridrun.figures.model import Drawable
     from gridrun.grid.table_specs import Spread
     from gridrun.tables.model import Table
     from gridrun.tables.readme import Request
@@ -87,7 +87,7 @@ def update_readme(path: Path, check: bool) -> None:
     from gridrun.tables.readme import rewrite
     from trainer import files
 
-    figures: dict[Path, Figure] = {}
+    figures: dict[Path, Drawable] = {}
     old, line_end = _read(path)
     new = rewrite(path, old, lambda request: _render(path.parent, request, figures))
     stale = stale_figures(figures) if figures else {}
@@ -144,7 +144,7 @@ def _with_spread(table: Table, spread: str) -> Table:
     return replace(table, spread=None if spread == "none" else cast("Spread", spread))
 
 
-def _render(home: Path, request: Request, figures: dict[Path, Figure]) -> str:
+def _render(home: Path, request: Request, figures: dict[Path, Drawable]) -> str:
     """Return the Markdown below a marker, and add the figures that it shows to `figures`, by file."""
     from gridrun.figures.select import figures_of, read_formats
     from gridrun.store import Store
