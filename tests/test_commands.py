@@ -73,7 +73,7 @@ def test_plan_launch_status_and_table_agree(grid: Path) -> None:
     launched = serial(grid)
     assert launched.exit_code == 0, launched.output
     assert launched.stdout.startswith("### A small grid\n")
-    assert "Test Error (median of 2 runs)" in launched.stdout
+    assert "Test Error (%), median of 2 runs" in launched.stdout
     assert "4 done of 4 trials" in launched.stderr
 
     assert "4 done" in ok("status", grid)
@@ -85,7 +85,7 @@ def test_plan_launch_status_and_table_agree(grid: Path) -> None:
     rows = list(csv.DictReader(io.StringIO(ok("table", grid, "--format", "csv"))))
     assert [row["batch_size"] for row in rows] == ["128", "256"]
     assert ok("table", grid, "--format", "latex").startswith("\\begin{table}\n")
-    assert "Test Error (median of 2 runs, min–max)" in ok("table", grid, "--spread", "minmax")
+    assert "Test Error (%), median of 2 runs, min–max" in ok("table", grid, "--spread", "minmax")
     assert ok("table", grid, "--spread", "none") == launched.stdout
 
     again = serial(grid)

@@ -101,7 +101,7 @@ def _show_run(run: Run) -> None:
     from gridrun.metrics import METRICS, format_column
 
     values = [
-        f"{METRICS[column].header} {METRICS[column].format(value)}"
+        f"{METRICS[column].label} {METRICS[column].format(value)} {METRICS[column].unit}".rstrip()
         for column, value in run.values.items()
         if value is not None and run.status == "done"
     ]
