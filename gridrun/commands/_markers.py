@@ -20,7 +20,7 @@ from gridrun.errors import GridrunError
 from gridrun.text import printable
 
 if TYPE_CHECKING:
-    from gridrun.figures.model import Figure
+    from gridrun.figures.model import Drawable
 
 OptionsT = TypeVar("OptionsT", GridOptions, TableOptions)
 
@@ -41,7 +41,7 @@ def update_readme(path: Path, check: bool, commands: dict[str, click.Command]) -
     from gridrun.tables.readme import rewrite
     from trainer import files
 
-    figures: dict[Path, Figure] = {}
+    figures: dict[Path, Drawable] = {}
 
     def render(name: str, words: Sequence[str]) -> str:
         return _render(path.parent, name, _parameters(commands[name], name, words), figures)
@@ -104,7 +104,7 @@ def _options(cls: type[OptionsT], parameters: dict[str, Any]) -> OptionsT:
     return cls(**{name: parameters[name] for name in names if name in parameters})
 
 
-def _render(home: Path, name: str, parameters: dict[str, Any], figures: dict[Path, Figure]) -> str:
+def _render(home: Path, name: str, parameters: dict[str, Any], figures: dict[Path, Drawable]) -> str:
     """Return the Markdown below a marker, and add the figures that it shows to `figures`, by file."""
     from gridrun.commands.plot import given_options
     from gridrun.figures.select import figures_of, read_formats

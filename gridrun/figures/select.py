@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 from gridrun.errors import GridError, GridrunError
 from gridrun.figures.build import build_figure
 from gridrun.figures.model import FORMATS
+from gridrun.figures.policies import search_figures
 from gridrun.grid.plot_specs import PlotSpec
 from trainer.registry import did_you_mean
 
 if TYPE_CHECKING:
-    from gridrun.figures.model import Figure
+    from gridrun.figures.model import Drawable
     from gridrun.grid import Grid
+    from gridrun.grid.search import Search
     from gridrun.store import Store
 
 Warn = Callable[[str], None]
@@ -24,8 +26,10 @@ def figures_of(
     store: Store,
     warn: Warn,
     options: Mapping[str, Any] | None = None,
-) -> list[Figure]:
+) -> list[Drawable]:
     """Build the figures of some grids from what is stored, without those that have no run to show.
+
+    A search has two: the best member's schedule, and its lineage.
 
     Args:
         warn: is told of each table or figure that cannot be drawn.
@@ -34,12 +38,18 @@ def figures_of(
     Raises:
         GridrunError: no rows can be drawn, no trial has ended, or two figures have one id.
     """
-    chosen = _specs(grids, warn, options or {})
+    found = [figure for grid in grids if grid.search for figure in _of_search(grid, grid.search, store)]
+    if all(grid.search for grid in grids):
+        if not found:
+            problem = "the first round of this search has not ended yet, so there is nothing to draw"
+            raise GridrunError(f"{store.root}: {problem}; `gridrun search` trains it")
+        return found
+    chosen = _specs([grid for grid in grids if not grid.search], warn, options or {})
     wanted = {trial_id for spec in chosen for row in spec.rows for trial_id in row.trial_ids}
     curves = any(spec.kind == "curves" for spec in chosen)
     records, epochs = store.records(wanted), store.epochs(wanted) if curves else {}
     figures = [build_figure(spec, records, epochs) for spec in chosen]
-    if all(figure.is_empty for figure in figures):
+    if not found and all(figure.is_empty for figure in figures):
         raise GridrunError(
             f"{store.root}: none of these trials has results yet, so there is nothing to draw; "
             "`gridrun launch` trains them"
@@ -47,7 +57,11 @@ def figures_of(
     for figure in figures:
         if figure.is_empty:
             warn(f"{figure.id}: no results yet, not drawn")
-    return [figure for figure in figures if not figure.is_empty]
+    return [*(figure for figure in figures if not figure.is_empty), *found]
+
+
+def _of_search(grid: Grid, search: Search, store: Store) -> Iterator[Drawable]:
+    yield from search_figures(grid.name, grid.title, store.lineage(search.search_id))
 
 
 def _specs(grids: Sequence[Grid], warn: Warn, options: Mapping[str, Any]) -> list[PlotSpec]:
