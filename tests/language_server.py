@@ -52,9 +52,8 @@ class LanguageServer:
             if message.get("method") == "textDocument/publishDiagnostics":
                 shown = message["params"]
                 if shown["uri"] == path.as_uri():
-                    return [
-                        f"{d['range']['start']['line'] + 1}: {d['message']}" for d in shown["diagnostics"]
-                    ]
+                    found = shown["diagnostics"]
+                    return [f"{one['range']['start']['line'] + 1}: {one['message']}" for one in found]
 
     def completions(self, path: Path, text: str) -> list[str]:
         """Return what is offered at the `|` in a document that is not open yet."""

@@ -26,7 +26,7 @@ TABLE_KEYS = {
     "columns": "Options and metrics, in the order shown. Default: what differs between rows, `test_error` "
     "and `train_time`.",
     "headers": "Headers of columns that should not have their usual one.",
-    "published": "Published values: a list, each with the options that pick its row; or `{file: a CSV file}`.",
+    "published": "Published values: a list, each with options that pick its row, or `{file: a CSV file}`.",
     "reported": "Rows that are shown as published and never trained.",
     "source": "Where the published values come from. Default: the grid's `source`.",
     "spread": "What stands beside each median. minmax: the lowest and highest run. std: the standard "
