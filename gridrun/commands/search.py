@@ -42,7 +42,8 @@ def command(
 
     GRID is a grid file with the key `search`. A population of trials trains for some epochs; then the
     worst go on from the best, each under a policy changed at random (Population Based Augmentation,
-    arXiv:1905.05393). This repeats until the last epoch. Run the same command again to go on after an interruption.
+    arXiv:1905.05393). This repeats until the last epoch. Run the same command again to go on after an
+    interruption.
     """
     from gridrun.search import Progress
     from gridrun.store import Store

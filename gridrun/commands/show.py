@@ -17,7 +17,7 @@ from gridrun.text import printable
 @results_option
 @json_option
 def command(trial: str, results: Path, as_json: bool) -> None:
-    """Show all about an ended trial. The beginning of its id is enough."""
+    """Show all about an ended trial, by its id or its beginning."""
     from gridrun.store import Store
     from gridrun.store.records import about
 
