@@ -40,6 +40,7 @@ def command(*arguments: str) -> str:
         ["table", "grids/linear_scaling.yaml"],
         ["why", "lars_4096", "3", "grids/lars.yaml"],
         ["list", "models"],
+        ["report", "grids/quickstart.yaml", "-o", "/dev/null"],
     ],
     ids=" ".join,
 )
@@ -71,7 +72,7 @@ ROOMS = (
     ("cli", "gridrun", "gridrun.commands"),
     ("gridrun.executors", "gridrun.doctor"),
     ("gridrun.sweep", "gridrun.search"),
-    ("gridrun.notebook", "gridrun.figures"),
+    ("gridrun.notebook", "gridrun.figures", "gridrun.report"),
     ("gridrun.plan", "gridrun.tables", "gridrun.evaluation", "gridrun.features", "gridrun.ages"),
     ("gridrun.grid",),
     ("gridrun.store", "gridrun.trial", "gridrun.resources", "gridrun.metrics"),
