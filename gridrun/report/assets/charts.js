@@ -144,7 +144,7 @@ async function drawCurves() {
     series,
   });
   const what = selected ? "selected rows" : "rows in view; select rows to choose";
-  $("curve-hint").textContent = `${chosen.length === all ? number(all, "").trim() : `The first ${chosen.length} of ${all.toLocaleString("en")}`} ${what}. Line: median of the seeds; band: lowest to highest; dotted: diverged.`;
+  $("curve-hint").textContent = `${chosen.length === all ? all : `The first ${chosen.length} of ${all.toLocaleString("en")}`} ${what}. Line: median of the seeds; band: lowest to highest; dotted: diverged.`;
 }
 
 // --- axes that the rows offer ----------------------------------------------------------------------
@@ -277,7 +277,7 @@ function drawParallel() {
     parallelAxis: axes.map((column, dim) => ({ dim, id: `axis-${dim}`, nameLocation: "end", nameTruncate: { maxWidth: room }, nameTextStyle: { fontSize: 11 }, ...axisOf(column, column.page.log, measured), scale: true })),
     visualMap: { dimension: axes.length - 1, min: Math.min(...results), max: Math.max(...results) },
     tooltip: { formatter: ({ dataIndex }) => tip([cut(shown().labels[lines[dataIndex]]), `${result.title}: ${short(results[dataIndex])}`]) },
-    series: [{ data: lines.map((id) => axes.map((column) => valueOf(column, id) ?? "-")) }],
+    series: [{ ...DATA.charts.parallel.series[0], data: lines.map((id) => axes.map((column) => valueOf(column, id) ?? "-")) }],
   }, (made) => made.on("axisareaselected", onAxisBrush));
   const sample = lines.length < measured.length ? `${number(lines.length, "line")} of ${number(measured.length, "row")} are drawn, to stay fast; brushing selects among all. ` : `${number(measured.length, "row")}. `;
   $("parallel-hint").textContent = `${sample}Drag along an axis to select rows; click on it to let go.`;
@@ -368,11 +368,15 @@ function clock(hours) {
 
 function tableIn(id, columns, data, placeholder, more = {}) {
   const plain = { titleFormatter: "plaintext", formatter: "plaintext", headerWordWrap: true, headerFilter: "input" };
-  return once(`table ${id}`, () => new Tabulator($(id), {
-    data, layout: "fitDataStretch", maxHeight: 520, placeholder,
-    columns: columns.map((column) => ({ ...plain, ...column, headerFilterParams: { elementAttributes: { "aria-label": `Filter ${column.title}` } } })),
-    ...more,
-  }));
+  return once(`table ${id}`, () => {
+    const made = new Tabulator($(id), {
+      data, layout: "fitDataStretch", maxHeight: 520, placeholder,
+      columns: columns.map((column) => ({ ...plain, ...column, headerFilterParams: { elementAttributes: { "aria-label": `Filter ${column.title}` } } })),
+      ...more,
+    });
+    made.on("tableBuilt", () => nameParts($(id)));
+    return made;
+  });
 }
 
 function drawFailures() {

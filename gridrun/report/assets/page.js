@@ -23,8 +23,8 @@ function fillPage() {
   $("tab-failures").textContent = `Failures (${DATA.failures.trial.length})`;
   $("tab-searches").hidden = !DATA.searches.length;
   $("view-provenance").replaceChildren(
-    el("h2", {}, "Code that trained the trials"), el("div", { class: "scroll" }, htmlTable(DATA.provenance.code.headers, DATA.provenance.code.rows)),
-    el("h2", {}, "Machines"), el("div", { class: "scroll" }, htmlTable(DATA.provenance.machines.headers, DATA.provenance.machines.rows)),
+    el("h2", {}, "Code that trained the trials"), el("div", { class: "scroll", tabindex: "0" }, htmlTable(DATA.provenance.code.headers, DATA.provenance.code.rows)),
+    el("h2", {}, "Machines"), el("div", { class: "scroll", tabindex: "0" }, htmlTable(DATA.provenance.machines.headers, DATA.provenance.machines.rows)),
     el("p", { class: "hint" }, "Open a row of a table (its number) to see its trials, and the commands that train it again."));
 }
 

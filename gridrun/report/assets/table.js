@@ -144,20 +144,27 @@ function buildTable(keep = {}) {
     listColumns();
     applyFilters();
   });
-  grid.on("dataFiltered", () => {
+  grid.on("dataFiltered", (_, rows) => {
     const filters = grid.getHeaderFilters();
     state.visible = state.rows
       .filter((row) => found(row) && filters.every(({ field, value }) => passes(row, field, String(value))))
       .map((row) => row.id);
-    showCounts();
+    showCounts(rows.length);
     drawRowsSoon();
   });
   chooseAxes();
   drawShown();
 }
 
+// The element that scrolls stands between a grid and its rows, and would hide these from screen readers.
+function nameParts(element) {
+  element.querySelector(".tabulator-tableholder").setAttribute("role", "rowgroup");
+  element.querySelector(".tabulator-table").removeAttribute("role");
+}
+
 // Tabulator sorts by clicks alone.
 function makeHeadersFocusable() {
+  nameParts(grid.element);
   for (const column of grid.getColumns()) {
     if (!column.getField()?.startsWith("c")) continue;
     const title = column.getElement().querySelector(".tabulator-col-title");
@@ -195,9 +202,8 @@ function select(ids, only = state.only) {
   applyFilters();
 }
 
-function showCounts() {
+function showCounts(some) {
   const all = state.rows.length;
-  const some = grid.getDataCount("active");
   $("row-count").textContent = `${some === all ? number(all, "row") : `${some.toLocaleString("en")} of ${number(all, "row")}`}, ${state.selected.size.toLocaleString("en")} selected`;
   $("clear").disabled = !state.selected.size;
 }
@@ -216,7 +222,7 @@ async function openRow(id) {
     el("p", { class: "hint" }, [one.place, one.config && `config ${one.config}`].filter(Boolean).join("; ")),
     el("dl", {}, ...facts),
     one.runs.length
-      ? el("div", { class: "scroll" }, htmlTable(["seed", "trial", "status", "result", "commit", "machine", "ended (UTC)", "note"], one.runs))
+      ? el("div", { class: "scroll", tabindex: "0" }, htmlTable(["seed", "trial", "status", "result", "commit", "machine", "ended (UTC)", "note"], one.runs))
       : el("p", {}, "As published, not trained here."),
     ...one.tracebacks.map(traceback),
     ...one.commands.flatMap(command));
