@@ -28,7 +28,7 @@ MAX_WRITTEN = 60
 """Characters of the longest list that is written out."""
 CONFIG_HEADERS = {
     "name": "Setting",
-    "paper": "Test Error (in paper)",
+    "paper": "Test Error (%), in paper",
     "model": "Model",
     "dataset": "data set",
     "batch_size": "batch size",
@@ -116,7 +116,8 @@ def parse_time(text: str) -> float | None:
 class Metric:
     """A measured column. Values are in the store's unit: errors are fractions, times seconds."""
 
-    header: str
+    label: str
+    """Its name in words, without its unit."""
     record: str
     """Column of the store, and field of `Record`."""
     format: Callable[[float], str]
@@ -124,7 +125,9 @@ class Metric:
     scale: float = 1.0
     """Factor from the store's unit to that of CSV and published numbers: 100 for percent."""
     unit: str = ""
-    """Suffix of its names in CSV, such as `_s`."""
+    """Of the numbers in its cells; empty where they have none, or each cell names its own: `1h26m`."""
+    suffix: str = ""
+    """Of its names in CSV, such as `_s`."""
     is_of_test: bool = False
     """Whether it is measured on test images, and so with test-time augmentation."""
     is_error: bool = False
@@ -133,6 +136,15 @@ class Metric:
     """Whether it differs from seed to seed."""
     portable: bool = True
     """Whether values from different machines compare."""
+
+    @property
+    def header(self) -> str:
+        """Header of its column: label and unit."""
+        return self.with_unit(self.label)
+
+    def with_unit(self, words: str) -> str:
+        """Return words that stand above its numbers, with their unit: `Published (%)`."""
+        return f"{words} ({self.unit})" if self.unit else words
 
     def parse(self, published: float | str) -> float | None:
         """Return a published value in the store's unit, or None if the text is not one number.
@@ -145,14 +157,15 @@ class Metric:
         return published / self.scale if math.isfinite(published) else None
 
 
-def _error(header: str, name: str, *, is_of_test: bool = True) -> Metric:
+def _error(label: str, name: str, *, is_of_test: bool = True) -> Metric:
     return Metric(
-        header,
+        label,
         name,
         format_percent,
         parse_percent,
         scale=100.0,
-        unit="_pct",
+        unit="%",
+        suffix="_pct",
         is_of_test=is_of_test,
         is_error=True,
     )
@@ -166,13 +179,13 @@ METRICS: dict[str, Metric] = {
     "test_loss": Metric("Test Loss", "test_loss", format_loss, is_of_test=True),
     "train_loss": Metric("Training Loss", "train_loss", format_loss),
     "train_time": Metric(
-        "Training Time", "train_seconds", format_time, parse_time, unit="_s", portable=False
+        "Training Time", "train_seconds", format_time, parse_time, suffix="_s", portable=False
     ),
     "time_to_train": Metric(
-        "Time to Train", "time_to_train_seconds", format_time, parse_time, unit="_s", portable=False
+        "Time to Train", "time_to_train_seconds", format_time, parse_time, suffix="_s", portable=False
     ),
     "images_per_second": Metric("Images/s", "images_per_second", format_count, portable=False),
-    "peak_memory_mib": Metric("Peak Memory (MiB)", "peak_memory_mib", format_count, portable=False),
+    "peak_memory_mib": Metric("Peak Memory", "peak_memory_mib", format_count, unit="MiB", portable=False),
     "num_params": Metric("# of Params", "num_params", format_count, varies=False),
     "macs": Metric("# of MACs", "macs", format_count, varies=False),
     "epochs_trained": Metric("Epochs Trained", "epochs_trained", format_whole, varies=False),

@@ -73,7 +73,7 @@ def test_plan_launch_status_and_table_agree(grid: Path) -> None:
     launched = serial(grid)
     assert launched.exit_code == 0, launched.output
     assert launched.stdout.startswith("### A small grid\n")
-    assert "Test Error (median of 2 runs)" in launched.stdout
+    assert "Test Error (%), median of 2 runs" in launched.stdout
     assert "4 done of 4 trials" in launched.stderr
 
     assert "4 done" in ok("status", grid)
@@ -85,7 +85,7 @@ def test_plan_launch_status_and_table_agree(grid: Path) -> None:
     rows = list(csv.DictReader(io.StringIO(ok("table", grid, "--format", "csv"))))
     assert [row["batch_size"] for row in rows] == ["128", "256"]
     assert ok("table", grid, "--format", "latex").startswith("\\begin{table}\n")
-    assert "Test Error (median of 2 runs, min–max)" in ok("table", grid, "--spread", "minmax")
+    assert "Test Error (%), median of 2 runs, min–max" in ok("table", grid, "--spread", "minmax")
     assert ok("table", grid, "--spread", "none") == launched.stdout
 
     again = serial(grid)
@@ -324,12 +324,12 @@ def test_readme_tables_are_rewritten_between_their_markers(grid: Path, tmp_path:
         (b"no markers", "README.md: expected `<!-- gridrun table"),
         (b"a\n<!-- gridrun table small.yaml --results . -->\n", "README.md:2: expected `<!-- gridrun"),
         (
-            b"a\n<!-- gridrun table small.yaml --results . --table smal -->\n<!-- end -->\n",
-            "README.md:2: --table smal: no such table. Did you mean 'small'?",
+            b"a\n<!-- gridrun table small.yaml --results . --table smam -->\n<!-- end -->\n",
+            "README.md:2: there is no table 'smam'. Did you mean 'small'?",
         ),
         (
             b"<!-- gridrun table small.yaml --results . --spread max -->\n<!-- end -->\n",
-            "README.md:1: --spread max: choose from minmax, std, none",
+            "README.md:1: a marker must read GRID... --results DIR [OPTIONS]: Invalid value for '--spread'",
         ),
         (
             b"\n\n<!-- gridrun table smal.yaml --results . -->\n<!-- end -->\n",
@@ -338,7 +338,7 @@ def test_readme_tables_are_rewritten_between_their_markers(grid: Path, tmp_path:
         (b"\xff", "README.md: is not UTF-8 text"),
         (
             b'<!-- gridrun table "small.yaml --results results -->\n<!-- end -->\n',
-            "README.md:1: a marker must read GRID...",
+            "README.md:1: a quotation mark is not closed in",
         ),
         (b"<!-- gridrun table small.yaml --results no -->\n<!-- end -->\n", "no: no such results directory"),
     ],

@@ -178,7 +178,7 @@ def test_every_metric_reads_what_it_writes(name: str, value: float) -> None:
     again = metric.parse(text)
     assert again is not None
     assert metric.format(again) == text
-    assert again == pytest.approx(value, abs=30 if metric.unit == "_s" else 0.5)
+    assert again == pytest.approx(value, abs=30 if metric.suffix == "_s" else 0.5)
 
 
 @pytest.mark.parametrize(

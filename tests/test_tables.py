@@ -109,7 +109,7 @@ def test_a_table_of_a_store_reads_all_that_it_shows_and_notes(tmp_path: Path) ->
 def test_a_table_may_call_a_column_otherwise() -> None:
     (only,) = (row("WRN-28-10, Cutout 16"),)
     table = build(Spec((only,), ("name", "lr", "test_error"), headers={"name": "Model"}), [0])
-    assert markdown_cells(table)[0] == ["Model", "initial lr", "Test Error (1 run)"]
+    assert markdown_cells(table)[0] == ["Model", "initial lr", "Test Error (%), 1 run"]
 
 
 def test_tables_need_no_heavy_package() -> None:

@@ -36,9 +36,10 @@ def test_a_whole_table() -> None:
   \begin{tabular}{lrrrrll}
     \toprule
     Setting & \begin{tabular}[b]{@{}r@{}}initial \\ lr\end{tabular} & """
-        r"""\begin{tabular}[b]{@{}r@{}}Test Error \\ (median of \\ 3 runs $\pm$ \\ std)\end{tabular} & """
-        r"""\begin{tabular}[b]{@{}r@{}}Published \\ (3 runs)\end{tabular} & Difference & Verdict & """
-        r"""\begin{tabular}[b]{@{}l@{}}Test \\ Error \\ (in \\ paper)\end{tabular} \\
+        r"""\begin{tabular}[b]{@{}r@{}}Test Error \\ (\%) \\ median of 3 \\ runs $\pm$ std\end{tabular} & """
+        r"""\begin{tabular}[b]{@{}r@{}}Published \\ (\%) \\ 3 runs\end{tabular} & """
+        r"""\begin{tabular}[b]{@{}r@{}}Difference \\ (pp)\end{tabular} & Verdict & """
+        r"""\begin{tabular}[b]{@{}l@{}}Test \\ Error \\ (\%) \\ in \\ paper\end{tabular} \\
     \midrule
     {[}1ex{]} first & 0.1 & 6.00 $\pm$ 1.00 & 6.50 & $-$0.50 & within spread &  \\
     plain & 0.2 &  &  &  &  & \textasciitilde{}4 \\

@@ -44,7 +44,7 @@ def published_table(values: Mapping[str, float | str], runs: int | None = None, 
 )
 def test_difference_to_the_published_error(published: float | str, shown: str, difference: str) -> None:
     header, line = markdown_cells(published_table({"test_error": published}))
-    assert header[1:3] == ["Published", "Difference"]
+    assert header[1:3] == ["Published (%)", "Difference (pp)"]
     assert line[1:3] == [shown, difference]
 
 
@@ -65,7 +65,7 @@ def test_a_half_is_rounded_up_as_it_reads_in_decimal(thousandths: int) -> None:
 def test_times_have_no_difference() -> None:
     table = published_table({"train_time": "10m"})
     assert markdown_cells(table) == [
-        ["Test Error (median of 3 runs)", "Training Time", "Published"],
+        ["Test Error (%), median of 3 runs", "Training Time", "Published"],
         ["6.00", "11m", "10m"],
     ]
     assert only_cell(table, "train_time").published == 600
@@ -117,18 +117,18 @@ def test_a_value_that_one_of_the_runs_had_is_within_their_spread(runs: list[floa
 
 
 def test_published_runs_stand_in_the_header_when_all_are_the_same() -> None:
-    assert published_runs(1, 1) == ["Published (1 run)", "5.00", "6.00"]
-    assert published_runs(3, 3) == ["Published (3 runs)", "5.00", "6.00"]
+    assert published_runs(1, 1) == ["Published (%), 1 run", "5.00", "6.00"]
+    assert published_runs(3, 3) == ["Published (%), 3 runs", "5.00", "6.00"]
 
 
 def test_published_runs_stand_in_the_cells_when_they_differ() -> None:
-    assert published_runs(1, 3) == ["Published", "5.00 (1 run)", "6.00 (3 runs)"]
-    assert published_runs(1, None) == ["Published", "5.00 (1 run)", "6.00"]
-    assert published_runs(None, None) == ["Published", "5.00", "6.00"]
+    assert published_runs(1, 3) == ["Published (%)", "5.00 (1 run)", "6.00 (3 runs)"]
+    assert published_runs(1, None) == ["Published (%)", "5.00 (1 run)", "6.00"]
+    assert published_runs(None, None) == ["Published (%)", "5.00", "6.00"]
 
 
 def test_published_text_that_names_its_runs_is_believed() -> None:
-    assert published_runs(3, 3, "6.00 (1 run)") == ["Published", "5.00 (3 runs)", "6.00 (1 run)"]
+    assert published_runs(3, 3, "6.00 (1 run)") == ["Published (%)", "5.00 (3 runs)", "6.00 (1 run)"]
 
 
 def published_runs(first: int | None, second: int | None, value: float | str = 6.0) -> list[str]:
@@ -143,7 +143,7 @@ def published_runs(first: int | None, second: int | None, value: float | str = 6
 def test_no_published_column_for_a_metric_that_is_not_shown() -> None:
     one = row()
     spec = Spec((one,), ("lr", "test_error"), {one.config_id: Published({"train_time": "10m"}, 1)})
-    assert markdown_cells(build(spec, [0]))[0] == ["initial lr", "Test Error (1 run)"]
+    assert markdown_cells(build(spec, [0]))[0] == ["initial lr", "Test Error (%), 1 run"]
 
 
 def test_a_note_on_published_values_names_the_rows_it_is_about() -> None:
@@ -171,7 +171,7 @@ def test_a_table_of_nothing_but_published_values_shows_them_alone() -> None:
         Reported({"batch_size": 16}, Published({"test_error": "6.1"}, runs=3)),
     )
     assert markdown_cells(build(Spec((), reported=reported), [0])) == [
-        ["batch size", "Test Error (3 runs)"],
+        ["batch size", "Test Error (%), 3 runs"],
         ["8", "5.00"],
         ["16", "6.1"],
     ]
@@ -183,7 +183,7 @@ def test_rows_that_are_only_reported_come_last_and_claim_no_trial() -> None:
     reported = (Reported({"batch_size": 256}, Published({"test_error": 2.71}, runs=1)), Reported({}, None))
     table = build(Spec((only,), published=found, reported=reported), [0], *errors(only, 0.0270))
     assert markdown_cells(table) == [
-        ["batch size", "Test Error (1 run)", "Published (1 run)", "Difference", "Verdict"],
+        ["batch size", "Test Error (%), 1 run", "Published (%), 1 run", "Difference (pp)", "Verdict"],
         ["128", "2.70", "2.63", "+0.07", "too few runs"],
         ["256", "", "2.71", "", ""],
         ["", "", "", "", ""],
@@ -202,7 +202,7 @@ def test_the_value_of_the_paper_behind_a_row_has_its_column() -> None:
     }
     table = build(Spec(rows, ("lr", "test_error", "paper"), found), [0])
     assert [cells[-1] for cells in markdown_cells(table)] == [
-        "Test Error (in paper)",
+        "Test Error (%), in paper",
         "6.43 (best), 6.61 +/- 0.16",
         "N/A",
         "",

@@ -43,7 +43,7 @@ def test_markdown_of_a_whole_table() -> None:
 
 
 def test_one_seed_is_said_to_be_one_run() -> None:
-    assert "| Test Error (1 run) |" in to_markdown(build(Spec((row(),)), [0], *errors(row(), 0.05)))
+    assert "| Test Error (%), 1 run |" in to_markdown(build(Spec((row(),)), [0], *errors(row(), 0.05)))
 
 
 def test_markdown_of_a_table_that_has_not_run_shows_what_is_published() -> None:
@@ -59,10 +59,10 @@ def test_markdown_of_a_table_that_has_not_run_shows_what_is_published() -> None:
     assert to_markdown(build(spec, [0, 1, 2])) == (
         "### Linear scaling\n"
         "\n"
-        "| batch size | Test Error (median of 3 runs) | Published (1 run) | Difference |\n"
-        "| ---------: | ----------------------------: | ----------------: | ---------: |\n"
-        "|       4096 |                               |             10.57 |            |\n"
-        "|        128 |                               |               7.2 |            |\n"
+        "| batch size | Test Error (%), median of 3 runs | Published (%), 1 run | Difference (pp) |\n"
+        "| ---------: | -------------------------------: | -------------------: | --------------: |\n"
+        "|       4096 |                                  |                10.57 |                 |\n"
+        "|        128 |                                  |                  7.2 |                 |\n"
         "\n"
         "- not run yet\n"
     )
@@ -134,32 +134,37 @@ def spread_table(spread: str | None, *runs: float, wanted: int = 3) -> Table:
 @pytest.mark.parametrize(
     ("spread", "runs", "header", "cells"),
     [
-        (None, (0.05, 0.06, 0.08), "Test Error (median of 3 runs)", ["6.00", "20m", "10"]),
+        (None, (0.05, 0.06, 0.08), "Test Error (%), median of 3 runs", ["6.00", "20m", "10"]),
         (
             "minmax",
             (0.05, 0.06, 0.08),
-            "Test Error (median of 3 runs, min–max)",
+            "Test Error (%), median of 3 runs, min–max",
             ["6.00 (5.00–8.00)", "20m (10m–30m)", "10"],
         ),
         (
             "std",
             (0.05, 0.06, 0.07),
-            "Test Error (median of 3 runs ± std)",
+            "Test Error (%), median of 3 runs ± std",
             ["6.00 ± 1.00", "20m ± 10m", "10"],
         ),
         (
             "minmax",
             (0.05, 0.07),
-            "Test Error (median of 3 runs, min–max)",
+            "Test Error (%), median of 3 runs, min–max",
             ["6.00 (5.00–7.00; 2 of 3 runs)", "15m (10m–20m; 2 of 3 runs)", "10"],
         ),
         (
             "minmax",
             (0.05,),
-            "Test Error (median of 3 runs)",
+            "Test Error (%), median of 3 runs",
             ["5.00 (1 of 3 runs)", "10m (1 of 3 runs)", "10"],
         ),
-        ("std", (0.05,), "Test Error (median of 3 runs)", ["5.00 (1 of 3 runs)", "10m (1 of 3 runs)", "10"]),
+        (
+            "std",
+            (0.05,),
+            "Test Error (%), median of 3 runs",
+            ["5.00 (1 of 3 runs)", "10m (1 of 3 runs)", "10"],
+        ),
     ],
 )
 def test_spread_beside_the_median(
@@ -196,7 +201,7 @@ def test_cells_say_their_runs_where_rows_ask_for_different_numbers() -> None:
     alone = record(once, 0, test_error=0.05, train_seconds=60.0)
     of_three = [record(thrice, seed, test_error=0.06, train_seconds=60.0) for seed in (0, 1, 2)]
     assert cells(alone, *of_three) == [
-        ["initial lr", "Test Error (median)", "Training Time"],
+        ["initial lr", "Test Error (%), median", "Training Time"],
         ["0.1", "5.00 (1 run)", "1m00s"],
         ["0.2", "6.00 (3 runs)", "1m00s"],
     ]
@@ -276,9 +281,9 @@ def test_text_is_aligned_and_harmless() -> None:
     assert to_text(build(spec, [0], *errors(rows[0], 0.0491))) == (
         "Two | nets[2J\n"
         "\n"
-        "Setting           initial lr  Test Error (1 run)\n"
-        "────────────────  ──────────  ──────────────────\n"
-        "base                     0.1                4.91\n"
+        "Setting           initial lr  Test Error (%), 1 run\n"
+        "────────────────  ──────────  ─────────────────────\n"
+        "base                     0.1                   4.91\n"
         "wide ]0;titlenet         0.2\n"
         "\n"
         "not run yet: 1 of 2 trials\n"

@@ -103,11 +103,11 @@ def test_a_row_that_has_run(grid: Path) -> None:
         f"plain, batch size 128, config {load_grid(grid).rows[0].config_id}",
     ]
     assert lines[3:6] == [
-        f"seed 0  {ids[0]}  done, Test Error 6.00, Training Time 1m00s",
+        f"seed 0  {ids[0]}  done, Test Error 6.00 %, Training Time 1m00s",
         "  commit cccccccccc with uncommitted changes, NVIDIA H200 (box), 2026-02-03 04:05:06",
         "  FP32, 2 epochs",
     ]
-    assert "Test Error: 5.98, median of 5.80, 5.95, 6.00, 6.20: the mean of 5.95 and 6.00" in lines
+    assert "Test Error (%): 5.98, median of 5.80, 5.95, 6.00, 6.20: the mean of 5.95 and 6.00" in lines
     assert "  published: 6.10 (5 runs); difference -0.12; within spread" in lines
     assert "written at: warmup.yaml:6" in lines
     assert "source: a paper" in lines
@@ -139,7 +139,7 @@ def test_a_row_that_has_not_run(grid: Path) -> None:
         None,
     )
     assert found["rest"] == f"gridrun launch warmup.yaml --only {only['trial_id']}"
-    assert "Test Error: no run is done" in ok("why", "warmup", 3, grid)
+    assert "Test Error (%): no run is done" in ok("why", "warmup", 3, grid)
 
 
 def test_a_row_that_is_only_reported(grid: Path) -> None:

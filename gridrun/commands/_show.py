@@ -17,7 +17,7 @@ from gridrun.commands._search import as_dict, describe_round
 from gridrun.text import format_percent, format_time, number_of, printable
 
 if TYPE_CHECKING:
-    from gridrun.figures.model import Figure
+    from gridrun.figures.model import Drawable
     from gridrun.plan import Change, Forecast, Plan
     from gridrun.search import Progress
     from gridrun.store import Store
@@ -68,7 +68,7 @@ def warn_if_missing(store: Store) -> None:
         click.echo(f"{store.root}: no results there yet", err=True)
 
 
-def stale_figures(figures: Mapping[Path, Figure]) -> dict[Path, Figure]:
+def stale_figures(figures: Mapping[Path, Drawable]) -> dict[Path, Drawable]:
     """Return the figures whose files are missing or out of date."""
     from gridrun.figures.draw import is_current
 

@@ -14,7 +14,7 @@ from gridrun.errors import GridrunError
 
 
 @click.command("launch", cls=GroupedCommand)
-@_options.grid_options(_options.set_option, _options.seeds_option, required=True)
+@_options.grid_options(required=True)
 @_options.results_option
 @_options.sweep_options(
     *_options.RUN_OPTIONS,

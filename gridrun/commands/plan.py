@@ -14,7 +14,7 @@ from gridrun.commands._show import show_plan
 
 
 @click.command("plan", cls=GroupedCommand)
-@_options.grid_options(_options.set_option, _options.seeds_option)
+@_options.grid_options()
 @_options.results_option
 @_options.sweep_options(*_options.PLAN_OPTIONS)
 @_options.json_option

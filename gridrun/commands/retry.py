@@ -14,7 +14,7 @@ from gridrun.commands._show import exit_with, format_end, show_summary, show_tab
 
 
 @click.command("retry", cls=GroupedCommand)
-@_options.grid_options(_options.set_option, _options.seeds_option)
+@_options.grid_options()
 @_options.results_option
 @click.option("--failed", is_flag=True, help="Only failed trials.")
 @click.option("--diverged", is_flag=True, help="Only diverged trials.")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command("search")
-@_options.grid_options(_options.set_option, required=True)
+@_options.grid_options(_options.profile_option, _options.scale_option, _options.set_option, required=True)
 @_options.results_option
 @_options.sweep_options(*_options.RUN_OPTIONS)
 @click.option(

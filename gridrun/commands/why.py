@@ -38,9 +38,6 @@ def command(table: str, row: str, grids: GridOptions, results: Path, as_json: bo
     from gridrun.store import Store
     from gridrun.tables import why
 
-    grid_arguments = [
-        f"--{name}={value}" for name, value in (("profile", grids.profile), ("scale", grids.scale)) if value
-    ]
     loaded = grids.read()
     for grid in loaded:
         if grid.search and table in (grid.name, grid.title):
@@ -48,7 +45,7 @@ def command(table: str, row: str, grids: GridOptions, results: Path, as_json: bo
             return
     _, spec = why.find_table(loaded, table)
     records = Store(results).records([trial.trial_id for row in spec.rows for trial in row.trials])
-    found = why.explain(loaded, table, row, records, results=results, grid_options=grid_arguments)
+    found = why.explain(loaded, table, row, records, results=results, grid_options=grids.arguments)
     if as_json:
         echo_json(dataclasses.asdict(found))
     else:
@@ -101,7 +98,7 @@ def _show_run(run: Run) -> None:
     from gridrun.metrics import METRICS, format_column
 
     values = [
-        f"{METRICS[column].header} {METRICS[column].format(value)}"
+        f"{METRICS[column].label} {METRICS[column].format(value)} {METRICS[column].unit}".rstrip()
         for column, value in run.values.items()
         if value is not None and run.status == "done"
     ]

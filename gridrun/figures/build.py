@@ -267,7 +267,7 @@ def _published_notes(spec: PlotSpec, made: Sequence[tuple[Row, Series]]) -> Iter
 
 def _scale(metric: str, lines: Sequence[Line]) -> tuple[float, str]:
     """Return the factor from the store's unit to the axis's, and the axis's label."""
-    if METRICS[metric].unit == "_s":
+    if METRICS[metric].suffix == "_s":
         longest = max((line.cells[metric].high or 0 for line in lines), default=0)
         seconds, unit = next(
             (each for each in ((3600.0, "h"), (60.0, "min")) if longest >= 2 * each[0]), (1.0, "s")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from gridrun.grid.plot_specs import Kind
 from gridrun.trial import digest
@@ -13,6 +13,22 @@ from gridrun.trial import digest
 FORMATS = ("png", "svg", "pdf")
 CROSS = "\N{MULTIPLICATION SIGN}"
 """Marks runs that diverged."""
+
+
+class Drawable(Protocol):
+    """What `draw.save` makes a file of."""
+
+    @property
+    def id(self) -> str:
+        """Name of its files."""
+
+    @property
+    def title(self) -> str:
+        """Its heading."""
+
+    @property
+    def digest(self) -> str:
+        """Hash of all that is shown. It changes with the data alone, never with the style."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

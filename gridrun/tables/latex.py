@@ -55,7 +55,7 @@ def _header(column: TextColumn) -> str:
     """Break a header into lines about as wide as its cells, because pages are narrow."""
     header = one_line(column.header)
     width = max(map(len, (*column.cells, *header.split())), default=1)
-    parts = re.split(r" (?=\()", header, maxsplit=1)
+    parts = header.split(", ", maxsplit=1)  # what is measured; of which runs
     lines = [escape(line) for part in parts for line in textwrap.wrap(part, width)]
     stack = r" \\ ".join(lines)
     if len(lines) < 2:

@@ -62,7 +62,7 @@ def line_labels(columns: Sequence[str], lines: Sequence[Line]) -> Callable[[Line
 
 def tta_notes(columns: Sequence[str], rows: Iterable[tuple[TrainConfig, str]]) -> Iterator[str]:
     """Say which test metrics are with test-time augmentation. `rows` are configs and their labels."""
-    metrics = [METRICS[name].header for name in columns if name in METRICS and METRICS[name].is_of_test]
+    metrics = [METRICS[name].label for name in columns if name in METRICS and METRICS[name].is_of_test]
     labels: dict[str, list[str]] = {}
     for config, label in rows:
         labels.setdefault(describe_tta(config.tta, config.tta_least_confident), []).append(label)
@@ -137,7 +137,7 @@ def hardware_mixture(origins: Counter[Origin]) -> str | None:
 def _hardware_notes(columns: Sequence[str], origins: Counter[Origin]) -> Iterable[str]:
     mixture = hardware_mixture(origins)
     bound = [
-        METRICS[column].header for column in columns if column in METRICS and not METRICS[column].portable
+        METRICS[column].label for column in columns if column in METRICS and not METRICS[column].portable
     ]
     if mixture and bound:
         yield f"* {', '.join(bound)}: not comparable between rows, trained on different hardware: {mixture}"
@@ -221,7 +221,7 @@ def _seeds(seeds: Sequence[int]) -> str:
 def _published_notes(spec: TableSpec, label: Callable[[Line], str], lines: Sequence[Line]) -> Iterable[str]:
     published = [line for line in lines if any(cell.published_text for cell in line.cells.values())]
     bound = [
-        METRICS[column].header
+        METRICS[column].label
         for column in spec.columns
         if column in METRICS
         and not METRICS[column].portable

@@ -89,11 +89,11 @@ def _csv_names(table: Table, column: str, published: Sequence[str]) -> Iterator[
         yield column
         return
     metric = METRICS[column]
-    yield from (f"{column}{metric.unit}", f"{column}_runs")
+    yield from (f"{column}{metric.suffix}", f"{column}_runs")
     if table.spread and metric.varies:
-        yield from (f"{column}_{which}{metric.unit}" for which in ("min", "max", "std"))
+        yield from (f"{column}_{which}{metric.suffix}" for which in ("min", "max", "std"))
     if column in published:
-        yield from (f"published_{column}{metric.unit}", f"published_{column}_runs")
+        yield from (f"published_{column}{metric.suffix}", f"published_{column}_runs")
         if metric.is_error:
             yield f"{column}_verdict"
 
@@ -145,9 +145,9 @@ def _metric_columns(table: Table, name: str, is_published: bool) -> list[TextCol
     medians = [_median_text(table, metric, cell, runs) for cell in cells]
     columns = [TextColumn(_metric_header(table, metric, cells), medians, True)]
     if is_published:
-        columns.append(_published_column("Published", cells))
+        columns.append(_published_column(metric.with_unit("Published"), cells))
         if metric.is_error:
-            columns.append(TextColumn("Difference", [difference(cell) for cell in cells], True))
+            columns.append(TextColumn("Difference (pp)", [difference(cell) for cell in cells], True))
     if any(cell.verdict for cell in cells):
         columns.append(TextColumn("Verdict", [cell.verdict or "" for cell in cells], False))
     return columns
@@ -163,7 +163,7 @@ def _metric_header(table: Table, metric: Metric, cells: Sequence[Cell]) -> str:
         statistic = _runs(table.runs, "median of ") if table.runs else "median"
     if table.spread and metric.varies and any(cell.n > 1 for cell in cells):
         statistic = (statistic or "median") + _SPREADS[table.spread]
-    header = f"{metric.header} ({statistic})" if statistic else metric.header
+    header = f"{metric.header}, {statistic}" if statistic else metric.header
     return header if metric.portable or not table.mixed_hardware else f"{header}*"
 
 
@@ -188,7 +188,7 @@ def _median_text(table: Table, metric: Metric, cell: Cell, runs: int | None) -> 
 
 def _published_column(name: str, cells: Sequence[Cell]) -> TextColumn:
     shared_runs = _shared_runs(cells)
-    header = f"{name} ({_runs(shared_runs)})" if shared_runs else name
+    header = f"{name}, {_runs(shared_runs)}" if shared_runs else name
     return TextColumn(header, [published_text(cell, with_runs=not shared_runs) for cell in cells], True)
 
 

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import matplotlib.style
+from matplotlib.figure import Figure as Canvas
 
 from gridrun.errors import StoreError
 from gridrun.figures.draw.canvas import draw
-from gridrun.figures.model import Figure
+from gridrun.figures.draw.policies import draw_lineage, draw_schedule, draw_sheet
+from gridrun.figures.model import Drawable, Figure
+from gridrun.figures.policies import LineageFigure, ScheduleFigure
+from gridrun.figures.sheet import SheetFigure
 from trainer import files
 
 STYLE = {
@@ -54,11 +58,19 @@ def in_style() -> Iterator[None]:
         yield
 
 
-def save(figure: Figure, path: Path) -> None:
+DRAW: dict[type, Callable[[Any], Canvas]] = {
+    Figure: draw,
+    ScheduleFigure: draw_schedule,
+    LineageFigure: draw_lineage,
+    SheetFigure: draw_sheet,
+}
+
+
+def save(figure: Drawable, path: Path) -> None:
     """Replace a file (suffix: one of FORMATS) by a figure. Raises StoreError: it cannot be written."""
     form = path.suffix.lstrip(".")
     with in_style():
-        canvas = draw(figure)
+        canvas = DRAW[type(figure)](figure)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with files.replacing(path) as partial:
@@ -67,7 +79,7 @@ def save(figure: Figure, path: Path) -> None:
             raise StoreError(f"{path}: cannot be written ({error.strerror or error})") from None
 
 
-def is_current(path: Path, figure: Figure) -> bool:
+def is_current(path: Path, figure: Drawable) -> bool:
     """Return whether a file exists and shows this figure."""
     try:
         return f"gridrun figure {figure.digest}".encode() in path.read_bytes()
@@ -75,7 +87,7 @@ def is_current(path: Path, figure: Figure) -> bool:
         return False
 
 
-def _metadata(figure: Figure, form: str) -> dict[str, Any]:
+def _metadata(figure: Drawable, form: str) -> dict[str, Any]:
     mark = f"gridrun figure {figure.digest}"
     match form:
         case "png":

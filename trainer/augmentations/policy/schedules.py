@@ -24,6 +24,8 @@ COPIES = 2
 """How often a policy may have the same operation."""
 LEVELS = 10
 TENTHS = 10
+WITHOUT_LEVEL = frozenset({"Invert", "Equalize", "AutoContrast"})
+"""Operations to which the level means nothing."""
 RANDOM = "random"
 """Stands for a policy that is drawn with the trial's seed."""
 MAX_LINE = 100_000
