@@ -40,7 +40,6 @@ def command(*arguments: str) -> str:
         ["table", "grids/linear_scaling.yaml"],
         ["why", "lars_4096", "3", "grids/lars.yaml"],
         ["list", "models"],
-        ["report", "grids/quickstart.yaml", "-o", "/dev/null"],
     ],
     ids=" ".join,
 )
@@ -52,6 +51,11 @@ def test_commands_that_answer_at_once_import_nothing_heavy(arguments: list[str],
 def test_reading_a_store_imports_no_pandas() -> None:
     shown = command("table", "grids/quickstart.yaml", "--results", "results/readme")
     assert not imported_by(shown) & {*HEAVY, "pandas"}
+
+
+def test_the_report_page_needs_neither_torch_nor_ray(tmp_path: Path) -> None:
+    made = command("report", "grids/quickstart.yaml", "--results", str(tmp_path), "-o", f"{tmp_path}/a.html")
+    assert not imported_by(made) & {*HEAVY}
 
 
 def test_help_reads_no_grid_and_no_options_of_the_trainer() -> None:

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import html
 import json
+import os
 import re
 from pathlib import Path
 
@@ -285,6 +286,12 @@ def test_the_command_writes_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert (done.exit_code, done.stdout) == (0, "a.html: 1.7 MB\n"), done.output
     text = (tmp_path / "a.html").read_text(encoding="utf-8")
     assert text.startswith("<!doctype html>")
+    os.mkfifo("pipe")
+    reader = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)
+    monkeypatch.setattr("gridrun.report.page.to_html", lambda report: "a page")  # a pipe holds 64 KiB
+    piped = CliRunner().invoke(cli.main, ["report", "rates.yaml", "-o", "pipe"])
+    assert (piped.exit_code, os.read(reader, 100)) == (0, b"a page")  # written to, not replaced
+    os.close(reader)
     failed = CliRunner().invoke(cli.main, ["report", "rates.yaml", "-o", "none/a.html"])
     assert failed.exit_code == 2
     assert "none/a.html: cannot be written (No such file or directory)" in failed.output

@@ -36,13 +36,13 @@ def command(grids: GridOptions, results: Path, out: Path | None) -> None:
 
     loaded, store = grids.read(), Store(results)
     warn_if_missing(store)
-    given = [
-        f"--{name}={value}" for name, value in (("profile", grids.profile), ("scale", grids.scale)) if value
-    ]
-    page = to_html(make_report(loaded, store, results=results, grid_options=given))
+    page = to_html(make_report(loaded, store, results=results, grid_options=grids.arguments))
     place = out or Path("report.html")
     try:
-        files.write_text(place, page)
+        if place.exists() and not place.is_file():  # a pipe or a device is written to, never replaced
+            place.write_text(page, encoding="utf-8")
+        else:
+            files.write_text(place, page)
     except OSError as error:
         raise GridrunError(f"{place}: cannot be written ({error.strerror or error})") from None
     click.echo(f"{place}: {len(page.encode()) / 1e6:.1f} MB")
