@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from gridrun.commands._help import GroupedCommand
 from gridrun.commands.schema import schema_text, write_schema
 from gridrun.errors import GridrunError
 
@@ -48,14 +49,13 @@ seeds: 3                                    # runs of each row; the table shows 
 """
 
 
-@click.command("init")
+@click.command("init", cls=GroupedCommand, example="gridrun init grids/my_study.yaml")
 @click.argument("path", metavar="[GRID]", default="grids/my_study.yaml", type=click.Path(path_type=Path))
 def command(path: Path) -> None:
-    """Write a small grid file to start from, with comments, and a schema for your editor beside it.
+    """Write a grid file to start from, and a schema for your editor.
 
-    Nothing is overwritten but an older schema. Example:
-
-        gridrun init grids/my_study.yaml
+    The file has comments and is small enough to run in a minute. The schema lies beside it: see `gridrun
+    schema --help`. Nothing is overwritten but an older schema.
     """
     if path.suffix != ".yaml":
         raise GridrunError(f"{path}: the name must end in .yaml")

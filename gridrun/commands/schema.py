@@ -7,10 +7,11 @@ from pathlib import Path
 
 import click
 
+from gridrun.commands._help import GroupedCommand
 from gridrun.errors import GridrunError
 
 
-@click.command("schema")
+@click.command("schema", cls=GroupedCommand, example="gridrun schema -o grids/schema.json")
 @click.option(
     "-o",
     "--output",
@@ -24,12 +25,11 @@ def command(output: Path | None) -> None:
     An editor with the YAML language server then completes keys, options and names, shows what they mean, and
     marks what is wrong, in each grid file that begins with
 
+    \b
         # yaml-language-server: $schema=schema.json
 
     where the path is seen from the grid file. The schema has your own models and augmentations too: write it
-    again when you add one. Example:
-
-        gridrun schema -o grids/schema.json
+    again when you add one.
     """
     text = schema_text()
     if output is None:
