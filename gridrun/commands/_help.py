@@ -26,7 +26,7 @@ GROUPS = {
 class GroupedCommand(click.Command):
     """A command whose `--help` shows its options in groups, and an example at the end."""
 
-    def __init__(self, *arguments: Any, example: str, **options: Any) -> None:
+    def __init__(self, *arguments: Any, example: str = "", **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.example = example
         for param in self.params:

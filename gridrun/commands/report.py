@@ -12,7 +12,7 @@ from gridrun.commands._show import warn_if_missing
 from gridrun.errors import GridrunError
 
 
-@click.command("report", cls=GroupedCommand)
+@click.command("report", cls=GroupedCommand, example="gridrun report grids/quickstart.yaml -o report.html")
 @grid_options()
 @results_option
 @click.option(
