@@ -23,7 +23,9 @@ from gridrun.errors import GridrunError
     help="The HTML file to write. [default: report.html]",
 )
 def command(grids: GridOptions, results: Path, out: Path | None) -> None:
-    """Write one HTML page to look at a sweep: tables, curves, timeline, failures and searches.
+    """Write one HTML page to look at a sweep.
+
+    It shows tables, curves, timeline, failures and searches.
 
     It shows the named grids, or every grids/*.yaml. The file needs no network and no server.
 
