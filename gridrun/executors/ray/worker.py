@@ -98,6 +98,9 @@ class TrialWorker(tune.Trainable):
                 reported_at = time.monotonic()
                 put(self._report(last))
 
+        def on_step(epochs: int, part: float) -> None:
+            put(self._report(within=(epochs, part)))
+
         trial, retry = self._trials[queued["trial_id"]], queued["retry"]
         config = trial.config
         needed = config.dataset, config.init_from and (config.init_from, config.model)
@@ -115,7 +118,8 @@ class TrialWorker(tune.Trainable):
             return
         self._files.add(needed)
         try:
-            outcome = self._run(trial, self._setup, on_epoch, retry=Retry(**retry) if retry else None)
+            again = Retry(**retry) if retry else None
+            outcome = self._run(trial, self._setup, on_epoch, retry=again, on_step=on_step)
         except StoreError as error:  # no fault of the trial, and no other record could be kept either
             cause = getattr(error, "cause", error)  # of an error that comes from `StoreActor`
             text = f"on {platform.node()}: {cause}" if self._store_address else str(cause)
