@@ -338,6 +338,7 @@ threads_option = click.option(
 )
 checkpoint_seconds_option = click.option(
     "--checkpoint-seconds",
+    metavar="SECONDS",
     type=click.FloatRange(min=0),
     default=30.0,
     callback=_not_nan,

@@ -13,7 +13,7 @@ from gridrun.commands._show import exit_with, show_missing_weights, show_plan, s
 from gridrun.errors import GridrunError
 
 
-@click.command("launch", cls=GroupedCommand)
+@click.command("launch", cls=GroupedCommand, example="gridrun launch grids/quickstart.yaml --seeds 5")
 @_options.grid_options(required=True)
 @_options.results_option
 @_options.sweep_options(

@@ -14,7 +14,7 @@ from gridrun.commands._options import Directory, GridOptions, grid_options, resu
 from gridrun.commands._show import stale_figures
 
 
-@click.command("plot", cls=GroupedCommand)
+@click.command("plot", cls=GroupedCommand, example="gridrun plot grids/quickstart.yaml --kind curves")
 @grid_options()
 @results_option
 @click.option("--out", metavar="DIR", default="figures", type=Directory(), help="Directory for the files.")

@@ -13,7 +13,7 @@ from gridrun.commands._options import GridOptions, SweepOptions
 from gridrun.commands._show import exit_with, format_end, show_summary, show_tables
 
 
-@click.command("retry", cls=GroupedCommand)
+@click.command("retry", cls=GroupedCommand, example="gridrun retry grids/quickstart.yaml --failed")
 @_options.grid_options()
 @_options.results_option
 @click.option("--failed", is_flag=True, help="Only failed trials.")

@@ -12,7 +12,7 @@ from gridrun.commands._show import show_tables, warn_if_missing
 from gridrun.commands._table import TableOptions, table_options
 
 
-@click.command("table", cls=GroupedCommand)
+@click.command("table", cls=GroupedCommand, example="gridrun table grids/quickstart.yaml --format latex")
 @grid_options()
 @results_option
 @table_options()
@@ -20,7 +20,7 @@ from gridrun.commands._table import TableOptions, table_options
     "--format",
     "output_format",
     type=click.Choice(["text", "md", "json", "csv", "latex"]),
-    help="[default: text on a terminal, else md]",
+    help="How to print them. [default: text on a terminal, else md]",
 )
 @click.option(
     "--readme",

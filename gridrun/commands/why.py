@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gridrun.commands._help import GroupedCommand
 from gridrun.commands._options import GridOptions, grid_options, json_option, results_option
 from gridrun.commands._search import describe_round, lines_of
 from gridrun.commands._show import echo_json
@@ -19,14 +20,14 @@ if TYPE_CHECKING:
     from gridrun.tables.why import Run, Why
 
 
-@click.command("why")
+@click.command("why", cls=GroupedCommand, example="gridrun why quickstart 3 grids/quickstart.yaml")
 @click.argument("table", metavar="TABLE")
 @click.argument("row", metavar="ROW")
 @grid_options()
 @results_option
 @json_option
 def command(table: str, row: str, grids: GridOptions, results: Path, as_json: bool) -> None:
-    """Show which trials a row of a table comes from, and how to train them again.
+    """Show which trials are behind a row, and how to train them again.
 
     TABLE is the id or title of a table in the named grids, or in any grids/*.yaml if none is named. ROW is
     its number in the table, counted from 1, the beginning of its config id, or its model or setting.

@@ -55,12 +55,32 @@ __all__ = [
 
 INCLUDABLE_KEYS = ("base", "derive", "include", "profiles", "seeds")
 """Top-level keys that an included file may have."""
-GRID_KEYS = (
-    *INCLUDABLE_KEYS,
-    *("name", "title", "description", "source", "axes", "exclude", "extra", "tables", "plots"),
-    *("keep_checkpoint", "gpus_per_trial", "retries", "stop_after_failures", "search"),
-)
-"""Top-level keys of a grid file."""
+GRID_KEYS = {
+    "name": "Letters, digits and `_ - .`; default: the file's name.",
+    "title": "Text that heads the table.",
+    "description": "Text for whoever reads the file.",
+    "source": "Where the published values come from, printed below the tables. A table may have its own.",
+    "include": "A file or a list of files with `base`, `derive`, `include`, `profiles`, `seeds`; this file's "
+    "own come later and win. They lie under the nearest directory called `grids`, else beside the grid.",
+    "base": "Options of the trainer for every row.",
+    "axes": "What varies. Rows are all combinations, the first axis slowest.",
+    "exclude": "A list of mappings; a row that matches all of one is left out.",
+    "extra": "A list of extra rows, each on top of `base` alone.",
+    "derive": "Options that are computed from others: `lr: 0.1 * batch_size / 128`.",
+    "seeds": "A count (`3` means 0, 1, 2) or a list. Every row runs once with each seed, unless it has its "
+    "own `seeds`. Default: 1.",
+    "tables": "What to render; default: one table of all rows.",
+    "plots": "What `gridrun plot` draws; default: one figure for each table.",
+    "profiles": "Smaller versions of the study, by name, for `--profile`.",
+    "search": "Makes the file a search by Population Based Augmentation (arXiv:1905.05393).",
+    "keep_checkpoint": "Which epoch's weights to keep: `last`, `best` or `none` (the default).",
+    "gpus_per_trial": "Part of a GPU (`0.25`: four trials share one), a whole number, or `auto`: the launch "
+    "measures how many fit and gain by sharing.",
+    "retries": "How often a failed trial is retried, from its checkpoint. Default: twice after a killed "
+    "worker, too little memory, a lost machine or unreadable copies of checkpoints; never after an error.",
+    "stop_after_failures": "Start no more trials once this many have failed since the last that was done.",
+}
+"""Top-level keys of a grid file, and what each means."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
