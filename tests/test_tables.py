@@ -175,7 +175,5 @@ def test_lines_are_sorted_by_any_column() -> None:
     assert lrs("lr") == lrs("initial LR") == [0.1, 0.2, 0.3, 0.4, 0.0]
     assert lrs("test_error") == [0.1, 0.3, 0.2, 0.4, 0.0], "without a result, then what is only reported"
     assert lrs("-Test Error") == [0.2, 0.3, 0.1, 0.4, 0.0]
-    with pytest.raises(
-        GridrunError, match="--sort test_eror: table .* has no such column. Did you mean 'test_e"
-    ):
+    with pytest.raises(GridrunError, match=r"no such column\. Did you mean 'test_error'"):
         lrs("test_eror")

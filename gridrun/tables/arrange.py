@@ -33,7 +33,7 @@ def sort_lines(table: Table, by: str) -> Table:
 
 def find_column(table: Table, name: str, option: str) -> str:
     """Return the column with this name or header. Raises GridrunError: there is none."""
-    names = {}
+    names: dict[str, str] = {}
     for column in table.columns:
         header = METRICS[column].label if column in METRICS else header_of(column)
         names |= {header.casefold(): column, table.headers.get(column, header).casefold(): column}
