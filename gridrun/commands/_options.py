@@ -119,8 +119,8 @@ profile_option = click.option(
 )
 scale_option = click.option(
     "--scale",
-    metavar="epochs=F,train=N",
-    help="Run a reduced version: a fraction or number of epochs, a number of training images.",
+    metavar="epochs=F,train=F",
+    help="Run a reduced version: a fraction or number of epochs, and of training images.",
 )
 
 
