@@ -65,8 +65,8 @@ def show_member(progress: Progress, member: str, as_json: bool) -> None:
         raise GridrunError(f"{progress.name} has {known}; got {member!r}")
     path = progress.ancestry(int(member))
     if as_json:
-        rows = {(row.round, row.member): row for row in progress.lineage()}
-        echo_json([dataclasses.asdict(rows[segment.round, segment.member]) for segment in path])
+        rows = {(row.trial_id, row.member): row for row in progress.lineage()}
+        echo_json([dataclasses.asdict(rows[segment.trial.trial_id, segment.member]) for segment in path])
         return
     click.echo(describe_round(progress))
     for line in lines_of(path, progress):
