@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 
 from gridrun.errors import GridrunError, StoreError
-from gridrun.grid import load_grid
+from gridrun.grid import load_grid, load_grids
 from gridrun.grid.describe import describe_config
 from gridrun.grid.sources import nearest_beside, parse_scale
 from gridrun.metrics import METRICS
@@ -138,6 +138,9 @@ def load_tables(
     results: str | os.PathLike[str] | None = None,
     profile: str | None = None,
     scale: Mapping[str, Any] | str | None = None,
+    set: Mapping[str, Any] | None = None,
+    seeds: int | Sequence[int] | None = None,
+    where: Mapping[str, Any] | None = None,
 ) -> list[NotebookTable]:
     """Return the tables of grid files; a notebook shows each as it looks in a README.
 
@@ -147,9 +150,12 @@ def load_tables(
         profile: a profile of the files, in place of the full study.
         scale: scale the study down, for example `{"epochs": 0.05, "train": 4000}` or
             `"epochs=0.05,train=4000"`.
+        set: options by dotted key that win over the files', such as `{"model.depth": 56}`.
+        seeds: how many seeds to take, or which, in place of the files'.
+        where: the value, or a list of values, that rows must have, such as `{"batch_size": [64, 128]}`.
 
     Raises:
-        GridrunError: no grid is given, or an argument is not the path of one.
+        GridrunError: no grid is given, `where` leaves no row, or an argument is not the path of one.
         GridError: a grid file has a mistake.
         StoreError: there are no results, or they are damaged.
     """
@@ -159,7 +165,7 @@ def load_tables(
         if not isinstance(grid, (str, os.PathLike)):
             raise GridrunError(f"load_tables takes paths of grid files, each its own argument, got {grid!r}")
     store, scales = _store(results), _scale(scale)
-    loaded = [load_grid(path, profile=profile, scale=scales) for path in grids]
+    loaded = load_grids(grids, set, profile=profile, scale=scales, seeds=seeds, where=where)
     return [
         NotebookTable(**{field.name: getattr(table, field.name) for field in dataclasses.fields(table)})
         for table in tables_of(loaded, store)

@@ -324,12 +324,12 @@ def test_readme_tables_are_rewritten_between_their_markers(grid: Path, tmp_path:
         (b"no markers", "README.md: expected `<!-- gridrun table"),
         (b"a\n<!-- gridrun table small.yaml --results . -->\n", "README.md:2: expected `<!-- gridrun"),
         (
-            b"a\n<!-- gridrun table small.yaml --results . --table smal -->\n<!-- end -->\n",
-            "README.md:2: --table smal: no such table. Did you mean 'small'?",
+            b"a\n<!-- gridrun table small.yaml --results . --table smam -->\n<!-- end -->\n",
+            "README.md:2: there is no table 'smam'. Did you mean 'small'?",
         ),
         (
             b"<!-- gridrun table small.yaml --results . --spread max -->\n<!-- end -->\n",
-            "README.md:1: --spread max: choose from minmax, std, none",
+            "README.md:1: a marker must read GRID... --results DIR [OPTIONS]: Invalid value for '--spread'",
         ),
         (
             b"\n\n<!-- gridrun table smal.yaml --results . -->\n<!-- end -->\n",
@@ -338,7 +338,7 @@ def test_readme_tables_are_rewritten_between_their_markers(grid: Path, tmp_path:
         (b"\xff", "README.md: is not UTF-8 text"),
         (
             b'<!-- gridrun table "small.yaml --results results -->\n<!-- end -->\n',
-            "README.md:1: a marker must read GRID...",
+            "README.md:1: a quotation mark is not closed in",
         ),
         (b"<!-- gridrun table small.yaml --results no -->\n<!-- end -->\n", "no: no such results directory"),
     ],

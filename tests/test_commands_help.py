@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,30 @@ def test_every_option_has_a_text(name: str) -> None:
         assert not isinstance(param, click.Option) or param.help, param.name
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_ends_with_an_example_that_can_be_typed(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("photos").mkdir()  # an example names it
+    *_, heading, example = help_of(name).splitlines()
+    assert heading == "Example:"
+    gridrun, typed, *arguments = shlex.split(example)
+    assert (gridrun, typed) == ("gridrun", name)
+    command = cli.main.get_command(CONTEXT, name)
+    assert command
+    command.make_context(name, arguments)  # or it raises a usage error
+
+
+def test_the_list_of_commands_is_not_cut_off() -> None:
+    lines = CliRunner().invoke(cli.main, ["--help"], terminal_width=80).output.splitlines()
+    assert [line for line in lines if line.startswith("  ") and line.endswith("...")] == []
+
+
+def test_numbers_are_shown_as_such() -> None:
+    assert "INTEGER RANGE" not in "".join(map(help_of, COMMANDS))
+
+
 def test_a_grid_that_may_be_left_out_is_shown_so() -> None:
     assert "[OPTIONS] [GRID]..." in help_of("status")
     assert "[OPTIONS] GRID..." in help_of("launch")
@@ -54,6 +79,7 @@ def test_options_stand_in_groups() -> None:
         "When to stop:",
         "Who is told:",
         "Options:",
+        "Example:",
     ]
     assert shown.index("Where trials run:") < shown.index("--address") < shown.index("When to stop:")
 

@@ -744,7 +744,7 @@ def test_the_command_prints_the_files_it_wrote(store: Path) -> None:
 
 def test_another_figure_can_be_asked_for(store: Path) -> None:
     for arguments, name in (
-        (["--kind", "curves", "--where", "batch_size=[32, 64]"], "small_curves"),
+        (["--kind", "curves", "--where", "batch_size=[32, 64]"], "small_curves_where_batch_size-32-64"),
         (["--kind", "bars", "--x", "batch_size,schedule", "--log-y"], "small_bars"),
         (["--x", "batch_size", "--y", "test_loss", "--by", "schedule", "--linear-x"], "small_own"),
     ):
@@ -770,7 +770,7 @@ def test_check_tells_whether_a_figure_is_up_to_date(store: Path) -> None:
         (["--format", "pgn"], "--format: unknown format 'pgn'. Did you mean 'png'?"),
         (["--by", "schedul"], "--by: unknown option 'schedul'. Did you mean 'schedule'?"),
         (["--log-x", "--x", "schedule", "--kind", "line"], "--x: schedule must be a number in every row"),
-        (["--where", "batch_size=77"], "can be drawn match --where batch_size=77; batch_size is 32, 64"),
+        (["--where", "batch_size=77"], "no row of {grid} has batch_size=77; batch_size is 32, 64"),
         (["--where", "batchsize=32"], "--where: batchsize: unknown option. Did you mean 'batch_size'?"),
         (["--where", "batch_size"], "--where: must be KEY=VALUE, such as epochs=200, got 'batch_size'"),
         (["--out", __file__], "is a file"),
@@ -781,7 +781,7 @@ def test_errors_name_the_option_and_the_nearest_choice(
 ) -> None:
     result = plot(store, *arguments)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert message in result.stderr
+    assert message.format(grid=store.parent / "small.yaml") in result.stderr
 
 
 def test_an_empty_store_gives_a_message_and_no_picture(store: Path, tmp_path: Path) -> None:
@@ -863,7 +863,7 @@ def test_figures_of_a_readme_are_redrawn_when_their_data_changes(store: Path, tm
 @pytest.mark.parametrize(
     ("marker", "message"),
     [
-        (MARKER.replace(" --out figures", ""), "must read GRID... [--profile NAME] --results DIR --out DIR"),
+        (MARKER.replace(" --out figures", ""), "must read GRID... --results DIR --out DIR [OPTIONS], got"),
         (MARKER.replace("svg", "svg,png"), "a marker shows its figures in one format"),
         (MARKER.replace("svg", "gif"), "unknown format 'gif'"),
         (MARKER.replace("--results results", "--results ."), "there is nothing to draw"),
@@ -881,4 +881,4 @@ def test_a_wrong_marker_is_refused(store: Path, tmp_path: Path, marker: str, mes
 
 def test_the_title_of_a_figure_of_some_rows_says_which(store: Path, tmp_path: Path) -> None:
     assert plot(store, "--where", "schedule=cosine", "--format", "svg").exit_code == 0
-    assert b"Small (schedule=cosine)" in (tmp_path / "out" / "small.svg").read_bytes()
+    assert b"Small (only cosine)" in (tmp_path / "out" / "small_where_schedule-cosine.svg").read_bytes()

@@ -53,6 +53,11 @@ def test_reading_a_store_imports_no_pandas() -> None:
     assert not imported_by(shown) & {*HEAVY, "pandas"}
 
 
+def test_the_report_page_needs_neither_torch_nor_ray(tmp_path: Path) -> None:
+    made = command("report", "grids/quickstart.yaml", "--results", str(tmp_path), "-o", f"{tmp_path}/a.html")
+    assert not imported_by(made) & {*HEAVY}
+
+
 def test_help_reads_no_grid_and_no_options_of_the_trainer() -> None:
     assert not imported_by(command("--help")) & {"trainer", "yaml", "rich"}
 
@@ -71,7 +76,7 @@ ROOMS = (
     ("cli", "gridrun", "gridrun.commands"),
     ("gridrun.executors", "gridrun.doctor"),
     ("gridrun.sweep", "gridrun.search"),
-    ("gridrun.notebook", "gridrun.figures"),
+    ("gridrun.notebook", "gridrun.figures", "gridrun.report"),
     ("gridrun.plan", "gridrun.tables", "gridrun.evaluation", "gridrun.features", "gridrun.ages"),
     ("gridrun.grid",),
     ("gridrun.store", "gridrun.trial", "gridrun.resources", "gridrun.metrics"),

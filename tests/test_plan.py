@@ -201,7 +201,7 @@ def test_grids_of_one_name_in_two_directories_are_different_grids(path: Path, tm
         load_grid(path, {"lr": 0.2}),
         load_grid(path, scale={"train": 400}),
         load_grid(path, scale={"train": 500}),
-        load_grid(path).with_seeds(1),
+        load_grid(path, seeds=1),
     ]
     assert len({requested_name(grid, store) for grid in forms}) == len(forms)
     assert requested_name(load_grid(path.name), store) == requested_name(forms[0], store), (

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gridrun.grid import Published
-from gridrun.tables.latex import _ESCAPES, escape, to_latex
+from gridrun.tables.latex import ESCAPES, escape, to_latex
 from gridrun.tables.model import Table
 from gridrun.text import one_line
 
@@ -76,9 +76,9 @@ def test_latex_shows_text_as_it_is(text: str, latex: str) -> None:
     assert escape(text) == latex
 
 
-@given(st.text(st.sampled_from(sorted({*_ESCAPES, "a", " ", "\n", "é"}))))
+@given(st.text(st.sampled_from(sorted({*ESCAPES, "a", " ", "\n", "é"}))))
 def test_an_escaped_text_reads_back(text: str) -> None:
-    back = {latex: character for character, latex in _ESCAPES.items()}
+    back = {latex: character for character, latex in ESCAPES.items()}
     tokens = "|".join(map(re.escape, sorted(back, key=len, reverse=True)))
     assert re.sub(tokens, lambda found: back[found[0]], escape(text)) == one_line(text)
 

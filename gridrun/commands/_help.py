@@ -24,7 +24,18 @@ GROUPS = {
 
 
 class GroupedCommand(click.Command):
-    """A command whose `--help` shows its many options in groups."""
+    """A command whose `--help` shows its options in groups, and an example at the end."""
+
+    def __init__(self, *arguments: Any, example: str = "", **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.example = example
+        for param in self.params:
+            if param.metavar is None and isinstance(param.type, (click.IntRange, click.FloatRange)):
+                param.metavar = "N"  # for INTEGER RANGE
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Example"):
+            formatter.write(f"  {self.example}\n")
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         heading_of = {name: heading for heading, names in GROUPS.items() for name in names}

@@ -100,6 +100,17 @@ data_option = click.option(
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
+profile_option = click.option(
+    "--profile",
+    metavar="NAME",
+    shell_complete=complete_profile,
+    help="Take a reduced version of the study, one of the grid's `profiles`.",
+)
+scale_option = click.option(
+    "--scale",
+    metavar="epochs=F,train=F",
+    help="Take a reduced version: a fraction or number of epochs, and of training images.",
+)
 set_option = click.option(
     "--set",
     "settings",
@@ -109,18 +120,14 @@ set_option = click.option(
     help="Set a trainer option in every trial, such as model.depth=56.",
 )
 seeds_option = click.option(
-    "--seeds", type=click.IntRange(min=1), help="Run seeds 0..N-1 instead of the grid's."
+    "--seeds", metavar="N", type=click.IntRange(min=1), help="Take seeds 0 to N-1 instead of the grid's."
 )
-profile_option = click.option(
-    "--profile",
-    metavar="NAME",
-    shell_complete=complete_profile,
-    help="Run a reduced version of the study, one of the grid's `profiles`.",
-)
-scale_option = click.option(
-    "--scale",
-    metavar="epochs=F,train=F",
-    help="Run a reduced version: a fraction or number of epochs, and of training images.",
+where_option = click.option(
+    "--where",
+    metavar="KEY=VALUE",
+    multiple=True,
+    shell_complete=complete_setting,
+    help="Take only rows with this value; [A, B] means either.",
 )
 
 
@@ -133,30 +140,49 @@ class GridOptions:
     scale: str | None = None
     settings: Sequence[str] = ()
     seeds: int | None = None
+    where: Sequence[str] = ()
 
     def __bool__(self) -> bool:
         """Whether the user gave any of them."""
-        return any((self.paths, self.profile, self.scale, self.settings, self.seeds))
+        return bool(self.paths or self.arguments)
+
+    @property
+    def arguments(self) -> list[str]:
+        """The options as they would be typed again, without the grid files."""
+        given = {
+            "--profile": [self.profile],
+            "--scale": [self.scale],
+            "--set": self.settings,
+            "--seeds": [self.seeds],
+            "--where": self.where,
+        }
+        return [f"{name}={value}" for name, values in given.items() for value in values if value is not None]
 
     def read(self) -> list[Grid]:
         """Load the named files; if none is named every `grids/*.yaml`, or those that have the profile.
 
-        A broken file that was not named is reported and left out. Raises GridrunError if nothing is left.
+        A broken file that was not named is reported and left out, a grid without a row that `where` wants
+        is left out. Raises GridrunError if nothing is left.
         """
-        from gridrun.grid import load_grid
+        from gridrun.grid import load_grids
         from gridrun.grid.sources import parse_overrides, parse_scale
 
         overrides = parse_overrides(self.settings)
+        where = parse_overrides(self.where, "--where", "epochs=200")
         scale = None if self.scale is None else parse_scale(self.scale)
         found = {} if self.paths else find_grids()
         if found and self.profile is not None:
             found = _with_profile(found, self.profile)
-        if found and not (overrides or scale or self.profile):
-            grids = list(found.values())
-        else:
-            paths = self.paths or found
-            grids = [load_grid(path, overrides, profile=self.profile, scale=scale) for path in paths]
-        return [grid.with_seeds(self.seeds) for grid in grids] if self.seeds else grids
+        if found and not self.arguments:
+            return list(found.values())
+        return load_grids(
+            [*(self.paths or found)],
+            overrides,
+            profile=self.profile,
+            scale=scale,
+            seeds=self.seeds,
+            where=where,
+        )
 
 
 def _with_profile(grids: dict[Path, Grid], profile: str) -> dict[Path, Grid]:
@@ -191,8 +217,12 @@ def find_grids() -> dict[Path, Grid]:
     return found
 
 
-def grid_options(*more: Decorator, required: bool = False) -> Decorator:
-    """Give a command `GridOptions` as its argument `grids`, with `set_option` or `seeds_option` as `more`."""
+ROW_OPTIONS = (profile_option, scale_option, set_option, seeds_option, where_option)
+"""Which rows of the grids a command is about. Every command that reads rows takes all of them."""
+
+
+def grid_options(*options: Decorator, required: bool = False) -> Decorator:
+    """Give a command `GridOptions` as its argument `grids`. `options`: not all of ROW_OPTIONS, but these."""
     paths = click.argument(
         "paths",
         metavar="GRID..." if required else "[GRID]...",
@@ -200,7 +230,7 @@ def grid_options(*more: Decorator, required: bool = False) -> Decorator:
         required=required,
         type=click.Path(path_type=Path),
     )
-    return options_as(GridOptions, "grids", (paths, profile_option, scale_option, *more))
+    return options_as(GridOptions, "grids", (paths, *(options or ROW_OPTIONS)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -308,6 +338,7 @@ threads_option = click.option(
 )
 checkpoint_seconds_option = click.option(
     "--checkpoint-seconds",
+    metavar="SECONDS",
     type=click.FloatRange(min=0),
     default=30.0,
     callback=_not_nan,

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
+from gridrun.commands._help import GroupedCommand
 from gridrun.commands._options import json_option, results_option
 from gridrun.commands._show import echo_json
 from gridrun.text import printable
 
 
-@click.command("doctor")
+@click.command("doctor", cls=GroupedCommand, example="gridrun doctor")
 @results_option
 @json_option
 def command(results: Path, as_json: bool) -> None:

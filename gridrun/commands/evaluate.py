@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gridrun.commands._help import complete_id
+from gridrun.commands._help import GroupedCommand, complete_id
 from gridrun.commands._options import data_option, json_option, results_option, threads_option
 from gridrun.commands._show import echo_json
 from gridrun.text import format_percent, number_of, printable
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from trainer import Runtime
 
 
-@click.command("evaluate")
+@click.command("evaluate", cls=GroupedCommand, example="gridrun evaluate 0c39ed --tta flip")
 @click.argument("checkpoint", metavar="ID_OR_FILE", shell_complete=complete_id)
 @results_option
 @data_option
@@ -63,7 +63,7 @@ def command(
     gpus: int | None,
     as_json: bool,
 ) -> None:
-    """Evaluate the kept weights of a trial, or a file of weights, on a test set.
+    """Evaluate a trial's kept weights, or a file, on a test set.
 
     Without further options this gives the same test error as the epoch that the weights are from.
     """

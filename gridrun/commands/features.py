@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
+from gridrun.commands._help import GroupedCommand
 from gridrun.commands._options import results_option, threads_option
 from gridrun.text import number_of
 
 
-@click.command("features")
+@click.command("features", cls=GroupedCommand, example="gridrun features 0c39ed photos/ -o features.parquet")
 @click.argument("checkpoint", metavar="ID_OR_FILE")
 @click.argument(
     "images", metavar="IMAGES...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path)
@@ -29,7 +30,7 @@ from gridrun.text import number_of
 def command(
     checkpoint: str, images: tuple[Path, ...], out: Path, results: Path, cpus_per_trial: int, gpus: int | None
 ) -> None:
-    """Write what a trial's network computes before its last layer, for image files.
+    """Write what a network computes before its last layer, for images.
 
     IMAGES are files, or folders of them. They are resized, cut and normalised as the trial's test images are.
     The weights are those that the trial has kept, or a file of weights.

@@ -13,8 +13,8 @@ from gridrun.commands._show import exit_with, show_missing_weights, show_plan, s
 from gridrun.errors import GridrunError
 
 
-@click.command("launch", cls=GroupedCommand)
-@_options.grid_options(_options.set_option, _options.seeds_option, required=True)
+@click.command("launch", cls=GroupedCommand, example="gridrun launch grids/quickstart.yaml --seeds 5")
+@_options.grid_options(required=True)
 @_options.results_option
 @_options.sweep_options(
     *_options.RUN_OPTIONS,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
+from gridrun.commands._help import GroupedCommand
 from gridrun.commands._options import HAD_ERRORS, find_grids
 from gridrun.errors import GridrunError
 from gridrun.text import number_of, printable
@@ -45,13 +46,16 @@ def complete_name(context: click.Context, _: click.Parameter, text: str) -> list
     return [CompletionItem(name) for name in names if name.startswith(text)]
 
 
-@click.command("list")
-@click.argument("what", type=click.Choice([*KINDS, "options", "grids"]))
+@click.command("list", cls=GroupedCommand, example="gridrun list models resnet_preact")
+@click.argument("what", metavar="WHAT", type=click.Choice([*KINDS, "options", "grids"]))
 @click.argument("name", required=False, shell_complete=complete_name)
 @click.option("--counts", is_flag=True, help="With models: parameters and multiply-accumulates of each.")
 @click.option("--markdown", is_flag=True, help="With options: print docs/options.md, the whole reference.")
 def command(what: str, name: str | None, counts: bool, markdown: bool) -> None:
-    """List the names to choose from, or the options of one: `gridrun list models resnet_preact`.
+    """List the names to choose from, or the options of one of them.
+
+    WHAT is one of models, datasets, augmentations, optimizers, parameter_groups, schedules, warmups,
+    averages, selections, initial_weights, options and grids.
 
     `gridrun list options` shows the options of every trial: type, default, meaning. For each name of another
     kind it also shows the paper and the file that it is from.

@@ -13,8 +13,8 @@ from gridrun.commands._search import progress_of, to_train
 from gridrun.commands._show import show_plan
 
 
-@click.command("plan", cls=GroupedCommand)
-@_options.grid_options(_options.set_option, _options.seeds_option)
+@click.command("plan", cls=GroupedCommand, example="gridrun plan grids/linear_scaling.yaml --gpus 8")
+@_options.grid_options()
 @_options.results_option
 @_options.sweep_options(*_options.PLAN_OPTIONS)
 @_options.json_option

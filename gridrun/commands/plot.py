@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from gridrun.commands._help import GroupedCommand
-from gridrun.commands._options import Directory, GridOptions, grid_options, results_option, seeds_option
+from gridrun.commands._options import Directory, GridOptions, grid_options, results_option
 from gridrun.commands._show import stale_figures
 
 
-@click.command("plot", cls=GroupedCommand)
-@grid_options(seeds_option)
+@click.command("plot", cls=GroupedCommand, example="gridrun plot grids/quickstart.yaml --kind curves")
+@grid_options()
 @results_option
 @click.option("--out", metavar="DIR", default="figures", type=Directory(), help="Directory for the files.")
 @click.option("--format", "formats", metavar="FORMAT,...", default="png", help="Any of png, svg and pdf.")
@@ -29,16 +30,12 @@ from gridrun.commands._show import stale_figures
 @click.option("--panels", metavar="KEY,...", help="The same, with a panel for each value of these options.")
 @click.option("--log-x/--linear-x", default=None, help="The same, with this scale of the x axis.")
 @click.option("--log-y/--linear-y", default=None, help="The same, with this scale of the y axis.")
-@click.option(
-    "--where", metavar="KEY=VALUE", multiple=True, help="Show only rows with this value; [A, B] means either."
-)
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 if a file is out of date.")
 def command(
     grids: GridOptions,
     results: Path,
     out: Path,
     formats: str,
-    where: tuple[str, ...],
     check: bool,
     **options: Any,
 ) -> None:
@@ -50,9 +47,8 @@ def command(
     from gridrun.store import Store
 
     chosen_formats = read_formats(formats)
-    given = {key: _listed(value) for key, value in options.items() if value is not None}
     warn = functools.partial(click.echo, err=True)
-    figures = figures_of(grids.read(), Store(results), warn, given, where)
+    figures = figures_of(grids.read(), Store(results), warn, given_options(options))
     paths = {out / f"{figure.id}.{name}": figure for figure in figures for name in chosen_formats}
     if not check:
         from gridrun.figures.draw import save
@@ -67,6 +63,12 @@ def command(
         click.echo(f"{path}: {state}", err=True)
     if stale:
         raise SystemExit(1)
+
+
+def given_options(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the user says of the one figure to draw, as a grid file would have it."""
+    names = ("kind", "x", "y", "by", "panels", "log_x", "log_y")
+    return {name: _listed(parameters[name]) for name in names if parameters.get(name) is not None}
 
 
 def _listed(value: Any) -> Any:

@@ -13,8 +13,8 @@ from gridrun.commands._options import GridOptions, SweepOptions
 from gridrun.commands._show import exit_with, format_end, show_summary, show_tables
 
 
-@click.command("retry", cls=GroupedCommand)
-@_options.grid_options(_options.set_option, _options.seeds_option)
+@click.command("retry", cls=GroupedCommand, example="gridrun retry grids/quickstart.yaml --failed")
+@_options.grid_options()
 @_options.results_option
 @click.option("--failed", is_flag=True, help="Only failed trials.")
 @click.option("--diverged", is_flag=True, help="Only diverged trials.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gridrun.commands._help import GroupedCommand
 from gridrun.commands._options import data_option
 from gridrun.errors import GridrunError
 
@@ -17,7 +18,11 @@ SHEET_IMAGES = 7
 """Draws that a sheet shows of each epoch."""
 
 
-@click.command("schedule")
+@click.command(
+    "schedule",
+    cls=GroupedCommand,
+    example="gridrun schedule best.yaml --plot best.svg",
+)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--epochs", type=click.IntRange(min=1), help="With a log: how many epochs its search had.")
 @click.option(
@@ -50,9 +55,10 @@ def command(
     seed: int | None,
     data: Path,
 ) -> None:
-    """Print a schedule of augmentation policies as a YAML file that a grid can name, or draw it.
+    """Print or draw a schedule of augmentation policies.
 
-    FILE is such a file, or a log of github.com/arcelien/pba, pbt_policy_*.txt.
+    It is printed as a YAML file that a grid can name. FILE is such a file, or a log of
+    github.com/arcelien/pba, pbt_policy_*.txt.
     """
     from gridrun.grid.policy_schedules import import_log, read_schedule, write_schedule
 

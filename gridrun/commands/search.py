@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gridrun.commands import _options
+from gridrun.commands._help import GroupedCommand
 from gridrun.commands._options import GridOptions, SweepOptions
 from gridrun.commands._search import describe_round, estimate, lines_of
 from gridrun.commands._show import INTERRUPTED, show_plan
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
     from gridrun.sweep.options import LaunchOptions
 
 
-@click.command("search")
-@_options.grid_options(_options.set_option, required=True)
+@click.command(
+    "search", cls=GroupedCommand, example="gridrun search grids/pba/search_rcifar10.yaml --profile cpu"
+)
+@_options.grid_options(_options.profile_option, _options.scale_option, _options.set_option, required=True)
 @_options.results_option
 @_options.sweep_options(*_options.RUN_OPTIONS)
 @click.option(
@@ -35,11 +38,12 @@ if TYPE_CHECKING:
 def command(
     grids: GridOptions, results: Path, options: SweepOptions, export: Path | None, dry_run: bool
 ) -> None:
-    """Search a schedule of augmentation policies with a population of trials.
+    """Search a schedule of augmentation policies.
 
-    GRID is a grid file with the key `search`. All members train for some epochs; then the worst go on from
-    the best, each under a policy changed at random (Population Based Augmentation, arXiv:1905.05393). This
-    repeats until the last epoch. Run the same command again to go on after an interruption.
+    GRID is a grid file with the key `search`. A population of trials trains for some epochs; then the
+    worst go on from the best, each under a policy changed at random (Population Based Augmentation,
+    arXiv:1905.05393). This repeats until the last epoch. Run the same command again to go on after an
+    interruption.
     """
     from gridrun.search import Progress
     from gridrun.store import Store

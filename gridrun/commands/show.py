@@ -6,18 +6,18 @@ from pathlib import Path
 
 import click
 
-from gridrun.commands._help import complete_id
+from gridrun.commands._help import GroupedCommand, complete_id
 from gridrun.commands._options import json_option, results_option
 from gridrun.commands._show import echo_json
 from gridrun.text import printable
 
 
-@click.command("show")
+@click.command("show", cls=GroupedCommand, example="gridrun show 0c39ed")
 @click.argument("trial", metavar="ID", shell_complete=complete_id)
 @results_option
 @json_option
 def command(trial: str, results: Path, as_json: bool) -> None:
-    """Show everything about one ended trial, given its id or the beginning of it."""
+    """Show all about an ended trial, by its id or its beginning."""
     from gridrun.store import Store
     from gridrun.store.records import about
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gridrun.commands._help import GroupedCommand
 from gridrun.commands._options import GridOptions, SweepOptions, grid_options, json_option, results_option
 from gridrun.commands._search import as_dict, describe_round, estimate, progress_of, to_train
 from gridrun.commands._show import (
@@ -34,7 +35,7 @@ WATCH_SECONDS = 2.0
 MAX_FAILURES = 20
 
 
-@click.command("status")
+@click.command("status", cls=GroupedCommand, example="gridrun status grids/quickstart.yaml --watch")
 @grid_options()
 @results_option
 @click.option("--watch", is_flag=True, help="Keep the screen up to date until Ctrl-C.")

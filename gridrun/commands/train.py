@@ -14,7 +14,9 @@ from gridrun.commands._show import INTERRUPTED, exit_with, format_end, show_miss
 from gridrun.text import number_of, printable
 
 
-@click.command("train", cls=GroupedCommand)
+@click.command(
+    "train", cls=GroupedCommand, example="gridrun train model=resnet model.depth=20 epochs=10 seed=1"
+)
 @click.argument("settings", metavar="KEY=VALUE...", nargs=-1, required=True, shell_complete=complete_setting)
 @_options.results_option
 @_options.sweep_options(
@@ -33,8 +35,8 @@ from gridrun.text import number_of, printable
 def command(settings: tuple[str, ...], results: Path, options: SweepOptions) -> None:
     """Train one trial without a grid.
 
-    For example: gridrun train model=resnet model.depth=20 epochs=10 seed=1. The trial gets the
-    id that it would have in a grid. If it is done, it is not trained again; if it failed or diverged, it is.
+    The trial gets the id that it would have in a grid. If it is done, it is not trained again; if it failed
+    or diverged, it is.
     """
     from gridrun.commands._views import Log, run_sweep
     from gridrun.grid import lone_trial

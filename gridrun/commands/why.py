@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gridrun.commands._help import GroupedCommand
 from gridrun.commands._options import GridOptions, grid_options, json_option, results_option
 from gridrun.commands._search import describe_round, lines_of
 from gridrun.commands._show import echo_json
@@ -19,14 +20,14 @@ if TYPE_CHECKING:
     from gridrun.tables.why import Run, Why
 
 
-@click.command("why")
+@click.command("why", cls=GroupedCommand, example="gridrun why quickstart 3 grids/quickstart.yaml")
 @click.argument("table", metavar="TABLE")
 @click.argument("row", metavar="ROW")
 @grid_options()
 @results_option
 @json_option
 def command(table: str, row: str, grids: GridOptions, results: Path, as_json: bool) -> None:
-    """Show which trials a row of a table comes from, and how to train them again.
+    """Show which trials are behind a row, and how to train them again.
 
     TABLE is the id or title of a table in the named grids, or in any grids/*.yaml if none is named. ROW is
     its number in the table, counted from 1, the beginning of its config id, or its model or setting.
@@ -38,9 +39,6 @@ def command(table: str, row: str, grids: GridOptions, results: Path, as_json: bo
     from gridrun.store import Store
     from gridrun.tables import why
 
-    grid_arguments = [
-        f"--{name}={value}" for name, value in (("profile", grids.profile), ("scale", grids.scale)) if value
-    ]
     loaded = grids.read()
     for grid in loaded:
         if grid.search and table in (grid.name, grid.title):
@@ -48,7 +46,7 @@ def command(table: str, row: str, grids: GridOptions, results: Path, as_json: bo
             return
     _, spec = why.find_table(loaded, table)
     records = Store(results).records([trial.trial_id for row in spec.rows for trial in row.trials])
-    found = why.explain(loaded, table, row, records, results=results, grid_options=grid_arguments)
+    found = why.explain(loaded, table, row, records, results=results, grid_options=grids.arguments)
     if as_json:
         echo_json(dataclasses.asdict(found))
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +9,7 @@ from gridrun.errors import GridError, GridrunError
 from gridrun.figures.build import build_figure
 from gridrun.figures.model import FORMATS
 from gridrun.figures.policies import search_figures
-from gridrun.grid.node import Node, locate
-from gridrun.grid.pick import Pick, read_pick
-from gridrun.grid.plot_specs import PlotSpec, picked
-from gridrun.grid.settings import Missing
-from gridrun.grid.sources import parse_overrides
-from gridrun.text import format_option
+from gridrun.grid.plot_specs import PlotSpec
 from trainer.registry import did_you_mean
 
 if TYPE_CHECKING:
@@ -25,8 +19,6 @@ if TYPE_CHECKING:
     from gridrun.store import Store
 
 Warn = Callable[[str], None]
-MAX_VALUES = 8
-"""Values of an option that a message names."""
 
 
 def figures_of(
@@ -34,7 +26,6 @@ def figures_of(
     store: Store,
     warn: Warn,
     options: Mapping[str, Any] | None = None,
-    where: Sequence[str] = (),
 ) -> list[Drawable]:
     """Build the figures of some grids from what is stored, without those that have no run to show.
 
@@ -43,10 +34,9 @@ def figures_of(
     Args:
         warn: is told of each table or figure that cannot be drawn.
         options: `kind`, `x`, `y` and the like: one figure of all rows, in place of those the grid declares.
-        where: `KEY=VALUE`, the rows to show.
 
     Raises:
-        GridrunError: no rows match, no trial has ended, or two figures have one id.
+        GridrunError: no rows can be drawn, no trial has ended, or two figures have one id.
     """
     found = [figure for grid in grids if grid.search for figure in _of_search(grid, grid.search, store)]
     if all(grid.search for grid in grids):
@@ -54,7 +44,7 @@ def figures_of(
             problem = "the first round of this search has not ended yet, so there is nothing to draw"
             raise GridrunError(f"{store.root}: {problem}; `gridrun search` trains it")
         return found
-    chosen = _specs([grid for grid in grids if not grid.search], warn, options or {}, where)
+    chosen = _specs([grid for grid in grids if not grid.search], warn, options or {})
     wanted = {trial_id for spec in chosen for row in spec.rows for trial_id in row.trial_ids}
     curves = any(spec.kind == "curves" for spec in chosen)
     records, epochs = store.records(wanted), store.epochs(wanted) if curves else {}
@@ -74,14 +64,10 @@ def _of_search(grid: Grid, search: Search, store: Store) -> Iterator[Drawable]:
     yield from search_figures(grid.name, grid.title, store.lineage(search.search_id))
 
 
-def _specs(
-    grids: Sequence[Grid], warn: Warn, options: Mapping[str, Any], where: Sequence[str]
-) -> list[PlotSpec]:
-    wanted = parse_overrides(where, "--where", "epochs=200")
-    pick = read_pick(Node("--where", "", locate(wanted))) if where else None
+def _specs(grids: Sequence[Grid], warn: Warn, options: Mapping[str, Any]) -> list[PlotSpec]:
     specs: dict[str, tuple[Grid, PlotSpec]] = {}
     for grid in grids:
-        for spec in _specs_of(grid, warn, options, pick):
+        for spec in _specs_of(grid, warn, options):
             other, _ = specs.setdefault(spec.id, (grid, spec))
             if other is not grid:
                 raise GridrunError(
@@ -90,40 +76,24 @@ def _specs(
                 )
             spec.check()
     if not specs:
-        if where:
-            raise GridrunError(
-                f"no rows that can be drawn match --where {' '.join(where)}{_values_of(grids, where)}"
-            )
         raise GridrunError("these grids have no rows that can be drawn")
-    # The title says which rows these are, so that the figure cannot pass for that of all rows.
-    suffix = f" ({', '.join(where)})" if where else ""
-    return [dataclasses.replace(spec, title=spec.title + suffix) for _, spec in specs.values()]
+    return [spec for _, spec in specs.values()]
 
 
-def _specs_of(grid: Grid, warn: Warn, options: Mapping[str, Any], pick: Pick | None) -> Iterator[PlotSpec]:
+def _specs_of(grid: Grid, warn: Warn, options: Mapping[str, Any]) -> Iterator[PlotSpec]:
     """Yield the one figure with these options, else those that the grid declares, else one for each table."""
     if options:
-        if rows := picked(grid.rows, pick):
-            yield grid.plot_as(options, rows)
+        if grid.rows:
+            yield grid.plot_as(options, grid.rows)
     elif grid.plots:
-        for plot in grid.plots:
-            if rows := picked(plot.rows, pick):
-                yield dataclasses.replace(plot, rows=rows)
+        yield from grid.plots
     else:
         for table in grid.tables:
-            if rows := picked(table.rows, pick):
+            if table.rows:
                 try:
-                    yield grid.plot_of(dataclasses.replace(table, rows=rows))
+                    yield grid.plot_of(table)
                 except GridError as error:
                     warn(f"{grid.path}: {error}: not drawn")
-
-
-def _values_of(grids: Sequence[Grid], where: Sequence[str]) -> str:
-    """Return the values that rows have of a lone option, if they are few: `; epochs is 3, 6`."""
-    key = where[0].partition("=")[0].strip()
-    found = (row.option(key) for grid in grids for row in grid.rows)
-    values = dict.fromkeys(format_option(value) for value in found if not isinstance(value, Missing))
-    return f"; {key} is {', '.join(values)}" if len(where) == 1 and 0 < len(values) <= MAX_VALUES else ""
 
 
 def read_formats(text: str) -> list[str]:

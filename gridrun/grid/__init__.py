@@ -1,10 +1,11 @@
 """Grids: a YAML file becomes rows, trials, tables and figures. Nothing is trained or stored here.
 
-    base -> axes (product, zip, cases) -> derive -> exclude, extra -> rows [-> profile -> reduced rows]
+    base -> axes (product, zip, cases) -> derive -> exclude, extra -> rows [-> variant -> other rows]
     rows x seeds -> trials
 
 A file is read (`sources`, `yaml`, `node`) into a recipe for rows (`layers`, `derive`, `pick`, `profiles`),
-which `rows` and `reduce` carry out; `table_specs` and `plot_specs` then say what to show of the rows.
+which `rows` and `reduce` carry out; `table_specs` and `plot_specs` then say what to show of the rows, and
+`variants` what the command line makes of it all.
 
 This room knows the options of the trainer and the ids of trials. It must not know torch, ray, the store of
 results or the terminal: a grid has to load at once, anywhere.
@@ -13,8 +14,7 @@ results or the terminal: a grid has to load at once, anywhere.
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -27,11 +27,11 @@ from gridrun.grid.pick import read_pick
 from gridrun.grid.plot_specs import PlotSpec, read_plots, undeclared_plot
 from gridrun.grid.profiles import choose, read_profiles, read_scale
 from gridrun.grid.published import Published
-from gridrun.grid.reduce import reduce, reduced_specs, reduced_title
-from gridrun.grid.rows import Recipe, Row, make_rows
+from gridrun.grid.rows import Choices, Recipe, Row, make_rows
 from gridrun.grid.search import Search, read_search
 from gridrun.grid.sources import GridFiles, parse_overrides
 from gridrun.grid.table_specs import TableSpec, default_table, read_tables
+from gridrun.grid.variants import NoRowsError, RowOptions, vary
 from gridrun.resources import GpusPerTrial, is_share
 from gridrun.trial import Trial
 from trainer.runtime import KeepCheckpoint
@@ -49,17 +49,38 @@ __all__ = [
     "TableSpec",
     "grid_of",
     "load_grid",
+    "load_grids",
     "lone_trial",
 ]
 
 INCLUDABLE_KEYS = ("base", "derive", "include", "profiles", "seeds")
 """Top-level keys that an included file may have."""
-GRID_KEYS = (
-    *INCLUDABLE_KEYS,
-    *("name", "title", "description", "source", "axes", "exclude", "extra", "tables", "plots"),
-    *("keep_checkpoint", "gpus_per_trial", "retries", "stop_after_failures", "search"),
-)
-"""Top-level keys of a grid file."""
+GRID_KEYS = {
+    "name": "Letters, digits and `_ - .`; default: the file's name.",
+    "title": "Text that heads the table.",
+    "description": "Text for whoever reads the file.",
+    "source": "Where the published values come from, printed below the tables. A table may have its own.",
+    "include": "A file or a list of files with `base`, `derive`, `include`, `profiles`, `seeds`; this file's "
+    "own come later and win. They lie under the nearest directory called `grids`, else beside the grid.",
+    "base": "Options of the trainer for every row.",
+    "axes": "What varies. Rows are all combinations, the first axis slowest.",
+    "exclude": "A list of mappings; a row that matches all of one is left out.",
+    "extra": "A list of extra rows, each on top of `base` alone.",
+    "derive": "Options that are computed from others: `lr: 0.1 * batch_size / 128`.",
+    "seeds": "A count (`3` means 0, 1, 2) or a list. Every row runs once with each seed, unless it has its "
+    "own `seeds`. Default: 1.",
+    "tables": "What to render; default: one table of all rows.",
+    "plots": "What `gridrun plot` draws; default: one figure for each table.",
+    "profiles": "Smaller versions of the study, by name, for `--profile`.",
+    "search": "Makes the file a search by Population Based Augmentation (arXiv:1905.05393).",
+    "keep_checkpoint": "Which epoch's weights to keep: `last`, `best` or `none` (the default).",
+    "gpus_per_trial": "Part of a GPU (`0.25`: four trials share one), a whole number, or `auto`: the launch "
+    "measures how many fit and gain by sharing.",
+    "retries": "How often a failed trial is retried, from its checkpoint. Default: twice after a killed "
+    "worker, too little memory, a lost machine or unreadable copies of checkpoints; never after an error.",
+    "stop_after_failures": "Start no more trials once this many have failed since the last that was done.",
+}
+"""Top-level keys of a grid file, and what each means."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +105,9 @@ class Grid:
     profiles: tuple[str, ...] = ()
     """Names of the file's profiles."""
     variant: str = ""
-    """What the command line changes: settings, scale and seeds. Empty: nothing."""
+    """What the command line changes: settings, scale, seeds and rows. Empty: nothing."""
+    suffix: str = ""
+    """What ids of tables and figures say of these changes."""
     parents: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Of each trial that goes on from another's state, the id of that one, by trial id."""
     search: Search | None = None
@@ -94,25 +117,6 @@ class Grid:
     def trials(self) -> tuple[Trial, ...]:
         """Every trial, row by row; the seeds of a row together."""
         return tuple(trial for row in self.rows for trial in row.trials)
-
-    def with_seeds(self, seeds: int | Sequence[int]) -> Grid:
-        """Return the grid with other seeds in every row: a count or a list. Raises GridError: not valid."""
-        node = Node("--seeds", "", locate(seeds))
-        given = read_seeds(node)
-
-        def reseeded(rows: Iterable[Row]) -> tuple[Row, ...]:
-            return tuple(dataclasses.replace(row, seeds=given) for row in rows)
-
-        rows = reseeded(self.rows)
-        _check_num_trials(node, rows)
-        return dataclasses.replace(
-            self,
-            rows=rows,
-            seeds=given,
-            tables=tuple(dataclasses.replace(table, rows=reseeded(table.rows)) for table in self.tables),
-            plots=tuple(dataclasses.replace(plot, rows=reseeded(plot.rows)) for plot in self.plots),
-            variant=f"{self.variant}, seeds {seeds}",
-        )
 
     def plot_of(self, table: TableSpec) -> PlotSpec:
         """Return the figure of a table. Raises GridError: no figure can show so many rows."""
@@ -124,7 +128,7 @@ class Grid:
         Raises:
             GridError: an option is not valid, or such a figure cannot show so many rows.
         """
-        plot_id = f"{self.name}_{options.get('kind', 'own')}"
+        plot_id = f"{self.name}_{options.get('kind', 'own')}{self.suffix}"
         return undeclared_plot(plot_id, self.title, rows, self.tables, options)
 
 
@@ -134,6 +138,8 @@ def load_grid(
     *,
     profile: str | None = None,
     scale: Mapping[str, Any] | None = None,
+    seeds: int | Sequence[int] | None = None,
+    where: Mapping[str, Any] | None = None,
 ) -> Grid:
     """Read a grid file.
 
@@ -142,16 +148,21 @@ def load_grid(
         overrides: settings by dotted key that win over all others, in every row.
         profile: name of one of the file's profiles; None: the full study.
         scale: `epochs` and `train`, applied after the profile, or to the full study.
+        seeds: seeds of every row, a count or a list; None: the file's.
+        where: the value, or a list of values, that rows must have, by option. Other rows are left out.
 
     Raises:
-        GridError: the file is not valid; names file, line and key.
+        GridError: the file is not valid, or not with these changes; names file, line and key.
+        NoRowsError: `where` leaves no row.
     """
+    options = RowOptions(
+        profile=profile, scale=scale, settings=overrides or {}, seeds=seeds, where=where or {}
+    )
     files = GridFiles(Path(path))
     roots = files.read(GRID_KEYS, INCLUDABLE_KEYS)
     root = roots[-1]
     given = root.mapping()
-    recipe = _read_recipe(roots, overrides or {})
-    made = make_rows(recipe)
+    recipe, made = _read_study(_read_recipe(roots), options)
     rows = tuple(row for row, _ in made)
     _check_num_trials(given.get("seeds", root), rows)
     name = read_or(given, "name", Node.name, None) or Node(files.path, "name", locate(files.path.stem)).name()
@@ -175,23 +186,56 @@ def load_grid(
         retries=read_or(given, "retries", lambda node: node.count(least=0), None),
         stop_after_failures=read_or(given, "stop_after_failures", lambda node: node.count(least=1), None),
         profiles=tuple(profiles),
-        variant=json.dumps([overrides, scale], sort_keys=True, default=str) if overrides or scale else "",
     )
     chosen = choose(profiles, profile, read_scale(scale) if scale else None, files.path)
-    if chosen is None:
-        return _as_search(grid, given) if "search" in given else grid
-    reduction = reduce(recipe, chosen, made)
-    reduced = tuple(reduction.values())
-    small = dataclasses.replace(
-        grid,
-        name=f"{grid.name}_{chosen.name}",
-        title=reduced_title(grid.title, chosen, reduced),
-        rows=reduced,
-        seeds=chosen.seeds or grid.seeds,
-        tables=reduced_specs(grid.tables, chosen, reduction),
-        plots=reduced_specs(grid.plots, chosen, reduction),
-    )
-    return _as_search(small, given) if "search" in given else small
+    if chosen or options != RowOptions():
+        varied = vary(recipe, made, chosen, options)
+        _check_num_trials(Node("--seeds", "", locate(seeds)) if seeds else root, varied.rows)
+        grid = dataclasses.replace(
+            grid,
+            name=f"{name}_{chosen.name}" if chosen else name,
+            title=varied.title(title, varied.rows),
+            rows=varied.rows,
+            seeds=varied.seeds or grid.seeds,
+            tables=varied.specs(tables),
+            plots=varied.specs(grid.plots),
+            variant=options.variant,
+            suffix=options.suffix,
+        )
+    return _as_search(grid, given) if "search" in given else grid
+
+
+def load_grids(
+    paths: Sequence[str | os.PathLike[str]], overrides: Mapping[str, Any] | None = None, **options: Any
+) -> list[Grid]:
+    """Read grid files as `load_grid` does, without those in which `where` leaves no row.
+
+    Raises:
+        GridError: a file is not valid, or `where` leaves no row of any.
+    """
+    grids: list[Grid] = []
+    empty: list[NoRowsError] = []
+    for path in paths:
+        try:
+            grids.append(load_grid(path, overrides, **options))
+        except NoRowsError as error:
+            empty.append(error)
+    if len(empty) > 1 and not grids:
+        raise NoRowsError("--where", 0, "", f"no row of these {len(empty)} grids has all of that")
+    if empty and not grids:
+        raise empty[0]
+    return grids
+
+
+def _read_study(recipe: Recipe, options: RowOptions) -> tuple[Recipe, Sequence[tuple[Row, Choices]]]:
+    """Make the rows of the study; with the settings of the command line if it cannot be without them."""
+    try:
+        return recipe, make_rows(recipe)
+    except GridError:
+        if not options.settings:
+            raise
+    completed = dataclasses.replace(recipe, overrides=read_overrides(options.settings))
+    return completed, make_rows(completed)
 
 
 def _as_search(grid: Grid, given: Mapping[str, Node]) -> Grid:
@@ -235,7 +279,7 @@ def grid_of(trials: Sequence[Trial], parents: Mapping[str, str] | None = None) -
     )
 
 
-def _read_recipe(roots: Sequence[Node], overrides: Mapping[str, Any]) -> Recipe:
+def _read_recipe(roots: Sequence[Node]) -> Recipe:
     root = roots[-1]
     given = root.mapping()
     derive: dict[str, Node] = {}
@@ -251,7 +295,6 @@ def _read_recipe(roots: Sequence[Node], overrides: Mapping[str, Any]) -> Recipe:
         axes=read_or(given, "axes", read_axes, ()),
         exclude=[(node, read_pick(node)) for node in read_or(given, "exclude", Node.mappings, [])],
         extra=[read_case(node) for node in read_or(given, "extra", Node.mappings, [])],
-        overrides=read_overrides(overrides) if overrides else None,
         derive=[read_derivation(key, node) for key, node in derive.items()],
     )
 

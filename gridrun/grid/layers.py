@@ -17,6 +17,17 @@ from gridrun.grid.settings import LET, Settings, set_option, settable_keys
 from gridrun.trial import digest
 
 MAX_TRIALS = 1_000_000
+AXIS_KEYS = {
+    "zip": "Options that are walked together: lists of the same length.",
+    "cases": "Rows as they come, each with any options.",
+}
+"""Keys of an axis that are no options, and what each means."""
+CASE_KEYS = {
+    "name": "What the row is called in tables.",
+    "published": "What a paper or a project reports for the row.",
+    "seeds": "Seeds of the row, in place of the grid's.",
+}
+"""Keys of a case that are no options, and what each means."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +102,7 @@ def read_case(node: Node) -> Layer:
         GridError: it is not a mapping, is empty, or has an unknown key.
     """
     given = node.mapping("a mapping of options to values")
-    entries = {key: entry for key, entry in given.items() if key not in ("name", "published", "seeds")}
+    entries = {key: entry for key, entry in given.items() if key not in CASE_KEYS}
     if not entries and "name" not in given:
         raise node.error("is empty")
     return dataclasses.replace(

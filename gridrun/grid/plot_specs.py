@@ -18,7 +18,21 @@ from gridrun.grid.table_specs import TableSpec, default_columns
 from gridrun.metrics import COMPUTED, METRICS
 from trainer.registry import did_you_mean
 
-PLOT_KEYS = ("id", "title", "kind", "where", "x", "y", "by", "panels", "log_x", "log_y", "published")
+PLOT_KEYS = {
+    "id": "Name of the files. Default: the grid's name.",
+    "title": "Heads the figure. Default: the grid's title.",
+    "kind": "line: a metric over an option that is a number. curves: metrics over epochs. bars: a metric "
+    "by name.",
+    "where": "Which rows: options and their values, or lists of values. Default: all.",
+    "x": "Option along the axis; of bars, one or several.",
+    "y": "One metric; of curves, one or several of the same unit.",
+    "by": "Options in which series differ.",
+    "panels": "Options in which panels differ.",
+    "log_x": "Whether the axis is logarithmic. Default: if the values grow by factors.",
+    "log_y": "Whether the axis of the metric is logarithmic.",
+    "published": "Whether published values are drawn beside ours. Default: true.",
+}
+"""Keys of a figure, and what each means."""
 Kind = Literal["line", "curves", "bars"]
 """line: a metric over an option that is a number. curves: metrics over epochs. bars: a metric by name."""
 EPOCH_METRICS = {

@@ -15,7 +15,18 @@ from gridrun.grid.settings import Missing, Settings, epoch_keys, option, set_opt
 from trainer import TrainConfig
 from trainer.registry import did_you_mean
 
-PROFILE_KEYS = ("set", "scale", "exclude", "seeds")
+PROFILE_KEYS = {
+    "set": "Options of the trainer for every row; they win over the axes.",
+    "scale": "Fewer epochs and fewer training images.",
+    "exclude": "Rows that make no sense here, picked by their values in the full study.",
+    "seeds": "Seeds for every row.",
+}
+"""Keys of a profile, and what each means."""
+SCALE_KEYS = {
+    "epochs": "A share below 1 of each row's epochs, or a whole number of epochs.",
+    "train": "Number of training images.",
+}
+"""Keys of `scale`, in a profile and of `--scale`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,7 +123,7 @@ def read_scale(scale: Mapping[str, Any]) -> Profile:
 
 
 def _read_scaled(name: str, under: str, node: Node | None) -> Profile:
-    given = node.options(("epochs", "train")) if node else {}
+    given = node.options(SCALE_KEYS) if node else {}
     train = given.get("train")
     images = _read_share(train, "training images") if train else None
     return Profile(

@@ -14,8 +14,13 @@ from gridrun.grid.yaml import read_text
 from gridrun.metrics import METRICS
 from trainer.registry import did_you_mean
 
-VALUE_KEYS = (*METRICS, "paper", "runs", "note")
-"""Keys of a published entry that hold its values; all others pick the row."""
+VALUE_KEYS = {
+    **{name: f"{metric.header}, as printed." for name, metric in METRICS.items()},
+    "paper": "The original paper's value, as printed, beside somebody else's reproduction.",
+    "runs": "Number of runs behind the values.",
+    "note": "Printed below the table.",
+}
+"""Keys of a published entry that hold its values, and what each means; all others pick the row."""
 
 
 @dataclass(frozen=True, slots=True)

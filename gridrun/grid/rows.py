@@ -167,7 +167,7 @@ def make_rows(recipe: Recipe) -> tuple[tuple[Row, Choices], ...]:
     if count > MAX_ROWS:
         raise recipe.node.error(f"asks for {count:,} rows; the most is {MAX_ROWS:,}")
     _check_base(recipe)
-    _check_let(recipe)
+    check_let(recipe)
     maker = RowMaker(recipe)
     made: dict[str, tuple[Row, Choices]] = {}
     unmatched = {id(pick): node for node, pick in recipe.exclude}
@@ -232,7 +232,7 @@ def _check_base(recipe: Recipe) -> None:
                 raise node.error(f"has no effect: an axis replaces the whole of `{whole}`; set it there")
 
 
-def _check_let(recipe: Recipe) -> None:
+def check_let(recipe: Recipe) -> None:
     """Refuse a number under `let` that no derived option uses: it would change nothing, in silence."""
     texts = [item.value for derivation in recipe.derive for item in derivation.items]
     used = {name for text in texts if isinstance(text, str) for name in names_in(text)}

@@ -30,7 +30,7 @@ class Missing(enum.Enum):
 
 
 @functools.cache
-def _registry(field: str) -> tuple[Registry[Any] | None, bool]:
+def registered(field: str) -> tuple[Registry[Any] | None, bool]:
     """Return the registry behind a field, and whether it holds a mapping of several of its names."""
     hint = field_types(TrainConfig)[field]
     if mapped := mapped_registry(hint):
@@ -43,7 +43,7 @@ def known_keys() -> frozenset[str]:
     """Return every key that some config can have: the columns of `TrainConfig.flat`."""
     known = set()
     for field in field_types(TrainConfig):
-        registry, is_mapping = _registry(field)
+        registry, is_mapping = registered(field)
         if not is_mapping:
             known.add(field)
         if registry is None:
@@ -58,7 +58,7 @@ def known_keys() -> frozenset[str]:
 def settable_keys() -> frozenset[str]:
     """Return every key that a grid may set: `known_keys`, `augmentation`, and `model.name` and its like."""
     fields = field_types(TrainConfig)
-    names = {f"{field}.name" for field in fields if _registry(field)[0] and not _registry(field)[1]}
+    names = {f"{field}.name" for field in fields if registered(field)[0] and not registered(field)[1]}
     return known_keys() | names | fields.keys()
 
 
@@ -66,7 +66,7 @@ def dotted_settings(config: TrainConfig) -> Settings:
     """Return the fewest settings that make a config, by dotted key: `model` before `model.depth`."""
     settings: Settings = {}
     for field, value in config.canonical().items():
-        registry, is_mapping = _registry(field)
+        registry, is_mapping = registered(field)
         if registry is None or value is None:
             settings[field] = value
         elif is_mapping:
@@ -93,7 +93,7 @@ def set_option(settings: Settings, key: str, value: Any) -> None:
         settings[LET] = {**settings.get(LET, {}), rest[0]: value}
         return
     here = settings.get(field, _default_settings().get(field))
-    _, is_mapping = _registry(field)
+    _, is_mapping = registered(field)
     if is_mapping:
         here = {} if here is None else here
         if isinstance(here, Mapping) and len(rest) > 1:
@@ -116,7 +116,7 @@ def _default_settings() -> Settings:
 def epoch_keys(settings: Mapping[str, Any]) -> Iterator[str]:
     """Yield the keys of the options that count epochs, such as `schedule.milestones`; not `epochs` itself."""
     for field in field_types(TrainConfig):
-        registry, is_mapping = _registry(field)
+        registry, is_mapping = registered(field)
         if registry is None:
             continue
         chosen: Any = settings.get(field) if is_mapping else option(settings, field)
@@ -138,7 +138,7 @@ def option(settings: Mapping[str, Any], key: str) -> Any:
         return Missing.ABSENT
     here = settings.get(field, _default_settings().get(field, Missing.UNSET))
     name: Any
-    registry, is_mapping = _registry(field)
+    registry, is_mapping = registered(field)
     if registry is None:
         return Missing.ABSENT if rest else here
     if is_mapping:
@@ -182,7 +182,7 @@ def config_option(config: TrainConfig, key: str) -> Any:
             return Missing.ABSENT
     if isinstance(here, Options):
         return here.name if len(parts) == 1 else True
-    if len(parts) == 1 and _registry(key)[1]:
+    if len(parts) == 1 and registered(key)[1]:
         return Missing.ABSENT
     return list(here) if isinstance(here, tuple) else here
 

@@ -19,7 +19,20 @@ from trainer import TrainConfig
 from trainer.registry import Options, did_you_mean
 from trainer.schema import field_types, mapped_registry
 
-TABLE_KEYS = ("id", "title", "where", "columns", "headers", "published", "reported", "source", "spread")
+TABLE_KEYS = {
+    "id": "Name of the table, for `gridrun why` and LaTeX. Default: the grid's name.",
+    "title": "Heads the table. Default: the grid's title.",
+    "where": "Which rows: options and their values, or lists of values. Default: all.",
+    "columns": "Options and metrics, in the order shown. Default: what differs between rows, `test_error` "
+    "and `train_time`.",
+    "headers": "Headers of columns that should not have their usual one.",
+    "published": "Published values: a list, each with options that pick its row, or `{file: a CSV file}`.",
+    "reported": "Rows that are shown as published and never trained.",
+    "source": "Where the published values come from. Default: the grid's `source`.",
+    "spread": "What stands beside each median. minmax: the lowest and highest run. std: the standard "
+    "deviation.",
+}
+"""Keys of a table, and what each means."""
 Spread = Literal["minmax", "std"]
 """What a cell shows beside its median: the lowest and highest run, or the standard deviation."""
 DEFAULT_METRICS = ("test_error", "train_time")

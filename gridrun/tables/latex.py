@@ -70,7 +70,7 @@ def _cells(column: TextColumn) -> list[str]:
     return [re.sub(r"^-(?=\d)", "$-$", cell) for cell in escaped] if column.is_number else escaped
 
 
-_ESCAPES = {
+ESCAPES = {
     **{character: f"\\{character}" for character in "{}$&#%_"},
     **{character: f"{{{character}}}" for character in "[]*"},  # these have a meaning after `\\`
     "\\": r"\textbackslash{}",
@@ -85,9 +85,12 @@ _ESCAPES = {
     "–": r"\textendash{}",
     "±": r"$\pm$",
 }
-_SPECIAL = re.compile(f"-(?=-)|[{re.escape(''.join(_ESCAPES.keys() - {'-'}))}]")
+"""What LaTeX reads for each character that means something to it. Of a hyphen, only before another."""
+SPECIAL = f"-(?=-)|[{re.escape(''.join(ESCAPES.keys() - {'-'}))}]"
+"""A pattern of what `ESCAPES` replaces."""
+_SPECIAL = re.compile(SPECIAL)
 
 
 def escape(text: str) -> str:
     """Make LaTeX show a text as it is."""
-    return _SPECIAL.sub(lambda found: _ESCAPES[found[0]], one_line(text))
+    return _SPECIAL.sub(lambda found: ESCAPES[found[0]], one_line(text))

@@ -256,7 +256,9 @@ def text_width(text: str) -> int:
 _SPECIAL = r"[\\|<*`~$\[\]]|&(?=#?\w+;)|(?<!\w)_|_(?!\w)"
 # GitHub links an address by itself, and shows escapes inside a link. So an address that needs escapes
 # is kept from becoming a link: its `:` or first `.` is escaped as well.
-_MARKDOWN = re.compile(rf"{_SPECIAL}|(?::(?=//)|(?<=www)\.)(?=\S*?(?:{_SPECIAL}))", re.IGNORECASE)
+MARKDOWN = rf"{_SPECIAL}|(?::(?=//)|(?<=www)\.)(?=\S*?(?:{_SPECIAL}))"
+"""A pattern of what Markdown shows only behind a backslash. Ignores case."""
+_MARKDOWN = re.compile(MARKDOWN, re.IGNORECASE)
 
 
 def _escape(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,11 +110,27 @@ def explain(
     grid, spec = find_table(grids, table)
     built = build_table(spec, records)
     index = find_line(built, row)
-    line = built.lines[index]
+    label = line_labels(spec.columns, built.lines[: len(spec.rows)])
+    return explain_line(grid, spec, built, index, label, records, results=results, grid_options=grid_options)
+
+
+def explain_line(
+    grid: Grid,
+    spec: TableSpec,
+    table: Table,
+    index: int,
+    label: Callable[[Line], str],
+    records: Mapping[str, Record],
+    *,
+    results: Path,
+    grid_options: Sequence[str] = (),
+) -> Why:
+    """Trace one line of a table that is built already; `label` names it, the rest is as for `explain`."""
+    line = table.lines[index]
     if index < len(spec.rows):
         published = spec.published.get(line.config_id)
         runs = tuple(_runs(line, spec.rows[index].config, records))
-        about = line_labels(spec.columns, built.lines[: len(spec.rows)])(line)
+        about = label(line)
     else:
         published = spec.reported[index - len(spec.rows)].published
         runs = ()
@@ -125,7 +141,7 @@ def explain(
         title=spec.title,
         grid=str(grid.path),
         row=index + 1,
-        rows=len(built.lines),
+        rows=len(table.lines),
         config_id=line.config_id,
         about=about,
         runs=runs,

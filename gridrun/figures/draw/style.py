@@ -9,10 +9,9 @@ from typing import Any
 
 import matplotlib
 
+from gridrun.figures.colors import COLORS
 from gridrun.figures.model import Figure, Point
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
-"""Okabe and Ito's palette, which the colour-blind can tell apart, without its yellow: too pale on white."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 2, 1, 2)))
 HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++", "oooo", "----")

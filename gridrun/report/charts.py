@@ -1,0 +1,172 @@
+"""The options of the page's charts for ECharts, as plain JSON; the page adds rows, curves and colours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gridrun.figures.colors import COLORS
+from gridrun.figures.labels import METRIC_AXES, METRIC_LABELS
+from gridrun.report.curves import METRICS
+
+MAX_CURVES = 20
+"""Rows whose curves are drawn at once."""
+MAX_LINES = 1000
+"""Lines of parallel coordinates. More are slow to brush, and the page draws every k-th."""
+PALETTE = {
+    "light": COLORS,
+    "dark": tuple("#FFFFFF" if color == "#000000" else color for color in COLORS),
+}
+STATUS_COLORS = {"done": "#0072B2", "other": "#9CC5E0", "diverged": "#E69F00", "failed": "#D55E00"}
+_PAIRS = (("test_error", "train_error"), ("test_loss", "train_loss"))
+"""Metrics that are also drawn together, the second one dashed."""
+
+_ZOOM = {"type": "inside", "zoomOnMouseWheel": "ctrl", "moveOnMouseWheel": False}
+"""The wheel alone scrolls the page."""
+
+
+def _common() -> dict[str, Any]:
+    return {
+        "animation": False,
+        "backgroundColor": "transparent",
+        "aria": {"enabled": True},
+        # Drawn on the canvas, not as HTML: no name from a grid file can become markup.
+        "tooltip": {"renderMode": "richText", "confine": True},
+        "toolbox": {
+            "right": 4,
+            "top": 0,
+            "itemSize": 14,
+            "feature": {"saveAsImage": {"title": "Save as PNG"}, "restore": {"title": "Reset"}},
+        },
+    }
+
+
+def _value_axis(name: str, **more: Any) -> dict[str, Any]:
+    return {"type": "value", "name": name, "nameLocation": "middle", "scale": True, **more}
+
+
+def charts(measured: list[str]) -> dict[str, Any]:
+    """Return the options of all charts. `measured` are the metrics of the curves that there are."""
+    return {
+        "palette": PALETTE,
+        "max_curves": MAX_CURVES,
+        "max_lines": MAX_LINES,
+        "curves": _curves(),
+        "curve_choices": _choices(measured),
+        "scatter": _scatter(),
+        "parallel": _parallel(),
+        "timeline": _timeline(),
+        "status_colors": STATUS_COLORS,
+        "search": _search(),
+    }
+
+
+def _choices(measured: list[str]) -> list[dict[str, Any]]:
+    """Return what the curves may show, one metric or two of one unit."""
+    names = METRIC_AXES | {"lr": "Learning rate"}
+    singles = [
+        {"metrics": [name], "label": names[name], "axis": names[name]} for name in METRICS if name in measured
+    ]
+    pairs = [
+        {
+            "metrics": list(pair),
+            "label": f"{names[kind]}: {METRIC_LABELS[pair[0]]}, {METRIC_LABELS[pair[1]]} dashed",
+            "axis": names[kind],
+        }
+        for pair, kind in zip(_PAIRS, ("error", "loss"), strict=True)
+        if set(pair) <= set(measured)
+    ]
+    return [*singles, *pairs]
+
+
+def _curves() -> dict[str, Any]:
+    common = _common()
+    common["tooltip"] |= {"trigger": "axis", "order": "valueAsc"}
+    common["toolbox"]["feature"] = {"dataZoom": {}, **common["toolbox"]["feature"]}
+    return common | {
+        "legend": {"type": "scroll", "top": 26, "left": 8},
+        "grid": {"left": 64, "right": 20, "top": 66, "bottom": 48},
+        "xAxis": _value_axis("Epoch", nameGap=28, minInterval=1),
+        "yAxis": _value_axis("", nameGap=44),
+        "dataZoom": [{**_ZOOM, "xAxisIndex": 0}],
+    }
+
+
+def _scatter() -> dict[str, Any]:
+    common = _common()
+    common["toolbox"]["feature"]["brush"] = {"type": ["rect", "polygon", "clear"]}
+    return common | {
+        "grid": {"left": 64, "right": 24, "top": 48, "bottom": 48},
+        "xAxis": _value_axis("", nameGap=28),
+        "yAxis": _value_axis("", nameGap=44),
+        "dataset": {"source": []},
+        "brush": {
+            "toolbox": ["rect", "polygon", "clear"],
+            "xAxisIndex": 0,
+            "throttleType": "debounce",
+            "throttleDelay": 120,
+            "outOfBrush": {"colorAlpha": 0.15},
+        },
+        "series": [{"type": "scatter", "symbolSize": 9, "itemStyle": {"opacity": 0.8}, "large": False}],
+    }
+
+
+def _parallel() -> dict[str, Any]:
+    return _common() | {
+        "parallel": {"left": 48, "right": 72, "top": 64, "bottom": 28, "axisExpandable": False},
+        "parallelAxis": [],
+        "visualMap": {
+            "type": "continuous",
+            "show": False,
+            "inRange": {"color": ["#0072B2", "#E69F00", "#D55E00"]},
+        },
+        "series": [
+            {
+                "type": "parallel",
+                "smooth": False,
+                "lineStyle": {"width": 1.2, "opacity": 0.55},
+                "inactiveOpacity": 0.04,
+                "activeOpacity": 0.8,
+                "progressive": 500,
+                "data": [],
+            }
+        ],
+    }
+
+
+def _timeline() -> dict[str, Any]:
+    common = _common()
+    common["toolbox"]["feature"] = {"dataZoom": {"yAxisIndex": False}, **common["toolbox"]["feature"]}
+    return common | {
+        "legend": {"top": 4, "left": 8, "selectedMode": True},
+        "grid": {"left": 8, "right": 40, "top": 64, "bottom": 72},
+        "xAxis": _value_axis("", nameGap=26, min=0),
+        "yAxis": {
+            "type": "category",
+            "inverse": True,
+            "axisLabel": {"width": 180, "overflow": "truncate"},
+            "splitArea": {"show": True},
+        },
+        "dataZoom": [
+            {**_ZOOM, "xAxisIndex": 0, "filterMode": "none"},
+            {"type": "slider", "xAxisIndex": 0, "bottom": 4, "height": 18, "filterMode": "none"},
+        ],
+    }
+
+
+def _search() -> dict[str, Any]:
+    return _common() | {
+        "grid": {"left": 64, "right": 90, "top": 32, "bottom": 48},
+        "xAxis": _value_axis("Round", nameGap=28, minInterval=1),
+        "yAxis": _value_axis("Member", nameGap=36, minInterval=1, inverse=True),
+        "visualMap": {
+            "type": "continuous",
+            "right": 8,
+            "top": "middle",
+            "dimension": 2,
+            "seriesIndex": 1,
+            "calculable": True,
+            "precision": 2,
+            "text": ["error (%)", ""],
+            "inRange": {"color": ["#0072B2", "#E69F00", "#D55E00"]},
+        },
+    }

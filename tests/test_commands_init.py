@@ -1,0 +1,77 @@
+"""`gridrun init` and `gridrun schema`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+import cli
+from gridrun.grid import load_grid
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli.main, arguments)
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_starter_is_a_grid_that_an_editor_knows() -> None:
+    result = run("init", "grids/large_batches.yaml")
+    assert result.exit_code == 0, result.output
+    assert result.output == "grids/large_batches.yaml: written. Now: gridrun plan grids/large_batches.yaml\n"
+    path = Path("grids/large_batches.yaml")
+    assert path.read_text().startswith("# yaml-language-server: $schema=schema.json\n# ")
+    assert json.loads(Path("grids/schema.json").read_text())["title"] == "A grid file of gridrun"
+    grid = load_grid(path)
+    assert grid.title == "Large batches"
+    assert len(grid.trials) == 12
+    assert run("plan", str(path)).exit_code == 0
+
+
+def test_what_the_comments_of_the_starter_offer_works() -> None:
+    run("init", "grids/one.yaml")
+    lines = Path("grids/one.yaml").read_text().splitlines()
+    code = [line for line in lines[5:] if not line.startswith("# - ") and not line.startswith("#     - ")]
+    Path("grids/all.yaml").write_text("\n".join(line.removeprefix("# ") for line in code))
+    grid = load_grid("grids/all.yaml")
+    assert (len(grid.rows), grid.profiles, len(grid.plots)) == (3, ("quick",), 1)
+
+
+def test_nothing_is_overwritten_but_an_older_schema() -> None:
+    Path("grids").mkdir()
+    Path("grids/mine.yaml").write_text("base: {}")
+    result = run("init", "grids/mine.yaml")
+    assert (result.exit_code, Path("grids/mine.yaml").read_text()) == (2, "base: {}")
+    assert "is there already" in result.output
+    assert not Path("grids/schema.json").exists()
+
+    Path("grids/schema.json").write_text('{"title": "A schema of somebody else"}')
+    result = run("init", "grids/new.yaml")
+    assert result.exit_code == 2
+    assert "grids/schema.json: is another file" in result.output
+    assert not Path("grids/new.yaml").exists()
+
+    Path("grids/schema.json").write_text('{"title": "A grid file of gridrun"}')
+    assert run("init", "grids/new.yaml").exit_code == 0
+    assert "definitions" in json.loads(Path("grids/schema.json").read_text())
+
+
+def test_a_grid_file_needs_its_suffix() -> None:
+    result = run("init", "grids/new.yml")
+    assert (result.exit_code, result.output) == (2, "Error: grids/new.yml: the name must end in .yaml\n")
+
+
+def test_the_schema_is_printed_or_written() -> None:
+    printed = run("schema")
+    assert json.loads(printed.stdout)["$schema"] == "http://json-schema.org/draft-07/schema#"
+    assert run("schema", "-o", "new/schema.json").exit_code == 0
+    assert Path("new/schema.json").read_text() == printed.stdout
+    Path("notes.txt").write_text("mine")
+    assert run("schema", "-o", "notes.txt").exit_code == 2
+    assert Path("notes.txt").read_text() == "mine"
