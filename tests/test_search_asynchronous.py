@@ -11,7 +11,7 @@ from click.testing import CliRunner
 import cli
 from gridrun.errors import LaunchError, StoreError
 from gridrun.grid import load_grid
-from gridrun.search import Progress
+from gridrun.search import read_progress
 from gridrun.search.asynchronous import Asynchronous
 from gridrun.search.segments import Segment
 from gridrun.store import Store
@@ -60,7 +60,7 @@ def store() -> Any:
 
 
 def progress(file: Path, store: Any) -> Asynchronous:
-    found = Progress.of(load_grid(file), store)
+    found = read_progress(load_grid(file), store)
     assert isinstance(found, Asynchronous)
     return found
 

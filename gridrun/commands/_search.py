@@ -22,9 +22,9 @@ def progress_of(grids: Iterable[Grid], store: Store) -> list[Progress]:
     searches = [grid for grid in grids if grid.search]
     if not searches:
         return []
-    from gridrun.search import Progress
+    from gridrun.search import read_progress
 
-    return [Progress.of(grid, store) for grid in searches]
+    return [read_progress(grid, store) for grid in searches]
 
 
 def to_train(grids: Iterable[Grid], searches: Iterable[Progress]) -> list[Grid]:

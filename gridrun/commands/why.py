@@ -35,14 +35,14 @@ def command(table: str, row: str, grids: GridOptions, results: Path, as_json: bo
     Of a search, TABLE is its name and ROW the number of a member, counted from 0, or `best`: you see whose
     weights and policies the member has, round by round.
     """
-    from gridrun.search import Progress
+    from gridrun.search import read_progress
     from gridrun.store import Store
     from gridrun.tables import why
 
     loaded = grids.read()
     for grid in loaded:
         if grid.search and table in (grid.name, grid.title):
-            show_member(Progress.of(grid, Store(results)), row, as_json)
+            show_member(read_progress(grid, Store(results)), row, as_json)
             return
     _, spec = why.find_table(loaded, table)
     records = Store(results).records([trial.trial_id for row in spec.rows for trial in row.trials])

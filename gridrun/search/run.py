@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from gridrun.errors import LaunchError
 from gridrun.search.asynchronous import Asynchronous
-from gridrun.search.progress import Progress, Rounds
+from gridrun.search.progress import Progress
+from gridrun.search.rounds import Rounds
 from gridrun.search.segments import Segment
 from gridrun.store import Store, checkpoint_copies
 from gridrun.store.launches import LaunchState
