@@ -6,6 +6,7 @@ import csv
 import io
 import re
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,9 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from gridrun.report.data import make_report
 from gridrun.report.page import to_html
+from gridrun.report.serve import LiveReport, Server
 from gridrun.store import Store
+from gridrun.store.launches import LaunchState, Running
 from gridrun.tables.build import tables_of
 from gridrun.tables.latex import to_latex
 from gridrun.tables.render import to_markdown
@@ -148,14 +151,14 @@ def test_filters_take_comparisons_ranges_and_texts(page: Page) -> None:
 def test_hidden_columns_can_be_shown_and_filtered_and_shown_ones_hidden(page: Page) -> None:
     page.click("#columns summary")
     labels = page.locator("#column-list label")
-    labels.filter(has_text=re.compile("weight.decay")).locator("input").check()
+    labels.filter(has_text="Weight Decay").locator("input").check()
     labels.filter(has_text="batch size").locator("input").uncheck()
     page.keyboard.press("Escape")
     assert not page.locator("#column-list").is_visible()
     assert not header(page, "batch size").is_visible()
     header(page, "weight").locator("input").press_sequentially(">=0.002")
     settled(page, "grid.getDataCount('active') === 8")
-    assert set(column(page, "weight")) == {"0.002", "0.003"}
+    assert set(column(page, "Weight Decay")) == {"0.002", "0.003"}
 
 
 def test_find_looks_in_every_column(page: Page) -> None:
@@ -207,7 +210,7 @@ def test_a_copy_has_the_rows_and_columns_in_view(page: Page) -> None:
     settled(page, "grid.getDataCount('active') === 3")
     page.evaluate("grid.hideColumn('c0')")
     rows = list(csv.reader(io.StringIO(copied(page, "csv"))))
-    assert rows[0][0] == "batch size"
+    assert rows[0][0] == "Batch Size"
     assert [row[:2] for row in rows[1:]] == [["32", "1"], ["64", "1"], ["128", "1"]]
 
 
@@ -427,3 +430,48 @@ def test_no_name_becomes_markup_or_code(shared: Page, page: Page) -> None:
     assert page.evaluate("document.querySelectorAll('img, b, i').length") == 0
     assert page.title() == "2 studies"
     assert shared.problems == []  # type: ignore[attr-defined]
+
+
+# --- a sweep that runs ---------------------------------------------------------------------------
+
+
+def test_a_served_page_takes_in_what_is_new_and_keeps_what_the_reader_chose(
+    browser: Browser, tmp_path: Path
+) -> None:
+    grids, store = made.write_grids(tmp_path), Store(tmp_path / "results")
+    store.create()
+    for number, trial in enumerate(grids[0].trials[:6]):
+        store.add(made.record(trial, number))
+    live = LiveReport(lambda: make_report(grids, store, results=Path("results")), store.version)
+    with Server(live) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        context = browser.new_context(viewport={"width": 1280, "height": 900})
+        page = context.new_page()
+        found: list[str] = []
+        page.on("console", lambda message: found.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: found.append(str(error)))
+        page.goto(server.address)
+        page.wait_for_selector(".tabulator-row")
+        header(page, "batch size").locator("input").press_sequentially("<100")
+        settled(page, "grid.getDataCount('active') === 8")
+        page.get_by_label("Select row 2", exact=True).check()
+        settled(page, "charts.has('curves')")
+        running = Running(trial_id=grids[0].trials[6].trial_id, about="the seventh", epochs=4, epoch=3)
+        state = LaunchState(started_at="2026-01-01T00:00:00+00:00", total=36, ended=6, running=(running,))
+        store.launches.write("one", state)
+        for number, trial in enumerate(grids[0].trials[6:12]):
+            store.add(made.record(trial, number + 6))
+        store.compact(now=True)
+        page.get_by_text("epoch 3 of 4").wait_for(timeout=15_000)
+        settled(page, "grid.getDataCount('active') === 8 && state.selected.size === 1")
+        errors = column(page, "Test Error")
+        assert len([text for text in errors if text]) == 3  # rows 1, 2 and 4; 3 is filtered out
+        assert page.get_by_label("Select row 2", exact=True).is_checked()
+        page.get_by_label("Open row 4", exact=True).click()
+        page.locator("#dialog[open] tbody tr").first.wait_for()
+        page.keyboard.press("Escape")
+        assert found == []
+        server.shutdown()
+    page.locator("body.stale").wait_for(timeout=15_000)
+    assert len(column(page, "Test Error")) == 8
+    context.close()

@@ -186,3 +186,15 @@ def test_the_screen_tells_trials_apart_at_80_columns(clock: Clock) -> None:
     long = dataclasses.replace(tracker.snapshot().running[0], about="one more option, " * 5 + "seed 7")
     console.print(screen([dataclasses.replace(tracker.snapshot(), running=(long,))]))
     assert "seed 7" in console.export_text(), "its end is not cut off"
+
+
+def test_what_is_said_of_all_trials_holds_for_those_that_are_added(clock: Clock) -> None:
+    trials = [Trial(config(epochs=4), seed=seed) for seed in range(2)]
+    tracker = Tracker(trials, "2026-01-01T00:00:00+00:00", lambda trial: 1.0, clock)
+    assert ", lr 0.1, cosine, 4 epochs" in tracker.snapshot().alike
+    tracker.add(added := Trial(config(epochs=4, lr=0.2), seed=7))
+    tracker.handle(Started(added))
+    state = tracker.snapshot()
+    assert "lr" not in state.alike
+    assert state.alike.endswith(", cosine, 4 epochs")
+    assert state.running[0].about == "lr 0.2, seed 7"

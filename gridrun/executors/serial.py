@@ -44,7 +44,7 @@ class SerialExecutor(Executor):
             def step(epoch: int, part: float, trial: Trial = trial) -> None:
                 on_event(Stepped(trial, epoch, part))
 
-            outcome = run_trial(trial, setup, report, store, queued.retry, step)
+            outcome = run_trial(trial, setup, report, store, queued.retry, queued.parent, step)
             on_event(Ended(trial, outcome, *last))
             trial_queue.task_done(trial)
             if outcome == "failed" and not health.can_go_on(device):

@@ -36,7 +36,7 @@ from gridrun.store.ends import END_COLUMNS, End, StoredEnds, end_of, later, newe
 from gridrun.store.launches import Launches, RequestedTrials
 from gridrun.store.leases import Claim, Leases
 from gridrun.store.lineage import LineageRow
-from gridrun.store.pending import PendingRecords, checked_id
+from gridrun.store.pending import PendingRecords, checked_id, json_files
 from gridrun.store.records import EPOCH_TYPES, TRIAL_TYPES, Record, Status
 from trainer import files
 
@@ -163,6 +163,20 @@ class Store:
         for row in [] if table is None else table.to_pylist():
             found.setdefault(row["trial_id"], []).append(dict.fromkeys(EPOCH_TYPES) | row)
         return found | {record.trial_id: record.epoch_rows() for record in newer}
+
+    def version(self) -> tuple[Any, ...]:
+        """Return a value that changes with what the store holds, and with what its launches say."""
+        work = [self._work / name for name in ("ended", "launches", "checkpoints")]
+        found: list[Any] = []
+        for path in (self.trials_path, self.epochs_path, *self._searches.glob("*.parquet"), *work):
+            files.refresh_directory(path.parent)
+            with contextlib.suppress(OSError):
+                of_path = path.stat()
+                found.append((path.name, of_path.st_ino, of_path.st_size, of_path.st_mtime_ns))
+        launches = json_files(work[1])
+        with contextlib.suppress(OSError):
+            found += [(path.name, path.stat().st_mtime_ns) for path in launches]
+        return (*found, len(launches))
 
     def statuses(self) -> dict[str, Status]:
         """Return the status of each ended trial, by trial id. Raises StoreError."""

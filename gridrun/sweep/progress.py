@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from gridrun.grid.describe import tell_apart
+from gridrun.grid.describe import describe, tell_apart, what_differs
 from gridrun.store.launches import EndedTrial, LaunchState, Running
 from gridrun.sweep.events import Ended, Progress, Started, Stepped
 from gridrun.sweep.retries import Failed
@@ -46,6 +46,13 @@ class Tracker:
         alike, self._about = tell_apart(trials, names)
         self._places: list[str | None] = []  # ids of running trials; None: free for the next one
         self.state = LaunchState(started_at=started_at, total=len(trials), alike=alike)
+
+    def add(self, trial: Trial) -> None:
+        """Count one more trial, with as much work as the others have on average."""
+        self._costs[trial.trial_id] = self._total / max(len(self._costs), 1)
+        self._total += self._costs[trial.trial_id]
+        alike, (_, self._about[trial.trial_id]) = what_differs([self.state.alike, describe(trial)])
+        self.state = replace(self.state, total=self.state.total + 1, alike=alike)
 
     def expect(self, seconds: float | None) -> None:
         """Expect the launch to end in so many seconds; None if nobody can tell."""
@@ -89,7 +96,7 @@ class Tracker:
         return min(max(done - begun, 0.0) / (1 - begun), 1.0) if begun < 1 else 1.0
 
     def _run(self, trial: Trial, epoch: Epoch | None, place: str = "") -> None:
-        about = self._about.get(trial.trial_id, trial.trial_id)
+        about = self._about[trial.trial_id]
         run = Running(trial_id=trial.trial_id, about=about, epochs=trial.config.last_epoch)
         if epoch:
             before = (epoch.epoch - 1) * trial.config.images_per_epoch
@@ -124,7 +131,7 @@ class Tracker:
     def _end(self, trial: Trial, outcome: str, **fields: Any) -> None:
         self._leave(trial)
         self._done += self._costs.get(trial.trial_id, 0.0)
-        about = self._about.get(trial.trial_id, trial.trial_id)
+        about = self._about[trial.trial_id]
         ended = EndedTrial(trial_id=trial.trial_id, about=about, outcome=outcome, **fields)
         failed = outcome in ("failed", "diverged")
         self.state = replace(

@@ -366,31 +366,39 @@ function clock(hours) {
   return `${Math.floor(seconds / 3600)}h${String(Math.floor((seconds % 3600) / 60)).padStart(2, "0")}`;
 }
 
-function tableIn(id, columns, data, placeholder, more = {}) {
+const otherTables = new Map();
+
+function tableIn(id, columns, data, placeholder) {
   const plain = { titleFormatter: "plaintext", formatter: "plaintext", headerWordWrap: true, headerFilter: "input" };
-  return once(`table ${id}`, () => {
-    const made = new Tabulator($(id), {
-      data, layout: "fitDataStretch", maxHeight: 520, placeholder,
-      columns: columns.map((column) => ({ ...plain, ...column, headerFilterParams: { elementAttributes: { "aria-label": `Filter ${column.title}` } } })),
-      ...more,
-    });
-    made.on("tableBuilt", () => nameParts($(id)));
-    return made;
+  const before = otherTables.get(id);
+  if (before?.element.isConnected) {
+    if (before.rows !== data) before.made.replaceData((before.rows = data));
+    return;
+  }
+  const made = new Tabulator($(id), {
+    data, layout: "fitDataStretch", maxHeight: 520, placeholder,
+    columns: columns.map((column) => ({ ...plain, ...column, headerFilterParams: { elementAttributes: { "aria-label": `Filter ${column.title}` } } })),
   });
+  made.on("tableBuilt", () => nameParts($(id)));
+  otherTables.set(id, { made, element: $(id), rows: data });
 }
 
+const failedTrials = () =>
+  once("failures", () => {
+    const { trial, about, failure, attempts, error, ended, place } = DATA.failures;
+    return trial.map((number, at) => ({
+      number, trial: DATA.trials.id[number], seed: DATA.trials.seed[number], status: DATA.trials.status[number],
+      about: about[at], failure: failure[at], attempts: attempts[at], error: error[at], ended: ended[at], place: place[at],
+    }));
+  });
+
 function drawFailures() {
-  const { trial, about, failure, attempts, error, ended, place } = DATA.failures;
-  const rows = trial.map((number, at) => ({
-    number, trial: DATA.trials.id[number], seed: DATA.trials.seed[number], status: DATA.trials.status[number],
-    about: about[at], failure: failure[at], attempts: attempts[at], error: error[at], ended: ended[at], place: place[at],
-  }));
   const opener = (cell) => el("button", { type: "button", class: "opener", onclick: () => openTrial(cell.getData().number) }, cell.getValue());
   tableIn("failure-table", [
     { title: "Trial", field: "trial", formatter: opener }, { title: "Status", field: "status" }, { title: "Why", field: "failure" },
     { title: "Attempts", field: "attempts", hozAlign: "right", sorter: "number" }, { title: "Setting", field: "about", width: 320 },
     { title: "Error", field: "error", width: 320 }, { title: "Ended (UTC)", field: "ended" }, { title: "Machine", field: "place" },
-  ], rows, "No trial has failed or diverged");
+  ], failedTrials(), "No trial has failed or diverged");
 }
 
 async function openTrial(trial) {
@@ -408,13 +416,16 @@ async function openTrial(trial) {
 }
 
 function drawSearches() {
-  once("searches", () => {
+  if ($("view-searches").querySelectorAll(".chart").length !== DATA.searches.length) {
+    for (const [id] of [...charts].filter(([name]) => name.startsWith("search-"))) {
+      charts.get(id).chart.dispose();
+      charts.delete(id);
+    }
     $("view-searches").replaceChildren(...DATA.searches.flatMap((search, place) => [
       el("h2", {}, search.title),
       el("p", { class: "hint" }, "A dot is a member in a round, coloured by its validation error. Lines: whose weights it went on from; thick: the way of the best."),
       el("div", { class: "chart", id: `search-${place}` }), el("div", { id: `search-table-${place}` })]));
-    return true;
-  });
+  }
   DATA.searches.forEach(({ rows, best }, place) => {
     const onBest = new Set(best.map(String));
     const link = (row) => ({ coords: [[row.round - 1, row.from], [row.round, row.member]], lineStyle: { width: onBest.has(String([row.round, row.member])) ? 4 : 1, opacity: row.from === row.member ? 0.35 : 0.9 } });

@@ -39,7 +39,6 @@ function update(fresh) {
   state.table = Math.max(0, DATA.tables.findIndex((table) => table.id === before?.id));
   const table = shown();
   if (table) state.selected = new Set(table.labels.map((_, id) => id).filter((id) => chosen.has(table.configs[id] || table.labels[id])));
-  for (const id of ["failure-table"]) Tabulator.findTable(`#${id}`)?.forEach?.((one) => one.destroy());
   fillPage();
   if (!table) return;
   if (same && grid) {
