@@ -30,18 +30,16 @@ CONFIG_HEADERS = {
     "name": "Setting",
     "paper": "Test Error (%), in paper",
     "model": "Model",
-    "dataset": "data set",
-    "batch_size": "batch size",
-    "lr": "initial lr",
-    "schedule": "lr schedule",
+    "dataset": "Data Set",
+    "lr": "Initial LR",
+    "schedule": "LR Schedule",
+    "warmup": "Warm-Up",
     "epochs": "# of Epochs",
-    "weight_decay": "weight decay",
-    "weight_decay_on_bn": "weight decay on BN",
-    "ghost_batch_size": "ghost batch size",
-    "num_gpus": "#GPUs",
-    "tta": "TTA",
+    "num_gpus": "# of GPUs",
 }
-"""Headers as papers write them; any other option has its dotted name as header."""
+"""Headers as papers write them; any other option has its words: `Batch Size`, `Cutout Size`."""
+_SPELLED = {"bn": "BN", "lr": "LR", "tta": "TTA", "ema": "EMA", "gpus": "GPUs"}
+_SMALL_WORDS = ("a", "by", "in", "of", "on", "per", "the", "to")
 
 PRECISIONS = {
     "fp32": "FP32",
@@ -193,9 +191,30 @@ METRICS: dict[str, Metric] = {
 """Metrics that a table can show, by their name in a grid file."""
 
 
-def header_of(option: str) -> str:
-    """Return the header of a config column."""
-    return CONFIG_HEADERS.get(option, option)
+def header_of(column: str, *, whole: bool = False) -> str:
+    """Return the header of a config column: `Initial LR`, `Depth`, `Cutout Size`, `LR Schedule Milestones`.
+
+    Args:
+        column: an option by its dotted name, a label, or what a reported row calls its column.
+        whole: name the field of a dotted option too: `Model Depth`.
+    """
+    if column in CONFIG_HEADERS:
+        return CONFIG_HEADERS[column]
+    field, *inside = column.split(".") if re.fullmatch(r"[a-z0-9_]+(\.[a-z0-9_]+)+", column) else [column]
+    if not inside:
+        return _title_case(field)
+    owner = [header_of(field)] if whole or field in ("schedule", "warmup") else []
+    return " ".join([*owner, *map(_title_case, inside)])
+
+
+def _title_case(name: str) -> str:
+    """Write a name's words with capitals; words that have capitals of their own stay as they are."""
+    words = name.replace("_", " ").split()
+    kept = [i > 0 and word in _SMALL_WORDS for i, word in enumerate(words)]
+    return " ".join(
+        word if keep or not word.islower() else _SPELLED.get(word) or word.capitalize()
+        for word, keep in zip(words, kept, strict=True)
+    )
 
 
 def format_column(column: str, value: Any) -> str:

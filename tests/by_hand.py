@@ -45,6 +45,7 @@ class Spec:
     headers: Mapping[str, str] = field(default_factory=dict)
     spread: Any = None
     source: str | None = None
+    columns_are_given: bool = True
 
 
 def row(name: str | None = None, *, model: FakeNet | None = None, **options: Any) -> Row:

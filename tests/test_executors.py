@@ -440,16 +440,16 @@ def test_the_reason_for_a_loss_is_one_line() -> None:
 def test_when_tune_gives_up_one_trial_is_lost_and_the_others_are_put_back() -> None:
     from gridrun.executors.ray.search import EventCallback, QueueSearcher
 
-    trials = {trial.trial_id: trial for trial in (Trial(tiny.config(), seed) for seed in range(3))}
-    first, second, _ = trials.values()
+    trials = [Trial(tiny.config(), seed) for seed in range(3)]
+    first, second, _ = trials
     events: list[Any] = []
     searcher = QueueSearcher(TrialQueue([]), lambda queued: True, slots=3, ahead=0)
-    callback = EventCallback(trials, searcher, events.append)
+    callback = EventCallback(searcher, events.append)
     given_up = RuntimeError("Caught unexpected exception")
     given_up.__cause__ = _lost_in("out of memory")
     assert not callback.on_tune_failed(given_up), "no trial to blame"
-    for number, trial in enumerate(trials.values()):
-        about = SimpleNamespace(trial_id=str(number), config={"trial_id": trial.trial_id})
+    for number, trial in enumerate(trials):
+        about = SimpleNamespace(trial_id=str(number), config={"trial": trial})
         callback.on_trial_start(0, [], about)
     callback.on_trial_result(0, [], about, {"epoch": None, "node": "n", "outcome": "done"})
     events.clear()

@@ -187,7 +187,7 @@ def test_a_profile_of_an_included_file_is_said_further(tmp_path):
             "{scale: {epochs: true}}",
             "must be a factor below 1, such as 0.05, or a number of epochs, got true",
         ),
-        ("{scale: {train: 0.1}}", "must be a number of training images, got 0.1"),
+        ("{scale: {train: 1.5}}", "or a number of training images, got 1.5"),
         ("{scale: {epoch: 3}}", "unknown key. Did you mean 'epochs'?"),
         ("{sets: {}}", "unknown key. Did you mean 'set'?"),
         ("{}", "is empty; give it one of set, scale, exclude, seeds"),
@@ -291,3 +291,12 @@ def test_the_projects_reduced_studies_are_cheap(name):
         assert config.epochs * config.num_train <= 41_000
         assert config.steps_per_epoch * config.epochs >= 20
         assert row.seeds == (0, 1, 2)
+
+
+def test_a_share_of_the_images_is_of_each_rows_own(tmp_path):
+    text = f"{FLAT}axes: [{{train_size: [null, 30000]}}]\n"
+    assert options(load(tmp_path, text, scale={"train": 0.1}), "train_size") == [(5000,), (3000,)]
+    assert "as (no train size), under --scale" in refused(tmp_path, text, scale={"train": 600})
+    assert "a factor below 1, such as 0.05, or a number of training images" in refused(
+        tmp_path, text, scale={"train": 1.5}
+    )

@@ -22,7 +22,7 @@ def test_columns_that_are_computed_from_a_config() -> None:
     rows = (row(), row(batch_size=4096, subdivision=32, no_weight_decay_on_bn=True))
     columns = ("ghost_batch_size", "weight_decay_on_bn")
     assert markdown_cells(build(Spec(rows, columns), [0])) == [
-        ["ghost batch size", "weight decay on BN"],
+        ["Ghost Batch Size", "Weight Decay on BN"],
         ["N/A", "yes"],
         ["128", "no"],
     ]
@@ -34,7 +34,7 @@ def test_a_data_set_stands_under_its_label() -> None:
     rows = tuple(row(dataset=dataset) for dataset in (Cifar10(), *own))
     assert default_columns(rows)[:2] == ("dataset", "test_error"), "and not what the digests are"
     table = build(Spec(rows, ("dataset",)), [0])
-    assert markdown_cells(table) == [["data set"], ["CIFAR-10"], ["npz 01010101"], ["npz abababab"]]
+    assert markdown_cells(table) == [["Data Set"], ["CIFAR-10"], ["npz 01010101"], ["npz abababab"]]
 
 
 def test_a_computed_column_hides_no_option() -> None:
@@ -72,7 +72,10 @@ def test_config_columns() -> None:
         "test_error",
     )
     assert [cells[:-1] for cells in markdown_cells(build(Spec(rows, columns), [0]))] == [
-        [*columns[:4], "weight decay", "warmup", "Setting"],
+        [
+            *("Augmentation", "Random Crop", "Random Crop Padding", "LR Schedule Milestones"),
+            *("Weight Decay", "Warm-Up", "Setting"),
+        ],
         ["random_crop", "yes", "4", "none", "5e-4", "none", "FakeNet-20"],
         ["none", "no", "none", "none", "1e-4", "none", "FakeNet-20"],
     ]
@@ -113,10 +116,18 @@ def test_an_option_reads_back_as_its_value(value: float) -> None:
 def test_headers_are_those_of_the_field() -> None:
     assert [header_of(c) for c in ("model", "batch_size", "lr", "model.widening_factor")] == [
         "Model",
-        "batch size",
-        "initial lr",
-        "model.widening_factor",
+        "Batch Size",
+        "Initial LR",
+        "Widening Factor",
     ]
+    assert header_of("no_weight_decay_on_bn") == "No Weight Decay on BN"
+    assert header_of("model.depth", whole=True) == "Model Depth"
+    assert header_of("Top-1 of mCE") == "Top-1 of mCE", "a reported row may call its column anything"
+
+
+def test_headers_of_one_table_differ() -> None:
+    spec = Spec((row(),), ("model.depth", "optimizer.depth", "lr"))
+    assert markdown_cells(build(spec, [0]))[0] == ["Model Depth", "Optimizer Depth", "Initial LR"]
 
 
 @pytest.mark.parametrize(

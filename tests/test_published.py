@@ -50,9 +50,9 @@ def plain(header: str) -> str:
 
 
 def as_ours(printed: str) -> str:
-    """Write a printed header as tables do: unit in parentheses, then what its numbers are of."""
-    words, _, of = re.fullmatch(r"(.*?)(?: \(%\))?( \((.*)\))?\*?", printed).groups()  # type: ignore[union-attr]
-    return f"{words}{' (%)' if words.endswith('Error') else ''}{f', {of}' if of else ''}"
+    """Write a printed header as tables do, in small letters: with its unit, then what its numbers are of."""
+    words, _, of = re.fullmatch(r"(.*?)(?: \(%\))?( \((.*)\))?\*?", printed.replace("#G", "# of G")).groups()  # type: ignore[union-attr]
+    return f"{words}{' (%)' if words.endswith('Error') else ''}{f', {of}' if of else ''}".casefold()
 
 
 def header(table: Table, column: str) -> str:
@@ -77,7 +77,7 @@ def test_there_are_45_tables() -> None:
 def test_columns_are_the_published_ones(name: str) -> None:
     table = empty(name)
     printed = [plain(as_ours(header)) for header in TABLES[name]["columns"]]
-    assert [plain(header(table, column)) for column in table.columns] == printed
+    assert [plain(header(table, column).casefold()) for column in table.columns] == printed
 
 
 BESIDE = ("Published", "Difference", "Verdict")
@@ -91,7 +91,7 @@ def test_headers_read_as_published(name: str) -> None:
     printed = list(map(as_ours, TABLES[name]["columns"]))
     if table.runs is None:  # then each cell says its runs
         printed = [header.replace(", median of 3 runs", ", median") for header in printed]
-    assert shown == printed
+    assert [header.casefold() for header in shown] == printed
 
 
 @pytest.mark.parametrize("name", TABLES)

@@ -19,7 +19,7 @@ from gridrun.grid.policy_schedules import read_schedule
 from gridrun.grid.search import policy_of
 from gridrun.plan import forecast_from, make_plan
 from gridrun.resources import Capacity
-from gridrun.search import Progress
+from gridrun.search import Progress, read_progress
 from gridrun.search import run as search_run
 from gridrun.search.segments import first_round, next_round
 from gridrun.store import Store
@@ -90,7 +90,7 @@ def search(file: Path, *options: object, exit_code: int = 0) -> Result:
 
 
 def progress(file: Path, store: Store, **overrides: Any) -> Progress:
-    return Progress.of(load_grid(file, overrides), store)
+    return read_progress(load_grid(file, overrides), store)
 
 
 def figures(store: Store) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import pytest
 
 import cli
 from gridrun.grid import load_grid
-from gridrun.search import Progress
+from gridrun.search import read_progress
 from gridrun.store import Store
 from trainer import checkpoint
 
@@ -68,7 +68,7 @@ def _run(file: Path, results: Path, log: Path, cache_dir: Path) -> None:
 def contents(file: Path, results: Path) -> dict[str, Any]:
     """Return all that a search leaves, but for times and how often it was interrupted."""
     store = Store(results)
-    progress = Progress.of(load_grid(file), store)
+    progress = read_progress(load_grid(file), store)
     rows = [
         {name: value for name, value in row.items() if name not in NOT_COMPARED}
         for row in store.rows().values()

@@ -7,16 +7,20 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from by_hand import CPU, H200, Spec, build, errors, markdown_cells, only_cell, record, records, row
 
-from gridrun.grid import Grid
-from gridrun.grid.table_specs import TableSpec
+from gridrun.errors import GridrunError
+from gridrun.grid import Grid, Published, load_grid
+from gridrun.grid.table_specs import Reported, TableSpec
 from gridrun.metrics import METRICS
 from gridrun.store import Store, parquet
 from gridrun.store.records import TRIAL_TYPES
+from gridrun.tables.arrange import sort_lines
 from gridrun.tables.build import build_table, tables_of
+from gridrun.tables.model import Table
 from gridrun.trial import Trial
 from trainer import files
 
@@ -109,7 +113,7 @@ def test_a_table_of_a_store_reads_all_that_it_shows_and_notes(tmp_path: Path) ->
 def test_a_table_may_call_a_column_otherwise() -> None:
     (only,) = (row("WRN-28-10, Cutout 16"),)
     table = build(Spec((only,), ("name", "lr", "test_error"), headers={"name": "Model"}), [0])
-    assert markdown_cells(table)[0] == ["Model", "initial lr", "Test Error (%), 1 run"]
+    assert markdown_cells(table)[0] == ["Model", "Initial LR", "Test Error (%), 1 run"]
 
 
 def test_tables_need_no_heavy_package() -> None:
@@ -119,3 +123,57 @@ def test_tables_need_no_heavy_package() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"
+
+
+# --- which columns, which order -------------------------------------------------------------------
+
+CASES = """\
+base: {model: {name: resnet_preact, depth: 20}, dataset: cifar10, epochs: 200}
+axes:
+- cases: [{name: plain, lr: 0.1}, {name: hot, lr: 0.2, augmentation: {cutout: true}}]
+"""
+
+
+def table_of(folder: Path, text: str, **options: Any) -> Table:
+    (folder / "g.yaml").write_text(text)
+    (spec,) = load_grid(folder / "g.yaml", **options).tables
+    return build_table(spec, {})
+
+
+def test_named_cases_are_rows_by_their_name(tmp_path: Path) -> None:
+    assert table_of(tmp_path, CASES).columns == ("name", "test_error", "train_time")
+    crossed = table_of(tmp_path, CASES + "- {batch_size: [64, 128], schedule: [cosine, constant]}\n")
+    assert crossed.columns == ("name", "batch_size", "schedule", "test_error", "train_time")
+
+
+def test_what_all_rows_share_stands_below_once(tmp_path: Path) -> None:
+    batches = CASES + "- batch_size: [64, 128]\n"
+    assert table_of(tmp_path, CASES).notes[0] == (
+        "all: CIFAR-10 ResNet-preact-20, batch size 128, cosine, 200 epochs"
+    )
+    assert table_of(tmp_path, batches).notes[0] == "all: CIFAR-10 ResNet-preact-20, cosine, 200 epochs"
+    some = table_of(tmp_path, batches, where={"batch_size": 64})
+    assert some.columns == ("name", "test_error", "train_time")
+    assert some.notes[0] == "all: CIFAR-10 ResNet-preact-20, batch size 64, cosine, 200 epochs"
+
+
+def test_columns_that_the_grid_names_stay(tmp_path: Path) -> None:
+    table = table_of(tmp_path, CASES + "tables: [{columns: [name, model, epochs, test_error]}]\n")
+    assert table.columns == ("name", "model", "epochs", "test_error")
+    assert not any(note.startswith("all:") for note in table.notes)
+
+
+def test_lines_are_sorted_by_any_column() -> None:
+    rows = tuple(row(lr=lr) for lr in (0.3, 0.1, 0.2, 0.4))
+    reported = (Reported({"lr": 0.0}, Published({"test_error": 1.0})),)
+    spec = Spec(rows, ("lr", "test_error"), reported=reported)
+    table = build(spec, [0], *errors(rows[0], 0.06), *errors(rows[1], 0.05), *errors(rows[2], 0.07))
+
+    def lrs(by: str) -> list[Any]:
+        return [line.options["lr"] for line in sort_lines(table, by).lines]
+
+    assert lrs("lr") == lrs("initial LR") == [0.1, 0.2, 0.3, 0.4, 0.0]
+    assert lrs("test_error") == [0.1, 0.3, 0.2, 0.4, 0.0], "without a result, then what is only reported"
+    assert lrs("-Test Error") == [0.2, 0.3, 0.1, 0.4, 0.0]
+    with pytest.raises(GridrunError, match=r"no such column\. Did you mean 'test_error'"):
+        lrs("test_eror")

@@ -35,7 +35,7 @@ def test_a_whole_table() -> None:
   \label{tab:linear_scaling}
   \begin{tabular}{lrrrrll}
     \toprule
-    Setting & \begin{tabular}[b]{@{}r@{}}initial \\ lr\end{tabular} & """
+    Setting & \begin{tabular}[b]{@{}r@{}}Initial \\ LR\end{tabular} & """
         r"""\begin{tabular}[b]{@{}r@{}}Test Error \\ (\%) \\ median of 3 \\ runs $\pm$ std\end{tabular} & """
         r"""\begin{tabular}[b]{@{}r@{}}Published \\ (\%) \\ 3 runs\end{tabular} & """
         r"""\begin{tabular}[b]{@{}r@{}}Difference \\ (pp)\end{tabular} & Verdict & """

@@ -163,7 +163,7 @@ def test_notes_of_a_diverged_trial_are_told_too() -> None:
 
 def test_times_on_different_hardware_carry_a_note() -> None:
     table = two_rows(("train_time", "test_error"), H200, changed(H200, gpu="Tesla V100"))
-    assert markdown_cells(table)[0] == ["initial lr", r"Training Time\*", "Test Error (%), median of 2 runs"]
+    assert markdown_cells(table)[0] == ["Initial LR", r"Training Time\*", "Test Error (%), median of 2 runs"]
     assert table.notes == (
         "* Training Time: not comparable between rows, trained on different hardware: "
         "NVIDIA H200 (3 trials), Tesla V100 (1 trial)",

@@ -143,7 +143,7 @@ def published_runs(first: int | None, second: int | None, value: float | str = 6
 def test_no_published_column_for_a_metric_that_is_not_shown() -> None:
     one = row()
     spec = Spec((one,), ("lr", "test_error"), {one.config_id: Published({"train_time": "10m"}, 1)})
-    assert markdown_cells(build(spec, [0]))[0] == ["initial lr", "Test Error (%), 1 run"]
+    assert markdown_cells(build(spec, [0]))[0] == ["Initial LR", "Test Error (%), 1 run"]
 
 
 def test_a_note_on_published_values_names_the_rows_it_is_about() -> None:
@@ -171,7 +171,7 @@ def test_a_table_of_nothing_but_published_values_shows_them_alone() -> None:
         Reported({"batch_size": 16}, Published({"test_error": "6.1"}, runs=3)),
     )
     assert markdown_cells(build(Spec((), reported=reported), [0])) == [
-        ["batch size", "Test Error (%), 3 runs"],
+        ["Batch Size", "Test Error (%), 3 runs"],
         ["8", "5.00"],
         ["16", "6.1"],
     ]
@@ -183,7 +183,7 @@ def test_rows_that_are_only_reported_come_last_and_claim_no_trial() -> None:
     reported = (Reported({"batch_size": 256}, Published({"test_error": 2.71}, runs=1)), Reported({}, None))
     table = build(Spec((only,), published=found, reported=reported), [0], *errors(only, 0.0270))
     assert markdown_cells(table) == [
-        ["batch size", "Test Error (%), 1 run", "Published (%), 1 run", "Difference (pp)", "Verdict"],
+        ["Batch Size", "Test Error (%), 1 run", "Published (%), 1 run", "Difference (pp)", "Verdict"],
         ["128", "2.70", "2.63", "+0.07", "too few runs"],
         ["256", "", "2.71", "", ""],
         ["", "", "", "", ""],

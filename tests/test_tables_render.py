@@ -59,7 +59,7 @@ def test_markdown_of_a_table_that_has_not_run_shows_what_is_published() -> None:
     assert to_markdown(build(spec, [0, 1, 2])) == (
         "### Linear scaling\n"
         "\n"
-        "| batch size | Test Error (%), median of 3 runs | Published (%), 1 run | Difference (pp) |\n"
+        "| Batch Size | Test Error (%), median of 3 runs | Published (%), 1 run | Difference (pp) |\n"
         "| ---------: | -------------------------------: | -------------------: | --------------: |\n"
         "|       4096 |                                  |                10.57 |                 |\n"
         "|        128 |                                  |                  7.2 |                 |\n"
@@ -201,7 +201,7 @@ def test_cells_say_their_runs_where_rows_ask_for_different_numbers() -> None:
     alone = record(once, 0, test_error=0.05, train_seconds=60.0)
     of_three = [record(thrice, seed, test_error=0.06, train_seconds=60.0) for seed in (0, 1, 2)]
     assert cells(alone, *of_three) == [
-        ["initial lr", "Test Error (%), median", "Training Time"],
+        ["Initial LR", "Test Error (%), median", "Training Time"],
         ["0.1", "5.00 (1 run)", "1m00s"],
         ["0.2", "6.00 (3 runs)", "1m00s"],
     ]
@@ -281,7 +281,7 @@ def test_text_is_aligned_and_harmless() -> None:
     assert to_text(build(spec, [0], *errors(rows[0], 0.0491))) == (
         "Two | nets[2J\n"
         "\n"
-        "Setting           initial lr  Test Error (%), 1 run\n"
+        "Setting           Initial LR  Test Error (%), 1 run\n"
         "────────────────  ──────────  ─────────────────────\n"
         "base                     0.1                   4.91\n"
         "wide ]0;titlenet         0.2\n"

@@ -108,8 +108,8 @@ profile_option = click.option(
 )
 scale_option = click.option(
     "--scale",
-    metavar="epochs=F,train=N",
-    help="Take a reduced version: a fraction or number of epochs, a number of training images.",
+    metavar="epochs=F,train=F",
+    help="Take a reduced version: a fraction or number of epochs, and of training images.",
 )
 set_option = click.option(
     "--set",

@@ -22,9 +22,9 @@ def progress_of(grids: Iterable[Grid], store: Store) -> list[Progress]:
     searches = [grid for grid in grids if grid.search]
     if not searches:
         return []
-    from gridrun.search import Progress
+    from gridrun.search import read_progress
 
-    return [Progress.of(grid, store) for grid in searches]
+    return [read_progress(grid, store) for grid in searches]
 
 
 def to_train(grids: Iterable[Grid], searches: Iterable[Progress]) -> list[Grid]:
@@ -43,12 +43,16 @@ def estimate(progress: Progress, store: Store, options: LaunchOptions) -> tuple[
 
 def describe_round(progress: Progress) -> str:
     """Return in one line how far a search is."""
-    search, number = progress.search, len(progress.rounds)
+    search, number = progress.search, min(segment.round for segment in progress.current)
     members = f"{progress.name}: {search.population} members"
     best = f"; best so far: {describe_best(progress)}" if progress.best else ""
     if progress.is_over:
         return f"{members}, {number_of(search.epochs, 'epoch')}: done; best: {describe_best(progress)}"
     ended = sum(segment.trial.trial_id in progress.errors for segment in progress.current)
+    if search.asynchronous:
+        last = [search.last_epoch(segment.round) for segment in progress.current]
+        between = f"epochs {min(last)} to {max(last)} of {search.epochs}"
+        return f"{members}, asynchronous, {between}: {len(progress.errors)} segments done{best}"
     epochs = f"epochs {search.last_epoch(number - 1) + 1} to {search.last_epoch(number)} of {search.epochs}"
     return f"{members}, round {number} of {search.num_rounds} ({epochs}): {ended} done{best}"
 
@@ -90,12 +94,14 @@ def as_dict(progress: Progress) -> dict[str, Any]:
     return {
         "name": progress.name,
         "search_id": progress.search.search_id,
-        "round": len(progress.rounds),
+        "round": min(segment.round for segment in progress.current),
         "rounds": progress.search.num_rounds,
         "is_over": progress.is_over,
         "best_member": best.member if best else None,
         "best_val_error": progress.errors[best.trial.trial_id] if best else None,
         "members": [
-            dataclasses.asdict(row) for row in progress.lineage() if row.round == len(progress.rounds)
+            dataclasses.asdict(row)
+            for row in progress.lineage()
+            if row.trial_id == progress.current[row.member].trial.trial_id
         ],
     }

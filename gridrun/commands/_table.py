@@ -25,6 +25,8 @@ class TableOptions:
     """Id of the one table to show; None: all of them."""
     spread: str | None = None
     """`minmax`, `std` or `none`; None: what each table says."""
+    sort: str | None = None
+    """Column to sort by; a `-` before it puts the largest first."""
 
     def __bool__(self) -> bool:
         """Whether the user gave any of them."""
@@ -41,10 +43,12 @@ class TableOptions:
         return list(map(self._shown, tables_of(grids, store)))
 
     def _shown(self, table: Table) -> Table:
+        from gridrun.tables.arrange import sort_lines
+
         if self.spread:
             spread = None if self.spread == "none" else cast("Spread", self.spread)
             table = replace(table, spread=spread)
-        return table
+        return sort_lines(table, self.sort) if self.sort else table
 
 
 def table_options() -> Decorator:
@@ -59,6 +63,9 @@ def table_options() -> Decorator:
                 type=click.Choice(["minmax", "std", "none"]),
                 help="Show the lowest and highest run, or the standard deviation, beside each median. "
                 "[default: what each table says, else none]",
+            ),
+            click.option(
+                "--sort", metavar="COLUMN", help="Sort the rows by this column; -COLUMN: the largest first."
             ),
         ),
     )

@@ -45,7 +45,7 @@ def command(
     arXiv:1905.05393). This repeats until the last epoch. Run the same command again to go on after an
     interruption.
     """
-    from gridrun.search import Progress
+    from gridrun.search import read_progress
     from gridrun.store import Store
     from gridrun.sweep import over_budget
 
@@ -58,7 +58,7 @@ def command(
     if export and not export.absolute().parent.is_dir():  # better now than after hours of training
         raise GridrunError(f"--export {export}: there is no directory {export.parent}")
     resolved = options.resolve([grid])
-    progress = Progress.of(grid, store)
+    progress = read_progress(grid, store)
     if dry_run or not progress.is_over:
         plan, forecast = estimate(progress, store, resolved)
         if dry_run:

@@ -35,14 +35,14 @@ def command(table: str, row: str, grids: GridOptions, results: Path, as_json: bo
     Of a search, TABLE is its name and ROW the number of a member, counted from 0, or `best`: you see whose
     weights and policies the member has, round by round.
     """
-    from gridrun.search import Progress
+    from gridrun.search import read_progress
     from gridrun.store import Store
     from gridrun.tables import why
 
     loaded = grids.read()
     for grid in loaded:
         if grid.search and table in (grid.name, grid.title):
-            show_member(Progress.of(grid, Store(results)), row, as_json)
+            show_member(read_progress(grid, Store(results)), row, as_json)
             return
     _, spec = why.find_table(loaded, table)
     records = Store(results).records([trial.trial_id for row in spec.rows for trial in row.trials])
@@ -63,8 +63,8 @@ def show_member(progress: Progress, member: str, as_json: bool) -> None:
         raise GridrunError(f"{progress.name} has {known}; got {member!r}")
     path = progress.ancestry(int(member))
     if as_json:
-        rows = {(row.round, row.member): row for row in progress.lineage()}
-        echo_json([dataclasses.asdict(rows[segment.round, segment.member]) for segment in path])
+        rows = {(row.trial_id, row.member): row for row in progress.lineage()}
+        echo_json([dataclasses.asdict(rows[segment.trial.trial_id, segment.member]) for segment in path])
         return
     click.echo(describe_round(progress))
     for line in lines_of(path, progress):

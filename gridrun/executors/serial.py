@@ -41,7 +41,7 @@ class SerialExecutor(Executor):
                 last[:] = [epoch]
                 on_event(Progress(trial, epoch))
 
-            outcome = run_trial(trial, setup, report, store, queued.retry)
+            outcome = run_trial(trial, setup, report, store, queued.retry, queued.parent)
             on_event(Ended(trial, outcome, *last))
             trial_queue.task_done(trial)
             if outcome == "failed" and not health.can_go_on(device):

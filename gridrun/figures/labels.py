@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from gridrun.grid.describe import describe_options
-from gridrun.metrics import CONFIG_HEADERS, format_column
+from gridrun.metrics import format_column
 
 if TYPE_CHECKING:
     from gridrun.grid import Row
 
-HEADERS = CONFIG_HEADERS | {
+HEADERS = {
     "name": "setting",
+    "dataset": "data set",
+    "weight_decay_on_bn": "weight decay on BN",
+    "tta": "TTA",
     "model": "model",
     "lr": "initial learning rate",
     "schedule": "learning rate schedule",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from gridrun.grid.settings import Missing, config_option
@@ -13,7 +14,7 @@ from gridrun.trial import Trial
 from trainer import ConfigError, TrainConfig
 from trainer.datasets import DatasetOptions
 from trainer.models import ModelOptions
-from trainer.schema import canonical, defaults, read
+from trainer.schema import canonical, defaults, field_types, read
 
 
 def describe(trial: Trial) -> str:
@@ -21,8 +22,11 @@ def describe(trial: Trial) -> str:
     return f"{describe_config(trial.config)}, seed {trial.seed}"
 
 
-def describe_config(config: TrainConfig) -> str:
-    """Describe a config: what every one has, and every option that is not at its default."""
+def describe_config(config: TrainConfig, fields: Collection[str] | None = None) -> str:
+    """Describe a config: what every one has, and every option that is not at its default.
+
+    `fields` are those to describe; None: all.
+    """
     settings = config.canonical()  # without options at their defaults
     always = {
         "batch_size": config.batch_size,
@@ -35,8 +39,23 @@ def describe_config(config: TrainConfig) -> str:
     options = {key: given[key] for key in _ORDER if key in given}
     options |= {f"augmentation.{name}": inside for name, inside in settings.get("augmentation", {}).items()}
     options |= {key: settings[key] for key in rest}
-    data_and_model = f"{_label_and_options(config.dataset)} {_label_and_options(config.model)}"
-    return f"{data_and_model}, {describe_options(options)}"
+    labels = {"dataset": config.dataset, "model": config.model}
+    wanted = labels.keys() | {key.split(".")[0] for key in options} if fields is None else set(fields)
+    subject = " ".join(_label_and_options(labels[field]) for field in labels if field in wanted)
+    others = describe_options({key: value for key, value in options.items() if key.split(".")[0] in wanted})
+    return ", ".join(filter(None, (subject, others)))
+
+
+def describe_shared(configs: Sequence[TrainConfig]) -> str:
+    """Describe what configs have in common: `CIFAR-10 ResNet-preact-20, cosine, 200 epochs`."""
+    shared = []
+    for field in field_types(TrainConfig):
+        # Rows mostly share the objects of equal options: only one of each is compared.
+        values = {id(value): value for value in map(operator.attrgetter(field), configs)}
+        first, *others = values.values()
+        if all(other == first for other in others):
+            shared.append(field)
+    return describe_config(configs[0], shared)
 
 
 _ORDER = ("optimizer", "batch_size", "num_gpus", "lr", "schedule", "warmup", "epochs", "precision")

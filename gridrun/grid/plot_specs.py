@@ -14,7 +14,7 @@ from gridrun.grid.pick import Pick, nearest, read_pick
 from gridrun.grid.published import Published
 from gridrun.grid.rows import Row
 from gridrun.grid.settings import freeze, known_keys
-from gridrun.grid.table_specs import TableSpec, default_columns
+from gridrun.grid.table_specs import TableSpec, varying_options
 from gridrun.metrics import COMPUTED, METRICS
 from trainer.registry import did_you_mean
 
@@ -313,7 +313,7 @@ def is_number(value: Any) -> bool:
 
 def _varying(rows: Sequence[Row]) -> list[str]:
     """Return the keys in which rows differ: those without a dot first, `epochs` last of these."""
-    columns = [column for column in default_columns(rows) if column not in METRICS]
+    columns = [*(["name"] if any(row.name for row in rows) else []), *varying_options(rows)]
     return sorted(columns, key=lambda column: ("." in column, column == "epochs"))
 
 

@@ -12,6 +12,7 @@ from gridrun.grid.layers import Layer, read_layer, read_seeds, read_settings
 from gridrun.grid.node import Node, locate, read_or
 from gridrun.grid.pick import Pick, read_pick
 from gridrun.grid.settings import Missing, Settings, epoch_keys, option, set_option
+from trainer import TrainConfig
 from trainer.registry import did_you_mean
 
 PROFILE_KEYS = {
@@ -39,6 +40,8 @@ class Profile:
     """Settings for every row, over those of the axes."""
     epochs: int | float | None = None
     """A whole number of epochs, or a share below 1 of each row's own."""
+    train_share: float | None = None
+    """A share below 1 of each row's training images. A number of them is a setting of `layers`."""
     exclude: tuple[tuple[Node, Pick], ...] = ()
     """Rows to leave out, picked by their values in the study."""
     seeds: tuple[int, ...] | None = None
@@ -51,9 +54,16 @@ class Profile:
             under=other.under,
             layers=(*other.layers, *self.layers),
             epochs=self.epochs or other.epochs,
+            train_share=self.train_share or other.train_share,
             exclude=(*other.exclude, *self.exclude),
             seeds=self.seeds or other.seeds,
         )
+
+    def scale_images(self, config: TrainConfig) -> TrainConfig:
+        """Return a row's config with fewer training images. Raises ConfigError: it cannot be trained."""
+        if self.train_share is None:
+            return config
+        return dataclasses.replace(config, train_size=max(1, round(config.num_train * self.train_share)))
 
     def scale_epochs(self, settings: Settings, but_not: Collection[str] = ()) -> None:
         """Scale `epochs`, and every option counted in epochs, except the keys in `but_not`."""
@@ -115,21 +125,21 @@ def read_scale(scale: Mapping[str, Any]) -> Profile:
 def _read_scaled(name: str, under: str, node: Node | None) -> Profile:
     given = node.options(SCALE_KEYS) if node else {}
     train = given.get("train")
-    if train and (type(train.value) is not int or train.value < 1):
-        raise train.must_be("a number of training images")
+    images = _read_share(train, "training images") if train else None
     return Profile(
         name=name,
         under=under,
-        layers=(read_layer(train, {"train_size": train}),) if train else (),
-        epochs=read_or(given, "epochs", _read_epochs, None),
+        layers=(read_layer(train, {"train_size": train}),) if train and type(images) is int else (),
+        epochs=read_or(given, "epochs", lambda node: _read_share(node, "epochs"), None),
+        train_share=images if isinstance(images, float) else None,
     )
 
 
-def _read_epochs(node: Node) -> int | float:
+def _read_share(node: Node, what: str) -> int | float:
     value: int | float = node.value
     if (type(value) is int and value >= 1) or (type(value) is float and 0 < value < 1):
         return value
-    raise node.must_be("a factor below 1, such as 0.05, or a number of epochs")
+    raise node.must_be(f"a factor below 1, such as 0.05, or a number of {what}")
 
 
 def choose(

@@ -135,6 +135,8 @@ class RowMaker:
         """Return the row that has these settings. Raises GridError: it cannot be trained."""
         try:
             config = self._reader.read({key: value for key, value in settings.items() if key != LET})
+            if self.recipe.profile:
+                config = self.recipe.profile.scale_images(config)
         except ConfigError as error:
             raise self._located(choices, error) from None
         published = next((layer.published for layer in choices if layer.published), None)

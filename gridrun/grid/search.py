@@ -39,6 +39,8 @@ class Search:
     """Probability that exploring draws a number of a policy anew, instead of changing it a little."""
     seed: int = 0
     """Decides the seeds of the members and all that is drawn."""
+    asynchronous: bool = False
+    """No member waits for the others; so the result depends on which of them are faster."""
 
     @functools.cached_property
     def search_id(self) -> str:
@@ -46,7 +48,7 @@ class Search:
         options = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
-            if field.name != "base"
+            if field.name != "base" and not (field.name == "asynchronous" and not self.asynchronous)
         }
         return digest({**options, "base": self.base.canonical(), "version": trainer.VERSION})
 
@@ -107,6 +109,7 @@ def read_search(node: Node, given: Mapping[str, Node], row: Row) -> Search:
         quantile=read_or(entries, "quantile", _share, 0.25),
         resample=read_or(entries, "resample", _share, 0.2),
         seed=read_or(entries, "seed", lambda entry: entry.count(least=0), 0),
+        asynchronous=read_or(entries, "asynchronous", lambda entry: entry.flag(), False),
     )
     if search.interval >= search.epochs:
         problem = f"must be below epochs ({search.epochs}), got {search.interval}"

@@ -66,12 +66,24 @@ class TableSpec:
     spread: Spread | None = None
     source: str | None = None
     """Where the published values come from."""
+    columns_are_given: bool = True
+    """Whether the file names the columns; if not, what all rows share stands below the table."""
 
 
 def default_table(table_id: str, title: str, rows: Sequence[Row], source: str | None) -> TableSpec:
     """Return the one table of a grid that declares none."""
     published = published_of_cases(rows)
-    return TableSpec(table_id, title, tuple(rows), default_columns(rows), published, (), {}, source=source)
+    return TableSpec(
+        table_id,
+        title,
+        tuple(rows),
+        default_columns(rows),
+        published,
+        (),
+        {},
+        source=source,
+        columns_are_given=False,
+    )
 
 
 def read_tables(node: Node, default: TableSpec, find_file: FindFile) -> tuple[TableSpec, ...]:
@@ -114,6 +126,7 @@ def _read_table(node: Node, default: TableSpec, find_file: FindFile, is_alone: b
         headers={key: entry.text() for key, entry in headers.items()},
         spread=read_or(given, "spread", lambda entry: entry.choice(get_args(Spread)), None),
         source=read_or(given, "source", Node.text, default.source),
+        columns_are_given="columns" in given,
     )
 
 
@@ -206,11 +219,26 @@ def _read_column_names(node: Node, rows: Sequence[Row], more: Collection[str]) -
 
 
 def default_columns(rows: Sequence[Row]) -> tuple[str, ...]:
-    """Return the columns in which the rows differ, and the usual metrics.
+    """Return the columns that tell the rows apart, and the usual metrics.
+
+    Named rows have their name, and the options in which rows of one name differ.
+    """
+    if not any(row.name for row in rows):
+        return (*varying_options(rows), *DEFAULT_METRICS)
+    by_name: dict[str | None, list[Row]] = {}
+    for row in rows:
+        by_name.setdefault(row.name, []).append(row)
+    telling = {key for same in by_name.values() if len(same) > 1 for key in varying_options(same)}
+    options = [key for key in varying_options(rows) if key in telling] if telling else []
+    return ("name", *options, *DEFAULT_METRICS)
+
+
+def varying_options(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Return the columns in which the configs of rows differ.
 
     The column `model` or `dataset`, which shows a label, replaces the options where the labels differ.
     """
-    columns = ["name"] if any(row.name for row in rows) else []
+    columns: list[str] = []
     configs = [row.config for row in reversed(rows)]
     for field, hint in field_types(TrainConfig).items():
         # Rows mostly share the objects of equal options, so compare one row for each object: comparing
@@ -228,7 +256,7 @@ def default_columns(rows: Sequence[Row]) -> tuple[str, ...]:
         is_nested = mapped_registry(hint) or any(isinstance(value, Options) for value in distinct)
         varying = _varying(field, list(reversed(distinct.values()))) if is_nested else [field]
         columns += [key for key in varying if key not in columns]
-    return (*columns, *DEFAULT_METRICS)
+    return tuple(columns)
 
 
 def _varying(field: str, configs: Sequence[TrainConfig]) -> list[str]:

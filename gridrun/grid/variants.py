@@ -22,7 +22,7 @@ from gridrun.grid.pick import Pick, read_pick
 from gridrun.grid.plot_specs import PlotSpec
 from gridrun.grid.reduce import Reduction, reduce, reduced_rows
 from gridrun.grid.settings import Missing
-from gridrun.grid.table_specs import Reported, TableSpec
+from gridrun.grid.table_specs import Reported, TableSpec, default_columns
 from gridrun.text import format_option, number_of
 from gridrun.trial import digest
 
@@ -184,6 +184,8 @@ class Variant:
                 reported = tuple(filter(self._is_wanted, spec.reported)) if is_study else ()
                 columns = tuple(name for name in spec.columns if name != "paper" or unchanged or reported)
                 whole = whole and bool(reported)
+                if rows and not spec.columns_are_given:
+                    columns = default_columns(tuple(rows.values()))
                 spec = dataclasses.replace(spec, columns=columns, reported=reported)
             if rows or whole:
                 profile = f"_{self.profile.name}" if self.profile else ""

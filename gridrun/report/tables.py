@@ -127,7 +127,7 @@ def _other_options(spec: TableSpec, table: Table) -> list[Column]:
     for key in varying_columns(keys, filled):
         values = [one[key] for one in filled]
         texts = ["" if value is None else one_line(format_column(key, value)) for value in values]
-        title = one_line(header_of(key))
+        title = one_line(header_of(key, whole=True))
         columns.append(
             Column(title, [*texts, *padding], _numbers([*values, *padding]), "option", visible=False)
         )

@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from gridrun.errors import LaunchError
+from gridrun.search.asynchronous import Asynchronous
 from gridrun.search.progress import Progress
+from gridrun.search.rounds import Rounds
 from gridrun.search.segments import Segment
 from gridrun.store import Store, checkpoint_copies
 from gridrun.store.launches import LaunchState
 from gridrun.sweep import LaunchEvent, Summary, launch
 from gridrun.sweep.executor import Executor
 from gridrun.sweep.options import LaunchOptions
+from gridrun.sweep.queue import QueuedTrial
+from gridrun.trial import Trial
 
 
 @dataclass(frozen=True, slots=True)
 class RoundEnded:
-    """All segments of a round have ended, and it is decided who goes on from whom."""
+    """Segments have ended, and it is decided who goes on from whom: after a round, or for some members."""
 
     progress: Progress
 
@@ -32,9 +37,10 @@ def search(
     on_event: Callable[[SearchEvent], None],
     on_state: Callable[[LaunchState], None] = lambda state: None,
 ) -> Summary | None:
-    """Train all that a search lacks, round by round, and keep its lineage.
+    """Train all that a search lacks, round by round or member by member, and keep its lineage.
 
-    A segment leaves its state until nobody can go on from it any more. Weights are kept of the last round.
+    A segment leaves its state until nobody can go on from it any more. Weights are kept of the members that
+    are at the end.
 
     Args:
         progress: how far the search is; it is brought up to date.
@@ -49,6 +55,9 @@ def search(
         StoreError: the store cannot be used.
         LaunchError: a launch cannot start, or every member has diverged.
     """
+    if isinstance(progress, Asynchronous):
+        return _asynchronously(progress, store, executor, options, on_event, on_state)
+    assert isinstance(progress, Rounds)
     summary = None
     _tidy(progress, store, options.checkpoints)
     while not progress.is_over:
@@ -66,15 +75,55 @@ def search(
     return summary
 
 
+def _asynchronously(
+    progress: Asynchronous,
+    store: Store,
+    executor: Executor,
+    options: LaunchOptions,
+    on_event: Callable[[SearchEvent], None],
+    on_state: Callable[[LaunchState], None],
+) -> Summary | None:
+    """Train what an asynchronous search lacks, in one launch that is given more trials as others end."""
+    runtime = replace(options.runtime, keep_state=True)
+    summary = None
+
+    def more(trial: Trial) -> list[QueuedTrial]:
+        known = {segment.trial.trial_id for segment in progress.segments}
+        decided = progress.update(store)
+        _tidy(progress, store, options.checkpoints)
+        if decided:
+            on_event(RoundEnded(progress))
+        added = {s.trial.trial_id: s for s in reversed(decided) if s.trial.trial_id not in known}
+        return [QueuedTrial(segment.trial, parent=segment.parent) for segment in added.values()]
+
+    store.create()
+    with store.lock(progress.search.search_id) as claim:
+        if not claim:
+            raise LaunchError("another process runs this search; an asynchronous one has one process")
+        _tidy(progress, store, options.checkpoints)
+        while not progress.is_over:
+            launched = replace(options, runtime=runtime)
+            summary = launch([progress.grid], store, executor, launched, on_event, on_state, more)
+            if not progress.update(store):
+                break
+        _tidy(progress, store, options.checkpoints)
+    return summary
+
+
 def _tidy(progress: Progress, store: Store, checkpoints: str | None) -> None:
-    """Write the lineage, and drop the states that nobody can go on from."""
+    """Write the lineage, and drop states and weights that nobody needs."""
     if not progress.ended:
         return
     store.write_lineage(progress.search.search_id, progress.lineage())
-    needed = set() if progress.is_over else {segment.parent for segment in progress.current}
-    past = progress.rounds if progress.is_over else progress.rounds[:-1]
-    left = [segment for one in past for segment in one if segment.trial.trial_id not in needed]
+    needed = progress.needed
+    left = [
+        segment
+        for segment in progress.segments
+        if segment.trial.trial_id in progress.errors and segment.trial.trial_id not in needed
+    ]
     for segment in left:
+        if segment.round < progress.search.num_rounds:
+            store.drop_weights(segment.trial.trial_id)
         if store.checkpoint(segment.trial.trial_id).exists():
             store.drop_checkpoint(segment.trial.trial_id)
     if checkpoints:

@@ -69,9 +69,9 @@ def next_round(
         raise LaunchError(f"every member has diverged in round {number - 1} of the search")
     rng = random.Random(f"{search.seed} {number}")
     return tuple(
-        _exploit(search, segment, segments[rng.choice(best)], rng)
+        exploit(search, segment, segments[rng.choice(best)], rng)
         if segment.member in worst
-        else _go_on(search, segment)
+        else go_on(search, segment)
         for segment in segments
     )
 
@@ -105,7 +105,8 @@ def explore(policy: Sequence[int], resample: float, rng: random.Random) -> list[
     return explored
 
 
-def _go_on(search: Search, segment: Segment) -> Segment:
+def go_on(search: Search, segment: Segment) -> Segment:
+    """Return what a member trains next that goes on as it is."""
     stop = search.last_epoch(segment.round + 1)
     config = dataclasses.replace(segment.trial.config, stop_after=stop)
     return Segment(
@@ -113,12 +114,18 @@ def _go_on(search: Search, segment: Segment) -> Segment:
     )
 
 
-def _exploit(search: Search, segment: Segment, donor: Segment, rng: random.Random) -> Segment:
+def exploit(search: Search, segment: Segment, donor: Segment, rng: random.Random) -> Segment:
+    """Return what a member trains next that goes on from a donor's state, under an explored policy."""
     vector = explore(to_vector(donor.policy), search.resample, rng)
-    schedule = followed_by(donor.schedule, search.last_epoch(donor.round), from_vector(vector))
-    taken = _go_on(search, donor)
+    return go_on_under(search, donor, from_vector(vector), segment.member)
+
+
+def go_on_under(search: Search, donor: Segment, policy: str, member: int) -> Segment:
+    """Return what a member trains next that goes on from a donor's state, under a policy."""
+    schedule = followed_by(donor.schedule, search.last_epoch(donor.round), policy)
+    taken = go_on(search, donor)
     trial = Trial(under(taken.trial.config, schedule), taken.trial.seed)
-    return dataclasses.replace(taken, member=segment.member, donor=donor.member, trial=trial)
+    return dataclasses.replace(taken, member=member, donor=donor.member, trial=trial)
 
 
 def followed_by(schedule: Schedule, epochs: int, policy: str) -> Schedule:

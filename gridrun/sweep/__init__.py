@@ -9,7 +9,7 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -62,6 +62,8 @@ class Planned:
 LaunchEvent = Event | Planned | Waiting | Preparing | Failed
 OnEvent = Callable[[LaunchEvent], None]
 OnState = Callable[[LaunchState], None]
+More = Callable[[Trial], Iterable[QueuedTrial]]
+"""Returns the trials that are to run as well, now that this one has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +90,14 @@ def launch(
     options: LaunchOptions,
     on_event: OnEvent,
     on_state: OnState = lambda state: None,
+    more: More = lambda trial: (),
 ) -> Summary:
     """Train what `grids` ask for and `store` does not have. If nothing is missing, no executor is started.
 
     Args:
         on_event: called with every event as it happens, in this thread.
         on_state: called after each event with the state of the launch.
+        more: called after each trial that is done or has diverged.
 
     Raises:
         StoreError: the store cannot be used.
@@ -122,9 +126,10 @@ def launch(
             code=replace(provenance.of_code(), tag=options.tag),
             stop_file=stop_file,
             checkpoints=options.checkpoints,
-            parents=plan.parents,
         )
-        bookkeeper = _Bookkeeper(store, setup.drain_file, plan, forecast, retry_state, on_event, on_state)
+        bookkeeper = _Bookkeeper(
+            store, setup.drain_file, plan, forecast, retry_state, on_event, on_state, more
+        )
         with _heartbeat(store, setup.drain_file, bookkeeper.tracker):
             _run(executor, setup, bookkeeper)
             told_to_stop = stop_file.exists()
@@ -249,11 +254,16 @@ class _Bookkeeper:
         retry_state: RetryState,
         on_event: OnEvent,
         on_state: OnState,
+        more: More,
     ) -> None:
         self.store, self.drain_file, self.retry_state = store, drain_file, retry_state
-        self.on_event, self.on_state = on_event, on_state
+        self.on_event, self.on_state, self.more = on_event, on_state, more
+        retries, parents = retry_state.retries, plan.parents
         self.trial_queue = TrialQueue(
-            (QueuedTrial(trial, retry_state.retries.get(trial.trial_id)) for trial in forecast.trials),
+            (
+                QueuedTrial(trial, retries.get(trial.trial_id), parents.get(trial.trial_id))
+                for trial in forecast.trials
+            ),
             is_free=functools.partial(_is_free, store),
         )
         whole = {trial_id: cost.amount or 1.0 for trial_id, cost in forecast.costs.items()}
@@ -306,6 +316,10 @@ class _Bookkeeper:
         if is_ours:
             self.on_event(event)
         self.tracker.handle(event)
+        if isinstance(event, Ended) and event.outcome in ("done", "diverged"):
+            for queued in self.more(event.trial):
+                self.tracker.add(queued.trial)
+                self.trial_queue.add(queued)
         if isinstance(event, (Progress, Ended, Failed)):
             self.rescheduler.update()
         self.on_state(self.tracker.snapshot())

@@ -43,6 +43,12 @@ class Tracker:
         """The last epoch of each running trial; None before its first."""
         self.state = LaunchState(started_at=started_at, total=len(trials))
 
+    def add(self, trial: Trial) -> None:
+        """Count one more trial, with as much work as the others have on average."""
+        self._costs[trial.trial_id] = self._total / max(len(self._costs), 1)
+        self._total += self._costs[trial.trial_id]
+        self.state = replace(self.state, total=self.state.total + 1)
+
     def expect(self, seconds: float | None) -> None:
         """Expect the launch to end in so many seconds; None if nobody can tell."""
         self._ends_at = None if seconds is None or not math.isfinite(seconds) else self._clock() + seconds

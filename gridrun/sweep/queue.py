@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gridrun.sweep.retries import Retry
 from gridrun.trial import Trial
@@ -24,6 +24,8 @@ class QueuedTrial:
     trial: Trial
     retry: Retry | None = None
     """The end that this attempt replaces; None for the first attempt."""
+    parent: str | None = None
+    """Id of the trial whose state it starts from; None: it starts anew."""
 
 
 class TrialQueue:
@@ -108,10 +110,16 @@ class TrialQueue:
             self._look()
             return not any(self._is_free(queued.trial) for queued in self._waiting)
 
+    def add(self, queued: QueuedTrial) -> None:
+        """Queue one more trial, behind all others."""
+        with self._changed:
+            self._waiting.append(queued)
+            self._changed.notify_all()
+
     def put_back(self, trial: Trial, retry: Retry | None = None) -> None:
         """Queue a taken trial again, behind all others."""
         with self._changed:
-            self._waiting.append(QueuedTrial(trial, retry))
+            self._waiting.append(replace(self._taken[trial.trial_id], retry=retry))
 
     def put_off(self, trial: Trial) -> None:
         """Queue a taken trial again as soon as the launch that holds it releases it."""

@@ -6,7 +6,7 @@ import json
 import os
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -43,8 +43,6 @@ class Setup:
     """Kernel that the launch runs on; a process id means nothing on another one."""
     checkpoints: str | None = None
     """Directory or URI that checkpoints are also copied to and fetched from (`CheckpointCopies`)."""
-    parents: Mapping[str, str] = field(default_factory=dict)
-    """Of each trial that goes on from another's state, the id of that one, by trial id."""
 
     @property
     def drain_file(self) -> Path:
@@ -71,6 +69,7 @@ def run_trial(
     on_epoch: Callable[[Epoch], None],
     store: TrialStore | None = None,
     retry: Retry | None = None,
+    parent: str | None = None,
 ) -> Outcome:
     """Train a trial and store its record, unless it has ended or another process is training it.
 
@@ -80,6 +79,7 @@ def run_trial(
         on_epoch: called after each epoch. What it raises ends the trial without a record and is raised here.
         store: the store of `setup.results`, opened here if None.
         retry: the end to replace, if the trial has ended before.
+        parent: id of the trial whose state it starts from; None: it starts anew.
     """
     from trainer.loop import Interrupted
 
@@ -92,7 +92,7 @@ def run_trial(
         if status := store.ended(trial.trial_id, retry.ended_at if retry else None):
             return status
         try:
-            record = _train(trial, setup, store, claim, on_epoch, retry)
+            record = _train(trial, setup, store, claim, on_epoch, retry, parent)
             if not claim.held():
                 return "busy"
             if record.status == "failed" and _launch_is_dead(setup):
@@ -119,6 +119,7 @@ def _train(
     claim: Claim,
     on_epoch: Callable[[Epoch], None],
     retry: Retry | None,
+    parent: str | None,
 ) -> Record:
     """Train a trial and return its record, a `failed` one if the trial raises an error."""
     from trainer.loop import Interrupted, train
@@ -128,7 +129,6 @@ def _train(
     files.refresh_directory(checkpoint.parent)  # NFS may not show yet what another machine wrote there
     store.drop_weights(trial.trial_id)  # a worker that was killed before it wrote the record leaves them
     should_stop = _make_should_stop(setup.stop_file, claim)
-    parent = setup.parents.get(trial.trial_id)
     runtime = replace(
         setup.runtime,
         checkpoint=checkpoint,

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from gridrun.grid.describe import describe_options, describe_tta, varying_columns
+from gridrun.grid.describe import describe_options, describe_shared, describe_tta, varying_columns
 from gridrun.metrics import METRICS
 from gridrun.resources import HARDWARE_KEYS, UNKNOWN, hardware_of
 from gridrun.tables.model import MIN_RUNS_OF_A_VERDICT
@@ -38,6 +38,8 @@ def notes_of(
     spec: TableSpec, lines: Sequence[Line], records: Mapping[str, Record], origins: Counter[Origin]
 ) -> Iterator[str]:
     """Yield a table's notes. `lines` are those with trials, `origins` those of the done trials."""
+    if spec.rows and not spec.columns_are_given:
+        yield f"all: {describe_shared([row.config for row in spec.rows])}"
     label = line_labels(spec.columns, lines)
     measured = (pair for pair in zip(spec.rows, lines, strict=True) if pair[1].done)
     yield from tta_notes(spec.columns, ((row.config, label(line)) for row, line in measured))

@@ -8,6 +8,7 @@ import io
 import json
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -125,16 +126,25 @@ class TextColumn(NamedTuple):
 def text_columns(table: Table) -> list[TextColumn]:
     """Return a table's columns. A metric may need more than one: published value, difference, verdict."""
     columns, published = [], table.published
+    headers = _headers(table)
     for name in table.columns:
         if name in METRICS:
             columns += _metric_columns(table, name, name in published)
         else:
             values = [line.options[name] for line in table.lines]
             is_number = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
-            header = table.headers.get(name) or header_of(name)
             cells = [one_line(format_column(name, value)) for value in values]
-            columns.append(TextColumn(header, cells, is_number))
+            columns.append(TextColumn(headers[name], cells, is_number))
     return columns
+
+
+def _headers(table: Table) -> dict[str, str]:
+    """Return the headers of config columns; where two would be the same, they name their fields."""
+    names = [name for name in table.columns if name not in METRICS]
+    short = Counter(map(header_of, names))
+    return {
+        name: table.headers.get(name) or header_of(name, whole=short[header_of(name)] > 1) for name in names
+    }
 
 
 def _metric_columns(table: Table, name: str, is_published: bool) -> list[TextColumn]:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import pickle
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +65,7 @@ class QueueSearcher(_Stateless, Searcher):
             self.trial_queue.wait(_WAIT_SECONDS)  # the last trials may yet be queued again
         self.live.add(trial_id)
         self.pending.add(trial_id)
-        return {"trial_id": queued.trial.trial_id, "retry": queued.retry and asdict(queued.retry)}
+        return {"trial": queued.trial, "retry": queued.retry, "parent": queued.parent}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -78,8 +77,8 @@ class QueueSearcher(_Stateless, Searcher):
 class EventCallback(_Stateless, tune.Callback):
     """Turns what Tune reports into our events."""
 
-    def __init__(self, trials: Mapping[str, Trial], searcher: QueueSearcher, emit: Emit) -> None:
-        self.trials, self.searcher, self.emit = trials, searcher, emit
+    def __init__(self, searcher: QueueSearcher, emit: Emit) -> None:
+        self.searcher, self.emit = searcher, emit
         self.in_flight: dict[str, Trial] = {}  # by Tune's ids, in the order of their start
         self.nodes: dict[str, str] = {}  # Ray's ids of the nodes where they run
         self.ended: set[str] = set()
@@ -87,13 +86,13 @@ class EventCallback(_Stateless, tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         self.searcher.pending.discard(trial.trial_id)
-        own = self.in_flight[trial.trial_id] = self.trials[trial.config["trial_id"]]
+        own = self.in_flight[trial.trial_id] = trial.config["trial"]
         self.emit(Started(own))
 
     def on_trial_result(
         self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        own = self.trials[trial.config["trial_id"]]
+        own = trial.config["trial"]
         epoch = Epoch(**result["epoch"]) if result["epoch"] else None
         self.nodes[trial.trial_id] = result["node"]
         if "problem" in result:
@@ -118,7 +117,7 @@ class EventCallback(_Stateless, tune.Callback):
             return  # its worker stopped after that, because it could not use its GPU any more
         error, text = _error_of(trial)
         kind = kind_of_loss(error, self.nodes.get(trial.trial_id))
-        self.emit(Lost(self.trials[trial.config["trial_id"]], kind, reason_of_loss(error, text)))
+        self.emit(Lost(trial.config["trial"], kind, reason_of_loss(error, text)))
 
     def on_tune_failed(self, error: BaseException) -> bool:
         """Report the trials in flight when Tune gives up; return whether it should be started again.

@@ -11,7 +11,7 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -140,7 +140,6 @@ class RayTuneExecutor(Executor):
         shares = self._shares(left, setup, on_event)
         for share, one in shares.items():
             self._check_room(share, one.config.num_gpus)
-        trials = {queued.trial.trial_id: queued.trial for queued in left}
         events: queue.SimpleQueue[Event | Exception] = queue.SimpleQueue()
         stop = threading.Event()
 
@@ -148,7 +147,7 @@ class RayTuneExecutor(Executor):
             try:
                 for share in shares:
                     if not setup.is_closed:
-                        self._fit(trial_queue, trials, share, setup, events, stop)
+                        self._fit(trial_queue, share, setup, events, stop)
             except BaseException as error:
                 gave_up = LaunchError(f"Ray Tune gave up: {error}")
                 gave_up.__cause__ = error
@@ -205,7 +204,6 @@ class RayTuneExecutor(Executor):
     def _fit(
         self,
         trial_queue: TrialQueue,
-        trials: Mapping[str, Trial],
         share: Share,
         setup: Setup,
         events: queue.SimpleQueue[Event | Exception],
@@ -229,7 +227,6 @@ class RayTuneExecutor(Executor):
         worker: Any = tune.with_resources(
             tune.with_parameters(
                 TrialWorker,
-                trials=dict(trials),
                 setup=replace(setup, runtime=runtime),
                 progress_seconds=0.0 if self._trackers else _PROGRESS_SECONDS,
                 store_address=self._store_address,
@@ -249,7 +246,7 @@ class RayTuneExecutor(Executor):
         with self._trackers.start(files, lambda text: events.put(Warned(text))) as trackers:
             while True:
                 searcher = QueueSearcher(trial_queue, fits, slots, ahead)
-                callback = EventCallback(trials, searcher, emit)
+                callback = EventCallback(searcher, emit)
                 tuner = tune.Tuner(
                     worker,
                     tune_config=tune.TuneConfig(

@@ -22,7 +22,6 @@ from gridrun import resources
 from gridrun.errors import StoreError
 from gridrun.executors.ray.remote_store import StoreAddress, missing_data, run_anywhere, wait_unless_closed
 from gridrun.store import Store
-from gridrun.sweep.retries import Retry
 from gridrun.sweep.worker import Setup, run_trial
 from gridrun.trial import Trial
 from trainer.metrics import Epoch
@@ -44,12 +43,11 @@ class TrialWorker(tune.Trainable):
         self,
         config: dict[str, Any],
         *,
-        trials: Mapping[str, Trial],
         setup: Setup,
         progress_seconds: float,
         store_address: StoreAddress | None,
     ) -> None:
-        self._trials, self._setup, self._progress_seconds = trials, setup, progress_seconds
+        self._setup, self._progress_seconds = setup, progress_seconds
         self._store_address = store_address
         self._files: set[tuple[object, object]] = set()  # on this machine
         self._node = ray.get_runtime_context().get_node_id()
@@ -98,8 +96,8 @@ class TrialWorker(tune.Trainable):
                 reported_at = time.monotonic()
                 put(self._report(last))
 
-        trial, retry = self._trials[queued["trial_id"]], queued["retry"]
-        config = trial.config
+        trial: Trial = queued["trial"]
+        config, retry = trial.config, queued["retry"]
         needed = config.dataset, config.init_from and (config.init_from, config.model)
         if (
             self._store_address
@@ -115,7 +113,7 @@ class TrialWorker(tune.Trainable):
             return
         self._files.add(needed)
         try:
-            outcome = self._run(trial, self._setup, on_epoch, retry=Retry(**retry) if retry else None)
+            outcome = self._run(trial, self._setup, on_epoch, retry=retry, parent=queued["parent"])
         except StoreError as error:  # no fault of the trial, and no other record could be kept either
             cause = getattr(error, "cause", error)  # of an error that comes from `StoreActor`
             text = f"on {platform.node()}: {cause}" if self._store_address else str(cause)
