@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import math
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from gridrun.grid import Grid
     from gridrun.resources import GpusPerTrial
     from gridrun.sweep.executor import Executor
+    from gridrun.sweep.notify import Notifier
     from gridrun.sweep.options import LaunchOptions
     from trainer.runtime import KeepCheckpoint
 
@@ -255,6 +257,17 @@ class SweepOptions:
     only: Sequence[str] = ()
     retry: bool = False
     tag: str | None = None
+    notify: str | None = None
+
+    def notifier(self, grids: Sequence[Grid], results: Path) -> Notifier | None:
+        """Return what tells the user's command of a sweep. Raises LaunchError: there is no such program."""
+        if self.notify is None:
+            return None
+        from gridrun.sweep.notify import Notifier, read_command
+
+        names = [str(grid.path) for grid in grids if grid.path != Path()]
+        about = {"grids": names, "results": str(results.absolute()), "host": socket.gethostname()}
+        return Notifier(read_command(self.notify), about, functools.partial(click.echo, err=True))
 
     def resolve(self, grids: Sequence[Grid], one_launch: bool = True) -> LaunchOptions:
         """Combine the options with what the grids say.
@@ -420,6 +433,13 @@ RUN_OPTIONS = (
         help="Retry a failed trial up to N times, from its checkpoint. [default: what the grids say, else 2 "
         "after a killed worker, too little memory, a lost machine or unreadable --checkpoints, 0 after an "
         "error]",
+    ),
+    click.option(
+        "--notify",
+        metavar="COMMAND",
+        callback=_not_empty,
+        help="Run this command at the first failure, at a standstill and at the end; it gets JSON on its "
+        "standard input.",
     ),
     click.option(
         "--stop-after-failures",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 
 import click
@@ -26,6 +26,7 @@ from gridrun.store.launches import EndedTrial, LaunchState, Running
 from gridrun.sweep import Planned, Preparing, Summary, Waiting, launch
 from gridrun.sweep.events import Ended, PackingChosen, Progress, Started, Warned
 from gridrun.sweep.executor import Executor
+from gridrun.sweep.notify import Notifier
 from gridrun.sweep.options import LaunchOptions
 from gridrun.sweep.retries import Failed
 from gridrun.text import format_count, format_percent, format_time, number_of, printable
@@ -39,20 +40,59 @@ def run_sweep(
     options: LaunchOptions,
     executor: Executor,
     view: Log | LiveScreen | None = None,
+    notifier: Notifier | None = None,
 ) -> Summary:
     """Launch grids and show on stderr what happens; by default, in the view that suits stderr."""
-    view = view or _default_view()
-    with executor, view:
-        return launch(grids, store, executor, options, view.show, view.update)
+    views = [view or _default_view(), *([notifier] if notifier else [])]
+    with contextlib.ExitStack() as stack:
+        for each in (*views[1:], executor, views[0]):
+            stack.enter_context(each)
+        summary = launch(grids, store, executor, options, _show_in(views), _update_in(views))
+        if notifier:
+            counts = {name.replace(" ", "_"): count for name, count in summary.plan.counts.items()}
+            notifier.end(_outcome(summary), counts=counts)
+        return summary
 
 
 def run_search(
-    progress: SearchProgress, store: Store, options: LaunchOptions, executor: Executor
+    progress: SearchProgress,
+    store: Store,
+    options: LaunchOptions,
+    executor: Executor,
+    notifier: Notifier | None = None,
 ) -> Summary | None:
     """Run a search to its end and show on stderr what happens; see `gridrun.search.run.search`."""
-    view = _default_view()
-    with executor, view:
-        return search(progress, store, executor, options, view.show, view.update)
+    views = [_default_view(), *([notifier] if notifier else [])]
+    with contextlib.ExitStack() as stack:
+        for each in (*views[1:], executor, views[0]):
+            stack.enter_context(each)
+        summary = search(progress, store, executor, options, _show_in(views), _update_in(views))
+        if notifier:
+            outcome = "done" if progress.is_over or not summary else _outcome(summary)
+            notifier.end(outcome, rounds=len(progress.rounds))
+        return summary
+
+
+def _show_in(views: Sequence[Log | LiveScreen | Notifier]) -> Callable[[SearchEvent], None]:
+    def show(event: SearchEvent) -> None:
+        for view in views:
+            view.show(event)
+
+    return show
+
+
+def _update_in(views: Sequence[Log | LiveScreen | Notifier]) -> Callable[[LaunchState], None]:
+    def update(state: LaunchState) -> None:
+        for view in views:
+            view.update(state)
+
+    return update
+
+
+def _outcome(summary: Summary) -> str:
+    if summary.interrupted:
+        return "interrupted"
+    return "failed" if summary.plan.counts["failed"] else "done"
 
 
 def _default_view() -> Log | LiveScreen:

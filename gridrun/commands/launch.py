@@ -65,7 +65,9 @@ def command(
         event_files.check_directory(tensorboard)
     from gridrun.commands._views import run_sweep
 
-    summary = run_sweep(loaded, store, resolved, options.make_executor(resolved.gpus_per_trial))
+    notifier = options.notifier(loaded, results)
+    executor = options.make_executor(resolved.gpus_per_trial)
+    summary = run_sweep(loaded, store, resolved, executor, notifier=notifier)
     show_tables(tables_of(loaded, store), None)
     show_summary(summary, results)
     if resolved.runtime.keep_checkpoint != "none":
