@@ -206,7 +206,7 @@ def test_a_mean_and_its_standard_deviation() -> None:
     assert header[1] == "Test Error (%), mean of 3 runs ± std"
     assert (cells[1], cells[3]) == ("7.00 ± 2.65", "+2.00")
     first, second = to_csv(table).splitlines()
-    assert dict(zip(first.split(","), second.split(","), strict=True))["test_error_mean_pct"] == "7"
+    assert dict(zip(first.split(","), second.split(","), strict=True))["test_error_mean_pct"] == "7.0"
 
 
 def test_a_pivot_has_one_option_as_lines_and_one_as_columns() -> None:

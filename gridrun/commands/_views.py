@@ -26,7 +26,7 @@ from gridrun.store.launches import EndedTrial, LaunchState, Running
 from gridrun.sweep import Planned, Preparing, Summary, Waiting, launch
 from gridrun.sweep.events import Ended, PackingChosen, Progress, Started, Warned
 from gridrun.sweep.executor import Executor
-from gridrun.sweep.notify import Notifier
+from gridrun.sweep.listener import Listener
 from gridrun.sweep.options import LaunchOptions
 from gridrun.sweep.retries import Failed
 from gridrun.text import format_count, format_percent, format_time, number_of, printable
@@ -40,17 +40,16 @@ def run_sweep(
     options: LaunchOptions,
     executor: Executor,
     view: Log | LiveScreen | None = None,
-    notifier: Notifier | None = None,
+    listeners: Sequence[Listener] = (),
 ) -> Summary:
     """Launch grids and show on stderr what happens; by default, in the view that suits stderr."""
-    views = [view or _default_view(), *([notifier] if notifier else [])]
+    views = [view or _default_view(), *listeners]
     with contextlib.ExitStack() as stack:
         for each in (*views[1:], executor, views[0]):
             stack.enter_context(each)
         summary = launch(grids, store, executor, options, _show_in(views), _update_in(views))
-        if notifier:
-            counts = {name.replace(" ", "_"): count for name, count in summary.plan.counts.items()}
-            notifier.end(_outcome(summary), counts=counts)
+        for listener in listeners:
+            listener.end(_outcome(summary), summary.plan)
         return summary
 
 
@@ -59,21 +58,21 @@ def run_search(
     store: Store,
     options: LaunchOptions,
     executor: Executor,
-    notifier: Notifier | None = None,
+    listeners: Sequence[Listener] = (),
 ) -> Summary | None:
     """Run a search to its end and show on stderr what happens; see `gridrun.search.run.search`."""
-    views = [_default_view(), *([notifier] if notifier else [])]
+    views = [_default_view(), *listeners]
     with contextlib.ExitStack() as stack:
         for each in (*views[1:], executor, views[0]):
             stack.enter_context(each)
         summary = search(progress, store, executor, options, _show_in(views), _update_in(views))
-        if notifier:
-            outcome = "done" if progress.is_over or not summary else _outcome(summary)
-            notifier.end(outcome, rounds=len(progress.rounds))
+        outcome = "done" if progress.is_over or not summary else _outcome(summary)
+        for listener in listeners:
+            listener.end(outcome, summary.plan if summary else None)
         return summary
 
 
-def _show_in(views: Sequence[Log | LiveScreen | Notifier]) -> Callable[[SearchEvent], None]:
+def _show_in(views: Sequence[Log | LiveScreen | Listener]) -> Callable[[SearchEvent], None]:
     def show(event: SearchEvent) -> None:
         for view in views:
             view.show(event)
@@ -81,7 +80,7 @@ def _show_in(views: Sequence[Log | LiveScreen | Notifier]) -> Callable[[SearchEv
     return show
 
 
-def _update_in(views: Sequence[Log | LiveScreen | Notifier]) -> Callable[[LaunchState], None]:
+def _update_in(views: Sequence[Log | LiveScreen | Listener]) -> Callable[[LaunchState], None]:
     def update(state: LaunchState) -> None:
         for view in views:
             view.update(state)

@@ -86,9 +86,9 @@ def _run(progress: Progress, store: Store, resolved: LaunchOptions, options: Swe
     """Train what the search lacks. Exit with 130 if that is interrupted, with 1 if a segment has failed."""
     from gridrun.commands._views import run_search
 
-    notifier = options.notifier([progress.grid], store.root)
-    executor = options.make_executor(resolved.gpus_per_trial)
-    summary = run_search(progress, store, resolved, executor, notifier)
+    listeners = options.listeners([progress.grid], store)
+    executor = options.make_executor(resolved.gpus_per_trial, [progress.grid])
+    summary = run_search(progress, store, resolved, executor, listeners)
     if progress.is_over:
         return
     click.echo(describe_round(progress), err=True)

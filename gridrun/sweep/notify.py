@@ -20,13 +20,16 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gridrun.errors import LaunchError
 from gridrun.store.launches import LaunchState
 from gridrun.sweep.events import Ended, Progress, Warned
 from gridrun.sweep.retries import Failed
 from gridrun.text import utc_now
+
+if TYPE_CHECKING:
+    from gridrun.plan import Plan
 
 STALLED_SECONDS = 600.0
 """A sweep stands still if none of its trials says anything for so long, or for `STALLED_EPOCHS`."""
@@ -105,9 +108,10 @@ class Notifier(contextlib.AbstractContextManager["Notifier"]):
         """Note the state of the launch."""
         self._state = state
 
-    def end(self, outcome: str, **facts: Any) -> None:
-        """Say how the sweep has ended: `done`, `failed` or `interrupted`. Leaving the context tells it."""
-        self._end = {"outcome": outcome, **facts}
+    def end(self, outcome: str, plan: Plan | None) -> None:
+        """Note how the sweep has ended. Leaving the context tells it."""
+        counts = {name.replace(" ", "_"): count for name, count in plan.counts.items()} if plan else {}
+        self._end = {"outcome": outcome, "counts": counts}
 
     def check(self) -> None:
         """Tell of a standstill, once until something happens again.
