@@ -191,7 +191,7 @@ def test_epochs_are_written_while_a_trial_trains(tmp_path: Path) -> None:
         "lr",
         "train_loss",
     }
-    assert b"model.depth" in next(place.iterdir()).read_bytes()
+    assert b"batch_size" in next(place.iterdir()).read_bytes()
 
 
 def test_event_files_that_cannot_be_written_are_one_warning(tmp_path: Path) -> None:
