@@ -14,6 +14,7 @@ from gridrun.errors import GridrunError
 from gridrun.grid.settings import dotted_settings
 from gridrun.metrics import METRICS, Metric
 from gridrun.tables.build import build_table
+from gridrun.tables.judge import Pools, no_pools
 from gridrun.tables.model import Cell, Line, Table
 from gridrun.tables.notes import hardware_name, line_labels
 from trainer.registry import did_you_mean
@@ -90,6 +91,7 @@ def explain(
     table: str,
     row: str,
     records: Mapping[str, Record],
+    pools: Pools = no_pools,
     *,
     results: Path,
     grid_options: Sequence[str] = (),
@@ -101,6 +103,7 @@ def explain(
         table: its id or title, or the beginning of one.
         row: its number from 1, the beginning of its config id, or its model or setting.
         records: by trial id.
+        pools: the spread of runs in the whole store.
         results: the store, as the user named it.
         grid_options: command-line options with which the grids were read; launch commands repeat them.
 
@@ -108,7 +111,7 @@ def explain(
         GridrunError: no table or row matches, or several do. Names them, or the nearest.
     """
     grid, spec = find_table(grids, table)
-    built = build_table(spec, records)
+    built = build_table(spec, records, pools)
     index = find_line(built, row)
     label = line_labels(spec.columns, built.lines[: len(spec.rows)])
     return explain_line(grid, spec, built, index, label, records, results=results, grid_options=grid_options)
