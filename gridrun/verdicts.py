@@ -139,8 +139,8 @@ def _fit(phi: float, ratios: Sequence[float], degrees: Sequence[int]) -> float:
 def median_variance(n: int) -> float:
     """Return the variance of the median of n runs, as a multiple of that of one, for a normal distribution.
 
-    Above 20, by the first two terms of its expansion for odd numbers; an even one is almost as good as the next
-    odd one. That is right to 1 %.
+    Above 20, by the first two terms of its expansion for odd numbers; an even one is almost as good as the
+    next odd one. That is right to 1 %.
     """
     if n <= len(_MEDIAN_VARIANCES):
         return _MEDIAN_VARIANCES[n - 1]

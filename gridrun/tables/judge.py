@@ -79,7 +79,7 @@ def judge(spec: TableSpec, lines: Sequence[Line], pools: Pools = no_pools) -> tu
         lines: those of its rows, in their order.
         pools: where to look if the table's own runs say too little about their spread.
     """
-    found, notes = list(lines), []
+    found, notes = list(lines), list[str]()
     for column in spec.columns:
         if column not in METRICS or not (METRICS[column].is_error and METRICS[column].is_of_test):
             continue
