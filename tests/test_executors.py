@@ -26,7 +26,7 @@ from gridrun.executors.ray.tune import RayTuneExecutor
 from gridrun.executors.serial import SerialExecutor
 from gridrun.store import Store
 from gridrun.store.records import Provenance
-from gridrun.sweep.events import Ended, Event, Lost, Progress, Started
+from gridrun.sweep.events import Ended, Event, Lost, Progress, Started, Stepped
 from gridrun.sweep.executor import Executor
 from gridrun.sweep.queue import QueuedTrial, TrialQueue
 from gridrun.sweep.retries import Retry
@@ -132,6 +132,13 @@ def test_what_a_listener_raises_is_no_failure_of_the_trial(setup: Setup) -> None
         SerialExecutor().run(TrialQueue(map(QueuedTrial, [trial])), setup, full)
     assert Store(setup.results).statuses() == {}
     assert outcomes(run(SerialExecutor(), [trial], setup)) == {trial.trial_id: "done"}
+
+
+def test_progress_within_an_epoch_is_told(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gridrun.sweep.worker._STEP_SECONDS", 0.0)
+    trial = Trial(tiny.config(batch_size=8), 0)
+    told = [event for event in run(SerialExecutor(), [trial], setup) if isinstance(event, Stepped)]
+    assert [(event.epoch, event.part) for event in told[:4]] == [(0, 0), (0, 1 / 3), (0, 2 / 3), (1, 0)]
 
 
 def test_a_diverging_trial_is_recorded_as_such(executor: Executor, setup: Setup) -> None:

@@ -9,7 +9,15 @@ import pytest
 from all_grids import GRIDS
 
 from gridrun.grid import load_grid, lone_trial
-from gridrun.grid.describe import column_value, describe, describe_option, describe_options, varying_columns
+from gridrun.grid.describe import (
+    column_value,
+    describe,
+    describe_option,
+    describe_options,
+    tell_apart,
+    varying_columns,
+    what_differs,
+)
 
 
 def described(*settings: str) -> str:
@@ -130,3 +138,31 @@ def test_value_of_a_row_in_a_column(column: str, value: Any) -> None:
     settings = ["model=resnet_preact", "model.depth=8", "epochs=9", "augmentation.cutout.size=2"]
     (trial,) = lone_trial(settings).trials
     assert column_value(trial.config, None, column) == value
+
+
+def test_commas_in_parentheses_separate_nothing() -> None:
+    texts = ["a, multistep (milestones 5, 7.5), seed 0", "a, cosine, seed 0"]
+    assert what_differs(texts) == ("a, seed 0", ["multistep (milestones 5, 7.5)", "cosine"])
+    assert what_differs(texts[:1]) == ("", texts[:1])
+
+
+def test_what_tells_trials_apart_comes_first_and_what_they_share_only_once() -> None:
+    fixed = ("model=resnet", "model.depth=8", "epochs=5")
+    changed = [(f"lr={lr}", f"seed={seed}") for lr in (0.1, 0.2) for seed in (0, 1)]
+    trials = [trial for some in changed for trial in lone_trial([*fixed, *some]).trials]
+    alike, own = tell_apart(trials, {trials[2].trial_id: "fast"})
+    assert alike == "digits ResNet-8, batch size 128, cosine, 5 epochs"
+    assert list(own.values()) == [
+        "lr 0.1, seed 0",
+        "lr 0.1, seed 1",
+        "fast: lr 0.2, seed 0",
+        "lr 0.2, seed 1",
+    ]
+    alike, own = tell_apart(trials[:2])
+    assert (alike, list(own.values())) == (describe(trials[0]).removesuffix(", seed 0"), ["seed 0", "seed 1"])
+    alike, own = tell_apart(trials[:1])
+    assert (alike, list(own.values())) == ("", [describe(trials[0])])
+    alike, own = tell_apart(trials[::2])
+    assert alike.endswith(", 5 epochs, seed 0")
+    assert list(own.values()) == ["lr 0.1", "lr 0.2"]
+    assert tell_apart([]) == ("", {})

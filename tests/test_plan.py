@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 import cli
 from gridrun import resources
-from gridrun.commands._show import what_differs
 from gridrun.grid import Grid, load_grid
 from gridrun.plan import Plan, changed, forecast_from, make_plan, requested_name
 from gridrun.plan.costs import Costs
@@ -225,12 +224,6 @@ def test_what_all_trials_share_stands_above_them(path: Path) -> None:
     assert first.split("  ")[-1] == "4 epochs, seed 0"
     assert third.split("  ")[-1] == "4 epochs, seed 1"
     assert f"these 20: {network}, " in ok("plan", path, "--seeds", 30)
-
-
-def test_commas_in_parentheses_separate_nothing() -> None:
-    texts = ["a, multistep (milestones 5, 7.5), seed 0", "a, cosine, seed 0"]
-    assert what_differs(texts) == ("a, seed 0", ["multistep (milestones 5, 7.5)", "cosine"])
-    assert what_differs(texts[:1]) == ("", texts[:1])
 
 
 def test_plans_before_and_after_launches_and_edits(path: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from gridrun.commands._views import screen
 from gridrun.store.launches import LaunchState
-from gridrun.sweep.events import Ended, Progress, Started
+from gridrun.sweep.events import Ended, Progress, Started, Stepped
 from gridrun.sweep.progress import Tracker
 from gridrun.sweep.retries import Failed
 from gridrun.trial import Trial
@@ -125,3 +125,76 @@ def test_the_screen_shows_the_state_and_ignores_markup_in_it(tracker: Tracker, t
     for said in ("[red][2Jtrial", "3/12", "25.00 %", "GPU 1", "failed or diverged", "diverged"):
         assert said in text, said
     assert "\x1b" not in text
+
+
+def test_a_row_keeps_its_place_and_a_new_trial_takes_the_first_that_is_free(clock: Clock) -> None:
+    trials = [Trial(config(epochs=4), seed=seed) for seed in range(4)]
+    tracker = Tracker(trials, "2026-01-01T00:00:00+00:00", lambda trial: 1.0, clock)
+
+    def shown() -> list[int]:
+        return [int(run.about.removeprefix("seed ")) for run in tracker.snapshot().running]
+
+    for trial in trials[:3]:
+        tracker.handle(Started(trial))
+    tracker.handle(Progress(trials[0], epoch(1)))
+    assert shown() == [0, 1, 2]
+    tracker.handle(Ended(trials[1], "done", epoch(4)))
+    assert shown() == [0, 2]
+    tracker.handle(Started(trials[3]))
+    assert shown() == [0, 3, 2]
+
+
+def test_progress_within_an_epoch_counts_and_is_shown(tracker: Tracker, trials: list[Trial]) -> None:
+    short, _ = trials
+    tracker.handle(Started(short))
+    tracker.handle(Progress(short, epoch(1), "GPU 1"))
+    tracker.handle(Stepped(short, 1, 0.5, "GPU 1"))
+    state = tracker.snapshot()
+    assert state.share == pytest.approx(1.5 / 16)
+    (run,) = state.running
+    assert (run.epoch, run.part, run.test_error, run.place) == (1, 0.5, 0.25, "GPU 1")
+    assert LaunchState.from_json(state.to_json()) == state
+    tracker.handle(Stepped(trials[1], 0, 0.5))  # it is not running here
+    assert len(tracker.snapshot().running) == 1
+    tracker.handle(Progress(short, epoch(2)))
+    assert tracker.snapshot().running[0].part == 0
+
+
+def test_the_screen_tells_trials_apart_at_80_columns(clock: Clock) -> None:
+    rows = [config(epochs=12, lr=lr, batch_size=size) for size in (2, 8) for lr in (0.1, 0.2)]
+    trials = [Trial(row, seed=seed) for row in rows for seed in range(2)]
+    names = {trials[0].trial_id: "as published"}
+    tracker = Tracker(trials, "2026-01-01T00:00:00+00:00", lambda trial: 1.0, clock, names=names)
+    for trial in trials:
+        tracker.handle(Started(trial))
+        tracker.handle(Progress(trial, epoch(10), "GPU 1"))
+        tracker.handle(Stepped(trial, 10, 0.25, "GPU 1"))
+    console = Console(file=io.StringIO(), width=80, record=True)
+    console.print(screen([tracker.snapshot()]))
+    lines = [line.rstrip() for line in console.export_text().splitlines()]
+    assert lines[1].startswith("all: tiny_images TinyNet")
+    assert lines[1].endswith("cosine, 12 epochs")
+    shown = [line for line in lines if "10.2/12" in line]
+    assert [line.split("  ")[1].strip() for line in shown][:2] == [
+        "as published: batch size 2, lr 0.1, seed 0",
+        "batch size 2, lr 0.1, seed 1",
+    ]
+    assert len(shown) == 8
+    assert all(" 25.00 % " in line and "GPU 1" in line for line in shown)
+    assert "…" not in "".join(lines)
+    console = Console(file=io.StringIO(), width=80, record=True)
+    long = dataclasses.replace(tracker.snapshot().running[0], about="one more option, " * 5 + "seed 7")
+    console.print(screen([dataclasses.replace(tracker.snapshot(), running=(long,))]))
+    assert "seed 7" in console.export_text(), "its end is not cut off"
+
+
+def test_what_is_said_of_all_trials_holds_for_those_that_are_added(clock: Clock) -> None:
+    trials = [Trial(config(epochs=4), seed=seed) for seed in range(2)]
+    tracker = Tracker(trials, "2026-01-01T00:00:00+00:00", lambda trial: 1.0, clock)
+    assert ", lr 0.1, cosine, 4 epochs" in tracker.snapshot().alike
+    tracker.add(added := Trial(config(epochs=4, lr=0.2), seed=7))
+    tracker.handle(Started(added))
+    state = tracker.snapshot()
+    assert "lr" not in state.alike
+    assert state.alike.endswith(", cosine, 4 epochs")
+    assert state.running[0].about == "lr 0.2, seed 7"

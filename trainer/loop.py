@@ -33,7 +33,7 @@ from trainer.precision import (
     set_matmul_precision,
     weight_dtype,
 )
-from trainer.runtime import Runtime, never, nothing
+from trainer.runtime import Runtime, never, no_step, nothing
 from trainer.schema import ConfigError
 from trainer.version import VERSION
 
@@ -65,7 +65,8 @@ def train(
         ParallelError: there are fewer GPUs than the trial needs, or one of its other processes failed.
     """
     runtime = runtime or Runtime()
-    followers = dataclasses.replace(runtime, should_stop=never, on_saved=nothing, keep_checkpoint="none")
+    silent: dict[str, Any] = {"on_step": no_step, "should_stop": never, "on_saved": nothing}
+    followers = dataclasses.replace(runtime, **silent, keep_checkpoint="none")
     with (
         parallel.start(config.num_gpus, runtime.device, _follow, config, seed, followers) as group,
         contextlib.closing(_begin(config, seed, runtime, group)) as run,
@@ -352,6 +353,7 @@ class Run:
     # --- checkpoints ---------------------------------------------------------------------------
 
     def _checkpoint_due(self) -> bool:
+        self.runtime.on_step(self.step)
         stop = self.runtime.should_stop()  # first: if it raises, the checkpoint stays as it is
         return stop or time.monotonic() - self.saved_at >= self.runtime.checkpoint_seconds
 

@@ -35,6 +35,10 @@ def nothing() -> None:
     """Do nothing."""
 
 
+def no_step(step: int) -> None:
+    """Do nothing after a step."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Runtime:
     """Where and how one trial runs."""
@@ -64,6 +68,8 @@ class Runtime:
     on_saved: Callable[[], None] = nothing
     """Called after each save of `checkpoint`. If it raises OSError, the result gets a note, as if the save
     itself had failed."""
+    on_step: Callable[[int], None] = no_step
+    """Called between steps with the number of steps that are done, those before an interruption included."""
     should_stop: Callable[[], bool] = never
     """Asked between steps. When it returns True, the trial saves its checkpoint and raises Interrupted."""
     keep_checkpoint: KeepCheckpoint = "none"

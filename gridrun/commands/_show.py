@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from gridrun.plan import Change, Forecast, Plan
     from gridrun.search import Progress
     from gridrun.store import Store
+    from gridrun.store.launches import Running
     from gridrun.sweep import Summary
     from gridrun.tables.model import Table
     from gridrun.trial import Trial
@@ -60,6 +60,11 @@ def format_end(row: Mapping[str, Any]) -> str:
     details += [f"{attempts} attempts"] if attempts > 1 else []
     what = f" ({', '.join(details)})" if details else ""
     return f"{row['status']}{what}: {printable(row['error'] or '')}"
+
+
+def format_position(run: Running) -> str:
+    """Write how many epochs of a running trial are done: `3`, or within an epoch `3.4`."""
+    return f"{run.epoch + math.floor(10 * run.part) / 10:.1f}" if run.part else str(run.epoch)
 
 
 def warn_if_missing(store: Store) -> None:
@@ -166,32 +171,21 @@ def _show_plan(plan: Plan, forecast: Forecast, change: Change | None) -> None:
         click.echo(f"since earlier launches: {format_counts(counts)}{kept}")
     if not forecast.trials:
         return
-    from gridrun.grid.describe import describe
+    from gridrun.grid.describe import tell_apart
 
     click.echo(format_estimate(forecast))
     shown = forecast.trials[:MAX_TRIALS_SHOWN]
     times = [_time_left(forecast, trial) for trial in shown]
     width = max(map(len, times))
-    alike, own = what_differs([describe(trial) for trial in shown])
+    alike, own = tell_apart(shown, plan.names)
     if alike:
         whose = "all" if len(shown) == len(forecast.trials) else f"these {len(shown)}"
         click.echo(f"{whose}: {alike}")
-    for trial, time, text in zip(shown, times, own, strict=True):
+    for trial, time in zip(shown, times, strict=True):
+        text = printable(own[trial.trial_id])
         click.echo(f"  {trial.trial_id}  {time:>{width}}{'  ' if time else ''}{text}".rstrip())
     if len(forecast.trials) > MAX_TRIALS_SHOWN:
         click.echo(f"  ... and {len(forecast.trials) - MAX_TRIALS_SHOWN} more (--json shows all)")
-
-
-def what_differs(texts: Sequence[str]) -> tuple[str, list[str]]:
-    """Return what descriptions of trials share, and what is left of each: `batch size 32, seed 0`.
-
-    They are lists with commas; those in parentheses separate nothing.
-    """
-    if len(texts) < 2:
-        return "", list(texts)
-    parts = [re.split(r", (?![^(]*\))", text) for text in texts]
-    shared = [part for part in parts[0] if all(part in other for other in parts)]
-    return ", ".join(shared), [", ".join(p for p in own if p not in shared) for own in parts]
 
 
 def _time_left(forecast: Forecast, trial: Trial) -> str:

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gridrun.commands._search import describe_exploits, describe_round
-from gridrun.commands._show import format_estimate
+from gridrun.commands._show import format_estimate, format_position
 from gridrun.grid import Grid
 from gridrun.grid.describe import describe
 from gridrun.search import Progress as SearchProgress
@@ -24,13 +24,14 @@ from gridrun.search.run import RoundEnded, SearchEvent, search
 from gridrun.store import Store
 from gridrun.store.launches import EndedTrial, LaunchState, Running
 from gridrun.sweep import Planned, Preparing, Summary, Waiting, launch
-from gridrun.sweep.events import Ended, PackingChosen, Progress, Started, Warned
+from gridrun.sweep.events import Ended, PackingChosen, Progress, Started, Stepped, Warned
 from gridrun.sweep.executor import Executor
 from gridrun.sweep.options import LaunchOptions
 from gridrun.sweep.retries import Failed
 from gridrun.text import format_count, format_percent, format_time, number_of, printable
 
 MAX_RUNNING = 16  # running trials shown, so that the screen does not scroll
+WIDE = 100  # columns from which there is room for the speed
 
 
 def run_sweep(
@@ -96,7 +97,7 @@ class LiveScreen:
     def show(self, event: SearchEvent) -> None:
         """Print an event that would otherwise leave the screen unseen."""
         match event:
-            case Started() | Progress() | Ended(outcome="done" | "busy" | "interrupted"):
+            case Started() | Progress() | Stepped() | Ended(outcome="done" | "busy" | "interrupted"):
                 text = None
             case Ended(trial, outcome):
                 text = f"{outcome} {trial.trial_id}  {describe(trial)}"
@@ -109,7 +110,7 @@ class LiveScreen:
     def update(self, state: LaunchState) -> None:
         """Redraw the screen."""
         with contextlib.suppress(OSError):  # the terminal is gone
-            self._live.update(screen([state]))
+            self._live.update(screen([state], self._live.console.width))
 
 
 def format_event(event: SearchEvent) -> str | None:
@@ -144,12 +145,16 @@ def format_event(event: SearchEvent) -> str | None:
             return None
 
 
-def screen(states: Sequence[LaunchState]) -> RenderableType:
-    """Return what a terminal shows of some launches."""
+def screen(states: Sequence[LaunchState], width: int = 80) -> RenderableType:
+    """Return what a terminal of so many columns shows of some launches."""
     running = [run for state in states for run in state.running]
-    parts: list[RenderableType] = [_progress_bar(state) for state in states]
+    parts: list[RenderableType] = []
+    for state in states:
+        parts.append(_progress_bar(state))
+        if state.alike:
+            parts.append(Text(f"all: {printable(state.alike)}", style="dim"))
     if running:
-        parts += [Text(), _running_table(running[:MAX_RUNNING])]
+        parts += [Text(), _running_table(running[:MAX_RUNNING], with_speed=width >= WIDE)]
     if len(running) > MAX_RUNNING:
         parts.append(Text(f"... and {len(running) - MAX_RUNNING} more", style="dim"))
     done = [ended for state in states for ended in state.last if ended.outcome == "done"]
@@ -178,13 +183,13 @@ def _progress_bar(state: LaunchState) -> Table:
 def _table(title: str) -> Table:
     table = Table(box=None, padding=(0, 1), header_style="dim", expand=True)
     table.add_column(title, no_wrap=True)
-    table.add_column("", ratio=1, no_wrap=True, overflow="ellipsis")
+    table.add_column("", ratio=1)  # wraps, as its end may be what tells a trial from the next
     return table
 
 
-def _running_table(running: Sequence[Running]) -> Table:
+def _running_table(running: Sequence[Running], with_speed: bool) -> Table:
     table = _table("running")
-    for header in ("epoch", "error", "images/s"):
+    for header in ("epoch", "error", *(["images/s"] if with_speed else [])):
         table.add_column(header, justify="right", no_wrap=True)
     has_places = any(run.place for run in running)
     if has_places:
@@ -193,9 +198,9 @@ def _running_table(running: Sequence[Running]) -> Table:
         cells = [
             run.trial_id[:8],
             run.about,
-            f"{run.epoch}/{run.epochs}",
+            f"{format_position(run)}/{run.epochs}",
             _percent(run.test_error),
-            "" if run.images_per_second is None else format_count(run.images_per_second),
+            *([_count(run.images_per_second)] if with_speed else []),
             *([run.place] if has_places else []),
         ]
         table.add_row(*(Text(printable(cell)) for cell in cells))
@@ -209,6 +214,10 @@ def _ended_table(title: str, trials: Sequence[EndedTrial], style: str) -> Table:
         end = _percent(trial.test_error) if trial.outcome == "done" else trial.reason or trial.outcome
         table.add_row(Text(trial.trial_id[:8], style), Text(printable(trial.about)), Text(printable(end)))
     return table
+
+
+def _count(number: float | None) -> str:
+    return "" if number is None else format_count(number)
 
 
 def _percent(error: float | None) -> str:

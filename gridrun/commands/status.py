@@ -20,6 +20,7 @@ from gridrun.commands._show import (
     format_counts,
     format_end,
     format_estimate,
+    format_position,
     format_saved,
     warn_if_missing,
 )
@@ -70,9 +71,13 @@ def command(grids: GridOptions, results: Path, watch: bool, as_json: bool) -> No
     for progress in searches:
         show_search(progress, store)
     click.echo(headline(found))
+    for alike in dict.fromkeys(state.alike for state in found.launches if state.alike):
+        click.echo(f"all: {printable(alike)}")
     for run in found.running:
         error = "" if run.test_error is None else f", test error {format_percent(run.test_error)} %"
-        click.echo(f"  {run.trial_id}  epoch {run.epoch} of {run.epochs}{error}  {printable(run.about)}")
+        click.echo(
+            f"  {run.trial_id}  epoch {format_position(run)} of {run.epochs}{error}  {printable(run.about)}"
+        )
     if found.saved:
         click.echo(format_saved(found.saved))
     failures = store.rows(found.unsuccessful) if found.unsuccessful else {}
@@ -129,5 +134,5 @@ def watch_store(store: Store, grids: Sequence[Grid] | None) -> None:
     with Live(auto_refresh=False) as live:
         while True:
             lines, found = look()
-            live.update(Group(*map(Text, lines), screen(found.launches)), refresh=True)
+            live.update(Group(*map(Text, lines), screen(found.launches, live.console.width)), refresh=True)
             time.sleep(WATCH_SECONDS)

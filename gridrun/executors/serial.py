@@ -8,7 +8,7 @@ from dataclasses import replace
 from gridrun import resources
 from gridrun.errors import LaunchError
 from gridrun.store import Store
-from gridrun.sweep.events import Ended, Event, Progress, Started
+from gridrun.sweep.events import Ended, Event, Progress, Started, Stepped
 from gridrun.sweep.executor import Executor
 from gridrun.sweep.queue import TrialQueue
 from gridrun.sweep.worker import Setup, run_trial
@@ -41,7 +41,10 @@ class SerialExecutor(Executor):
                 last[:] = [epoch]
                 on_event(Progress(trial, epoch))
 
-            outcome = run_trial(trial, setup, report, store, queued.retry, queued.parent)
+            def step(epoch: int, part: float, trial: Trial = trial) -> None:
+                on_event(Stepped(trial, epoch, part))
+
+            outcome = run_trial(trial, setup, report, store, queued.retry, queued.parent, step)
             on_event(Ended(trial, outcome, *last))
             trial_queue.task_done(trial)
             if outcome == "failed" and not health.can_go_on(device):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from gridrun.grid.settings import Missing, config_option
@@ -20,6 +21,42 @@ from trainer.schema import canonical, defaults, field_types, read
 def describe(trial: Trial) -> str:
     """Describe a trial: its config (`describe_config`) and the seed."""
     return f"{describe_config(trial.config)}, seed {trial.seed}"
+
+
+def tell_apart(trials: Iterable[Trial], names: Mapping[str, str] | None = None) -> tuple[str, dict[str, str]]:
+    """Return in words what trials share, and by id what is left of each: `with warm-up: lr 0.2, seed 0`.
+
+    `names` has the names of the cases that trials belong to, by trial id.
+    """
+    trials = tuple(trials)
+    configs = {trial.config_id: describe_config(trial.config) for trial in trials}
+    seeds = {trial.seed: f"seed {trial.seed}" for trial in trials}
+    alike, own = what_differs(list(configs.values()))
+    if len(trials) > 1 and len(configs) == 1:
+        alike, own = own[0], [""]
+    if len(trials) > 1 and len(seeds) == 1:
+        alike = ", ".join(filter(None, (alike, *seeds.values())))
+        seeds = dict.fromkeys(seeds, "")
+    texts = dict(zip(configs, own, strict=True))
+    found = {}
+    for trial in trials:
+        text = ", ".join(filter(None, (texts[trial.config_id], seeds[trial.seed])))
+        name = (names or {}).get(trial.trial_id)
+        found[trial.trial_id] = ": ".join(filter(None, (name, text)))
+    return alike, found
+
+
+def what_differs(texts: Sequence[str]) -> tuple[str, list[str]]:
+    """Return what descriptions share, and what is left of each: `batch size 32, cosine`.
+
+    They are lists with commas; those in parentheses separate nothing.
+    """
+    if len(texts) < 2:
+        return "", list(texts)
+    parts = [re.split(r", (?![^(]*\))", text) for text in texts]
+    sets = [set(own) for own in parts]
+    shared = [part for part in parts[0] if all(part in own for own in sets)]
+    return ", ".join(shared), [", ".join(p for p in own if p not in shared) for own in parts]
 
 
 def describe_config(config: TrainConfig, fields: Collection[str] | None = None) -> str:

@@ -172,7 +172,8 @@ def _plot() -> Shape:
 
 def _profile() -> Shape:
     share = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
-    scale = described(SCALE_KEYS, {"epochs": {"anyOf": [share, count(least=1)]}, "train": count(least=1)})
+    share_or_count = {"anyOf": [share, count(least=1)]}
+    scale = described(SCALE_KEYS, {"epochs": share_or_count, "train": share_or_count})
     shapes: dict[str, Shape] = {
         "set": ref("settings"),
         "scale": mapping(scale),

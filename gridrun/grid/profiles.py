@@ -24,7 +24,7 @@ PROFILE_KEYS = {
 """Keys of a profile, and what each means."""
 SCALE_KEYS = {
     "epochs": "A share below 1 of each row's epochs, or a whole number of epochs.",
-    "train": "Number of training images.",
+    "train": "A share below 1 of each row's training images, or a number of them.",
 }
 """Keys of `scale`, in a profile and of `--scale`."""
 

@@ -36,6 +36,8 @@ class Plan:
     """How many more grids request a trial, by trial id; trials of one grid are left out."""
     to_retry: frozenset[str] = frozenset()
     """Ids of the failed and diverged trials that will run again."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Names of cases, by the ids of their trials."""
     parents: Mapping[str, str] = field(default_factory=dict)
     """Of each trial that goes on from another's state, the id of that one, by trial id."""
 
@@ -80,6 +82,7 @@ def make_plan(grids: Sequence[Grid], statuses: Mapping[str, str]) -> Plan:
         status={trial_id: statuses[trial_id] for trial_id in trials if trial_id in statuses},
         rounds=rounds,
         shared={trial_id: count - 1 for trial_id, count in requests.items() if count > 1},
+        names={trial_id: row.name for row in reversed(rows) if row.name for trial_id in row.trial_ids},
         parents={child: parent for grid in grids for child, parent in grid.parents.items()},
     )
 

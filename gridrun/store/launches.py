@@ -28,10 +28,12 @@ class Running:
 
     trial_id: str
     about: str
-    """The trial in a few words."""
+    """What tells the trial from the others of its launch, in a few words."""
     epochs: int
     epoch: int = 0
     """The last finished epoch that is known here."""
+    part: float = 0.0
+    """How much is done of the epoch after it, 0..1."""
     test_error: float | None = None
     images_per_second: float | None = None
     place: str = ""
@@ -63,7 +65,10 @@ class LaunchState:
     """Fraction of the work that is done, 0..1."""
     seconds_left: float | None = None
     """Estimate from the speed so far; None before any work is done."""
+    alike: str = ""
+    """What all its trials share, in a few words."""
     running: tuple[Running, ...] = ()
+    """In places that they keep while they run."""
     again: tuple[str, ...] = ()
     """Ids of failed trials that wait for another attempt."""
     last: tuple[EndedTrial, ...] = ()

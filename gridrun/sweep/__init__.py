@@ -273,6 +273,7 @@ class _Bookkeeper:
             utc_now(),
             lambda trial: left[trial.trial_id],
             begun=lambda trial: max(1 - left[trial.trial_id] / whole[trial.trial_id], 0.0),
+            names=plan.names,
         )
         self.tracker.expect(forecast.makespan_seconds)
         self.rescheduler = Rescheduler(store, plan, forecast.capacity, self.trial_queue, self.tracker)

@@ -33,6 +33,19 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class Stepped:
+    """A trial is in the middle of an epoch. Told about once a second."""
+
+    trial: Trial
+    epoch: int
+    """The last finished epoch."""
+    part: float
+    """How much is done of the next one, 0..1."""
+    place: str = ""
+    """As for `Progress`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """A worker is through with a trial; its record, if any, is in the store already."""
 
@@ -66,4 +79,4 @@ class PackingChosen:
     trials_per_gpu: int
 
 
-Event = Started | Progress | Ended | Lost | Warned | PackingChosen
+Event = Started | Progress | Stepped | Ended | Lost | Warned | PackingChosen

@@ -25,6 +25,8 @@ from trainer.metrics import Epoch, Result
 
 _STOP_POLL_SECONDS = 0.25
 _HELD_POLL_SECONDS = 5.0
+_STEP_SECONDS = 2.0
+"""How often a trial says how far it is within an epoch."""
 _NOTE_SECONDS = 1.0
 """How often the last finished epoch is noted in the store, for estimates of what is left."""
 
@@ -60,7 +62,7 @@ class ClaimLost(Exception):
 
 
 class ReportError(Exception):
-    """`on_epoch` raised the error that this holds, say for a full disk. The trial is not at fault."""
+    """A listener raised the error that this holds, say for a full disk. The trial is not at fault."""
 
 
 def run_trial(
@@ -70,6 +72,7 @@ def run_trial(
     store: TrialStore | None = None,
     retry: Retry | None = None,
     parent: str | None = None,
+    on_step: Callable[[int, float], None] | None = None,
 ) -> Outcome:
     """Train a trial and store its record, unless it has ended or another process is training it.
 
@@ -80,6 +83,8 @@ def run_trial(
         store: the store of `setup.results`, opened here if None.
         retry: the end to replace, if the trial has ended before.
         parent: id of the trial whose state it starts from; None: it starts anew.
+        on_step: called every few seconds within an epoch, with the number of finished epochs and the part of
+            the next one that is done.
     """
     from trainer.loop import Interrupted
 
@@ -92,7 +97,7 @@ def run_trial(
         if status := store.ended(trial.trial_id, retry.ended_at if retry else None):
             return status
         try:
-            record = _train(trial, setup, store, claim, on_epoch, retry, parent)
+            record = _train(trial, setup, store, claim, on_epoch, retry, parent, on_step)
             if not claim.held():
                 return "busy"
             if record.status == "failed" and _launch_is_dead(setup):
@@ -120,6 +125,7 @@ def _train(
     on_epoch: Callable[[Epoch], None],
     retry: Retry | None,
     parent: str | None,
+    on_step: Callable[[int, float], None] | None,
 ) -> Record:
     """Train a trial and return its record, a `failed` one if the trial raises an error."""
     from trainer.loop import Interrupted, train
@@ -129,11 +135,25 @@ def _train(
     files.refresh_directory(checkpoint.parent)  # NFS may not show yet what another machine wrote there
     store.drop_weights(trial.trial_id)  # a worker that was killed before it wrote the record leaves them
     should_stop = _make_should_stop(setup.stop_file, claim)
+    epochs: list[Epoch] = []
+    noted_at = told_at = time.monotonic()
+
+    def stepped(step: int) -> None:
+        nonlocal told_at
+        if on_step and time.monotonic() - told_at >= _STEP_SECONDS:
+            told_at = time.monotonic()
+            epoch, steps = divmod(step, trial.config.steps_per_epoch)
+            try:
+                on_step(epoch, steps / trial.config.steps_per_epoch)
+            except Exception as error:
+                raise ReportError(error) from error
+
     runtime = replace(
         setup.runtime,
         checkpoint=checkpoint,
         weights_path=weights_path,
         trial_id=trial.trial_id,
+        on_step=stepped,
         should_stop=should_stop,
         start_from=store.checkpoint(parent) if parent else None,
     )
@@ -144,11 +164,10 @@ def _train(
         "provenance": code,
         "attempts": retry.attempts + 1 if retry else 1,
     }
-    epochs: list[Epoch] = []
-    noted_at = time.monotonic()
 
     def report(epoch: Epoch) -> None:
-        nonlocal noted_at
+        nonlocal noted_at, told_at
+        told_at = time.monotonic()
         epochs.append(epoch)
         if time.monotonic() - noted_at >= _NOTE_SECONDS:
             noted_at = time.monotonic()

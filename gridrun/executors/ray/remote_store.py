@@ -69,11 +69,12 @@ def run_anywhere(
     on_epoch: Callable[[Epoch], None],
     retry: Retry | None = None,
     parent: str | None = None,
+    on_step: Callable[[int, float], None] | None = None,
 ) -> Outcome:
     """Run a trial on whatever machine of a cluster this is."""
     setup = replace(setup, runtime=_with_local_directories(setup.runtime))
     if Store(setup.results).has_lock(store_address.marker_lock):
-        return run_trial(trial, setup, on_epoch, retry=retry, parent=parent)
+        return run_trial(trial, setup, on_epoch, retry=retry, parent=parent, on_step=on_step)
     if _call(store_address.actor.is_closed):
         return "interrupted"
     name = hashlib.sha256(f"{setup.code.host}:{setup.results}".encode()).hexdigest()[:16]
@@ -82,7 +83,8 @@ def run_anywhere(
     scratch.create()
     with _stop_file(scratch, store_address.actor) as stop_file:
         setup = replace(setup, results=scratch.root, stop_file=stop_file)
-        return run_trial(trial, setup, on_epoch, RemoteStore(scratch, store_address.actor), retry, parent)
+        remote = RemoteStore(scratch, store_address.actor)
+        return run_trial(trial, setup, on_epoch, remote, retry, parent, on_step)
 
 
 def missing_data(trial: Trial, setup: Setup) -> str | None:

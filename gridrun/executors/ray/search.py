@@ -18,7 +18,7 @@ from ray.tune.search import Searcher
 
 from gridrun.errors import StoreError
 from gridrun.store.records import Failure
-from gridrun.sweep.events import Ended, Event, Lost, Progress, Started, Warned
+from gridrun.sweep.events import Ended, Event, Lost, Progress, Started, Stepped, Warned
 from gridrun.sweep.queue import QueuedTrial, TrialQueue
 from gridrun.trial import Trial
 from trainer.metrics import Epoch
@@ -110,6 +110,9 @@ class EventCallback(_Stateless, tune.Callback):
             self.emit(Ended(own, result["outcome"], epoch))
         elif epoch:
             self.emit(Progress(own, epoch, result["place"]))
+        elif within := result.get("within"):
+            epochs, part = within
+            self.emit(Stepped(own, epochs, part, result["place"]))
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         self.in_flight.pop(trial.trial_id, None)

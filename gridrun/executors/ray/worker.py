@@ -96,6 +96,9 @@ class TrialWorker(tune.Trainable):
                 reported_at = time.monotonic()
                 put(self._report(last))
 
+        def on_step(epochs: int, part: float) -> None:
+            put(self._report(within=(epochs, part)))
+
         trial: Trial = queued["trial"]
         config, retry = trial.config, queued["retry"]
         needed = config.dataset, config.init_from and (config.init_from, config.model)
@@ -113,7 +116,8 @@ class TrialWorker(tune.Trainable):
             return
         self._files.add(needed)
         try:
-            outcome = self._run(trial, self._setup, on_epoch, retry=retry, parent=queued["parent"])
+            more = {"retry": retry, "parent": queued["parent"], "on_step": on_step}
+            outcome = self._run(trial, self._setup, on_epoch, **more)
         except StoreError as error:  # no fault of the trial, and no other record could be kept either
             cause = getattr(error, "cause", error)  # of an error that comes from `StoreActor`
             text = f"on {platform.node()}: {cause}" if self._store_address else str(cause)
