@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -258,6 +259,15 @@ def train_command(config: TrainConfig, seed: int) -> str:
 
 def _yaml(value: Any) -> str:
     """Write a value as YAML on one line."""
+    return _scalar_yaml(value) if isinstance(value, (str, int, float, bool)) else _written(value)
+
+
+@functools.lru_cache(maxsize=2**14, typed=True)  # a large grid has many trials, but few values
+def _scalar_yaml(value: Any) -> str:
+    return _written(value)
+
+
+def _written(value: Any) -> str:
     text: str = yaml.safe_dump(value, default_flow_style=True, width=2**31, allow_unicode=True)
     return text.removesuffix("\n").removesuffix("\n...")
 
