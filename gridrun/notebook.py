@@ -45,7 +45,8 @@ class NotebookTable(Table):
 
         `runs` counts the trials that are done. A metric that varies between runs also has `_min`, `_max`
         and `_std` columns; one with published values has a `published_` column and, if it is an error,
-        a `_verdict`. What does not apply is missing. Metrics are named as in `load_results`.
+        its `_difference`, half the 95 % interval of that (`_half_width`) and a `_verdict`. What does not
+        apply is missing. Metrics are named as in `load_results`.
         """
         frame: pd.DataFrame = pd.DataFrame([_line(self, line) for line in self.lines])
         return frame
@@ -62,6 +63,8 @@ def _line(table: Table, line: Line) -> dict[str, Any]:
         if metric in table.published:
             values[f"published_{name}"] = cell.published
             if METRICS[metric].is_error:
+                values[f"{name}_difference"] = cell.difference
+                values[f"{name}_half_width"] = cell.half_width
                 values[f"{name}_verdict"] = cell.verdict
     return values
 

@@ -115,6 +115,12 @@ def settled(page: Page, what: str) -> None:
         page.wait_for_timeout(20)
 
 
+def seen(page: Page, chart: str) -> None:
+    """Scroll to a chart of rows and wait until it is drawn."""
+    page.locator(f"[data-chart={chart}]").scroll_into_view_if_needed()
+    settled(page, f"charts.has('{chart}') && !stale.has('{chart}')")
+
+
 # --- tables --------------------------------------------------------------------------------------
 
 
@@ -219,7 +225,7 @@ def test_a_copy_has_the_rows_and_columns_in_view(page: Page) -> None:
 
 def curves(page: Page) -> dict[str, Any]:
     """Return the lines of the curves with a name and a solid stroke: the medians."""
-    settled(page, "charts.has('curves')")
+    seen(page, "curves")
     return page.evaluate(  # type: ignore[no-any-return]
         """() => Object.fromEntries(charts.get('curves').chart.getOption().series
             .filter((one) => one.lineStyle.width === 2).map((one) => [one.name.split(':')[0], one.data]))"""
@@ -277,7 +283,7 @@ def drag(page: Page, chart: str, start: tuple[float, float], end: tuple[float, f
 
 
 def test_brushing_the_scatter_selects_rows_of_the_table(page: Page) -> None:
-    settled(page, "charts.has('scatter')")
+    seen(page, "scatter")
     page.select_option(
         "#scatter-x", label=page.evaluate("shown().columns.find((one) => one.title.startsWith('rate')).title")
     )
@@ -294,7 +300,7 @@ def test_brushing_the_scatter_selects_rows_of_the_table(page: Page) -> None:
 
 
 def test_brushing_an_axis_selects_rows_and_the_table_filters_what_is_drawn(page: Page) -> None:
-    settled(page, "charts.has('parallel')")
+    seen(page, "parallel")
     page.wait_for_timeout(100)
     x = page.evaluate(
         "charts.get('parallel').chart.getModel().getComponent('parallel').coordinateSystem"
@@ -306,6 +312,8 @@ def test_brushing_an_axis_selects_rows_and_the_table_filters_what_is_drawn(page:
     assert len(column(page, "rate")) == 3
     page.click("#clear")
     header(page, "rate").locator("input").press_sequentially("=1")
+    settled(page, "grid.getDataCount('active') === 3 && stale.has('parallel')")
+    seen(page, "parallel")
     settled(page, "charts.get('parallel').chart.getOption().series[0].data.length === 3")
     settled(page, "charts.get('scatter').chart.getOption().series[0].data.length === 3")
 
@@ -391,7 +399,7 @@ def test_accessible_in_every_theme_and_width(
     axe = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
     page.evaluate(f"{axe}; null")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    settled(page, "charts.has('parallel')")
+    seen(page, "parallel")
     for tab in ("tables", "timeline", "failures", "provenance"):
         page.click(f"#tab-{tab}")
         found = page.evaluate(
@@ -421,7 +429,7 @@ def test_no_name_becomes_markup_or_code(shared: Page, page: Page) -> None:
         page.locator("#dialog[open] tbody").wait_for()
         page.keyboard.press("Escape")
     assert made.HOSTILE in page.locator("#table").inner_text()
-    settled(page, "charts.has('curves')")
+    seen(page, "curves")
     box = page.locator("#curves").bounding_box()
     assert box
     page.locator("#curves").scroll_into_view_if_needed()
@@ -455,7 +463,7 @@ def test_a_served_page_takes_in_what_is_new_and_keeps_what_the_reader_chose(
         header(page, "batch size").locator("input").press_sequentially("<100")
         settled(page, "grid.getDataCount('active') === 8")
         page.get_by_label("Select row 2", exact=True).check()
-        settled(page, "charts.has('curves')")
+        seen(page, "curves")
         running = Running(trial_id=grids[0].trials[6].trial_id, about="the seventh", epochs=4, epoch=3)
         state = LaunchState(started_at="2026-01-01T00:00:00+00:00", total=36, ended=6, running=(running,))
         store.launches.write("one", state)

@@ -194,9 +194,20 @@ def test_accuracies_are_a_hundred_minus_errors_published_ones_too() -> None:
     assert (cell.median, cell.low, cell.high) == pytest.approx((0.94, 0.93, 0.95))
     header, first, second, third = markdown_cells(table)
     assert header[1:4] == ["Test Accuracy (%), median of 3 runs", "Published (%)", "Difference (pp)"]
-    assert first[1:5] == ["94.00", "93.63 (median of 5 runs)", "+0.37", "within spread"]
-    assert first[5:8] == ["6.00", "6.37 (median of 5 runs)", "-0.37"]
-    assert (second[2], second[6], third[2]) == ("94.10", "5.90", "")
+    assert first[1:4] == ["94.00", "93.63 (median of 5 runs)", "+0.37"]
+    assert first[4:7] == ["6.00", "6.37 (median of 5 runs)", "-0.37"]
+    assert (second[2], second[5], third[2]) == ("94.10", "5.90", "")
+
+
+def test_a_verdict_beside_an_accuracy_is_that_of_the_error() -> None:
+    rows = tuple(row(lr=lr) for lr in (0.1, 0.2, 0.3))
+    given = {one.config_id: Published({"test_error": 9.0}, 3) for one in rows}
+    runs = [one for each in rows for one in errors(each, 0.05, 0.052, 0.051)]
+    table = build(Spec(rows, ("test_error", "test_accuracy"), given), [0, 1, 2], *runs)
+    for line in table.lines:
+        error, accuracy = line.cells["test_error"], line.cells["test_accuracy"]
+        assert error.verdict == accuracy.verdict == "better"
+        assert error.half_width == pytest.approx(accuracy.half_width)
 
 
 def test_a_mean_and_its_standard_deviation() -> None:

@@ -5,15 +5,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gridrun.grid.table_specs import Spread
-
-Verdict = Literal["within spread", "differs", "too few runs"]
-"""Whether a published value lies between our lowest and highest run, both as printed."""
-MIN_RUNS_OF_A_VERDICT = 3
-"""Two runs say too little about the spread."""
+    from gridrun.verdicts import Verdict
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,8 +35,12 @@ class Cell:
     published_runs: int | None
     difference: float | None
     """Errors only: median - published."""
-    verdict: Verdict | None
-    """Errors only; None where there is nothing to compare."""
+    half_width: float | None = None
+    """Half the 95 % interval of the difference; None where nobody can tell."""
+    verdict: Verdict | None = None
+    """Test errors only; None where there is nothing to compare, or too few runs to tell."""
+    more_seeds: int | None = None
+    """How many more would settle an open verdict if the difference stayed; None: too many."""
 
     @property
     def mean(self) -> float | None:

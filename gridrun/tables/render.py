@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from gridrun.metrics import METRICS, Metric, format_column, header_of, parse_runs
 from gridrun.tables.model import Cell, Pivot, Table
-from gridrun.text import format_hundredths, format_option, format_percent, one_line
+from gridrun.text import format_hundredths, format_option, format_percent, number_of, one_line
 
 
 def to_markdown(table: Table) -> str:
@@ -60,7 +60,8 @@ def to_csv(table: Table) -> str:
     """Render a table's numbers as RFC 4180: errors in percent, times in seconds, blank where none.
 
     Each metric has a column for its median and one for its number of runs. There are more for its spread
-    if the table shows one, and for the published value, its runs and the verdict if anything is published.
+    if the table shows one, and for the published value, its runs, the difference, half its 95 %
+    interval and the verdict if anything is published.
     """
     published = table.published
     text = io.StringIO()
@@ -87,7 +88,9 @@ def to_csv(table: Table) -> str:
                 values += [_scaled(value, metric.scale) for value in (cell.low, cell.high, cell.std)]
             if column in published:
                 values += [_scaled(cell.published, metric.scale), cell.published_runs]
-                values += [cell.verdict] if metric.is_error else []
+                if metric.is_error:
+                    percent = (_scaled(value, 100.0) for value in (cell.difference, cell.half_width))
+                    values += [*percent, cell.verdict]
         writer.writerow(values)
     return text.getvalue()
 
@@ -105,7 +108,7 @@ def _csv_names(table: Table, column: str, published: Sequence[str]) -> Iterator[
     if column in published:
         yield from (f"published_{column}{metric.suffix}", f"published_{column}_runs")
         if metric.is_error:
-            yield f"{column}_verdict"
+            yield from (f"{column}_{what}" for what in ("difference_pp", "half_width_pp", "verdict"))
 
 
 def _csv_value(value: Any) -> Any:
@@ -202,11 +205,12 @@ def _metric_columns(table: Table, name: str, is_published: bool) -> list[TextCol
     if is_published:
         columns.append(_published_column(metric.with_unit("Published"), cells))
         if metric.is_error:
-            columns.append(
-                TextColumn("Difference (pp)", [difference(cell, with_mean=with_mean) for cell in cells], True)
-            )
+            is_judged = any(cell.half_width is not None for cell in cells)
+            header = "Difference (pp), 95 %" if is_judged else "Difference (pp)"
+            differences = [difference(cell, with_mean=with_mean) for cell in cells]
+            columns.append(TextColumn(header, differences, True))
     if any(cell.verdict for cell in cells):
-        columns.append(TextColumn("Verdict", [cell.verdict or "" for cell in cells], False))
+        columns.append(TextColumn("Verdict", [verdict_text(cell) for cell in cells], False))
     return columns
 
 
@@ -270,7 +274,7 @@ def _shared_runs(cells: Sequence[Cell]) -> int | None:
 def difference(cell: Cell, *, with_mean: bool = False) -> str:
     """Write ours - published in percentage points with its sign, computed from the two as printed.
 
-    Ours is the median, or the mean.
+    Ours is the median, or the mean. Where it is known, half the 95 % interval follows.
     """
     middle = cell.mean if with_mean else cell.median
     if middle is None or cell.published is None or cell.difference is None:
@@ -278,8 +282,17 @@ def difference(cell: Cell, *, with_mean: bool = False) -> str:
     ours, theirs = (float(format_percent(value)) for value in (middle, cell.published))
     text = format_hundredths(ours - theirs)
     if float(text) == 0:
-        return "0.00"
-    return text if text.startswith("-") else f"+{text}"
+        text = "0.00"
+    elif not text.startswith("-"):
+        text = f"+{text}"
+    return text if cell.half_width is None else f"{text} ± {format_percent(cell.half_width)}"
+
+
+def verdict_text(cell: Cell) -> str:
+    """Write a verdict; of an open one, how many more seeds may settle it."""
+    if cell.verdict != "open" or cell.more_seeds is None:
+        return cell.verdict or ""
+    return f"open, {number_of(cell.more_seeds, 'more seed')}"
 
 
 def _runs(count: int, of: str = "") -> str:

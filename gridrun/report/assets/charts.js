@@ -1,7 +1,10 @@
 // Charts of the rows in view. Python wrote their options (DATA.charts); here they get rows, curves, colours.
 
 const charts = new Map();
-const resized = new ResizeObserver((entries) => entries.forEach(({ target }) => charts.get(target.id)?.chart.resize()));
+const resized = new ResizeObserver((entries) => entries.forEach(({ target, contentRect }) => {
+  const chart = charts.get(target.id)?.chart; // it also says so when nothing has changed, at the first look
+  if (chart && (Math.abs(chart.getWidth() - contentRect.width) > 1 || Math.abs(chart.getHeight() - contentRect.height) > 1)) chart.resize();
+}));
 
 function merged(base, more) {
   const isPlain = (value) => value && typeof value === "object" && !Array.isArray(value);
@@ -48,14 +51,25 @@ function drawShown() {
   if (isShown("view-searches")) drawSearches();
 }
 
+// Charts of rows are drawn when they come into view, after the table has been.
+const drawers = { curves: () => drawCurves(), scatter: () => drawScatter(), parallel: () => drawParallel() };
+const near = new Set();
+const stale = new Set();
+const scrolled = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) isIntersecting ? near.add(target.dataset.chart) : near.delete(target.dataset.chart);
+  drawNear();
+}, { rootMargin: "150px" });
+for (const card of document.querySelectorAll("[data-chart]")) scrolled.observe(card);
+
+function drawNear() {
+  if (!grid) return;
+  for (const id of near) if (stale.delete(id)) drawers[id]();
+}
+
 const drawRowsSoon = debounced(() => {
-  if (!isShown("view-tables")) return;
-  drawCurves();
-  requestAnimationFrame(() => {
-    drawScatter();
-    drawParallel();
-  });
-}, 20);
+  for (const id of Object.keys(drawers)) stale.add(id);
+  requestAnimationFrame(drawNear);
+}, 150);
 
 // --- curves ----------------------------------------------------------------------------------------
 

@@ -131,6 +131,7 @@ function buildTable(keep = {}) {
     index: "id",
     columns: tabulatorColumns(),
     layout: "fitDataFill",
+    renderVerticalBuffer: 120,
     maxHeight: innerHeight > 560 ? Math.max(260, Math.round(innerHeight * 0.55)) : innerHeight,
     placeholder: "No row passes the filters",
     initialSort: keep.sort || [],
