@@ -45,7 +45,8 @@ class NotebookTable(Table):
 
         `runs` counts the trials that are done. A metric that varies between runs also has `_min`, `_max`
         and `_std` columns; one with published values has a `published_` column and, if it is an error,
-        a `_verdict`. What does not apply is missing. Metrics are named as in `load_results`.
+        its `_difference`, half the 95 % interval of that (`_half_width`) and a `_verdict`. What does not
+        apply is missing. Metrics are named as in `load_results`.
         """
         frame: pd.DataFrame = pd.DataFrame([_line(self, line) for line in self.lines])
         return frame
@@ -54,13 +55,16 @@ class NotebookTable(Table):
 def _line(table: Table, line: Line) -> dict[str, Any]:
     values: dict[str, Any] = {**line.options, "runs": len(line.done)}
     for metric, cell in line.cells.items():
-        name = METRICS[metric].record  # as in `load_results`: `train_seconds` for `train_time`
+        # As in `load_results`: `train_seconds` for `train_time`. An accuracy is no column there.
+        name = metric if METRICS[metric].error else METRICS[metric].record
         values[name] = cell.median
         if METRICS[metric].varies:
             values |= {f"{name}_min": cell.low, f"{name}_max": cell.high, f"{name}_std": cell.std}
         if metric in table.published:
             values[f"published_{name}"] = cell.published
             if METRICS[metric].is_error:
+                values[f"{name}_difference"] = cell.difference
+                values[f"{name}_half_width"] = cell.half_width
                 values[f"{name}_verdict"] = cell.verdict
     return values
 

@@ -45,6 +45,7 @@ class Spec:
     headers: Mapping[str, str] = field(default_factory=dict)
     spread: Any = None
     source: str | None = None
+    tolerance: float = 0.2
     columns_are_given: bool = True
 
 

@@ -177,14 +177,16 @@ def test_a_table_is_a_frame_of_medians(grid: Path, store: Store) -> None:
     frame = table.to_frame()
     assert list(frame.columns) == [
         "model", "batch_size", "runs", "test_error", "test_error_min", "test_error_max", "test_error_std",
-        "published_test_error", "test_error_verdict", "num_params",
+        "published_test_error", "test_error_difference", "test_error_half_width", "test_error_verdict",
+        "num_params",
     ]  # fmt: skip
     assert frame["batch_size"].tolist() == [32, 64]
     assert frame["runs"].tolist() == [3, 1]
     assert frame.loc[0, ["test_error", "test_error_min", "test_error_max"]].tolist() == [0.5, 0.25, 0.75]
     assert frame.loc[0, "test_error_std"] == 0.25
     assert frame["published_test_error"].isna().tolist() == [False, True]
-    assert frame.loc[0, ["published_test_error", "test_error_verdict"]].tolist() == [0.25, "within spread"]
+    assert frame.loc[0, ["published_test_error", "test_error_difference"]].tolist() == [0.25, 0.25]
+    assert frame["test_error_verdict"].isna().all()  # of 3 runs, nobody can tell
     assert frame["test_error_std"].isna().tolist() == [False, True]
 
 

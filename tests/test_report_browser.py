@@ -53,7 +53,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def opened(browser: Browser, directory: Path, **context: Any) -> Page:
+def opened(browser: Browser, directory: Path, wait_for: str = ".tabulator-row", **context: Any) -> Page:
     """Open the page; what goes wrong in it fails the test that calls `problems`."""
     own = browser.new_context(viewport={"width": 1280, "height": 900}, **context)
     own.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -68,7 +68,7 @@ def opened(browser: Browser, directory: Path, **context: Any) -> Page:
     )
     page.problems = found  # type: ignore[attr-defined]
     page.goto((directory / "report.html").as_uri())
-    page.wait_for_selector(".tabulator-row")
+    page.wait_for_selector(wait_for)
     return page
 
 
@@ -113,6 +113,12 @@ def settled(page: Page, what: str) -> None:
     while not page.evaluate(f"Boolean({what})"):
         assert time.monotonic() < end, what
         page.wait_for_timeout(20)
+
+
+def seen(page: Page, chart: str) -> None:
+    """Scroll to a chart of rows and wait until it is drawn."""
+    page.locator(f"[data-chart={chart}]").scroll_into_view_if_needed()
+    settled(page, f"charts.has('{chart}') && !stale.has('{chart}')")
 
 
 # --- tables --------------------------------------------------------------------------------------
@@ -219,7 +225,7 @@ def test_a_copy_has_the_rows_and_columns_in_view(page: Page) -> None:
 
 def curves(page: Page) -> dict[str, Any]:
     """Return the lines of the curves with a name and a solid stroke: the medians."""
-    settled(page, "charts.has('curves')")
+    seen(page, "curves")
     return page.evaluate(  # type: ignore[no-any-return]
         """() => Object.fromEntries(charts.get('curves').chart.getOption().series
             .filter((one) => one.lineStyle.width === 2).map((one) => [one.name.split(':')[0], one.data]))"""
@@ -277,7 +283,7 @@ def drag(page: Page, chart: str, start: tuple[float, float], end: tuple[float, f
 
 
 def test_brushing_the_scatter_selects_rows_of_the_table(page: Page) -> None:
-    settled(page, "charts.has('scatter')")
+    seen(page, "scatter")
     page.select_option(
         "#scatter-x", label=page.evaluate("shown().columns.find((one) => one.title.startsWith('rate')).title")
     )
@@ -294,7 +300,7 @@ def test_brushing_the_scatter_selects_rows_of_the_table(page: Page) -> None:
 
 
 def test_brushing_an_axis_selects_rows_and_the_table_filters_what_is_drawn(page: Page) -> None:
-    settled(page, "charts.has('parallel')")
+    seen(page, "parallel")
     page.wait_for_timeout(100)
     x = page.evaluate(
         "charts.get('parallel').chart.getModel().getComponent('parallel').coordinateSystem"
@@ -306,6 +312,8 @@ def test_brushing_an_axis_selects_rows_and_the_table_filters_what_is_drawn(page:
     assert len(column(page, "rate")) == 3
     page.click("#clear")
     header(page, "rate").locator("input").press_sequentially("=1")
+    settled(page, "grid.getDataCount('active') === 3 && stale.has('parallel')")
+    seen(page, "parallel")
     settled(page, "charts.get('parallel').chart.getOption().series[0].data.length === 3")
     settled(page, "charts.get('scatter').chart.getOption().series[0].data.length === 3")
 
@@ -342,11 +350,36 @@ def test_timeline_failures_and_provenance(page: Page) -> None:
     assert page.locator("#lanes tbody tr").count() == 1
     page.click("#tab-failures")
     page.locator("#failure-table .opener").first.click()
-    page.locator("#dialog details[open] pre").wait_for()
-    assert made.HOSTILE in page.locator("#dialog details[open] pre").inner_text()
+    page.locator("#dialog pre").wait_for()
+    assert made.HOSTILE in page.locator("#dialog pre").inner_text()
+    page.get_by_text("Open its row").click()
+    page.locator("#dialog tbody tr").first.wait_for()
     page.click("#dialog-close")
     page.click("#tab-provenance")
     assert "aaaaaaaaaa" in page.locator("#view-provenance").inner_text()
+
+
+def test_a_search_is_drawn_with_the_way_of_its_best_member(browser: Browser, tmp_path: Path) -> None:
+    grid = made.load_grid(Path(__file__).parent.parent / "grids" / "pba" / "search_rcifar10.yaml")
+    assert grid.search
+    store = Store(tmp_path / "results")
+    store.create()
+    store.write_lineage(grid.search.search_id, made.lineage(grid.search.search_id))
+    text = to_html(make_report([grid], store, results=Path("results")))
+    (tmp_path / "report.html").write_text(text, encoding="utf-8")
+    page = opened(browser, tmp_path, wait_for="#search-table-0 .tabulator-row")
+    assert page.locator("#view-searches h2").inner_text() == grid.title
+    lines, dots = page.evaluate(
+        "charts.get('search-0').chart.getOption().series.map((one) => one.data.map((each) =>"
+        " [each.lineStyle?.width, each.value || each.coords.flat()]))"
+    )
+    assert [link for width, link in lines if width == 4] == [[1, 0, 2, 2]]
+    assert [value for _, value in dots] == [
+        *([1, 0, 25], [1, 1, 26], [1, 2, 27]),
+        *([2, 0, 20], [2, 1, 21], [2, 2, 15]),
+    ]
+    assert page.problems == []  # type: ignore[attr-defined]
+    page.context.close()
 
 
 # --- keyboard, themes, small screens, names --------------------------------------------------------
@@ -391,7 +424,7 @@ def test_accessible_in_every_theme_and_width(
     axe = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
     page.evaluate(f"{axe}; null")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    settled(page, "charts.has('parallel')")
+    seen(page, "parallel")
     for tab in ("tables", "timeline", "failures", "provenance"):
         page.click(f"#tab-{tab}")
         found = page.evaluate(
@@ -421,7 +454,7 @@ def test_no_name_becomes_markup_or_code(shared: Page, page: Page) -> None:
         page.locator("#dialog[open] tbody").wait_for()
         page.keyboard.press("Escape")
     assert made.HOSTILE in page.locator("#table").inner_text()
-    settled(page, "charts.has('curves')")
+    seen(page, "curves")
     box = page.locator("#curves").bounding_box()
     assert box
     page.locator("#curves").scroll_into_view_if_needed()
@@ -455,7 +488,7 @@ def test_a_served_page_takes_in_what_is_new_and_keeps_what_the_reader_chose(
         header(page, "batch size").locator("input").press_sequentially("<100")
         settled(page, "grid.getDataCount('active') === 8")
         page.get_by_label("Select row 2", exact=True).check()
-        settled(page, "charts.has('curves')")
+        seen(page, "curves")
         running = Running(trial_id=grids[0].trials[6].trial_id, about="the seventh", epochs=4, epoch=3)
         state = LaunchState(started_at="2026-01-01T00:00:00+00:00", total=36, ended=6, running=(running,))
         store.launches.write("one", state)

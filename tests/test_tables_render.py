@@ -239,7 +239,9 @@ def test_json_holds_raw_values_and_ids() -> None:
         "published_text": "10.00",
         "published_runs": 1,
         "difference": pytest.approx(0.025),
-        "verdict": "too few runs",
+        "half_width": None,
+        "verdict": None,
+        "more_seeds": None,
     }
 
 
@@ -250,9 +252,9 @@ def test_csv_holds_raw_numbers() -> None:
     found = record(rows[0], 1, test_error=0.0491, train_seconds=136.25, num_params=269722)
     assert to_csv(build(spec, [0, 1], found)) == (
         "config_id,model,lr,test_error_pct,test_error_runs,published_test_error_pct,published_test_error_runs,"
-        "test_error_verdict,train_time_s,train_time_runs,num_params,num_params_runs\r\n"
-        f"{rows[0].config_id},FakeNet-20,0.2,4.91,1,10.5,1,too few runs,136.25,1,269722,1\r\n"
-        f"{rows[1].config_id},FakeNet-20,0.0005,,0,,,,,0,,0\r\n"
+        "test_error_difference_pp,test_error_half_width_pp,test_error_verdict,train_time_s,train_time_runs,num_params,num_params_runs\r\n"
+        f"{rows[0].config_id},FakeNet-20,0.2,4.91,1,10.5,1,-5.59,,,136.25,1,269722,1\r\n"
+        f"{rows[1].config_id},FakeNet-20,0.0005,,0,,,,,,,0,,0\r\n"
     )
 
 

@@ -38,6 +38,7 @@ def command(table: str, row: str, grids: GridOptions, results: Path, as_json: bo
     from gridrun.search import read_progress
     from gridrun.store import Store
     from gridrun.tables import why
+    from gridrun.tables.judge import pools_of
 
     loaded = grids.read()
     for grid in loaded:
@@ -45,8 +46,10 @@ def command(table: str, row: str, grids: GridOptions, results: Path, as_json: bo
             show_member(read_progress(grid, Store(results)), row, as_json)
             return
     _, spec = why.find_table(loaded, table)
-    records = Store(results).records([trial.trial_id for row in spec.rows for trial in row.trials])
-    found = why.explain(loaded, table, row, records, results=results, grid_options=grids.arguments)
+    store = Store(results)
+    records = store.records([trial.trial_id for row in spec.rows for trial in row.trials])
+    pools = pools_of(store)
+    found = why.explain(loaded, table, row, records, pools, results=results, grid_options=grids.arguments)
     if as_json:
         echo_json(dataclasses.asdict(found))
     else:
@@ -118,7 +121,7 @@ def _show_run(run: Run) -> None:
 def _show_cells(found: Why) -> None:
     """Print how each number of the row is computed, and the published one beside it."""
     from gridrun.metrics import METRICS
-    from gridrun.tables.render import difference, published_text
+    from gridrun.tables.render import difference, published_text, verdict_text
     from gridrun.tables.why import computation
 
     for column, cell in found.cells.items():
@@ -129,5 +132,5 @@ def _show_cells(found: Why) -> None:
         if cell.published_text:
             facts = [f"published: {published_text(cell)}"]
             facts += [f"difference {difference(cell)}"] if cell.difference is not None else []
-            facts += [cell.verdict] if cell.verdict else []
+            facts += [verdict_text(cell)] if cell.verdict else []
             click.echo(f"  {'; '.join(facts)}")

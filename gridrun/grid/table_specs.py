@@ -15,6 +15,7 @@ from gridrun.grid.published import VALUE_KEYS, Published, read_csv, read_publish
 from gridrun.grid.rows import Row
 from gridrun.grid.settings import Missing, config_option, freeze, known_keys
 from gridrun.metrics import LABELS, METRICS
+from gridrun.verdicts import DEFAULT_TOLERANCE
 from trainer import TrainConfig
 from trainer.registry import Options, did_you_mean
 from trainer.schema import field_types, mapped_registry
@@ -29,12 +30,17 @@ TABLE_KEYS = {
     "published": "Published values: a list, each with options that pick its row, or `{file: a CSV file}`.",
     "reported": "Rows that are shown as published and never trained.",
     "source": "Where the published values come from. Default: the grid's `source`.",
+    "tolerance": "Half the width, in points, of what counts as the same error as a published one. Default: "
+    f"{100 * DEFAULT_TOLERANCE:g}.",
     "spread": "What stands beside each median. minmax: the lowest and highest run. std: the standard "
     "deviation.",
 }
 """Keys of a table, and what each means."""
-Spread = Literal["minmax", "std"]
-"""What a cell shows beside its median: the lowest and highest run, or the standard deviation."""
+Spread = Literal["minmax", "std", "mean"]
+"""What a cell shows beside its median: the lowest and highest run, or the standard deviation.
+
+With `mean` it shows the mean and the standard deviation instead.
+"""
 DEFAULT_METRICS = ("test_error", "train_time")
 
 FindFile = Callable[[Node], Path]
@@ -66,6 +72,8 @@ class TableSpec:
     spread: Spread | None = None
     source: str | None = None
     """Where the published values come from."""
+    tolerance: float = 100 * DEFAULT_TOLERANCE
+    """Half the width, in points, of what counts as the same error as a published one."""
     columns_are_given: bool = True
     """Whether the file names the columns; if not, what all rows share stands below the table."""
 
@@ -126,8 +134,15 @@ def _read_table(node: Node, default: TableSpec, find_file: FindFile, is_alone: b
         headers={key: entry.text() for key, entry in headers.items()},
         spread=read_or(given, "spread", lambda entry: entry.choice(get_args(Spread)), None),
         source=read_or(given, "source", Node.text, default.source),
+        tolerance=read_or(given, "tolerance", _read_tolerance, default.tolerance),
         columns_are_given="columns" in given,
     )
+
+
+def _read_tolerance(node: Node) -> float:
+    if type(node.value) not in (int, float) or not 0 <= node.value <= 100:
+        raise node.must_be("percentage points, such as 0.2")
+    return float(node.value)
 
 
 def _read_columns(

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from gridrun.metrics import METRICS
 from gridrun.tables.build import build_table
+from gridrun.tables.judge import Pools
 from gridrun.tables.notes import line_labels
-from gridrun.tables.render import difference, published_text
+from gridrun.tables.render import difference, published_text, verdict_text
 from gridrun.tables.why import computation, explain_line
 from gridrun.text import number_of, one_line
 
@@ -26,12 +27,13 @@ def details_of(
     grid: Grid,
     spec: TableSpec,
     records: Mapping[str, Record],
+    pools: Pools,
     *,
     results: Path,
     grid_options: Sequence[str],
 ) -> list[dict[str, Any]]:
     """Return what the page says of each line of a table."""
-    table = build_table(spec, records)
+    table = build_table(spec, records, pools)
     label = line_labels(spec.columns, table.lines[: len(spec.rows)] or table.lines)
     return [
         _details(
@@ -84,7 +86,7 @@ def _number(name: str, cell: Cell, why: Why) -> str:
         if cell.difference is not None:
             parts.append(f"difference {difference(cell)}")
         if cell.verdict:
-            parts.append(cell.verdict)
+            parts.append(verdict_text(cell))
     return "; ".join(parts)
 
 

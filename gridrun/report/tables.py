@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gridrun.grid.describe import varying_columns
 from gridrun.metrics import METRICS, Metric, format_column, header_of
 from gridrun.tables.build import build_table
+from gridrun.tables.judge import Pools
 from gridrun.tables.notes import line_labels
 from gridrun.tables.render import text_columns
 from gridrun.text import one_line
@@ -39,7 +40,7 @@ class Column(NamedTuple):
 
 
 def page_table(
-    grid: Grid, spec: TableSpec, records: Mapping[str, Record], numbers: Mapping[str, int]
+    grid: Grid, spec: TableSpec, records: Mapping[str, Record], numbers: Mapping[str, int], pools: Pools
 ) -> dict[str, Any]:
     """Return one table as JSON: column by column, in the order of its lines.
 
@@ -48,8 +49,9 @@ def page_table(
         spec: what the table shows.
         records: of the trials that have ended, by trial id.
         numbers: the place of each trial in the page's list of trials, by trial id.
+        pools: the spread of runs in the whole store.
     """
-    table = build_table(spec, records)
+    table = build_table(spec, records, pools)
     columns = [*_shown(table), *_other_options(spec, table), *_other_metrics(spec, table, records)]
     columns.append(
         Column("config id", [line.config_id for line in table.lines], None, "about", visible=False)
@@ -136,7 +138,7 @@ def _other_options(spec: TableSpec, table: Table) -> list[Column]:
 
 def _other_metrics(spec: TableSpec, table: Table, records: Mapping[str, Record]) -> list[Column]:
     """Return a hidden column for each metric that is measured and that the table does not show."""
-    names = tuple(name for name in METRICS if name not in spec.columns)
+    names = tuple(name for name in METRICS if name not in spec.columns and not METRICS[name].error)
     wide = build_table(dataclasses.replace(spec, columns=names, reported=()), records)
     columns = []
     for name in names:

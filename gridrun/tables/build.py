@@ -7,8 +7,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from gridrun.metrics import METRICS, Metric, parse_runs
-from gridrun.tables.model import MIN_RUNS_OF_A_VERDICT, Cell, Line, Table, Verdict
+from gridrun.metrics import ACCURACIES, METRICS, complement, parse_runs
+from gridrun.tables.judge import Pools, judge, no_pools, pools_of
+from gridrun.tables.model import Cell, Line, Table
 from gridrun.tables.notes import NOTED_COLUMNS, hardware_mixture, notes_of, origins_of
 
 if TYPE_CHECKING:
@@ -24,12 +25,16 @@ def tables_of(grids: Sequence[Grid], store: Store) -> list[Table]:
     shown = {METRICS[column].record for spec in specs for column in spec.columns if column in METRICS}
     trial_ids = [trial_id for grid in grids for row in grid.rows for trial_id in row.trial_ids]
     records = store.records(trial_ids, NOTED_COLUMNS | shown)
-    return [build_table(spec, records) for spec in specs]
+    pools = pools_of(store)
+    return [build_table(spec, records, pools) for spec in specs]
 
 
-def build_table(spec: TableSpec, records: Mapping[str, Record]) -> Table:
-    """Build one table from the trials that have ended, by trial id; those of other tables are ignored."""
-    lines = tuple(_line(spec, row, records) for row in spec.rows)
+def build_table(spec: TableSpec, records: Mapping[str, Record], pools: Pools = no_pools) -> Table:
+    """Build one table from the trials that have ended, by trial id; those of other tables are ignored.
+
+    `pools` is asked for the spread of runs where the table has too few of its own.
+    """
+    lines, verdict_notes = judge(spec, [_line(spec, row, records) for row in spec.rows], pools)
     origins = origins_of(records[line.trials[seed]] for line in lines for seed in line.done)
     return Table(
         id=spec.id,
@@ -37,7 +42,7 @@ def build_table(spec: TableSpec, records: Mapping[str, Record]) -> Table:
         columns=tuple(spec.columns),
         lines=(*lines, *(_reported_line(spec.columns, row) for row in spec.reported)),
         mixed_hardware=hardware_mixture(origins) is not None,
-        notes=tuple(notes_of(spec, lines, records, origins)),
+        notes=tuple(notes_of(spec, lines, records, origins, verdict_notes)),
         headers=spec.headers,
         spread=spec.spread,
     )
@@ -55,8 +60,8 @@ def _line(spec: TableSpec, row: Row, records: Mapping[str, Record]) -> Line:
     options, cells = {}, {}
     for column in spec.columns:
         if column in METRICS:
-            field = METRICS[column].record
-            values = {seed: value for seed, one in done if (value := getattr(one, field)) is not None}
+            value_of = METRICS[column].value_of
+            values = {seed: value for seed, one in done if (value := value_of(one)) is not None}
             cells[column] = make_cell(column, values, len(trials), published)
         elif column == "paper":
             options[column] = (published and published.paper) or ""
@@ -86,7 +91,7 @@ def make_cell(column: str, values: Mapping[int, float], wanted: int, published: 
     metric = METRICS[column]
     ours = sorted(values.values())
     median = statistics.median(ours) if ours else None
-    given = published.values.get(column) if published else None
+    given = _published_value(column, published)
     theirs = None if given is None else metric.parse(given)
     text = given if isinstance(given, str) else None if theirs is None else metric.format(theirs)
     runs = published.runs if published and text else None
@@ -102,18 +107,19 @@ def make_cell(column: str, values: Mapping[int, float], wanted: int, published: 
         published_text=text,
         published_runs=(parse_runs(text) or runs) if text else None,
         difference=median - theirs if metric.is_error and median is not None and theirs is not None else None,
-        verdict=_verdict(metric, ours, theirs) if metric.is_error and ours and theirs is not None else None,
     )
+
+
+def _published_value(column: str, published: Published | None) -> float | str | None:
+    """Return the published value as it is given, or else the accuracy of a published error or its error."""
+    values = published.values if published else {}
+    if column in values:
+        return values[column]
+    other = METRICS[column].error or ACCURACIES.get(column, "")
+    return complement(values[other]) if other in values else None
 
 
 def _standard_deviation(values: Sequence[float]) -> float:
     """Return the standard deviation of the sample; `statistics.stdev` takes a hundred times as long."""
     mean = math.fsum(values) / len(values)
     return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
-
-
-def _verdict(metric: Metric, ours: Sequence[float], theirs: float) -> Verdict:
-    if len(ours) < MIN_RUNS_OF_A_VERDICT:
-        return "too few runs"
-    low, published, high = (float(metric.format(value)) for value in (ours[0], theirs, ours[-1]))
-    return "within spread" if low <= published <= high else "differs"

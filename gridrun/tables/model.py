@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gridrun.grid.table_specs import Spread
-
-Verdict = Literal["within spread", "differs", "too few runs"]
-"""Whether a published value lies between our lowest and highest run, both as printed."""
-MIN_RUNS_OF_A_VERDICT = 3
-"""Two runs say too little about the spread."""
+    from gridrun.verdicts import Verdict
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,8 +35,26 @@ class Cell:
     published_runs: int | None
     difference: float | None
     """Errors only: median - published."""
-    verdict: Verdict | None
-    """Errors only; None where there is nothing to compare."""
+    half_width: float | None = None
+    """Half the 95 % interval of the difference; None where nobody can tell."""
+    verdict: Verdict | None = None
+    """Test errors only; None where there is nothing to compare, or too few runs to tell."""
+    more_seeds: int | None = None
+    """How many more would settle an open verdict if the difference stayed; None: too many."""
+
+    @property
+    def mean(self) -> float | None:
+        """Of `values`; None where there are none."""
+        return statistics.fmean(self.values.values()) if self.values else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pivot:
+    """Two options and a metric: one line for each value of `rows`, one column for each value of `columns`."""
+
+    rows: str
+    columns: str
+    metric: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,7 +92,9 @@ class Table:
     headers: Mapping[str, str]
     """Headers of config columns that differ from the usual ones."""
     spread: Spread | None
-    """What cells show of their runs beside the median."""
+    """What cells show of their runs beside the median, or `mean`: the mean and the standard deviation."""
+    pivot: Pivot | None = None
+    """How the lines are laid out as a matrix; None: one below the other, with a column for each option."""
 
     @property
     def runs(self) -> int | None:

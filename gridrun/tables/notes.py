@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from gridrun.grid.describe import describe_options, describe_shared, describe_tta, varying_columns
 from gridrun.metrics import METRICS
 from gridrun.resources import HARDWARE_KEYS, UNKNOWN, hardware_of
-from gridrun.tables.model import MIN_RUNS_OF_A_VERDICT
 from gridrun.text import format_option, number_of
 
 if TYPE_CHECKING:
@@ -35,7 +34,11 @@ MAX_NAMED = 4
 
 
 def notes_of(
-    spec: TableSpec, lines: Sequence[Line], records: Mapping[str, Record], origins: Counter[Origin]
+    spec: TableSpec,
+    lines: Sequence[Line],
+    records: Mapping[str, Record],
+    origins: Counter[Origin],
+    verdict_notes: Sequence[str] = (),
 ) -> Iterator[str]:
     """Yield a table's notes. `lines` are those with trials, `origins` those of the done trials."""
     if spec.rows and not spec.columns_are_given:
@@ -47,6 +50,7 @@ def notes_of(
     yield from _trial_notes(label, lines, records)
     yield from provenance_notes(spec.columns, origins)
     yield from _published_notes(spec, label, lines)
+    yield from verdict_notes
     yield from _reported_notes(len(spec.reported), len(lines))
 
 
@@ -233,11 +237,6 @@ def _published_notes(spec: TableSpec, label: Callable[[Line], str], lines: Seque
         yield f"published values: {spec.source}"
     if bound:
         yield f"published {', '.join(bound)}: on the authors' own hardware, so no difference is shown"
-    if any(cell.verdict for line in published for cell in line.cells.values()):
-        yield (
-            "Verdict: whether the published value lies between our lowest and highest run, "
-            f"of at least {MIN_RUNS_OF_A_VERDICT}"
-        )
     by_note: dict[str, list[Line]] = {}
     for line in published:
         if note := spec.published[line.config_id].note:

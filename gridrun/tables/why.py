@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from gridrun.errors import GridrunError
 from gridrun.grid.settings import dotted_settings
 from gridrun.metrics import METRICS, Metric
 from gridrun.tables.build import build_table
+from gridrun.tables.judge import Pools, no_pools
 from gridrun.tables.model import Cell, Line, Table
 from gridrun.tables.notes import hardware_name, line_labels
 from trainer.registry import did_you_mean
@@ -90,6 +92,7 @@ def explain(
     table: str,
     row: str,
     records: Mapping[str, Record],
+    pools: Pools = no_pools,
     *,
     results: Path,
     grid_options: Sequence[str] = (),
@@ -101,6 +104,7 @@ def explain(
         table: its id or title, or the beginning of one.
         row: its number from 1, the beginning of its config id, or its model or setting.
         records: by trial id.
+        pools: the spread of runs in the whole store.
         results: the store, as the user named it.
         grid_options: command-line options with which the grids were read; launch commands repeat them.
 
@@ -108,7 +112,7 @@ def explain(
         GridrunError: no table or row matches, or several do. Names them, or the nearest.
     """
     grid, spec = find_table(grids, table)
-    built = build_table(spec, records)
+    built = build_table(spec, records, pools)
     index = find_line(built, row)
     label = line_labels(spec.columns, built.lines[: len(spec.rows)])
     return explain_line(grid, spec, built, index, label, records, results=results, grid_options=grid_options)
@@ -163,7 +167,7 @@ def _runs(line: Line, config: TrainConfig, records: Mapping[str, Record]) -> Ite
             seed=seed,
             trial_id=trial_id,
             status=record.status if record else "not run",
-            values={column: getattr(record, METRICS[column].record, None) for column in line.cells},
+            values={column: METRICS[column].value_of(record) for column in line.cells},
             commit=provenance.commit if provenance else None,
             dirty=provenance.dirty if provenance else None,
             machine=hardware_name(provenance) if provenance else None,
@@ -255,6 +259,15 @@ def train_command(config: TrainConfig, seed: int) -> str:
 
 def _yaml(value: Any) -> str:
     """Write a value as YAML on one line."""
+    return _scalar_yaml(value) if isinstance(value, (str, int, float, bool)) else _written(value)
+
+
+@functools.lru_cache(maxsize=2**14, typed=True)  # a large grid has many trials, but few values
+def _scalar_yaml(value: Any) -> str:
+    return _written(value)
+
+
+def _written(value: Any) -> str:
     text: str = yaml.safe_dump(value, default_flow_style=True, width=2**31, allow_unicode=True)
     return text.removesuffix("\n").removesuffix("\n...")
 

@@ -131,6 +131,7 @@ function buildTable(keep = {}) {
     index: "id",
     columns: tabulatorColumns(),
     layout: "fitDataFill",
+    renderVerticalBuffer: 120,
     maxHeight: innerHeight > 560 ? Math.max(260, Math.round(innerHeight * 0.55)) : innerHeight,
     placeholder: "No row passes the filters",
     initialSort: keep.sort || [],
@@ -209,7 +210,7 @@ function showCounts(some) {
 }
 
 async function openRow(id) {
-  const one = (await details(state.table))[id];
+  const one = (await unpackJson(`details-${state.table}`))[id];
   const command = ([title, text]) => [
     el("h3", {}, title),
     el("div", { class: "command" }, el("pre", { tabindex: "0" }, text),
