@@ -8,7 +8,7 @@ import math
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,7 +95,7 @@ def show_tables(tables: Sequence[Table], output_format: str | None, wide: bool =
     if output_format == "json":
         click.echo(render.to_json(tables))
         return
-    formatters = {
+    formatters: dict[str, Callable[[Table], str]] = {
         "text": functools.partial(render.to_text, width=width),
         "md": render.to_markdown,
         "csv": render.to_csv,
