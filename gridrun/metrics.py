@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from gridrun.text import (
@@ -134,6 +136,8 @@ class Metric:
     """Whether it differs from seed to seed."""
     portable: bool = True
     """Whether values from different machines compare."""
+    error: str = ""
+    """Of an accuracy, the metric that it is 1 minus; the store has only that one."""
 
     @property
     def header(self) -> str:
@@ -143,6 +147,11 @@ class Metric:
     def with_unit(self, words: str) -> str:
         """Return words that stand above its numbers, with their unit: `Published (%)`."""
         return f"{words} ({self.unit})" if self.unit else words
+
+    def value_of(self, record: object) -> float | None:
+        """Return its value in a record; None where it was not measured, or there is no record."""
+        value: float | None = getattr(record, self.record, None)
+        return 1 - value if self.error and value is not None else value
 
     def parse(self, published: float | str) -> float | None:
         """Return a published value in the store's unit, or None if the text is not one number.
@@ -169,11 +178,22 @@ def _error(label: str, name: str, *, is_of_test: bool = True) -> Metric:
     )
 
 
-METRICS: dict[str, Metric] = {
+def _accuracy(label: str, error: str) -> Metric:
+    return dataclasses.replace(_ERRORS[error], label=label, error=error)
+
+
+_ERRORS = {
     "test_error": _error("Test Error", "test_error"),
     "best_test_error": _error("Best Test Error", "best_test_error"),
     "top5_error": _error("Top-5 Error", "top5_error"),
     "train_error": _error("Training Error", "train_error", is_of_test=False),
+}
+METRICS: dict[str, Metric] = {
+    **_ERRORS,
+    "test_accuracy": _accuracy("Test Accuracy", "test_error"),
+    "best_test_accuracy": _accuracy("Best Test Accuracy", "best_test_error"),
+    "top5_accuracy": _accuracy("Top-5 Accuracy", "top5_error"),
+    "train_accuracy": _accuracy("Training Accuracy", "train_error"),
     "test_loss": Metric("Test Loss", "test_loss", format_loss, is_of_test=True),
     "train_loss": Metric("Training Loss", "train_loss", format_loss),
     "train_time": Metric(
@@ -189,6 +209,21 @@ METRICS: dict[str, Metric] = {
     "epochs_trained": Metric("Epochs Trained", "epochs_trained", format_whole, varies=False),
 }
 """Metrics that a table can show, by their name in a grid file."""
+ACCURACIES = {metric.error: name for name, metric in METRICS.items() if metric.error}
+"""The accuracy of each error: 1 minus it."""
+
+
+def complement(published: float | str) -> float | str:
+    """Turn a published error into an accuracy, or back: `6.37 (5 runs)` into `93.63 (5 runs)`.
+
+    A text that does not begin with a percentage stays as it is.
+    """
+    text = str(published)
+    found = re.match(_NUMBER, text)
+    if not found or float(found[0]) > 100:
+        return published
+    other = str(100 - Decimal(found[0])) + text[found.end() :]
+    return other if isinstance(published, str) else float(other)
 
 
 def header_of(column: str, *, whole: bool = False) -> str:

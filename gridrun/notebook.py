@@ -55,7 +55,8 @@ class NotebookTable(Table):
 def _line(table: Table, line: Line) -> dict[str, Any]:
     values: dict[str, Any] = {**line.options, "runs": len(line.done)}
     for metric, cell in line.cells.items():
-        name = METRICS[metric].record  # as in `load_results`: `train_seconds` for `train_time`
+        # As in `load_results`: `train_seconds` for `train_time`. An accuracy is no column there.
+        name = metric if METRICS[metric].error else METRICS[metric].record
         values[name] = cell.median
         if METRICS[metric].varies:
             values |= {f"{name}_min": cell.low, f"{name}_max": cell.high, f"{name}_std": cell.std}

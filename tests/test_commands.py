@@ -534,8 +534,10 @@ def test_the_command_line_overrides_what_grids_say(grid: Path, tmp_path: Path) -
 def test_epochs_are_written_for_tensorboard_once(grid: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorboardX", reason="it comes with Ray Tune")
     assert serial(grid, "--tensorboard", "events").exit_code == 0
-    written = sorted((tmp_path / "events").glob("*/events.out.tfevents.*"))
-    assert {path.parent.name for path in written} == set(Store("results").rows())
+    written = sorted((tmp_path / "events").glob("small/*/events.out.tfevents.*"))
+    ids = set(Store("results").rows())
+    assert {path.parent.name.split("__")[-1] for path in written} == {trial_id[:8] for trial_id in ids}
+    assert all("seed-" in path.parent.name for path in written)
     assert b"test_error" in written[0].read_bytes()
     assert serial(grid, "--tensorboard", "events").exit_code == 0
     assert sorted((tmp_path / "events").rglob("*.*")) == written, "and nothing else is left there"

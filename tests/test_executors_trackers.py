@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,11 @@ import pytest
 
 from gridrun.errors import LaunchError
 from gridrun.executors.ray.trackers import Tracker, Trackers
+from gridrun.grid import Grid, load_grid
+from gridrun.store import Store
 from gridrun.sweep.events import Ended, Event, Lost, Progress, Started
+from gridrun.sweep.names import TrialName, names_of
+from gridrun.sweep.tensorboard import EventFiles
 from gridrun.trial import Trial
 from tests.tiny import config
 from trainer.metrics import Epoch
@@ -107,3 +112,95 @@ def test_a_package_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(LaunchError, match="pip install mlflow"):
         Trackers(mlflow="http://localhost:5000")
     assert not Trackers()
+
+
+# --- names ---------------------------------------------------------------------------------------
+
+GRID = """\
+base: {model: {name: resnet_preact, depth: 20}, dataset: cifar10, epochs: 3}
+axes: [{cases: [{name: plain}, {name: "hot / wide", lr: 0.3}]}, {batch_size: [64, 128]}]
+seeds: 2
+"""
+
+
+def grid(folder: Path, name: str = "study") -> Grid:
+    (folder / f"{name}.yaml").write_text(GRID)
+    return load_grid(folder / f"{name}.yaml")
+
+
+def test_runs_are_named_by_what_differs_and_experiments_by_the_grid(tmp_path: Path) -> None:
+    study = grid(tmp_path)
+    names = names_of([study, grid(tmp_path, "same_again")])
+    assert [names[trial.trial_id].run for trial in study.trials[:4]] == [
+        "plain, batch size 64, seed 0",
+        "plain, batch size 64, seed 1",
+        "plain, batch size 128, seed 0",
+        "plain, batch size 128, seed 1",
+    ]
+    assert {name.experiment for name in names.values()} == {"study"}, "that of the first grid"
+    last = study.trials[-1].trial_id
+    assert names[last].path(last) == ("study", f"hot-wide__batch-size-128__seed-1__{last[:8]}")
+
+
+def test_a_tracker_is_told_of_one_experiment_under_the_names_of_its_runs(tmp_path: Path) -> None:
+    notes, names = Notes(), {TRIAL.trial_id: TrialName("study", "lr 0.1, seed 7")}
+    for experiment in ("study", "other"):
+        tracker = Tracker("Notes", notes, tmp_path, pytest.fail, names=names, experiment=experiment)
+        tracker.handle(Progress(TRIAL, at(1)))
+    assert [line for line in notes.lines if line[0] == "start"] == [
+        ("start", "lr 0.1, seed 7", 7, TRIAL.config.lr)
+    ]
+
+
+# --- TensorBoard ---------------------------------------------------------------------------------
+
+
+def scalars(place: Path) -> list[tuple[str, int]]:
+    """Return what event files say, and `hparams` entries by their tags."""
+    from tensorboardX.proto.event_pb2 import Event as Entry
+
+    found = []
+    for path in sorted(place.iterdir()):
+        data, start = path.read_bytes(), 0
+        while start < len(data):  # length, its checksum, the entry, its checksum
+            (length,) = struct.unpack("<Q", data[start : start + 8])
+            entry = Entry.FromString(data[start + 12 : start + 12 + length])
+            found += [(value.tag, entry.step) for value in entry.summary.value]
+            start += 16 + length
+    return found
+
+
+def test_epochs_are_written_while_a_trial_trains(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboardX", reason="it comes with Ray Tune")
+    names = {TRIAL.trial_id: TrialName("study", "seed 7")}
+    place = tmp_path / "events" / "study" / f"seed-7__{TRIAL.trial_id[:8]}"
+    with EventFiles(tmp_path / "events", Store(tmp_path / "none"), names, pytest.fail) as files:
+        files.show(Started(TRIAL))
+        files.show(Progress(TRIAL, at(1)))
+        files.show(Progress(TRIAL, at(1)))
+        assert place.is_dir(), "before it has ended"
+        files.show(Ended(TRIAL, "interrupted", at(2)))
+        files.show(Started(TRIAL))
+        files.show(Progress(TRIAL, at(3)))
+        files.show(Ended(TRIAL, "done", at(3)))
+    found = scalars(place)
+    assert [step for tag, step in found if tag == "test_error"] == [1, 2, 3]
+    assert {tag for tag, _ in found} >= {
+        "_hparams_/session_start_info",
+        "_hparams_/session_end_info",
+        "lr",
+        "train_loss",
+    }
+    assert b"batch_size" in next(place.iterdir()).read_bytes()
+
+
+def test_event_files_that_cannot_be_written_are_one_warning(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboardX", reason="it comes with Ray Tune")
+    warnings: list[str] = []
+    names = {TRIAL.trial_id: TrialName("study", "seed 7")}
+    files = EventFiles(tmp_path / "events", Store(tmp_path / "none"), names, warnings.append)
+    (tmp_path / "events" / "study").write_text("in the way")
+    for epoch in (1, 2):
+        files.show(Progress(TRIAL, at(epoch)))
+    (warning,) = warnings
+    assert "no more is written: " in warning

@@ -11,16 +11,19 @@ from typing import Any
 
 import pytest
 from by_hand import CPU, H200, Spec, build, errors, markdown_cells, only_cell, record, records, row
+from click.testing import CliRunner
 
+from cli import main
 from gridrun.errors import GridrunError
 from gridrun.grid import Grid, Published, load_grid
 from gridrun.grid.table_specs import Reported, TableSpec
 from gridrun.metrics import METRICS
 from gridrun.store import Store, parquet
 from gridrun.store.records import TRIAL_TYPES
-from gridrun.tables.arrange import sort_lines
+from gridrun.tables.arrange import pivot, sort_lines
 from gridrun.tables.build import build_table, tables_of
 from gridrun.tables.model import Table
+from gridrun.tables.render import to_csv
 from gridrun.trial import Trial
 from trainer import files
 
@@ -177,3 +180,82 @@ def test_lines_are_sorted_by_any_column() -> None:
     assert lrs("-Test Error") == [0.2, 0.3, 0.1, 0.4, 0.0]
     with pytest.raises(GridrunError, match=r"no such column\. Did you mean 'test_error'"):
         lrs("test_eror")
+
+
+def test_accuracies_are_a_hundred_minus_errors_published_ones_too() -> None:
+    rows = row(), row(lr=0.2), row(lr=0.3)
+    given = {
+        rows[0].config_id: Published({"test_error": "6.37 (median of 5 runs)"}, 5),
+        rows[1].config_id: Published({"test_accuracy": 94.1}),
+    }
+    columns = ("lr", "test_accuracy", "test_error")
+    table = build(Spec(rows, columns, given), [0, 1, 2], *errors(rows[0], 0.05, 0.07, 0.06))
+    cell = table.lines[0].cells["test_accuracy"]
+    assert (cell.median, cell.low, cell.high) == pytest.approx((0.94, 0.93, 0.95))
+    header, first, second, third = markdown_cells(table)
+    assert header[1:4] == ["Test Accuracy (%), median of 3 runs", "Published (%)", "Difference (pp)"]
+    assert first[1:4] == ["94.00", "93.63 (median of 5 runs)", "+0.37"]
+    assert first[4:7] == ["6.00", "6.37 (median of 5 runs)", "-0.37"]
+    assert (second[2], second[5], third[2]) == ("94.10", "5.90", "")
+
+
+def test_a_verdict_beside_an_accuracy_is_that_of_the_error() -> None:
+    rows = tuple(row(lr=lr) for lr in (0.1, 0.2, 0.3))
+    given = {one.config_id: Published({"test_error": 9.0}, 3) for one in rows}
+    runs = [one for each in rows for one in errors(each, 0.05, 0.052, 0.051)]
+    table = build(Spec(rows, ("test_error", "test_accuracy"), given), [0, 1, 2], *runs)
+    for line in table.lines:
+        error, accuracy = line.cells["test_error"], line.cells["test_accuracy"]
+        assert error.verdict == accuracy.verdict == "better"
+        assert error.half_width == pytest.approx(accuracy.half_width)
+
+
+def test_a_mean_and_its_standard_deviation() -> None:
+    found = {row().config_id: Published({"test_error": 5.0}, 3)}
+    table = build(Spec((row(),), published=found, spread="mean"), [0, 1, 2], *errors(row(), 0.05, 0.06, 0.1))
+    header, cells = markdown_cells(table)
+    assert header[1] == "Test Error (%), mean of 3 runs ± std"
+    assert (cells[1], cells[3]) == ("7.00 ± 2.65", "+2.00")
+    first, second = to_csv(table).splitlines()
+    assert dict(zip(first.split(","), second.split(","), strict=True))["test_error_mean_pct"] == "7.0"
+
+
+def test_a_pivot_has_one_option_as_lines_and_one_as_columns() -> None:
+    rows = row(lr=0.1), row(lr=0.2), row(lr=0.1, batch_size=64)
+    spec = Spec(rows, ("lr", "batch_size", "test_error", "train_time"))
+    table = build(spec, [0], *errors(rows[0], 0.05), *errors(rows[2], 0.06))
+    turned = pivot(table, "batch_size", "Initial LR")
+    assert turned.title == "Linear scaling: Test Error (%), 1 run"
+    assert markdown_cells(turned) == [
+        ["Batch Size", "Initial LR 0.1", "Initial LR 0.2"],
+        ["128", "5.00", ""],
+        ["64", "6.00", ""],
+    ]
+    assert turned.notes == ("not run yet: 1 of 3 trials",)
+    assert to_csv(turned).splitlines() == [
+        "Batch Size,Initial LR 0.1,Initial LR 0.2",
+        "128,5.00,",
+        "64,6.00,",
+    ]
+    with pytest.raises(GridrunError, match="they differ in batch_size, which --where can"):
+        pivot(build(replace(spec, columns=("lr", "batch_size", "epochs", "test_error")), [0]), "lr", "epochs")
+    with pytest.raises(GridrunError, match="two different options"):
+        pivot(table, "lr", "test_error")
+
+
+def test_the_command_shows_them(tmp_path: Path) -> None:
+    (tmp_path / "g.yaml").write_text(CASES + "- {batch_size: [64, 128]}\n")
+    arguments = [
+        "--accuracy",
+        "--spread",
+        "mean",
+        "--pivot",
+        "name",
+        "batch_size",
+        "--results",
+        str(tmp_path),
+    ]
+    result = CliRunner().invoke(main, ["table", str(tmp_path / "g.yaml"), *arguments])
+    assert result.exit_code == 0, result.output
+    assert "### g: Test Accuracy (%), 1 run" in result.stdout
+    assert "| Setting | Batch Size 64 | Batch Size 128 |" in result.stdout

@@ -18,7 +18,7 @@ GROUPS = {
     "Results, data and checkpoints": ("results", "data", "checkpoints", "keep", "checkpoint_seconds"),
     "Where trials run": ("executor", "cpus", "gpus", "gpus_per_trial", "cpus_per_trial", "address"),
     "When to stop": ("budget_hours", "retries", "stop_after_failures"),
-    "Who is told": ("mlflow", "wandb", "tensorboard", "tag"),
+    "Who is told": ("notify", "mlflow", "wandb", "tensorboard", "tag"),
 }
 """Headings of `--help`, and the options below each; all others stand under `Options`."""
 

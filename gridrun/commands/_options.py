@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import math
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,9 @@ from gridrun.errors import GridError, GridrunError, LaunchError
 if TYPE_CHECKING:
     from gridrun.grid import Grid
     from gridrun.resources import GpusPerTrial
+    from gridrun.store import Store
     from gridrun.sweep.executor import Executor
+    from gridrun.sweep.listener import Listener
     from gridrun.sweep.options import LaunchOptions
     from trainer.runtime import KeepCheckpoint
 
@@ -255,6 +258,30 @@ class SweepOptions:
     only: Sequence[str] = ()
     retry: bool = False
     tag: str | None = None
+    notify: str | None = None
+    tensorboard: Path | None = None
+
+    def listeners(self, grids: Sequence[Grid], store: Store) -> list[Listener]:
+        """Return who follows the sweep of these grids, beside the screen.
+
+        Raises:
+            LaunchError: `notify` names no program.
+            GridrunError: event files cannot be written.
+        """
+        found: list[Listener] = []
+        warn = functools.partial(click.echo, err=True)
+        if self.tensorboard:
+            from gridrun.sweep.names import names_of
+            from gridrun.sweep.tensorboard import EventFiles
+
+            found.append(EventFiles(self.tensorboard, store, names_of(grids), warn))
+        if self.notify is not None:
+            from gridrun.sweep.notify import Notifier, read_command
+
+            paths = [str(grid.path) for grid in grids if grid.path != Path()]
+            about = {"grids": paths, "results": str(store.root.absolute()), "host": socket.gethostname()}
+            found.append(Notifier(read_command(self.notify), about, warn))
+        return found
 
     def resolve(self, grids: Sequence[Grid], one_launch: bool = True) -> LaunchOptions:
         """Combine the options with what the grids say.
@@ -296,8 +323,11 @@ class SweepOptions:
             close_executor=True,
         )
 
-    def make_executor(self, gpus_per_trial: GpusPerTrial | None) -> Executor:
-        """Return the executor, which starts nothing before it has work. `resolve` gives `gpus_per_trial`."""
+    def make_executor(self, gpus_per_trial: GpusPerTrial | None, grids: Sequence[Grid] = ()) -> Executor:
+        """Return the executor, which starts nothing before it has work.
+
+        `resolve` gives `gpus_per_trial`; trackers name trials after `grids`.
+        """
         if self.executor == "serial":
             if self.mlflow or self.wandb:
                 raise LaunchError("--mlflow and --wandb need --executor ray")
@@ -308,13 +338,15 @@ class SweepOptions:
             return SerialExecutor(self.gpus)
         from gridrun.executors.ray.trackers import Trackers
         from gridrun.executors.ray.tune import RayTuneExecutor
+        from gridrun.sweep.names import names_of
 
         return RayTuneExecutor(
             cpus=self.cpus,
             gpus=self.gpus,
             gpus_per_trial=gpus_per_trial,
             cpus_per_trial=self.cpus_per_trial,
-            trackers=Trackers(mlflow=self.mlflow, wandb=self.wandb),
+            trackers=Trackers(mlflow=self.mlflow, wandb=self.wandb, names=names_of(grids)),
+            every_epoch=self.tensorboard is not None,
             address=self.address,
         )
 
@@ -420,6 +452,19 @@ RUN_OPTIONS = (
         help="Retry a failed trial up to N times, from its checkpoint. [default: what the grids say, else 2 "
         "after a killed worker, too little memory, a lost machine or unreadable --checkpoints, 0 after an "
         "error]",
+    ),
+    click.option(
+        "--tensorboard",
+        metavar="DIR",
+        type=Directory(),
+        help="Write every epoch to this directory, as TensorBoard event files with hyper-parameters.",
+    ),
+    click.option(
+        "--notify",
+        metavar="COMMAND",
+        callback=_not_empty,
+        help="Run this command at the first failure, at a standstill and at the end; it gets JSON on its "
+        "standard input.",
     ),
     click.option(
         "--stop-after-failures",

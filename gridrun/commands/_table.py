@@ -12,7 +12,7 @@ from gridrun.commands._options import Decorator, options_as
 
 if TYPE_CHECKING:
     from gridrun.grid import Grid
-    from gridrun.grid.table_specs import Spread
+    from gridrun.grid.table_specs import Spread, TableSpec
     from gridrun.store import Store
     from gridrun.tables.model import Table
 
@@ -24,7 +24,11 @@ class TableOptions:
     table: str | None = None
     """Id of the one table to show; None: all of them."""
     spread: str | None = None
-    """`minmax`, `std` or `none`; None: what each table says."""
+    """`minmax`, `std`, `mean` or `none`; None: what each table says."""
+    accuracy: bool = False
+    """Whether to show accuracies in place of errors."""
+    pivot: tuple[str, str] | None = None
+    """Two columns: the lines and the columns of a matrix."""
     sort: str | None = None
     """Column to sort by; a `-` before it puts the largest first."""
 
@@ -40,15 +44,26 @@ class TableOptions:
         if self.table is not None:
             grid, spec = find_table(grids, self.table)
             grids = [replace(grid, tables=(spec,))]
+        if self.accuracy:
+            grids = [replace(grid, tables=tuple(map(_with_accuracies, grid.tables))) for grid in grids]
         return list(map(self._shown, tables_of(grids, store)))
 
     def _shown(self, table: Table) -> Table:
-        from gridrun.tables.arrange import sort_lines
+        from gridrun.tables.arrange import pivot, sort_lines
 
         if self.spread:
             spread = None if self.spread == "none" else cast("Spread", self.spread)
             table = replace(table, spread=spread)
-        return sort_lines(table, self.sort) if self.sort else table
+        if self.sort:
+            table = sort_lines(table, self.sort)
+        return pivot(table, *self.pivot) if self.pivot else table
+
+
+def _with_accuracies(spec: TableSpec) -> TableSpec:
+    from gridrun.metrics import ACCURACIES
+
+    columns = dict.fromkeys(ACCURACIES.get(column, column) for column in spec.columns)
+    return replace(spec, columns=tuple(columns))
 
 
 def table_options() -> Decorator:
@@ -60,9 +75,18 @@ def table_options() -> Decorator:
             click.option("--table", metavar="ID", help="Show only the table with this id or title."),
             click.option(
                 "--spread",
-                type=click.Choice(["minmax", "std", "none"]),
-                help="Show the lowest and highest run, or the standard deviation, beside each median. "
+                type=click.Choice(["minmax", "std", "mean", "none"]),
+                help="Show the lowest and highest run, or the standard deviation, beside each median; "
+                "mean: mean ± standard deviation. "
                 "[default: what each table says, else none]",
+            ),
+            click.option("--accuracy", is_flag=True, help="Show accuracies in place of errors."),
+            click.option(
+                "--pivot",
+                nargs=2,
+                metavar="ROW COLUMN",
+                help="Show the first metric as a matrix: a line for each value of one option, a column for "
+                "each value of another.",
             ),
             click.option(
                 "--sort", metavar="COLUMN", help="Sort the rows by this column; -COLUMN: the largest first."

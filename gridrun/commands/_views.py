@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 
 import click
@@ -26,6 +26,7 @@ from gridrun.store.launches import EndedTrial, LaunchState, Running
 from gridrun.sweep import Planned, Preparing, Summary, Waiting, launch
 from gridrun.sweep.events import Ended, PackingChosen, Progress, Started, Stepped, Warned
 from gridrun.sweep.executor import Executor
+from gridrun.sweep.listener import Listener
 from gridrun.sweep.options import LaunchOptions
 from gridrun.sweep.retries import Failed
 from gridrun.text import format_count, format_percent, format_time, number_of, printable
@@ -40,20 +41,58 @@ def run_sweep(
     options: LaunchOptions,
     executor: Executor,
     view: Log | LiveScreen | None = None,
+    listeners: Sequence[Listener] = (),
 ) -> Summary:
     """Launch grids and show on stderr what happens; by default, in the view that suits stderr."""
-    view = view or _default_view()
-    with executor, view:
-        return launch(grids, store, executor, options, view.show, view.update)
+    views = [view or _default_view(), *listeners]
+    with contextlib.ExitStack() as stack:
+        for each in (*views[1:], executor, views[0]):
+            stack.enter_context(each)
+        summary = launch(grids, store, executor, options, _show_in(views), _update_in(views))
+        for listener in listeners:
+            listener.end(_outcome(summary), summary.plan)
+        return summary
 
 
 def run_search(
-    progress: SearchProgress, store: Store, options: LaunchOptions, executor: Executor
+    progress: SearchProgress,
+    store: Store,
+    options: LaunchOptions,
+    executor: Executor,
+    listeners: Sequence[Listener] = (),
 ) -> Summary | None:
     """Run a search to its end and show on stderr what happens; see `gridrun.search.run.search`."""
-    view = _default_view()
-    with executor, view:
-        return search(progress, store, executor, options, view.show, view.update)
+    views = [_default_view(), *listeners]
+    with contextlib.ExitStack() as stack:
+        for each in (*views[1:], executor, views[0]):
+            stack.enter_context(each)
+        summary = search(progress, store, executor, options, _show_in(views), _update_in(views))
+        outcome = "done" if progress.is_over or not summary else _outcome(summary)
+        for listener in listeners:
+            listener.end(outcome, summary.plan if summary else None)
+        return summary
+
+
+def _show_in(views: Sequence[Log | LiveScreen | Listener]) -> Callable[[SearchEvent], None]:
+    def show(event: SearchEvent) -> None:
+        for view in views:
+            view.show(event)
+
+    return show
+
+
+def _update_in(views: Sequence[Log | LiveScreen | Listener]) -> Callable[[LaunchState], None]:
+    def update(state: LaunchState) -> None:
+        for view in views:
+            view.update(state)
+
+    return update
+
+
+def _outcome(summary: Summary) -> str:
+    if summary.interrupted:
+        return "interrupted"
+    return "failed" if summary.plan.counts["failed"] else "done"
 
 
 def _default_view() -> Log | LiveScreen:

@@ -8,7 +8,7 @@ import click
 
 from gridrun.commands import _options
 from gridrun.commands._help import GroupedCommand, complete_planned_id
-from gridrun.commands._options import Directory, GridOptions, SweepOptions
+from gridrun.commands._options import GridOptions, SweepOptions
 from gridrun.commands._show import exit_with, show_missing_weights, show_plan, show_summary, show_tables
 from gridrun.errors import GridrunError
 
@@ -28,16 +28,8 @@ from gridrun.errors import GridrunError
     click.option("--tag", metavar="TEXT", help="Keep this text with the trials, in the column `tag`."),
     click.option("--retry", is_flag=True, help="Also run failed and diverged trials again."),
 )
-@click.option(
-    "--tensorboard",
-    metavar="DIR",
-    type=Directory(),
-    help="Write the epochs of ended trials to this directory, as TensorBoard event files.",
-)
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop; exit 1 if it is over --budget-hours.")
-def command(
-    grids: GridOptions, results: Path, options: SweepOptions, tensorboard: Path | None, dry_run: bool
-) -> None:
+def command(grids: GridOptions, results: Path, options: SweepOptions, dry_run: bool) -> None:
     """Train the missing trials of the grids, then print the tables.
 
     Run the same command again to resume after an interruption. Press Ctrl-C once to save the running
@@ -47,7 +39,6 @@ def command(
     from gridrun.plan.trials import restrict, select_trials
     from gridrun.store import Store
     from gridrun.sweep import plan_launch
-    from gridrun.sweep import tensorboard as event_files
     from gridrun.tables.build import tables_of
 
     loaded, store = grids.read(), Store(results)
@@ -61,15 +52,13 @@ def command(
             plan = restrict(plan, select_trials(plan, resolved.only))
         show_plan(plan, forecast_from(store, plan, plan.to_start, resolved.capacity), resolved.budget_hours)
         return
-    if tensorboard:
-        event_files.check_directory(tensorboard)
     from gridrun.commands._views import run_sweep
 
-    summary = run_sweep(loaded, store, resolved, options.make_executor(resolved.gpus_per_trial))
+    listeners = options.listeners(loaded, store)
+    executor = options.make_executor(resolved.gpus_per_trial, loaded)
+    summary = run_sweep(loaded, store, resolved, executor, listeners=listeners)
     show_tables(tables_of(loaded, store), None)
     show_summary(summary, results)
     if resolved.runtime.keep_checkpoint != "none":
         show_missing_weights(summary.plan, store)
-    if tensorboard:
-        event_files.write_events(tensorboard, store, summary.plan)
     exit_with(summary)

@@ -48,7 +48,9 @@ def command(grids: GridOptions, results: Path, failed: bool, diverged: bool, opt
     from gridrun.commands._views import run_sweep
 
     resolved = replace(options, only=ids, retry=True).resolve(loaded)
-    summary = run_sweep(loaded, store, resolved, options.make_executor(resolved.gpus_per_trial))
+    listeners = options.listeners(loaded, store)
+    executor = options.make_executor(resolved.gpus_per_trial, loaded)
+    summary = run_sweep(loaded, store, resolved, executor, listeners=listeners)
     if grids:
         show_tables(tables_of(loaded, store), None)
     else:

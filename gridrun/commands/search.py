@@ -86,7 +86,9 @@ def _run(progress: Progress, store: Store, resolved: LaunchOptions, options: Swe
     """Train what the search lacks. Exit with 130 if that is interrupted, with 1 if a segment has failed."""
     from gridrun.commands._views import run_search
 
-    summary = run_search(progress, store, resolved, options.make_executor(resolved.gpus_per_trial))
+    listeners = options.listeners([progress.grid], store)
+    executor = options.make_executor(resolved.gpus_per_trial, [progress.grid])
+    summary = run_search(progress, store, resolved, executor, listeners)
     if progress.is_over:
         return
     click.echo(describe_round(progress), err=True)

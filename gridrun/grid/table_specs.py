@@ -36,8 +36,11 @@ TABLE_KEYS = {
     "deviation.",
 }
 """Keys of a table, and what each means."""
-Spread = Literal["minmax", "std"]
-"""What a cell shows beside its median: the lowest and highest run, or the standard deviation."""
+Spread = Literal["minmax", "std", "mean"]
+"""What a cell shows beside its median: the lowest and highest run, or the standard deviation.
+
+With `mean` it shows the mean and the standard deviation instead.
+"""
 DEFAULT_METRICS = ("test_error", "train_time")
 
 FindFile = Callable[[Node], Path]

@@ -138,7 +138,7 @@ def _other_options(spec: TableSpec, table: Table) -> list[Column]:
 
 def _other_metrics(spec: TableSpec, table: Table, records: Mapping[str, Record]) -> list[Column]:
     """Return a hidden column for each metric that is measured and that the table does not show."""
-    names = tuple(name for name in METRICS if name not in spec.columns)
+    names = tuple(name for name in METRICS if name not in spec.columns and not METRICS[name].error)
     wide = build_table(dataclasses.replace(spec, columns=names, reported=()), records)
     columns = []
     for name in names:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 from gridrun.errors import LaunchError
 from gridrun.grid import Grid
@@ -42,6 +43,7 @@ class Waiting:
     """Other processes hold every trial that is left: other launches, or workers that were just killed."""
 
     trials: tuple[Trial, ...]
+    is_wait: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)

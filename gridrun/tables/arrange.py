@@ -1,4 +1,4 @@
-"""A table in another order: its lines sorted by a column."""
+"""A table laid out otherwise: its lines sorted by a column, or as a matrix of two options."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import dataclasses
 from typing import Any
 
 from gridrun.errors import GridrunError
-from gridrun.metrics import METRICS, header_of
-from gridrun.tables.model import Line, Table
+from gridrun.grid.describe import varying_columns
+from gridrun.metrics import METRICS, format_column, header_of
+from gridrun.tables.model import Line, Pivot, Table
+from gridrun.tables.render import pivot_title
 from trainer.registry import did_you_mean
 
 
@@ -29,6 +31,42 @@ def sort_lines(table: Table, by: str) -> Table:
     unknown = [line for line in trained if keys[id(line)] is None]
     reported = [line for line in table.lines if not line.trials]
     return dataclasses.replace(table, lines=(*known, *unknown, *reported))
+
+
+def pivot(table: Table, rows: str, columns: str) -> Table:
+    """Return a table as a matrix of its first metric: lines by one option, columns by another.
+
+    It shows nothing published, and no rows that are only reported.
+
+    Raises:
+        GridrunError: the table has no such columns or no metric, or two of its lines have one place.
+    """
+    rows, columns = (find_column(table, name, "--pivot") for name in (rows, columns))
+    metrics = [column for column in table.columns if column in METRICS]
+    if rows == columns or rows in METRICS or columns in METRICS or not metrics:
+        raise GridrunError(f"--pivot {rows} {columns}: takes two different options of a table with a metric")
+    places: dict[tuple[str, str], int] = {}
+    for number, line in enumerate(table.lines, 1):
+        if not line.trials:
+            continue
+        place = format_column(rows, line.options[rows]), format_column(columns, line.options[columns])
+        other = places.setdefault(place, number)
+        if other != number:
+            first = table.lines[other - 1].options
+            names = varying_columns(list(first), [first, line.options])
+            differ = f"; they differ in {', '.join(names)}, which --where can choose" if names else ""
+            which = f"rows {other} and {number} of {table.id!r}"
+            raise GridrunError(f"--pivot: {which} have the same {rows} and {columns}{differ}")
+    others = tuple(METRICS[column].label for column in metrics[1:])
+    hidden = ("published", "Verdict", "the last ", *others, *(f"* {label}" for label in others))
+    kept = tuple(note for note in table.notes if not note.startswith(hidden))
+    also = ["published values are not shown here"] if table.published else []
+    return dataclasses.replace(
+        table,
+        title=pivot_title(table, metrics[0]),
+        notes=(*kept, *also),
+        pivot=Pivot(rows=rows, columns=columns, metric=metrics[0]),
+    )
 
 
 def find_column(table: Table, name: str, option: str) -> str:

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from gridrun.metrics import METRICS, parse_runs
+from gridrun.metrics import ACCURACIES, METRICS, complement, parse_runs
 from gridrun.tables.judge import Pools, judge, no_pools, pools_of
 from gridrun.tables.model import Cell, Line, Table
 from gridrun.tables.notes import NOTED_COLUMNS, hardware_mixture, notes_of, origins_of
@@ -60,8 +60,8 @@ def _line(spec: TableSpec, row: Row, records: Mapping[str, Record]) -> Line:
     options, cells = {}, {}
     for column in spec.columns:
         if column in METRICS:
-            field = METRICS[column].record
-            values = {seed: value for seed, one in done if (value := getattr(one, field)) is not None}
+            value_of = METRICS[column].value_of
+            values = {seed: value for seed, one in done if (value := value_of(one)) is not None}
             cells[column] = make_cell(column, values, len(trials), published)
         elif column == "paper":
             options[column] = (published and published.paper) or ""
@@ -91,7 +91,7 @@ def make_cell(column: str, values: Mapping[int, float], wanted: int, published: 
     metric = METRICS[column]
     ours = sorted(values.values())
     median = statistics.median(ours) if ours else None
-    given = published.values.get(column) if published else None
+    given = _published_value(column, published)
     theirs = None if given is None else metric.parse(given)
     text = given if isinstance(given, str) else None if theirs is None else metric.format(theirs)
     runs = published.runs if published and text else None
@@ -108,6 +108,15 @@ def make_cell(column: str, values: Mapping[int, float], wanted: int, published: 
         published_runs=(parse_runs(text) or runs) if text else None,
         difference=median - theirs if metric.is_error and median is not None and theirs is not None else None,
     )
+
+
+def _published_value(column: str, published: Published | None) -> float | str | None:
+    """Return the published value as it is given, or else the accuracy of a published error or its error."""
+    values = published.values if published else {}
+    if column in values:
+        return values[column]
+    other = METRICS[column].error or ACCURACIES.get(column, "")
+    return complement(values[other]) if other in values else None
 
 
 def _standard_deviation(values: Sequence[float]) -> float:

@@ -85,7 +85,7 @@ def judge(spec: TableSpec, lines: Sequence[Line], pools: Pools = no_pools) -> tu
             continue
         wanted = [i for i, line in enumerate(found) if line.cells[column].difference is not None]
         used: dict[TestSet, _Judged | None] = {}
-        runs = [_runs(row, line.cells[column]) for row, line in zip(spec.rows, found, strict=True)]
+        runs = [_runs(row, line.cells[column], column) for row, line in zip(spec.rows, found, strict=True)]
         for i in wanted:
             config = spec.rows[i].config
             test_set = _test_set(config.flat())
@@ -99,15 +99,20 @@ def judge(spec: TableSpec, lines: Sequence[Line], pools: Pools = no_pools) -> tu
             if judged := used[test_set]:
                 cells = {
                     **found[i].cells,
-                    column: _with_verdict(spec, found[i].cells[column], runs[i], judged),
+                    column: _with_verdict(spec, column, found[i].cells[column], runs[i], judged),
                 }
                 found[i] = replace(found[i], cells=cells)
         notes += _notes(spec, column, used.values(), [found[i].cells[column] for i in wanted])
     return found, list(dict.fromkeys(notes))
 
 
-def _runs(row: Row, cell: Cell) -> Runs:
-    return Runs(tuple(cell.values.values()), *_size(row.config))
+def _runs(row: Row, cell: Cell, column: str) -> Runs:
+    return Runs(tuple(_error(column, value) for value in cell.values.values()), *_size(row.config))
+
+
+def _error(column: str, value: float) -> float:
+    """Return the error behind a value: verdicts are those of errors, also beside an accuracy."""
+    return 1 - value if METRICS[column].error else value
 
 
 def _spread(own: Pool | None, pools: Pools, config: TrainConfig, column: str) -> _Judged | None:
@@ -118,11 +123,11 @@ def _spread(own: Pool | None, pools: Pools, config: TrainConfig, column: str) ->
     return _Judged(whole, is_of_store=True) if whole and whole.degrees >= MIN_DEGREES else None
 
 
-def _with_verdict(spec: TableSpec, cell: Cell, runs: Runs, judged: _Judged) -> Cell:
+def _with_verdict(spec: TableSpec, column: str, cell: Cell, runs: Runs, judged: _Judged) -> Cell:
     spread = judged.spread if judged.spread.is_shared else verdicts.own(runs)
     if spread is None or cell.published is None:
         return cell
-    found = verdicts.compare(runs, cell.published, _published_variance(cell), spread)
+    found = verdicts.compare(runs, _error(column, cell.published), _published_variance(cell), spread)
     tolerance = spec.tolerance / 100
     verdict = found.verdict(tolerance)
     more = verdicts.more_seeds(found, cell.n, tolerance) if verdict == "open" else None

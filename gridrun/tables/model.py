@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,20 @@ class Cell:
     more_seeds: int | None = None
     """How many more would settle an open verdict if the difference stayed; None: too many."""
 
+    @property
+    def mean(self) -> float | None:
+        """Of `values`; None where there are none."""
+        return statistics.fmean(self.values.values()) if self.values else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pivot:
+    """Two options and a metric: one line for each value of `rows`, one column for each value of `columns`."""
+
+    rows: str
+    columns: str
+    metric: str
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Line:
@@ -77,7 +92,9 @@ class Table:
     headers: Mapping[str, str]
     """Headers of config columns that differ from the usual ones."""
     spread: Spread | None
-    """What cells show of their runs beside the median."""
+    """What cells show of their runs beside the median, or `mean`: the mean and the standard deviation."""
+    pivot: Pivot | None = None
+    """How the lines are laid out as a matrix; None: one below the other, with a column for each option."""
 
     @property
     def runs(self) -> int | None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from gridrun.metrics import METRICS, Metric, format_column, header_of, parse_runs
-from gridrun.tables.model import Cell, Table
+from gridrun.tables.model import Cell, Pivot, Table
 from gridrun.text import format_hundredths, format_option, format_percent, number_of, one_line
 
 
@@ -66,6 +66,11 @@ def to_csv(table: Table) -> str:
     published = table.published
     text = io.StringIO()
     writer = csv.writer(text)
+    if table.pivot:
+        columns = text_columns(table)
+        writer.writerow([column.header for column in columns])
+        writer.writerows(zip(*(map(_csv_value, column.cells) for column in columns), strict=True))
+        return text.getvalue()
     writer.writerow(
         ["config_id", *(name for column in table.columns for name in _csv_names(table, column, published))]
     )
@@ -77,6 +82,8 @@ def to_csv(table: Table) -> str:
                 continue
             cell, metric = line.cells[column], METRICS[column]
             values += [_scaled(cell.median, metric.scale), cell.n]
+            if table.spread == "mean" and metric.varies:
+                values += [_scaled(cell.mean, metric.scale)]
             if table.spread and metric.varies:
                 values += [_scaled(value, metric.scale) for value in (cell.low, cell.high, cell.std)]
             if column in published:
@@ -94,6 +101,8 @@ def _csv_names(table: Table, column: str, published: Sequence[str]) -> Iterator[
         return
     metric = METRICS[column]
     yield from (f"{column}{metric.suffix}", f"{column}_runs")
+    if table.spread == "mean" and metric.varies:
+        yield f"{column}_mean{metric.suffix}"
     if table.spread and metric.varies:
         yield from (f"{column}_{which}{metric.suffix}" for which in ("min", "max", "std"))
     if column in published:
@@ -128,6 +137,8 @@ class TextColumn(NamedTuple):
 
 def text_columns(table: Table) -> list[TextColumn]:
     """Return a table's columns. A metric may need more than one: published value, difference, verdict."""
+    if table.pivot:
+        return _pivot_columns(table, table.pivot)
     columns, published = [], table.published
     headers = _headers(table)
     for name in table.columns:
@@ -139,6 +150,39 @@ def text_columns(table: Table) -> list[TextColumn]:
             cells = [one_line(format_column(name, value)) for value in values]
             columns.append(TextColumn(headers[name], cells, is_number))
     return columns
+
+
+def _pivot_columns(table: Table, pivot: Pivot) -> list[TextColumn]:
+    """Return one column for each value of `pivot.columns`, after that of the values of `pivot.rows`."""
+    metric, rows = METRICS[pivot.metric], _values(table, pivot.rows)
+    places = {
+        (format_column(pivot.rows, line.options[pivot.rows]), format_column(pivot.columns, value)): line
+        for line in table.lines
+        if line.trials
+        for value in [line.options[pivot.columns]]
+    }
+    found = [TextColumn(_headers(table)[pivot.rows], [one_line(text) for text in rows], False)]
+    for text, value in _values(table, pivot.columns).items():
+        lines = [places.get((row, text)) for row in rows]
+        cells = [
+            _median_text(table, metric, line.cells[pivot.metric], table.runs) if line else ""
+            for line in lines
+        ]
+        header = text if isinstance(value, str) else f"{_headers(table)[pivot.columns]} {text}"
+        found.append(TextColumn(one_line(header), cells, True))
+    return found
+
+
+def pivot_title(table: Table, metric: str) -> str:
+    """Return the title of a matrix, which says what its cells are."""
+    header = _metric_header(table, METRICS[metric], [line.cells[metric] for line in table.lines])
+    return f"{table.title}: {header}"
+
+
+def _values(table: Table, column: str) -> dict[str, Any]:
+    """Return the values of a column in the order of the lines, by how they are written."""
+    values = [line.options[column] for line in table.lines if line.trials]
+    return {format_column(column, value): value for value in values}
 
 
 def _headers(table: Table) -> dict[str, str]:
@@ -157,27 +201,29 @@ def _metric_columns(table: Table, name: str, is_published: bool) -> list[TextCol
         return [_published_column(metric.header, cells)]
     medians = [_median_text(table, metric, cell, runs) for cell in cells]
     columns = [TextColumn(_metric_header(table, metric, cells), medians, True)]
+    with_mean = table.spread == "mean"
     if is_published:
         columns.append(_published_column(metric.with_unit("Published"), cells))
         if metric.is_error:
             is_judged = any(cell.half_width is not None for cell in cells)
             header = "Difference (pp), 95 %" if is_judged else "Difference (pp)"
-            columns.append(TextColumn(header, [difference(cell) for cell in cells], True))
+            differences = [difference(cell, with_mean=with_mean) for cell in cells]
+            columns.append(TextColumn(header, differences, True))
     if any(cell.verdict for cell in cells):
         columns.append(TextColumn("Verdict", [verdict_text(cell) for cell in cells], False))
     return columns
 
 
-_SPREADS = {"minmax": ", min–max", "std": " ± std"}
+_SPREADS = {"minmax": ", min–max", "std": " ± std", "mean": " ± std"}
 """What a header says about the spread in its cells."""
 
 
 def _metric_header(table: Table, metric: Metric, cells: Sequence[Cell]) -> str:
-    statistic = ""
+    statistic, middle = "", "mean" if table.spread == "mean" else "median"
     if metric.varies and metric.portable and any(cell.wanted for cell in cells):
-        statistic = _runs(table.runs, "median of ") if table.runs else "median"
+        statistic = _runs(table.runs, f"{middle} of ") if table.runs else middle
     if table.spread and metric.varies and any(cell.n > 1 for cell in cells):
-        statistic = (statistic or "median") + _SPREADS[table.spread]
+        statistic = (statistic or middle) + _SPREADS[table.spread]
     header = f"{metric.header}, {statistic}" if statistic else metric.header
     return header if metric.portable or not table.mixed_hardware else f"{header}*"
 
@@ -186,13 +232,14 @@ def _median_text(table: Table, metric: Metric, cell: Cell, runs: int | None) -> 
     """Write a median, its spread if the table shows one, and its number of runs if the header does not."""
     if cell.median is None:
         return ""
-    text = metric.format(cell.median)
+    shown = cell.mean if table.spread == "mean" and metric.varies else cell.median
+    text = metric.format(cell.median if shown is None else shown)
     if not metric.varies:
         return text
     in_parentheses = []
     if table.spread == "minmax" and cell.low is not None and cell.high is not None and cell.n > 1:
         in_parentheses.append(f"{metric.format(cell.low)}–{metric.format(cell.high)}")
-    elif table.spread == "std" and cell.std is not None:
+    elif table.spread in ("std", "mean") and cell.std is not None:
         text += f" ± {metric.format(cell.std)}"
     if cell.n < cell.wanted:
         in_parentheses.append(f"{cell.n} of {_runs(cell.wanted)}")
@@ -224,14 +271,15 @@ def _shared_runs(cells: Sequence[Cell]) -> int | None:
     return runs.pop() if len(runs) == 1 else None
 
 
-def difference(cell: Cell) -> str:
+def difference(cell: Cell, *, with_mean: bool = False) -> str:
     """Write ours - published in percentage points with its sign, computed from the two as printed.
 
-    Where it is known, half the 95 % interval follows.
+    Ours is the median, or the mean. Where it is known, half the 95 % interval follows.
     """
-    if cell.median is None or cell.published is None or cell.difference is None:
+    middle = cell.mean if with_mean else cell.median
+    if middle is None or cell.published is None or cell.difference is None:
         return ""
-    ours, theirs = (float(format_percent(value)) for value in (cell.median, cell.published))
+    ours, theirs = (float(format_percent(value)) for value in (middle, cell.published))
     text = format_hundredths(ours - theirs)
     if float(text) == 0:
         text = "0.00"

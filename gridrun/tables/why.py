@@ -167,7 +167,7 @@ def _runs(line: Line, config: TrainConfig, records: Mapping[str, Record]) -> Ite
             seed=seed,
             trial_id=trial_id,
             status=record.status if record else "not run",
-            values={column: getattr(record, METRICS[column].record, None) for column in line.cells},
+            values={column: METRICS[column].value_of(record) for column in line.cells},
             commit=provenance.commit if provenance else None,
             dirty=provenance.dirty if provenance else None,
             machine=hardware_name(provenance) if provenance else None,

@@ -1,6 +1,7 @@
 """Log trials to MLflow and Weights & Biases, through Ray's own callbacks for them.
 
-They get every epoch. If a tracker fails (its server is down), it gets no more; the trials go on.
+They get every epoch. An experiment is named after the grid, a run after what tells it from the grid's others.
+If a tracker fails (its server is down), it gets no more; the trials go on.
 """
 
 from __future__ import annotations
@@ -8,18 +9,19 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gridrun.errors import LaunchError, StoreError
 from gridrun.sweep.events import Ended, Event, Lost, Progress
+from gridrun.sweep.names import TrialName
 from gridrun.trial import Trial
 from trainer.metrics import Epoch
 
 NAME = "gridrun"
-"""Name of the MLflow experiment, and of the Weights & Biases project unless WANDB_PROJECT names one."""
+"""Weights & Biases project unless WANDB_PROJECT names one, and experiment of trials that no grid names."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +35,8 @@ class Trackers:
     mlflow: str | None = None
     """URI of the tracking server."""
     wandb: bool = False
+    names: Mapping[str, TrialName] = field(default_factory=dict)
+    """Of the trials, by id."""
 
     def __post_init__(self) -> None:
         for wanted, package in ((self.mlflow, "mlflow"), (self.wandb, "wandb")):
@@ -49,15 +53,19 @@ class Trackers:
         if self.mlflow:
             from ray.air.integrations.mlflow import MLflowLoggerCallback
 
-            logger: Any = MLflowLoggerCallback(self.mlflow, experiment_name=NAME)
-            trackers.append(Tracker("MLflow", logger, directory, warn))
+            for experiment in dict.fromkeys(name.experiment for name in self.names.values()) or (NAME,):
+                logger: Any = MLflowLoggerCallback(self.mlflow, experiment_name=experiment)
+                named = self.names if self.names else None
+                trackers.append(
+                    Tracker("MLflow", logger, directory, warn, names=named, experiment=experiment)
+                )
         if self.wandb:
             from ray.air.integrations.wandb import WandbLoggerCallback
 
             project = os.environ.get("WANDB_PROJECT", NAME)
             place = os.environ.get("WANDB_DIR", str(Path.cwd()))
             logger = WandbLoggerCallback(project=project, resume="allow", dir=place)
-            trackers.append(Tracker("Weights & Biases", logger, directory, warn))
+            trackers.append(Tracker("Weights & Biases", logger, directory, warn, names=self.names))
         try:
             yield trackers
         finally:
@@ -66,23 +74,42 @@ class Trackers:
 
 
 class _TrackedTrial:
-    """A trial as trackers see it: named by its id, with the options by dotted name as its config."""
+    """A trial as trackers see it: named by what differs, with the options by dotted name as its config."""
 
-    def __init__(self, trial: Trial, directory: Path) -> None:
-        self.trial_id = trial.trial_id
+    def __init__(self, trial: Trial, directory: Path, name: TrialName) -> None:
+        self.trial_id, self._name = trial.trial_id, name.run
         self.config = {"trial_id": trial.trial_id, "seed": trial.seed, **trial.config.flat()}
-        self.experiment_dir_name = NAME
+        self.experiment_dir_name = name.experiment  # the group in Weights & Biases
         self.local_path = str(directory)
 
     def __str__(self) -> str:
-        return self.trial_id
+        return self._name
 
 
 class Tracker:
-    """Passes events on to one of Ray's logger callbacks."""
+    """Passes events on to one of Ray's logger callbacks.
 
-    def __init__(self, name: str, logger: Any, directory: Path, warn: Callable[[str], None]) -> None:
+    Args:
+        name: of the tracker.
+        logger: the callback.
+        directory: for its files.
+        warn: gets a line when it fails.
+        names: of trials, by id; others are called by their ids.
+        experiment: the only one whose trials it is told of; None: of all.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        logger: Any,
+        directory: Path,
+        warn: Callable[[str], None],
+        *,
+        names: Mapping[str, TrialName] | None = None,
+        experiment: str | None = None,
+    ) -> None:
         self._name, self._logger, self._directory, self._warn = name, logger, directory, warn
+        self._names, self._experiment = names or {}, experiment
         self._tracked: dict[str, _TrackedTrial] = {}  # by trial id
         self._logged: dict[str, int] = {}  # last epoch, by trial id
         self._failed = False
@@ -107,8 +134,11 @@ class Tracker:
 
     def _log(self, trial: Trial, epoch: Epoch) -> None:
         key = trial.trial_id
+        name = self._names.get(key) or TrialName(self._experiment or NAME, key)
+        if self._experiment not in (None, name.experiment):
+            return
         if key not in self._tracked:
-            self._tracked[key] = _TrackedTrial(trial, self._directory)
+            self._tracked[key] = _TrackedTrial(trial, self._directory, name)
             self._call(self._logger.log_trial_start, self._tracked[key])
         if epoch.epoch > self._logged.get(key, 0):
             self._logged[key] = epoch.epoch

@@ -42,6 +42,7 @@ class RayTuneExecutor(Executor):
         gpus_per_trial: for a trial on one GPU; a trial with `num_gpus` above 1 takes that many whole GPUs.
         cpus_per_trial: times `num_gpus`.
         trackers: where to log epochs to.
+        every_epoch: report each epoch, though there are no trackers; else at most one a second.
         address: HOST:PORT of a Ray cluster.
     """
 
@@ -53,6 +54,7 @@ class RayTuneExecutor(Executor):
         gpus_per_trial: GpusPerTrial | None = None,
         cpus_per_trial: int = 1,
         trackers: Trackers | None = None,
+        every_epoch: bool = False,
         address: str | None = None,
     ) -> None:
         if gpus_per_trial is not None and not is_share(gpus_per_trial):
@@ -63,6 +65,7 @@ class RayTuneExecutor(Executor):
             raise LaunchError("--cpus and --gpus do not go with --address: a cluster says itself what it has")
         self._cpus, self._gpus, self._cpus_per_trial = cpus, gpus, cpus_per_trial
         self._trackers = trackers or Trackers()
+        self._progress_seconds = 0.0 if every_epoch or self._trackers else _PROGRESS_SECONDS
         self._address = address
         self._session = RaySession()
         self._packer = Packer(gpus_per_trial, cpus_per_trial)
@@ -228,7 +231,7 @@ class RayTuneExecutor(Executor):
             tune.with_parameters(
                 TrialWorker,
                 setup=replace(setup, runtime=runtime),
-                progress_seconds=0.0 if self._trackers else _PROGRESS_SECONDS,
+                progress_seconds=self._progress_seconds,
                 store_address=self._store_address,
             ),
             asdict(share),
