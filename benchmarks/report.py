@@ -145,10 +145,9 @@ def figures_of(page: Page, rows: int) -> dict[str, float]:
     usable, drawn = page.evaluate(OPENED)
     found = {"the table can be used": usable, "the first screen is drawn": drawn}
     page.wait_for_timeout(500)
-    field = page.evaluate("shown().columns.find((column) => column.title.includes('lr')).field")
     filtered = []
     for text in FILTERS:
-        filtered.append(measure(page, f"grid.setHeaderFilterValue({field!r}, {text!r})"))
+        filtered.append(measure(page, f"grid.setHeaderFilterValue('c0', {text!r})"))
         page.wait_for_timeout(900)  # charts follow later
     found["a filter, median of four"] = statistics.median(filtered)
     page.wait_for_timeout(500)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import gzip
 import hashlib
 import html
@@ -127,6 +128,22 @@ def test_failures_are_listed(report: Report) -> None:
     found = report.data["failures"]
     assert found["failure"] == ["exception", "divergence"]
     assert all(page.HOSTILE in error for error in found["error"])
+    texts = json.loads(gzip.decompress(report.blobs["tracebacks"]))
+    assert [text.count(page.HOSTILE) for text in texts] == [1, 1]
+
+
+def test_trials_of_a_search_are_on_the_timeline_and_among_the_failures(tmp_path: Path) -> None:
+    grid = page.load_grid(Path(__file__).parent.parent / "grids" / "pba" / "search_rcifar10.yaml")
+    store, (other, _) = Store(tmp_path / "results"), page.write_grids(tmp_path)
+    assert grid.search
+    store.create()
+    rows = page.lineage(grid.search.search_id)
+    store.write_lineage(grid.search.search_id, rows)
+    for row, status in zip(rows, ("done", "failed"), strict=False):
+        store.add(dataclasses.replace(page.record(other.trials[0], 0, status), trial_id=row.trial_id))
+    found = make_report([grid], store, results=tmp_path).data
+    assert len(found["timeline"]["bars"]) == 2
+    assert found["failures"]["about"] == ["search: round 1, member 1"]
 
 
 def test_a_search_knows_the_way_of_its_best_member() -> None:

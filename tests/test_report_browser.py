@@ -53,7 +53,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def opened(browser: Browser, directory: Path, **context: Any) -> Page:
+def opened(browser: Browser, directory: Path, wait_for: str = ".tabulator-row", **context: Any) -> Page:
     """Open the page; what goes wrong in it fails the test that calls `problems`."""
     own = browser.new_context(viewport={"width": 1280, "height": 900}, **context)
     own.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -68,7 +68,7 @@ def opened(browser: Browser, directory: Path, **context: Any) -> Page:
     )
     page.problems = found  # type: ignore[attr-defined]
     page.goto((directory / "report.html").as_uri())
-    page.wait_for_selector(".tabulator-row")
+    page.wait_for_selector(wait_for)
     return page
 
 
@@ -350,11 +350,36 @@ def test_timeline_failures_and_provenance(page: Page) -> None:
     assert page.locator("#lanes tbody tr").count() == 1
     page.click("#tab-failures")
     page.locator("#failure-table .opener").first.click()
-    page.locator("#dialog details[open] pre").wait_for()
-    assert made.HOSTILE in page.locator("#dialog details[open] pre").inner_text()
+    page.locator("#dialog pre").wait_for()
+    assert made.HOSTILE in page.locator("#dialog pre").inner_text()
+    page.get_by_text("Open its row").click()
+    page.locator("#dialog tbody tr").first.wait_for()
     page.click("#dialog-close")
     page.click("#tab-provenance")
     assert "aaaaaaaaaa" in page.locator("#view-provenance").inner_text()
+
+
+def test_a_search_is_drawn_with_the_way_of_its_best_member(browser: Browser, tmp_path: Path) -> None:
+    grid = made.load_grid(Path(__file__).parent.parent / "grids" / "pba" / "search_rcifar10.yaml")
+    assert grid.search
+    store = Store(tmp_path / "results")
+    store.create()
+    store.write_lineage(grid.search.search_id, made.lineage(grid.search.search_id))
+    text = to_html(make_report([grid], store, results=Path("results")))
+    (tmp_path / "report.html").write_text(text, encoding="utf-8")
+    page = opened(browser, tmp_path, wait_for="#search-table-0 .tabulator-row")
+    assert page.locator("#view-searches h2").inner_text() == grid.title
+    lines, dots = page.evaluate(
+        "charts.get('search-0').chart.getOption().series.map((one) => one.data.map((each) =>"
+        " [each.lineStyle?.width, each.value || each.coords.flat()]))"
+    )
+    assert [link for width, link in lines if width == 4] == [[1, 0, 2, 2]]
+    assert [value for _, value in dots] == [
+        *([1, 0, 25], [1, 1, 26], [1, 2, 27]),
+        *([2, 0, 20], [2, 1, 21], [2, 2, 15]),
+    ]
+    assert page.problems == []  # type: ignore[attr-defined]
+    page.context.close()
 
 
 # --- keyboard, themes, small screens, names --------------------------------------------------------

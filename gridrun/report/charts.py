@@ -156,8 +156,8 @@ def _timeline() -> dict[str, Any]:
 def _search() -> dict[str, Any]:
     return _common() | {
         "grid": {"left": 64, "right": 90, "top": 32, "bottom": 48},
-        "xAxis": _value_axis("Round", nameGap=28, minInterval=1),
-        "yAxis": _value_axis("Member", nameGap=36, minInterval=1, inverse=True),
+        "xAxis": _value_axis("Round", nameGap=28, minInterval=1, axisLine={"onZero": False}),
+        "yAxis": _value_axis("Member", nameGap=36, minInterval=1, inverse=True, min=-1),
         "visualMap": {
             "type": "continuous",
             "right": 8,

@@ -52,23 +52,29 @@ def make_report(
         StoreError: a file of the store is damaged or not ours.
     """
     rows = [row for grid in grids for row in grid.rows]
-    records = store.records([trial_id for row in rows for trial_id in row.trial_ids])
+    searches = [(grid, store.lineage(grid.search.search_id)) for grid in grids if grid.search]
+    searched = [row for _, lineage in searches for row in lineage]
+    ids = [*(trial_id for row in rows for trial_id in row.trial_ids), *(row.trial_id for row in searched)]
+    records = store.records(ids)
     pools = pools_of(store)
-    trials = page_trials(rows, records)
+    trials = page_trials(rows, searched, records)
     numbers = {trial_id: number for number, trial_id in enumerate(trials["id"])}
     specs = [(grid, spec) for grid in grids for spec in grid.tables]
     curves, blobs = curves_of(store.epochs_table(), trials["id"])
     for number, (grid, spec) in enumerate(specs):
         details = details_of(grid, spec, records, pools, results=results, grid_options=grid_options)
         blobs[f"details-{number}"] = gzip.compress(to_json(details).encode(), 6, mtime=0)
-    searches = [(grid, store.lineage(grid.search.search_id)) for grid in grids if grid.search]
     failed = {trial_id for trial_id, record in records.items() if record.status != "done"}
-    words = {
+    words = {row.trial_id: f"{row.name}: round {row.round}, member {row.member}" for row in searched}
+    words |= {
         trial.trial_id: one_line(describe(trial))
         for row in rows
         if failed.intersection(row.trial_ids)
         for trial in row.trials
     }
+    lost = failures(trials["id"], records, words)
+    texts = [records[trials["id"][number]].traceback or "" for number in lost["trial"]]
+    blobs["tracebacks"] = gzip.compress(to_json(texts).encode(), 6, mtime=0)
     data = {
         "title": grids[0].title if len(grids) == 1 else f"{len(grids)} studies",
         "grids": [
@@ -82,8 +88,8 @@ def make_report(
         "trials": trials,
         "curves": curves,
         "timeline": timeline(spans_of(trials["id"], records)),
-        "failures": failures(trials["id"], records, words),
-        "searches": [page_search(grid.title, rows) for grid, rows in searches if rows],
+        "failures": lost,
+        "searches": [page_search(grid.title, lineage) for grid, lineage in searches if lineage],
         "provenance": _provenance(records),
         "charts": charts(list(curves["metrics"])),
         "escapes": {"latex": latex.ESCAPES, "latex_special": latex.SPECIAL, "markdown": render.MARKDOWN},

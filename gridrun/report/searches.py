@@ -25,7 +25,7 @@ def page_search(title: str, rows: Sequence[LineageRow]) -> dict[str, Any]:
                 "round": row.round,
                 "member": row.member,
                 "from": row.member if row.donor is None else row.donor,
-                "error": None if row.val_error is None else round(100 * row.val_error, 4),
+                "error": None if row.val_error is None else round(100 * row.val_error, 2),
                 "epochs": f"{row.first_epoch} to {row.last_epoch}",
                 "policy": one_line(row.policy),
                 "trial": row.trial_id,

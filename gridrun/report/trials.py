@@ -11,6 +11,7 @@ from gridrun.text import one_line
 
 if TYPE_CHECKING:
     from gridrun.grid import Row
+    from gridrun.store.lineage import LineageRow
     from gridrun.store.records import Record
 
 PAUSE_SECONDS = 600.0
@@ -30,9 +31,12 @@ class Span(NamedTuple):
     """Host and hardware."""
 
 
-def page_trials(rows: Iterable[Row], records: Mapping[str, Record]) -> dict[str, list[Any]]:
-    """Return every trial of some rows once, as columns."""
+def page_trials(
+    rows: Iterable[Row], searched: Iterable[LineageRow], records: Mapping[str, Record]
+) -> dict[str, list[Any]]:
+    """Return every trial of some rows and of some searches once, as columns."""
     seeds = {i: seed for row in rows for i, seed in zip(row.trial_ids, row.seeds, strict=True)}
+    seeds |= {row.trial_id: row.seed for row in searched}
     found = [records.get(trial_id) for trial_id in seeds]
     return {
         "id": list(seeds),

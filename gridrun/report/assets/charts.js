@@ -329,6 +329,8 @@ const rowLabels = () =>
     for (const table of DATA.tables) {
       table.trials.forEach((trials, id) => trials.forEach((trial) => found.has(trial) || found.set(trial, table.labels[id])));
     }
+    const places = new Map(DATA.searches.length ? DATA.trials.id.map((id, place) => [id, place]) : []);
+    for (const { rows } of DATA.searches) for (const row of rows) found.set(places.get(row.trial), `round ${row.round}, member ${row.member}`);
     return found;
   });
 
@@ -383,7 +385,7 @@ function clock(hours) {
 const otherTables = new Map();
 
 function tableIn(id, columns, data, placeholder) {
-  const plain = { titleFormatter: "plaintext", formatter: "plaintext", headerWordWrap: true, headerFilter: "input" };
+  const plain = { titleFormatter: "plaintext", formatter: "plaintext", headerWordWrap: true, headerFilter: "input", headerFilterPlaceholder: "filter" };
   const before = otherTables.get(id);
   if (before?.element.isConnected) {
     if (before.rows !== data) before.made.replaceData((before.rows = data));
@@ -415,18 +417,26 @@ function drawFailures() {
   ], failedTrials(), "No trial has failed or diverged");
 }
 
+// A trial that failed: its traceback, and the way to its row if a table has one.
 async function openTrial(trial) {
-  for (let place = 0; place < DATA.tables.length; place++) {
-    const row = DATA.tables[place].trials.findIndex((trials) => trials.includes(trial));
-    if (row < 0) continue;
+  const at = DATA.failures.trial.indexOf(trial);
+  const traceback = (await unpackJson("tracebacks"))[at];
+  const rowOf = (table) => table.trials.findIndex((trials) => trials.includes(trial));
+  const place = DATA.tables.findIndex((table) => rowOf(table) >= 0);
+  const openItsRow = () => {
+    $("dialog").close();
     if (state.table !== place) {
       $("table-choice").value = place;
       chooseTable(place);
     }
-    await openRow(row);
-    for (const each of $("dialog-body").querySelectorAll("details")) each.open = each.firstChild.textContent.includes(DATA.trials.id[trial]);
-    return;
-  }
+    openRow(rowOf(DATA.tables[place]));
+  };
+  showDialog(
+    `${DATA.trials.id[trial]}, seed ${DATA.trials.seed[trial]}: ${DATA.trials.status[trial]}`,
+    el("p", {}, DATA.failures.about[at]),
+    el("p", {}, DATA.failures.error[at]),
+    traceback ? el("pre", { tabindex: "0" }, traceback) : null,
+    place < 0 ? null : el("button", { type: "button", onclick: openItsRow }, "Open its row, with the commands that train it again"));
 }
 
 function drawSearches() {
@@ -442,7 +452,10 @@ function drawSearches() {
   }
   DATA.searches.forEach(({ rows, best }, place) => {
     const onBest = new Set(best.map(String));
-    const link = (row) => ({ coords: [[row.round - 1, row.from], [row.round, row.member]], lineStyle: { width: onBest.has(String([row.round, row.member])) ? 4 : 1, opacity: row.from === row.member ? 0.35 : 0.9 } });
+    const link = (row) => {
+      const best = onBest.has(String([row.round, row.member]));
+      return { coords: [[row.round - 1, row.from], [row.round, row.member]], lineStyle: { width: best ? 4 : 1, opacity: best || row.from !== row.member ? 0.9 : 0.35 } };
+    };
     const errors = rows.map((row) => row.error).filter((error) => error !== null);
     draw(`search-${place}`, DATA.charts.search, {
       visualMap: { min: Math.min(...errors), max: Math.max(...errors) },

@@ -64,8 +64,7 @@ async function unpack(name) {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
-const details = (table) =>
-  once(`details-${table}`, async () => JSON.parse(new TextDecoder().decode(await unpack(`details-${table}`))));
+const unpackJson = (name) => once(name, async () => JSON.parse(new TextDecoder().decode(await unpack(name))));
 
 // Undoes what curves.py does: differences from value to value, all low bytes before all high ones.
 const steps = (metric) =>
@@ -142,7 +141,7 @@ $("dialog").addEventListener("click", (event) => event.target === $("dialog") &&
 
 function showDialog(title, ...body) {
   $("dialog-title").textContent = title;
-  $("dialog-body").replaceChildren(...body);
+  $("dialog-body").replaceChildren(...body.filter((part) => part !== null));
   $("dialog").showModal();
   $("dialog").scrollTop = 0;
 }

@@ -210,7 +210,7 @@ function showCounts(some) {
 }
 
 async function openRow(id) {
-  const one = (await details(state.table))[id];
+  const one = (await unpackJson(`details-${state.table}`))[id];
   const command = ([title, text]) => [
     el("h3", {}, title),
     el("div", { class: "command" }, el("pre", { tabindex: "0" }, text),
