@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gridrun.search import Progress
     from gridrun.store import Store
     from gridrun.store.launches import Running
+    from gridrun.store.notes import Note
     from gridrun.sweep import Summary
     from gridrun.tables.model import Table
     from gridrun.trial import Trial
@@ -51,6 +52,13 @@ def format_saved(saved: Mapping[str, tuple[int, int | None]]) -> str:
     more = ["..."] if len(texts) > MAX_SAVED_SHOWN else []
     have = "trial has a checkpoint" if len(texts) == 1 else "trials have checkpoints"
     return f"{len(texts)} {have} (epoch {', '.join([*texts[:MAX_SAVED_SHOWN], *more])})"
+
+
+def note_line(note: Note, what: str = "") -> str:
+    """Return a user's note in one line: `note on seed 0 (ana, 2026-11-28 09:10): the fan was broken`."""
+    by = f"{note.by}, " if note.by else ""
+    when = note.at[:16].replace("T", " ")
+    return printable(f"note on {what or note.about} ({by}{when}): {note.text}")
 
 
 def format_end(row: Mapping[str, Any]) -> str:
