@@ -157,8 +157,8 @@ async function drawCurves() {
     tooltip: { valueFormatter: short },
     series,
   });
-  const what = selected ? "selected rows" : "rows in view; select rows to choose";
-  $("curve-hint").textContent = `${chosen.length === all ? all : `The first ${chosen.length} of ${all.toLocaleString("en")}`} ${what}. Line: median of the seeds; band: lowest to highest; dotted: diverged.`;
+  const rows = chosen.length === all ? number(all, `${selected ? "selected " : ""}row`) : `The first ${chosen.length} of ${number(all, `${selected ? "selected " : ""}row`)}`;
+  $("curve-hint").textContent = `${rows}${selected ? "" : "; select rows to choose"}. Line: median of the seeds; band: lowest to highest; dotted: diverged.`;
 }
 
 // --- axes that the rows offer ----------------------------------------------------------------------
