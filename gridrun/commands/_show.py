@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
+import shutil
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,16 +90,21 @@ def stale_figures(figures: Mapping[Path, Drawable]) -> dict[Path, Drawable]:
     return {path: figure for path, figure in figures.items() if not is_current(path, figure)}
 
 
-def show_tables(tables: Sequence[Table], output_format: str | None) -> None:
-    """Print tables; without a format, as text on a terminal and as Markdown elsewhere."""
+def show_tables(tables: Sequence[Table], output_format: str | None, wide: bool = False) -> None:
+    """Print tables; without a format, as text on a terminal and as Markdown elsewhere.
+
+    On a terminal, text fits by wrapping headers, unless `wide`.
+    """
     from gridrun.tables import latex, render
 
-    output_format = output_format or ("text" if sys.stdout and sys.stdout.isatty() else "md")
+    on_terminal = bool(sys.stdout and sys.stdout.isatty())
+    output_format = output_format or ("text" if on_terminal else "md")
+    width = shutil.get_terminal_size().columns if on_terminal and not wide else None
     if output_format == "json":
         click.echo(render.to_json(tables))
         return
-    formatters = {
-        "text": render.to_text,
+    formatters: dict[str, Callable[[Table], str]] = {
+        "text": functools.partial(render.to_text, width=width),
         "md": render.to_markdown,
         "csv": render.to_csv,
         "latex": latex.to_latex,
