@@ -70,7 +70,7 @@ def _columns() -> Iterable[str]:
     from trainer.reference import options_of
 
     yield "## Results\n"
-    yield "`trials.parquet` also has a column for each option of a trial, such as `model` and `model.depth`.\n"
+    yield "`trials.parquet` also has a column for each option of a trial, such as `model.depth`.\n"
     hidden = ("config", "provenance", "epochs")  # spread over columns of their own, or in the other file
     for title, classes in {"trials.parquet": (Record, Provenance), "epochs.parquet": (Epoch,)}.items():
         options = [option for cls in classes for option in options_of(cls) if option.name not in hidden]
