@@ -1,16 +1,17 @@
 """Where the seconds go at the start and at the end of a launch: two trials of one epoch on two cores.
 
-    python benchmarks/start.py [--runs 3] [--without preload]
+    python benchmarks/start.py [--runs 3] [--without tune]
 
 Each run is a launch into an empty store, in a process of its own. Seconds of wall time and of the command's
 own CPU time are medians of the runs; on a shared machine only the latter and ratios mean something. Then it
-says what was left behind. `--without preload` alternates with launches whose workers import torch only when
-they get a trial.
+says what was left behind. `--without` alternates with launches that lack one way to save time: `tune`, its
+import while Ray starts, or `kill`, Ray's processes killed at once when it ends.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -69,14 +70,16 @@ def child(notes: Path, arguments: list[str]) -> None:
 
     import gridrun.sweep
     from cli import main
+    from gridrun.executors.ray import session
     from gridrun.executors.ray.session import RaySession
     from gridrun.sweep.events import Ended, Started
 
     note("imported")
-    if os.environ.get("START_WITHOUT") == "preload":
-        from gridrun.executors.ray import session
-
-        session._ENVIRONMENT.pop("RAY_preload_python_modules")
+    replaced: Any = session
+    if os.environ.get("START_WITHOUT") == "tune":
+        replaced._importing_tune = contextlib.nullcontext
+    if os.environ.get("START_WITHOUT") == "kill":
+        replaced.ended_at_once = lambda *_: contextlib.nullcontext()
     around(RaySession, "start", "ray begins", "ray runs")
     around(RaySession, "close", "ray ends", "ray ended")
     bookkeeper: Any = gridrun.sweep._Bookkeeper
@@ -141,7 +144,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--without", choices=["preload"])
+    parser.add_argument("--without", choices=["tune", "kill"])
     arguments = parser.parse_args()
     import ray
 

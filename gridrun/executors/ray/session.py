@@ -30,7 +30,6 @@ _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_AUTO_CONNECT": "0",  # else a thread that outlives our Ray would start another
     "RAY_gcs_rpc_server_reconnect_timeout_s": "15",  # Ray then ends a driver that cannot reach its GCS
-    "RAY_preload_python_modules": "trainer.loop,gridrun.executors.ray.worker",  # before the first trial
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
