@@ -75,8 +75,9 @@ def load_results(
     """Return one row per ended trial, also of a sweep that is still running.
 
     Columns are those of `trials.parquet`: ids, every option by its dotted name, metrics, provenance. More
-    are computed: `model_label` (the model as tables print it) and `setting` (data set, model and every option
-    that is not at its default, in words; the seeds of a config share it). Times are timestamps, UTC.
+    are computed: `model_label` (the model as tables print it), `setting` (data set, model and every option
+    that is not at its default, in words; the seeds of a config share it), and `note` (what `gridrun note`
+    has kept on a trial and on its row). Times are timestamps, UTC.
 
     To compare settings, group by `["config_id", "setting"]`: a group then holds nothing but seeds.
 
@@ -92,13 +93,15 @@ def load_results(
     if isinstance(grids, (str, os.PathLike)):
         grids = [grids]
     loaded = [load_grid(grid) for grid in grids]
-    frame = _frame(_store(path).trials_table())
+    store = _store(path)
+    frame = _frame(store.trials_table())
     for name in ("started_at", "ended_at"):
         frame[name] = pd.to_datetime(frame[name], utc=True, format="ISO8601", errors="coerce")
     described = {text: _describe(text) for text in frame["config_json"].unique()}
     place = frame.columns.get_loc("seed")
     for number, name in enumerate(("model_label", "setting")):
         frame.insert(place + number, name, [described[text][number] for text in frame["config_json"]])
+    frame["note"] = _notes_of(frame, store)
     for name, hint in field_types(TrainConfig).items():  # an empty store has no values to make them of
         if name not in frame and not mapped_registry(hint):
             frame[name] = pd.Series(None, frame.index, _PANDAS.get(without_none(hint), "object"))
@@ -114,6 +117,16 @@ def load_results(
 
 
 _PANDAS = {int: "Int64", bool: "boolean", float: "float64"}
+
+
+def _notes_of(frame: pd.DataFrame, store: Store) -> pd.Series:
+    """Return the users' notes on each trial and its row, joined; missing where there are none."""
+    texts: dict[str, list[str]] = {}
+    for note in store.notes.read():
+        texts.setdefault(note.about, []).append(note.text)
+    pairs = zip(frame["trial_id"], frame["config_id"], strict=True)
+    joined = ["; ".join([*texts.get(trial, ()), *texts.get(config, ())]) or None for trial, config in pairs]
+    return pd.Series(joined, frame.index, dtype="object")
 
 
 def _describe(config_json: str) -> tuple[str | None, str | None]:

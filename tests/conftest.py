@@ -15,6 +15,13 @@ settings.register_profile("gridrun", deadline=None, suppress_health_check=[Healt
 settings.load_profile("gridrun")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give tests marked `slow` an hour before they count as hanging."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(3600))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Leave out tests marked `gpu` where there is no CUDA device."""
     if item.get_closest_marker("gpu"):

@@ -75,3 +75,45 @@ def test_the_schema_is_printed_or_written() -> None:
     Path("notes.txt").write_text("mine")
     assert run("schema", "-o", "notes.txt").exit_code == 2
     assert Path("notes.txt").read_text() == "mine"
+
+
+def folder_of_images(root: Path) -> Path:
+    """Make ten black training images of one class, ten white ones of the other, and one test image each."""
+    from PIL import Image
+
+    for split, number in (("train", 10), ("val", 1)):
+        for name, grey in (("black", 0), ("white", 255)):
+            (folder := root / split / name).mkdir(parents=True)
+            for index in range(number):
+                Image.new("RGB", (12, 16), (grey, grey, 0)).save(folder / f"{index}.png")
+    return root
+
+
+def test_own_images_are_counted_and_measured() -> None:
+    images = folder_of_images(Path("data/image_folder/two colours"))
+    result = run("init", "grids/own.yaml", "--images", str(images), "--image-size", "8")
+    assert result.exit_code == 0, result.output
+    assert "ln -s" not in result.output
+    (config, *_) = {row.config for row in load_grid("grids/own.yaml").rows}
+    spec = config.dataset.spec
+    assert (spec.num_classes, spec.image_size, spec.num_train, spec.num_test) == (2, 8, 20, 2)
+    assert spec.mean == (0.5, 0.5, 0.0)
+    assert spec.std == (0.5, 0.5, 0.0001), "no channel is divided by 0"
+    decoded = config.dataset.decode(Path("data"), Path())
+    assert decoded.train_x.shape == (20, 3, 8, 8)
+
+
+def test_images_elsewhere_are_described_with_the_way_to_where_trials_look() -> None:
+    images = folder_of_images(Path("elsewhere"))
+    result = run("init", "grids/own.yaml", "--images", str(images))
+    assert f"ln -s {images.resolve()} data/image_folder/" in result.output
+
+
+def test_a_folder_without_images_is_refused() -> None:
+    Path("empty/train").mkdir(parents=True)
+    result = run("init", "grids/own.yaml", "--images", "empty")
+    assert (result.exit_code, Path("grids").exists()) == (2, False)
+    assert "needs the folders train and test (or val)" in result.output
+    Path("empty/test").mkdir()
+    assert "needs two folders with images or more" in run("init", "--images", "empty").output
+    assert run("init", "--image-size", "8").exit_code == 2

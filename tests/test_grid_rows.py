@@ -41,6 +41,11 @@ def test_every_row_is_the_config_of_its_settings_with_that_config_s_id(
     ("axes", "problem"),
     [
         ({"lr": [0.1, 70000], "precision": ["fp32", "pure_fp16"]}, "lr: must be at most 65504"),
+        (
+            {"optimizer": ["sgd", {"name": "amsgrad", "eps": 2.9e-8}], "precision": ["fp32", "pure_fp16"]},
+            "precision: AMSGrad diverges in pure_fp16, where its eps (2.9e-08) is 0; nearest: mixed_fp16",
+        ),
+        ({"lr": [0.1, 1e300]}, "lr: must be at most 3.403e+38, the largest float32, got 1e+300"),
         ({"subdivision": [1, 3], "batch_size": [96, 128]}, "subdivision: must divide batch_size (128)"),
         ({"warmup": [None, {"name": "linear", "epochs": 5}], "epochs": [10, 4]}, "must be below epochs (4)"),
         (

@@ -33,16 +33,16 @@ def test_a_whole_table() -> None:
   \centering
   \caption{plain}
   \label{tab:linear_scaling}
-  \begin{tabular}{lrrrrll}
+  \begin{tabular}{lrrrrl}
     \toprule
     Setting & \begin{tabular}[b]{@{}r@{}}Initial \\ LR\end{tabular} & """
         r"""\begin{tabular}[b]{@{}r@{}}Test Error \\ (\%) \\ median of 3 \\ runs $\pm$ std\end{tabular} & """
         r"""\begin{tabular}[b]{@{}r@{}}Published \\ (\%) \\ 3 runs\end{tabular} & """
-        r"""\begin{tabular}[b]{@{}r@{}}Difference \\ (pp)\end{tabular} & Verdict & """
+        r"""\begin{tabular}[b]{@{}r@{}}Difference \\ (pp)\end{tabular} & """
         r"""\begin{tabular}[b]{@{}l@{}}Test \\ Error \\ (\%) \\ in \\ paper\end{tabular} \\
     \midrule
-    {[}1ex{]} first & 0.1 & 6.00 $\pm$ 1.00 & 6.50 & $-$0.50 & within spread &  \\
-    plain & 0.2 &  &  &  &  & \textasciitilde{}4 \\
+    {[}1ex{]} first & 0.1 & 6.00 $\pm$ 1.00 & 6.50 & $-$0.50 &  \\
+    plain & 0.2 &  &  &  & \textasciitilde{}4 \\
     \bottomrule
   \end{tabular}
 
@@ -51,7 +51,7 @@ def test_a_whole_table() -> None:
     \footnotesize\raggedright
     diverged: plain, lr 0.2 (seed 0)\par
     not run yet: 2 of 6 trials\par
-    Verdict: whether the published value lies between our lowest and highest run, of at least 3
+    no verdicts on Test Error: too few runs to know how much it varies from seed to seed
   \end{minipage}
 \end{table}
 """
@@ -90,7 +90,7 @@ def test_every_row_stays_one_row(name: str) -> None:
     assert len(lines) == 2
     for line in lines:
         assert line.endswith(r" \\")
-        assert len(re.findall(r"(?<!\\)&", line)) == 6
+        assert len(re.findall(r"(?<!\\)&", line)) == 5
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex and booktabs")

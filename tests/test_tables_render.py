@@ -16,10 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from gridrun.grid import Published
+from gridrun.grid import Published, load_grid
 from gridrun.grid.table_specs import Reported
+from gridrun.store import Store
 from gridrun.store.records import Record
-from gridrun.tables.build import build_table
+from gridrun.tables.build import build_table, tables_of
 from gridrun.tables.model import Table
 from gridrun.tables.render import to_csv, to_json, to_markdown, to_text
 from gridrun.text import one_line
@@ -300,3 +301,20 @@ def test_no_text_of_a_grid_file_breaks_a_layout(name: str) -> None:
     assert json.loads(to_json([table]))[0]["title"] == name
     for text in (to_markdown(table), to_text(table), to_csv(table)):
         assert not {unicodedata.category(c) for c in text if c not in "\r\n"} & {"Cc", "Cf", "Cs"}
+
+
+def test_headers_wrap_where_a_table_is_too_wide_and_cells_never_do() -> None:
+    grid = load_grid(Path(__file__).parent.parent / "grids" / "quickstart.yaml")
+    (table,) = tables_of([grid], Store(Path(__file__).parent.parent / "results" / "readme"))
+    wide, narrow = to_text(table), to_text(table, 80)
+    assert max(map(len, wide.splitlines()[2:22])) > 80
+    assert max(map(len, narrow.splitlines()[2:22])) <= 80
+    assert to_text(table, 200) == wide
+    words = [" ".join(text.split("──")[0].split()) for text in (wide, narrow)]
+    assert sorted(words[0].split()) == sorted(words[1].split()), "the same headers"
+    rows = [
+        [line.split() for line in text.splitlines() if line.startswith("ResNet")] for text in (wide, narrow)
+    ]
+    assert rows[0] == rows[1]
+    impossible = to_text(table, 10)
+    assert [line.split() for line in impossible.splitlines() if line.startswith("ResNet")] == rows[0]

@@ -22,6 +22,7 @@ from gridrun.trial import config_id
 from trainer import ConfigError
 from trainer.data import is_cached, load
 from trainer.datasets import DataError, datasets
+from trainer.datasets._folders import opened
 from trainer.datasets.image_folder import digest_of
 from trainer.schema import canonical, read_options
 
@@ -211,6 +212,17 @@ def test_a_header_that_claims_too_much_is_refused(folders):
         load(npz(folders[0], file.getvalue()), *folders)
 
 
+def test_an_array_that_unpacks_to_too_much_is_refused_unread(folders):
+    bomb = np.zeros(2**24, np.uint8)  # 16 MiB for 6 images of 4 x 4 pixels, 16 KiB when packed
+    file = io.BytesIO()
+    np.savez_compressed(file, **{**arrays(), "train_x": bomb})
+    assert len(file.getvalue()) < 2**16
+    with pytest.raises(
+        DataError, match=r"own\.npz: train_x: unpacks to 16,777,344 bytes, more than 96 pixels"
+    ):
+        load(npz(folders[0], file.getvalue()), *folders)
+
+
 @pytest.mark.parametrize("name", ["npz", "image_folder"])
 @pytest.mark.parametrize(
     ("changed", "message"),
@@ -387,6 +399,23 @@ def test_broken_images_are_named(folders):
     assert str(root / "train" / "cat") not in message
     assert not is_cached(dataset, folders[1])
     assert not list((folders[1] / "downloads").iterdir())
+
+
+def test_only_the_formats_of_images_are_opened(folders):
+    root = image_folder(folders[0])
+    Image.new("RGB", (12, 8)).save(root / "train" / "ant" / "0.png", format="GIF")
+    (root / "train" / "bee" / "0.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    with pytest.raises(DataError, match="cannot decode") as caught:
+        load(folder_options(root), *folders)
+    assert str(root / "train" / "ant" / "0.png") in str(caught.value)
+    assert str(root / "train" / "bee" / "0.png") in str(caught.value)
+
+
+def test_an_image_with_too_many_pixels_is_refused_undecoded(folders, monkeypatch):
+    root = image_folder(folders[0])
+    monkeypatch.setattr("trainer.datasets._folders.MAX_PIXELS", 100)
+    with pytest.raises(ValueError, match=r"has 13 x 8 pixels; the most is 100"):
+        opened(root / "train" / "ant" / "1.png", 3)
 
 
 def test_many_broken_images_are_counted(folders):

@@ -22,7 +22,7 @@ from trainer.models import models
 from trainer.optimizers import optimizers
 from trainer.registry import Options, did_you_mean
 from trainer.schedules import ScheduleOptions, schedules
-from trainer.schema import ConfigError, canonical, flatten, read, read_options
+from trainer.schema import MAX_FLOAT, ConfigError, canonical, flatten, read, read_options
 from trainer.selections import selections
 from trainer.warmups import warmups
 
@@ -100,6 +100,7 @@ def test_each_type_is_brought_to_its_one_form(name, given_value, value):
         ({"whole": 1e300}, "whole", "is too large"),
         ({"number": 10**400}, "number", "is too large"),
         ({"number": float("nan")}, "number", "must be finite, got nan"),
+        ({"number": 3.5e38}, "number", "must be at most 3.403e+38, the largest float32, got 3.5e+38"),
         ({"number": float("-inf")}, "number", "must be finite, got -inf"),
         ({"number": False}, "number", "must be a number, got false"),
         ({"number": None}, "number", "must be a number, got null"),
@@ -187,7 +188,7 @@ def test_a_number_that_yaml_reads_as_text_is_shown_as_yaml_wants_it(text):
     assert yaml.safe_load(advice) == float(text)
 
 
-@given(number=st.floats(allow_nan=False, allow_infinity=False))
+@given(number=st.floats(-MAX_FLOAT, MAX_FLOAT))
 def test_the_advice_can_be_taken(number):
     advice = refused(number=repr(number)).problem.split("write ")[1].rstrip(")")
     assert read(Every, {"whole": 1, "number": yaml.safe_load(advice)}).number == number
@@ -200,7 +201,7 @@ def test_the_advice_for_a_whole_number_is_one(number):
     assert "." not in advice
 
 
-@pytest.mark.parametrize("text", ["nan", "inf", "1e400", ""])
+@pytest.mark.parametrize("text", ["nan", "inf", "1e400", "1e300", ""])
 def test_no_advice_towards_what_is_no_number(text):
     assert "write" not in refused(number=text).problem
 

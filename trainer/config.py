@@ -25,6 +25,8 @@ Precision = Literal["fp32", "tf32", "mixed_bf16", "mixed_fp16", "pure_fp16"]
 NEEDS_FILES = "needs images that are streamed: imagenet, or image_folder with stream: true"
 MAX_FP16 = 65504
 """The largest fp16 number."""
+MIN_FP16 = 2.0**-24
+"""The smallest positive fp16 number; half of it and less is rounded to 0."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -188,6 +190,17 @@ class TrainConfig:
             whole = "the images kept of a batch" if self.select_examples else "batch_size"
             got = f"got {self.subdivision}; nearest: {nearest}"
             raise ConfigError("subdivision", f"must divide {whole} ({self.num_kept}), {got}")
+
+    def check_precision(self) -> None:
+        """Check what would make every weight NaN. Not part of reading a config: stored ones have such rows.
+
+        Raises:
+            ConfigError: the optimiser's `eps` is 0 in fp16.
+        """
+        eps = getattr(self.optimizer, "eps", 1.0)
+        if self.precision == "pure_fp16" and self.optimizer.divides_by_eps and eps <= MIN_FP16 / 2:
+            problem = f"{self.optimizer.label} diverges in pure_fp16, where its eps ({eps:g}) is 0"
+            raise ConfigError("precision", f"{problem}; nearest: mixed_fp16")
 
     def _check_clip(self) -> None:
         if not self.clip_weight_decay:

@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 MAX_INT = 2**63
 """Whole numbers stay below it, so that they fit a Parquet column."""
+MAX_FLOAT = 3.4028234663852886e38
+"""The largest float32, in which torch keeps weights and rates."""
 
 
 class ConfigError(ValueError):
@@ -176,6 +178,8 @@ def _scalar(hint: type, value: Any, at: str) -> Any:
         number = float(value) + 0.0  # + 0.0 makes -0.0 the same value as 0.0
         if not math.isfinite(number):
             raise ConfigError(at, f"must be finite, got {value!r}")
+        if abs(number) > MAX_FLOAT:
+            raise ConfigError(at, f"must be at most {MAX_FLOAT:.4g}, the largest float32, got {value!r}")
         return number
     if given is hint:
         return value
@@ -199,7 +203,7 @@ def _number_meant(hint: type, text: str) -> str:
         number = float(text)
     except ValueError:
         return ""
-    if not math.isfinite(number):
+    if not abs(number) <= MAX_FLOAT:  # NaN too
         return ""
     written = f"{number:.0f}" if hint is int and number.is_integer() else repr(number)
     if "." not in written:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
+import shutil
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from gridrun.search import Progress
     from gridrun.store import Store
     from gridrun.store.launches import Running
+    from gridrun.store.notes import Note
     from gridrun.sweep import Summary
     from gridrun.tables.model import Table
     from gridrun.trial import Trial
@@ -49,6 +52,13 @@ def format_saved(saved: Mapping[str, tuple[int, int | None]]) -> str:
     more = ["..."] if len(texts) > MAX_SAVED_SHOWN else []
     have = "trial has a checkpoint" if len(texts) == 1 else "trials have checkpoints"
     return f"{len(texts)} {have} (epoch {', '.join([*texts[:MAX_SAVED_SHOWN], *more])})"
+
+
+def note_line(note: Note, what: str = "") -> str:
+    """Return a user's note in one line: `note on seed 0 (ana, 2026-11-28 09:10): the fan was broken`."""
+    by = f"{note.by}, " if note.by else ""
+    when = note.at[:16].replace("T", " ")
+    return printable(f"note on {what or note.about} ({by}{when}): {note.text}")
 
 
 def format_end(row: Mapping[str, Any]) -> str:
@@ -80,16 +90,21 @@ def stale_figures(figures: Mapping[Path, Drawable]) -> dict[Path, Drawable]:
     return {path: figure for path, figure in figures.items() if not is_current(path, figure)}
 
 
-def show_tables(tables: Sequence[Table], output_format: str | None) -> None:
-    """Print tables; without a format, as text on a terminal and as Markdown elsewhere."""
+def show_tables(tables: Sequence[Table], output_format: str | None, wide: bool = False) -> None:
+    """Print tables; without a format, as text on a terminal and as Markdown elsewhere.
+
+    On a terminal, text fits by wrapping headers, unless `wide`.
+    """
     from gridrun.tables import latex, render
 
-    output_format = output_format or ("text" if sys.stdout and sys.stdout.isatty() else "md")
+    on_terminal = bool(sys.stdout and sys.stdout.isatty())
+    output_format = output_format or ("text" if on_terminal else "md")
+    width = shutil.get_terminal_size().columns if on_terminal and not wide else None
     if output_format == "json":
         click.echo(render.to_json(tables))
         return
-    formatters = {
-        "text": render.to_text,
+    formatters: dict[str, Callable[[Table], str]] = {
+        "text": functools.partial(render.to_text, width=width),
         "md": render.to_markdown,
         "csv": render.to_csv,
         "latex": latex.to_latex,

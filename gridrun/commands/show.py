@@ -8,7 +8,7 @@ import click
 
 from gridrun.commands._help import GroupedCommand, complete_id
 from gridrun.commands._options import json_option, results_option
-from gridrun.commands._show import echo_json
+from gridrun.commands._show import echo_json, note_line
 from gridrun.text import printable
 
 
@@ -23,18 +23,21 @@ def command(trial: str, results: Path, as_json: bool) -> None:
 
     store = Store(results)
     trial_id = store.find(trial)
-    parts = about(store.rows([trial_id])[trial_id])
+    row = store.rows([trial_id])[trial_id]
+    parts, notes = about(row), store.notes.read([trial_id, row["config_id"]])
     if as_json:
         epochs = [
             {name: value for name, value in epoch.items() if name != "trial_id"}
             for epoch in store.epochs([trial_id]).get(trial_id, [])
         ]
-        echo_json({**parts, "epochs": epochs})
+        echo_json({**parts, "user_notes": [note.as_dict() for note in notes], "epochs": epochs})
         return
     traceback = parts["trial"].pop("traceback", None)
     for title, values in parts.items():
         click.echo(f"{title}:")
         for name, value in values.items():
             click.echo(f"  {name:28} {printable(str(value))}")
+    for note in notes:
+        click.echo(note_line(note))
     for line in (traceback or "").splitlines():
         click.echo(printable(line))

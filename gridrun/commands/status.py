@@ -22,6 +22,7 @@ from gridrun.commands._show import (
     format_estimate,
     format_position,
     format_saved,
+    note_line,
     warn_if_missing,
 )
 from gridrun.text import format_percent, printable
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from gridrun.plan.overview import Overview
     from gridrun.search import Progress
     from gridrun.store import Store
+    from gridrun.store.notes import Note
 
 WATCH_SECONDS = 2.0
 MAX_FAILURES = 20
@@ -65,7 +67,8 @@ def command(grids: GridOptions, results: Path, watch: bool, as_json: bool) -> No
         counts = {name.replace(" ", "_"): count for name, count in found.counts.items()}
         known = [as_dict(progress) for progress in searches]
         saved = {trial_id: {"epoch": epoch, "epochs": of} for trial_id, (epoch, of) in found.saved.items()}
-        also = {"launches": len(found.launches), "saved": saved, "searches": known}
+        told = [note.as_dict() for note in _notes(store, loaded)]
+        also = {"launches": len(found.launches), "saved": saved, "searches": known, "user_notes": told}
         echo_json({**counts, "running": running, **also})
         return
     for progress in searches:
@@ -83,6 +86,15 @@ def command(grids: GridOptions, results: Path, watch: bool, as_json: bool) -> No
     failures = store.rows(found.unsuccessful) if found.unsuccessful else {}
     for trial_id, row in list(failures.items())[:MAX_FAILURES]:
         click.echo(f"  {trial_id}  {format_end(row)}")
+    for note in _notes(store, loaded):
+        click.echo(f"  {note_line(note)}")
+
+
+def _notes(store: Store, grids: Sequence[Grid] | None) -> list[Note]:
+    """Return the users' notes on the trials and rows of some grids, or on all."""
+    rows = [row for grid in grids or () for row in grid.rows]
+    about = {each for row in rows for each in (row.config_id, *row.trial_ids)}
+    return store.notes.read(None if grids is None else about)
 
 
 def show_search(progress: Progress, store: Store) -> None:

@@ -22,6 +22,7 @@ from gridrun.commands._table import TableOptions, table_options
     type=click.Choice(["text", "md", "json", "csv", "latex"]),
     help="How to print them. [default: text on a terminal, else md]",
 )
+@click.option("--wide", is_flag=True, help="Do not wrap headers to the width of the terminal.")
 @click.option(
     "--readme",
     metavar="FILE",
@@ -36,6 +37,7 @@ def command(
     results: Path,
     options: TableOptions,
     output_format: str | None,
+    wide: bool,
     readme: Path | None,
     check: bool,
 ) -> None:
@@ -54,4 +56,4 @@ def command(
         raise click.UsageError("--check goes with --readme")
     loaded, store = grids.read(), Store(results)
     warn_if_missing(store)
-    show_tables(options.tables_of(loaded, store), output_format)
+    show_tables(options.tables_of(loaded, store), output_format, wide)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,12 +12,13 @@ import click
 from gridrun.commands._help import GroupedCommand
 from gridrun.commands._options import GridOptions, grid_options, json_option, results_option
 from gridrun.commands._search import describe_round, lines_of
-from gridrun.commands._show import echo_json
+from gridrun.commands._show import echo_json, note_line
 from gridrun.errors import GridrunError
 from gridrun.text import number_of, printable
 
 if TYPE_CHECKING:
     from gridrun.search import Progress
+    from gridrun.store.notes import Note
     from gridrun.tables.why import Run, Why
 
 
@@ -50,10 +52,11 @@ def command(table: str, row: str, grids: GridOptions, results: Path, as_json: bo
     records = store.records([trial.trial_id for row in spec.rows for trial in row.trials])
     pools = pools_of(store)
     found = why.explain(loaded, table, row, records, pools, results=results, grid_options=grids.arguments)
+    notes = store.notes.read([found.config_id, *(run.trial_id for run in found.runs)])
     if as_json:
-        echo_json(dataclasses.asdict(found))
+        echo_json({**dataclasses.asdict(found), "user_notes": [note.as_dict() for note in notes]})
     else:
-        show(found)
+        show(found, notes)
 
 
 def show_member(progress: Progress, member: str, as_json: bool) -> None:
@@ -74,8 +77,8 @@ def show_member(progress: Progress, member: str, as_json: bool) -> None:
         click.echo(line)
 
 
-def show(found: Why) -> None:
-    """Print where a row comes from."""
+def show(found: Why, notes: Sequence[Note] = ()) -> None:
+    """Print where a row comes from, and the users' notes on it."""
     config = f", config {found.config_id}" if found.config_id else ""
     click.echo(f"{printable(found.title)}: row {found.row} of {found.rows} of {found.table}, {found.grid}")
     click.echo(f"{printable(found.about)}{config}\n")
@@ -83,6 +86,9 @@ def show(found: Why) -> None:
         click.echo("as published, not trained here")
     for run in found.runs:
         _show_run(run)
+    seeds = {run.trial_id: f"seed {run.seed}" for run in found.runs}
+    for note in notes:
+        click.echo(note_line(note, seeds.get(note.about, "the row")))
     click.echo()
     _show_cells(found)
     facts = ("source", found.source), ("note", found.published_note), ("written at", found.published_at)

@@ -137,6 +137,7 @@ class RowMaker:
             config = self._reader.read({key: value for key, value in settings.items() if key != LET})
             if self.recipe.profile:
                 config = self.recipe.profile.scale_images(config)
+            config.check_precision()
         except ConfigError as error:
             raise self._located(choices, error) from None
         published = next((layer.published for layer in choices if layer.published), None)

@@ -83,8 +83,8 @@ def _curves() -> dict[str, Any]:
     common["tooltip"] |= {"trigger": "axis", "order": "valueAsc"}
     common["toolbox"]["feature"] = {"dataZoom": {}, **common["toolbox"]["feature"]}
     return common | {
-        "legend": {"type": "scroll", "top": 26, "left": 8},
-        "grid": {"left": 64, "right": 20, "top": 66, "bottom": 48},
+        "legend": {"type": "scroll", "top": 34, "left": 8},
+        "grid": {"left": 64, "right": 20, "top": 72, "bottom": 48},
         "xAxis": _value_axis("Epoch", nameGap=28, minInterval=1),
         "yAxis": _value_axis("", nameGap=44),
         "dataZoom": [{**_ZOOM, "xAxisIndex": 0}],

@@ -118,8 +118,7 @@ def _state(grids: Sequence[Grid], store: Store) -> dict[str, Any]:
                 "error": run.test_error,
                 "place": one_line(run.place),
             }
-            for launch in found.launches
-            for run in launch.running
+            for run in found.running
         ],
     }
 

@@ -36,6 +36,7 @@ from gridrun.store.ends import END_COLUMNS, End, StoredEnds, end_of, later, newe
 from gridrun.store.launches import Launches, RequestedTrials
 from gridrun.store.leases import Claim, Leases
 from gridrun.store.lineage import LineageRow
+from gridrun.store.notes import Notes
 from gridrun.store.pending import PendingRecords, checked_id, json_files
 from gridrun.store.records import EPOCH_TYPES, TRIAL_TYPES, Record, Status
 from trainer import files
@@ -71,6 +72,7 @@ class Store:
         self._leases = Leases(self._work / "leases")
         self.launches = Launches(self._work / "launches")
         self.requested = RequestedTrials(self._work / "asked")
+        self.notes = Notes(self.root / "notes")
         self._stored_ends = StoredEnds(self.trials_path)
         self._compaction = Compaction(
             self.trials_path, self.epochs_path, self._pending, self._stored_ends, self._leases

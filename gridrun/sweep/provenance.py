@@ -34,7 +34,7 @@ def of_code() -> Provenance:
         python_version=platform.python_version(),
         host=platform.node(),
         cpu=cpu_name(),
-        user=_user(),
+        user=user(),
     )
 
 
@@ -56,7 +56,7 @@ def of_machine(code: Provenance, device: str, threads: int) -> Provenance:
     )
 
 
-def _user() -> str | None:
+def user() -> str | None:
     """Return the name of the user; None if the machine knows none, as in some containers."""
     try:
         return getpass.getuser()

@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import re
+import textwrap
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -37,15 +38,25 @@ def to_markdown(table: Table) -> str:
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
-def to_text(table: Table) -> str:
-    """Render a table for the terminal: aligned columns, no control characters."""
+def to_text(table: Table, width: int | None = None) -> str:
+    """Render a table for the terminal: aligned columns, no control characters.
+
+    Headers wrap where the table would be wider than `width`, cells never do.
+    """
     columns = text_columns(table)
-    widths = list(map(_width, columns))
-    header, *lines = _padded_lines(columns, widths)
-    rule = ["─" * width for width in widths]
+    widths = _narrowed(columns, width)
+    wrapped = [textwrap.wrap(column.header, w) for column, w in zip(columns, widths, strict=True)]
+    height = max(map(len, wrapped), default=0)
+    stacked = [[""] * (height - len(lines)) + lines for lines in wrapped]
+    headers = [
+        [_padded(text, w, column.is_number) for text, w, column in zip(line, widths, columns, strict=True)]
+        for line in zip(*stacked, strict=True)
+    ]
+    _, *lines = _padded_lines(columns, widths)
+    rule = ["─" * w for w in widths]
     blocks = [
         one_line(table.title),
-        "\n".join("  ".join(cells).rstrip() for cells in (header, rule, *lines)),
+        "\n".join("  ".join(cells).rstrip() for cells in (*headers, rule, *lines)),
         "\n".join(map(one_line, table.notes)),
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
@@ -314,6 +325,26 @@ def _padded_lines(columns: Sequence[TextColumn], widths: Sequence[int]) -> list[
 def _padded(text: str, width: int, right: bool) -> str:
     space = " " * (width - text_width(text))
     return space + text if right else text + space
+
+
+def _narrowed(columns: Sequence[TextColumn], width: int | None) -> list[int]:
+    """Return the widths of columns, with headers wrapped until all fit into `width`, if they can.
+
+    Each time, the header is wrapped that has the fewest lines afterwards.
+    """
+    widths = list(map(_width, columns))
+    while width is not None and sum(widths) + 2 * (len(widths) - 1) > width:
+        narrower = {}
+        for number, column in enumerate(columns):
+            lines = textwrap.wrap(column.header, widths[number] - 1, break_long_words=False) or [""]
+            least = max(map(text_width, (*lines, *column.cells)))
+            if least < widths[number]:
+                narrower[number] = (len(lines), least - widths[number], least)
+        if not narrower:
+            break
+        chosen = min(narrower, key=narrower.__getitem__)
+        widths[chosen] = narrower[chosen][-1]
+    return widths
 
 
 def _width(column: TextColumn) -> int:

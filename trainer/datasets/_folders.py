@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 """Suffixes of images; other files are ignored."""
+FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP")
+"""What such files may hold, whatever they are called."""
+MAX_PIXELS = 89_478_485
+"""Of an image, as PIL warns: some 256 MiB in RGB. A small file can hold a thousand times as many."""
 NUM_NAMED = 5
 """How many items an error lists; it counts the rest."""
 
@@ -61,10 +65,16 @@ def labelled(root: Path, split: str, classes: Sequence[str]) -> tuple[np.ndarray
 
 
 def opened(path: Path, channels: int) -> Image.Image:
-    """Decode an image file: grey for one channel, else RGB. A damaged file may raise any exception."""
+    """Decode an image file: grey for one channel, else RGB.
+
+    Raises:
+        ValueError: it has more than MAX_PIXELS. A damaged file may raise any exception.
+    """
     from PIL import Image
 
-    with Image.open(path) as image:
+    with Image.open(path, formats=FORMATS) as image:  # any other could start a program, such as Ghostscript
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError(f"has {image.width} x {image.height} pixels; the most is {MAX_PIXELS:,}")
         converted: Image.Image = image.convert("L" if channels == 1 else "RGB")
     return converted
 

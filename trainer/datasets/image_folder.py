@@ -88,7 +88,7 @@ class ImageFolder(OwnData):
 
     def _files(self, data_dir: Path) -> ImageFiles:
         root = self._root(data_dir)
-        train_dir, test_dir = _split_folders(root)
+        train_dir, test_dir = split_folders(root)
         classes = class_names(train_dir)
         self._demand(len(classes) == self.num_classes, train_dir, f"{len(classes)} classes", "num_classes")
         if others := sorted(set(class_names(test_dir)) - set(classes)):
@@ -102,7 +102,7 @@ class ImageFolder(OwnData):
 
     def _root(self, data_dir: Path) -> Path:
         parent = data_dir / FOLDER
-        candidates = sorted(path for path in parent.glob("*") if _split_folders(path))
+        candidates = sorted(path for path in parent.glob("*") if split_folders(path))
         what = f"data set 'image_folder': no folder in {parent} has digest"
         return find(candidates, self.digest, digest_of, what)
 
@@ -139,7 +139,7 @@ def digest_of(root: Path) -> str:
     Contents are not read: an image that is edited without changing its size goes unnoticed.
     """
     digest = hashlib.sha256()
-    for folder in _split_folders(root):
+    for folder in split_folders(root):
         for name in class_names(folder):
             for image in image_names(folder / name):
                 path = f"{folder.name}/{name}/{image}"
@@ -147,7 +147,7 @@ def digest_of(root: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _split_folders(root: Path) -> list[Path]:
+def split_folders(root: Path) -> list[Path]:
     """Return the folders of the training and the test set, or none if one is missing."""
     tests = [root / name for name in TEST_FOLDERS if (root / name).is_dir()]
     return [root / "train", tests[0]] if tests and (root / "train").is_dir() else []

@@ -15,8 +15,13 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from trainer.datasets import DataSpec
+
 FOLDER = "npz"
 """Below the data directory."""
+MAX_ITEM_BYTES = 8
+"""Of a pixel, before its type is checked."""
+MAX_HEADER_BYTES = 2**20
 
 
 @datasets.register("npz")
@@ -48,7 +53,7 @@ class Npz(OwnData):
         folder = data_dir / FOLDER
         what = f"data set 'npz': no .npz file in {folder} has sha256"
         path = find(sorted(folder.glob("*.npz")), self.sha256, sha256_of, what)
-        return self._checked(_read(path), path)
+        return self._checked(_read(path, self.spec), path)
 
     def _checked(self, images: Images, path: Path) -> Images:
         """Return the images with int64 labels."""
@@ -74,7 +79,8 @@ def sha256_of(path: Path) -> str:
     return sha256.hexdigest()
 
 
-def _read(path: Path) -> Images:
+def _read(path: Path, spec: DataSpec) -> Images:
+    """Read a file that nobody has checked: no more of it than images of this size can be."""
     import numpy as np
 
     if not zipfile.is_zipfile(path):  # np.load would complain about a pickle
@@ -82,6 +88,14 @@ def _read(path: Path) -> Images:
     found: dict[str, np.ndarray] = {}
     name = "its directory"
     try:
+        with zipfile.ZipFile(path) as archive:
+            pixels = max(spec.num_train, spec.num_test) * spec.channels * spec.image_size**2
+            for member in archive.infolist():
+                name = member.filename.removesuffix(".npy")
+                fits = member.file_size <= MAX_ITEM_BYTES * pixels + MAX_HEADER_BYTES
+                problem = f"unpacks to {member.file_size:,} bytes, more than {pixels:,} pixels can be"
+                _demand(fits or name not in Images._fields, path, name, problem)
+        name = "its directory"
         with np.load(path, allow_pickle=False) as arrays:
             for name in Images._fields:
                 there = ", ".join(arrays.files) or "none"

@@ -23,6 +23,9 @@ class OptimizerOptions(Options, abc.ABC):
     l2: ClassVar[bool] = True
     """Whether weight decay is an L2 term: `weight_decay` x weight, added to the gradient."""
 
+    divides_by_eps: ClassVar[bool] = False
+    """Whether steps are divided by `eps` where gradients have been 0: NaN in a format that rounds it to 0."""
+
     @abc.abstractmethod
     def build(self, groups: list[dict[str, Any]], lr: float, total_steps: int) -> torch.optim.Optimizer:
         """Return the optimiser.

@@ -18,6 +18,7 @@ class Adagrad(OptimizerOptions):
     """Gradients divided by the root of the sum of all squares; weight decay is the L2 term added to them."""
 
     label: ClassVar[str] = "Adagrad"
+    divides_by_eps: ClassVar[bool] = True
     eps: float = 1e-10
     """Added to the root of the sum of squares."""
 

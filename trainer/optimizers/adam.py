@@ -19,6 +19,7 @@ class Adam(OptimizerOptions):
 
     label: ClassVar[str] = "Adam"
     amsgrad: ClassVar[bool] = False
+    divides_by_eps: ClassVar[bool] = True
     betas: tuple[float, float] = (0.9, 0.999)
     """Decay of the averages of the gradient and of its square."""
     eps: float = 1e-8

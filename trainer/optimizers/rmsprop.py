@@ -18,6 +18,7 @@ class RMSprop(OptimizerOptions):
     """Gradients divided by the root of their mean square; weight decay is the L2 term added to them."""
 
     label: ClassVar[str] = "RMSprop"
+    divides_by_eps: ClassVar[bool] = True
     alpha: float = 0.99
     """Decay of the mean square."""
     momentum: float = 0.0

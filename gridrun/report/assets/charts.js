@@ -114,8 +114,8 @@ function curveSeries(name, color, metric, all, id, dashed) {
   const done = trials.filter((trial) => DATA.trials.status[trial] === "done");
   const { median, low, high } = summary(done.map(of));
   const weight = Number($("curve-smooth").value);
-  const plain = { name, type: "line", showSymbol: false, color, emphasis: { focus: "series" } };
-  const hidden = { ...plain, silent: true, tooltip: { show: false }, lineStyle: { opacity: 0 }, emphasis: { disabled: true } };
+  const plain = { name, type: "line", showSymbol: median.length <= 12, symbolSize: 5, color, emphasis: { focus: "series" } };
+  const hidden = { ...plain, showSymbol: false, silent: true, tooltip: { show: false }, lineStyle: { opacity: 0 }, emphasis: { disabled: true } };
   const series = [];
   if ($("curve-band").checked && done.length > 1) {
     const band = positive(low).map(([epoch, value]) => [epoch, value, high.find(([at]) => at === epoch)[1]]);
@@ -157,8 +157,8 @@ async function drawCurves() {
     tooltip: { valueFormatter: short },
     series,
   });
-  const what = selected ? "selected rows" : "rows in view; select rows to choose";
-  $("curve-hint").textContent = `${chosen.length === all ? all : `The first ${chosen.length} of ${all.toLocaleString("en")}`} ${what}. Line: median of the seeds; band: lowest to highest; dotted: diverged.`;
+  const rows = chosen.length === all ? number(all, `${selected ? "selected " : ""}row`) : `The first ${chosen.length} of ${number(all, `${selected ? "selected " : ""}row`)}`;
+  $("curve-hint").textContent = `${rows}${selected ? "" : "; select rows to choose"}. Line: median of the seeds; band: lowest to highest; dotted: diverged.`;
 }
 
 // --- axes that the rows offer ----------------------------------------------------------------------
@@ -173,9 +173,10 @@ function chooseAxes() {
   const entries = (columns) => columns.map((column) => [column.field, column.title]);
   const first = inputs.find((column) => column.page.number && column.visible) || inputs.find((column) => column.visible) || inputs[0];
   options($("scatter-x"), entries([...inputs, ...results]), $("scatter-x").value || first?.field);
-  options($("scatter-y"), entries(results), results[0]?.field);
+  const measured = results.find((column) => shown().keys[Number(column.field.slice(1))].some((key) => key !== null)) || results[0];
+  options($("scatter-y"), entries(results), measured?.field);
   options($("scatter-color"), [["", "none"], ...entries([...inputs, ...results])], "");
-  options($("parallel-y"), entries(results), results[0]?.field);
+  options($("parallel-y"), entries(results), measured?.field);
   if (first) $("scatter-x").value = first.field;
   setLogs();
   const axes = [...inputs.filter((column) => column.visible), ...inputs.filter((column) => !column.visible)].slice(0, 24);
@@ -222,6 +223,11 @@ function drawScatter() {
   const [logX, logY] = ["x", "y"].map((axis) => $(`scatter-log-${axis}`).checked);
   const fits = (value, log) => value !== null && value !== "" && !(log && value <= 0);
   dots = state.visible.filter((id) => fits(valueOf(x, id), logX && x.page.number) && fits(valueOf(y, id), logY));
+  $("scatter").hidden = !dots.length;
+  if (!dots.length) {
+    $("scatter-hint").textContent = "No row in view has both values.";
+    return;
+  }
   const point = (id) => [valueOf(x, id), valueOf(y, id), color ? valueOf(color, id) : 0, id];
   const ringed = dots.filter((id) => state.selected.has(id)).slice(0, 500);
   const chart = draw("scatter", DATA.charts.scatter, {
@@ -279,6 +285,11 @@ function drawParallel() {
   }
   const result = axes[axes.length - 1];
   const measured = state.visible.filter((id) => valueOf(result, id) !== null);
+  $("parallel").hidden = !measured.length;
+  if (!measured.length) {
+    $("parallel-hint").textContent = "No row in view has this result yet.";
+    return;
+  }
   const most = DATA.charts.max_lines;
   let lines = measured;
   if (measured.length > most) { // every k-th by result, so that the sample has the same spread

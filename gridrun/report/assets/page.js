@@ -1,5 +1,7 @@
 // Fills the page, and asks a live server for what is new.
 
+const doneOf = (table) => table.trials.flat().filter((trial) => DATA.trials.status[trial] === "done").length;
+
 function fillPage() {
   document.title = DATA.title;
   $("title").textContent = DATA.title;
@@ -16,7 +18,11 @@ function fillPage() {
       el("progress", { max: run.epochs, value: run.epoch, "aria-label": `Epochs of ${run.trial}` }),
       ` epoch ${run.epoch} of ${run.epochs}${run.error === null ? "" : `, test error ${(100 * run.error).toFixed(2)} %`}: ${run.about}${run.place ? ` (${run.place})` : ""}`)));
   const groups = new Map();
-  DATA.tables.forEach((table, place) => groups.set(table.grid, [...(groups.get(table.grid) || []), el("option", { value: place }, table.title)]));
+  DATA.tables.forEach((table, place) => {
+    const trials = table.trials.flat();
+    const text = trials.length ? `${table.title} (${doneOf(table)} of ${trials.length} done)` : table.title;
+    groups.set(table.grid, [...(groups.get(table.grid) || []), el("option", { value: place }, text)]);
+  });
   $("table-choice").replaceChildren(...[...groups].map(([name, entries]) => (groups.size > 1 ? el("optgroup", { label: name }, ...entries) : entries)).flat());
   $("table-choice").value = state.table;
   options($("curve-metric"), DATA.charts.curve_choices.map((choice, place) => [place, choice.label]), $("curve-metric").value);
@@ -65,6 +71,7 @@ async function poll() {
   setTimeout(poll, POLL_MILLISECONDS);
 }
 
+state.table = Math.max(0, DATA.tables.findIndex(doneOf)); // the first table that has something to show
 fillPage();
 if (DATA.tables.length) buildTable();
 else $("table-title").textContent = "The named grids have no tables.";
