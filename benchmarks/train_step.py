@@ -14,6 +14,7 @@ ResNet-preact-20 on random grey images of 28x28 pixels. In turn, within one proc
 
 Each figure is the median over the rounds of the time of some steps; a ratio is the median of the rounds' own
 ratios, with its least and greatest, because what else runs on a machine changes more slowly than a round.
+On a CPU that others use, `--cpu-time` with one thread says more; the plain loop has processes of its own.
 """
 
 from __future__ import annotations
@@ -155,14 +156,16 @@ def forward(run: Run) -> Step:
     return step
 
 
-def seconds_of(step: Step, number: int, device: torch.device) -> float:
+def seconds_of(
+    step: Step, number: int, device: torch.device, clock: Callable[[], float] = time.perf_counter
+) -> float:
     """Return how long a number of steps takes."""
-    started = time.perf_counter()
+    started = clock()
     for _ in range(number):
         step()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - started
+    return clock() - started
 
 
 def where_the_rest_goes(run: Run, number: int) -> dict[str, float]:
@@ -186,19 +189,22 @@ def measure(precision: str, batch_size: int, arguments: argparse.Namespace, cach
     runtime = Runtime(device=arguments.device, threads=torch.get_num_threads(), cache_dir=cache)
     run = Run(config(precision, batch_size), 0, runtime, parallel.Group())
     set_matmul_precision(run.config.precision)
-    steps: dict[str, Step] = {"bare": bare(run), "ours": ours(run), "plain": plain(run)}
+    steps: dict[str, Step] = {"bare": bare(run), "ours": ours(run)}
+    if not arguments.cpu_time:
+        steps["plain"] = plain(run)
     if arguments.compile:
         steps["compiled"] = bare(run, compiled=True)
     tests: dict[str, Step] = {"forward": forward(run), "evaluation": run.test}
+    clock = time.process_time if arguments.cpu_time else time.perf_counter
     number = max(1, round(arguments.images / batch_size))
     found: dict[str, list[float]] = {name: [] for name in (*steps, *tests)}
     for name, step in (steps | tests).items():
         seconds_of(step, 2 if name in steps else 1, device)
     for _ in range(arguments.rounds):
         for name, step in steps.items():
-            found[name].append(seconds_of(step, number, device) / (number * batch_size))
+            found[name].append(seconds_of(step, number, device, clock) / (number * batch_size))
         for name, step in tests.items():
-            found[name].append(seconds_of(step, 1, device) / EVAL_BATCH_SIZE)
+            found[name].append(seconds_of(step, 1, device, clock) / EVAL_BATCH_SIZE)
     rates = {name: 1 / statistics.median(values) for name, values in found.items()}
     rest = where_the_rest_goes(run, number)
     best = min((name for name in steps if name in ("bare", "compiled")), key=lambda name: -rates[name])
@@ -209,7 +215,7 @@ def measure(precision: str, batch_size: int, arguments: argparse.Namespace, cach
         f"{rates['ours']:,.0f}",
         ratio(found["bare"], found["ours"]),
         ratio(found[best], found["ours"]) if arguments.compile else "",
-        ratio(found["plain"], found["ours"]),
+        "" if arguments.cpu_time else ratio(found["plain"], found["ours"]),
         ratio(found["forward"], found["evaluation"]),
         ", ".join(f"{name} {value:.1f} ms" for name, value in rest.items())
         + (f"; {idle_share(run)}" if arguments.profile else ""),
@@ -259,6 +265,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, default=1024, help="images a loop trains on in a round")
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="CPU seconds; no plain loop"
+    )
     parser.add_argument("--profile", action="store_true", help="how long a GPU is idle (needs one)")
     arguments = parser.parse_args()
     print(
