@@ -79,7 +79,14 @@ ROOMS = (
     ("gridrun.notebook", "gridrun.figures", "gridrun.report"),
     ("gridrun.plan", "gridrun.tables", "gridrun.evaluation", "gridrun.features", "gridrun.ages"),
     ("gridrun.grid",),
-    ("gridrun.store", "gridrun.trial", "gridrun.resources", "gridrun.metrics", "gridrun.verdicts"),
+    (
+        "gridrun.store",
+        "gridrun.trial",
+        "gridrun.resources",
+        "gridrun.metrics",
+        "gridrun.verdicts",
+        "gridrun.changed_code",
+    ),
     ("trainer", "gridrun.errors", "gridrun.text"),
 )
 """The floors of the house, the top one first. A module imports from its own floor and those below."""

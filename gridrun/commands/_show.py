@@ -141,6 +141,17 @@ def show_missing_weights(plan: Plan, store: Store) -> None:
         click.echo(f"No weights for {trials}: done trials are not trained again for them.", err=True)
 
 
+def show_changed_sources(plan: Plan, store: Store) -> None:
+    """Print to stderr how many done trials were trained with other source files than today's."""
+    from gridrun.changed_code import source_notes
+
+    done = plan.ended("done")
+    rows = store.rows([trial.trial_id for trial in done], ("sources",)) if done else {}
+    known = ((trial.config, rows[trial.trial_id].get("sources")) for trial in done if trial.trial_id in rows)
+    for note in source_notes(known):
+        click.echo(f"Note: {note}.", err=True)
+
+
 def exit_with(summary: Summary) -> None:
     """Exit with the code for how a launch ended; return if all went well."""
     if summary.interrupted:

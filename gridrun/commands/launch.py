@@ -9,7 +9,14 @@ import click
 from gridrun.commands import _options
 from gridrun.commands._help import GroupedCommand, complete_planned_id
 from gridrun.commands._options import GridOptions, SweepOptions
-from gridrun.commands._show import exit_with, show_missing_weights, show_plan, show_summary, show_tables
+from gridrun.commands._show import (
+    exit_with,
+    show_changed_sources,
+    show_missing_weights,
+    show_plan,
+    show_summary,
+    show_tables,
+)
 from gridrun.errors import GridrunError
 
 
@@ -50,6 +57,7 @@ def command(grids: GridOptions, results: Path, options: SweepOptions, dry_run: b
         plan = plan_launch(loaded, store, resolved)
         if resolved.only or resolved.retry:
             plan = restrict(plan, select_trials(plan, resolved.only))
+        show_changed_sources(plan, store)
         show_plan(plan, forecast_from(store, plan, plan.to_start, resolved.capacity), resolved.budget_hours)
         return
     from gridrun.commands._views import run_sweep

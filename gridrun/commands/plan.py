@@ -10,7 +10,7 @@ from gridrun.commands import _options
 from gridrun.commands._help import GroupedCommand
 from gridrun.commands._options import GridOptions, SweepOptions
 from gridrun.commands._search import progress_of, to_train
-from gridrun.commands._show import show_plan
+from gridrun.commands._show import show_changed_sources, show_plan
 
 
 @click.command("plan", cls=GroupedCommand, example="gridrun plan grids/linear_scaling.yaml --gpus 8")
@@ -44,4 +44,5 @@ def command(grids: GridOptions, results: Path, options: SweepOptions, as_json: b
         forecast = progress.forecast(forecast)
     before = [store.requested.read(requested_name(grid, store)) for grid in loaded]
     change = changed(loaded, plan, before, store.statuses())
+    show_changed_sources(plan, store)
     show_plan(plan, forecast, options.budget_hours, change, as_json, searches)

@@ -58,6 +58,8 @@ class Provenance:
     """Who launched it."""
     tag: str | None = None
     """What `launch --tag` said."""
+    sources: str | None = None
+    """Digests of the source files of what the config names (`trainer.sources`), as JSON by path."""
 
 
 # Without slots, a field that `from_columns` does not set has its default from the class.

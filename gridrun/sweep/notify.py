@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from gridrun.errors import LaunchError
+from gridrun.grid.describe import describe
 from gridrun.store.launches import LaunchState
 from gridrun.sweep.events import Ended, Progress, Warned
 from gridrun.sweep.retries import Failed
@@ -30,6 +31,7 @@ from gridrun.text import utc_now
 
 if TYPE_CHECKING:
     from gridrun.plan import Plan
+    from gridrun.trial import Trial
 
 STALLED_SECONDS = 600.0
 """A sweep stands still if none of its trials says anything for so long, or for `STALLED_EPOCHS`."""
@@ -98,9 +100,9 @@ class Notifier(contextlib.AbstractContextManager["Notifier"]):
             case Progress(_, epoch):
                 self._longest_epoch = max(self._longest_epoch, epoch.train_seconds)
             case Failed(trial, _, reason, will_retry=False):
-                self._fail(trial.trial_id, "failed", reason)
+                self._fail(trial, "failed", reason)
             case Ended(trial, "diverged"):
-                self._fail(trial.trial_id, "diverged", "")
+                self._fail(trial, "diverged", "non-finite loss")
         if not isinstance(event, Warned):
             self._last, self._is_stalled = self._clock(), False
 
@@ -125,10 +127,12 @@ class Notifier(contextlib.AbstractContextManager["Notifier"]):
             self._is_stalled = True
             self._tell("stalled", silent_seconds=round(silent))
 
-    def _fail(self, trial_id: str, outcome: str, reason: str) -> None:
+    def _fail(self, trial: Trial, outcome: str, reason: str) -> None:
         if not self._has_failure:
             self._has_failure = True
-            self._tell("failed", trial_id=trial_id, outcome=outcome, reason=reason)
+            self._tell(
+                "failed", trial_id=trial.trial_id, about=describe(trial), outcome=outcome, reason=reason
+            )
 
     def _tell(self, what: str, **facts: Any) -> None:
         message: dict[str, Any] = {"event": what, "at": utc_now(), **self._about, **facts}

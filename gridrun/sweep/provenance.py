@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import getpass
+import json
 import os
 import platform
 import re
@@ -14,6 +15,8 @@ from pathlib import Path
 import trainer
 from gridrun.resources import cpu_name
 from gridrun.store.records import Provenance
+from trainer import TrainConfig
+from trainer.sources import sources
 
 _CODE = ("cli.py", "gridrun", "trainer")
 """Paths whose changes make the code dirty. Edited grids and new results do not."""
@@ -38,8 +41,8 @@ def of_code() -> Provenance:
     )
 
 
-def of_machine(code: Provenance, device: str, threads: int) -> Provenance:
-    """Add what only the training process knows: its device, GPU and torch. Imports torch."""
+def of_machine(code: Provenance, device: str, threads: int, config: TrainConfig) -> Provenance:
+    """Add what only the training process knows: its device, GPU, torch and source files. Imports torch."""
     import torch
 
     gpu = torch.cuda.get_device_name(device) if device.startswith("cuda") else None
@@ -53,6 +56,7 @@ def of_machine(code: Provenance, device: str, threads: int) -> Provenance:
         gpu=gpu,
         device=device,
         threads=threads,
+        sources=json.dumps(sources(config)),
     )
 
 

@@ -163,9 +163,8 @@ def _hparams(trial: Trial | None) -> tuple[Any, Any, Any]:
     from tensorboardX.summary import hparams  # type: ignore[import-untyped]
 
     options = {"seed": trial.seed, **trial.config.flat()} if trial else {}
-    plain = {
-        key: value if isinstance(value, (int, float, str)) else str(value) for key, value in options.items()
-    }
+    is_plain = (int, float, str, type(None))
+    plain = {key: value if isinstance(value, is_plain) else str(value) for key, value in options.items()}
     found: tuple[Any, Any, Any] = hparams(plain, dict.fromkeys(COMPARED))
     return found
 

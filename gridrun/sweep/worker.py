@@ -178,7 +178,7 @@ def _train(
             raise ReportError(error) from error
 
     try:
-        fields["provenance"] = provenance.of_machine(code, runtime.device, runtime.threads)
+        fields["provenance"] = provenance.of_machine(code, runtime.device, runtime.threads, trial.config)
         if place := setup.checkpoints:
             for each in filter(None, (trial.trial_id, parent)):
                 checkpoint_copies.fetch(place, each, store.checkpoint(each), _make_sleep(should_stop))

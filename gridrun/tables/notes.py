@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from gridrun.changed_code import source_notes
 from gridrun.grid.describe import describe_options, describe_shared, describe_tta, varying_columns
 from gridrun.metrics import METRICS
 from gridrun.resources import HARDWARE_KEYS, UNKNOWN, hardware_of
@@ -24,7 +25,7 @@ OPTIONS_NOTED = {
     "num_gpus": "numbers of GPUs",
 }
 """Options that are noted where trials differ in them and no column shows it, with their plurals."""
-_PROVENANCE = {*HARDWARE_KEYS, "commit", "dirty", "torch_version", "trainer_version"}
+_PROVENANCE = {*HARDWARE_KEYS, "commit", "dirty", "torch_version", "trainer_version", "sources"}
 NOTED_COLUMNS = frozenset({"status", "error", "notes", *OPTIONS_NOTED, *_PROVENANCE})
 """Columns of the store that notes are made from."""
 MAX_REASON = 160
@@ -49,6 +50,11 @@ def notes_of(
     yield from _ending_notes(label, lines, records)
     yield from _trial_notes(label, lines, records)
     yield from provenance_notes(spec.columns, origins)
+    yield from source_notes(
+        (row.config, records[line.trials[seed]].provenance.sources)
+        for row, line in zip(spec.rows, lines, strict=True)
+        for seed in line.done
+    )
     yield from _published_notes(spec, label, lines)
     yield from verdict_notes
     yield from _reported_notes(len(spec.reported), len(lines))
