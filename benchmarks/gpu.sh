@@ -61,7 +61,8 @@ run() { # a function of this file under `timeout`, which takes programs only
 }
 
 : >>"$LOG"
-step machine 20 bash -c 'date -u; git rev-parse HEAD; nvidia-smi; nproc; free -g | head -2; python3 -c "import torch, ray; print(torch.__version__, ray.__version__)"'
+step machine 20 bash -c 'date -u; git rev-parse HEAD; nvidia-smi; nproc; free -g | head -2'
+step versions 60 "$PYTHON" -c 'import torch, ray; print(torch.__version__, ray.__version__)'
 step tests 180 "$PYTHON" -m pytest -m gpu -q -o filterwarnings=default -p no:cacheprovider
 step train_step 180 "$PYTHON" benchmarks/train_step.py --device $device --threads 1 --batch-sizes "${sizes[@]}" \
   --precisions "${precisions[@]}" --rounds $rounds --images $images --profile

@@ -265,9 +265,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, default=1024, help="images a loop trains on in a round")
     parser.add_argument("--compile", action="store_true")
-    parser.add_argument(
-        "--cpu-time", action="store_true", help="CPU seconds; no plain loop"
-    )
+    parser.add_argument("--cpu-time", action="store_true", help="CPU seconds; no plain loop")
     parser.add_argument("--profile", action="store_true", help="how long a GPU is idle (needs one)")
     arguments = parser.parse_args()
     print(
