@@ -101,3 +101,8 @@ def test_every_kind_can_be_listed() -> None:
 def test_the_reference_is_that_of_the_code() -> None:
     hint = "run `gridrun list options --markdown > docs/options.md`"
     assert (ROOT / "docs" / "options.md").read_text() == ok("options", "--markdown"), hint
+
+
+def test_the_page_of_keys_commands_and_columns_is_up_to_date() -> None:
+    hint = "run `gridrun list reference --markdown > docs/reference.md`"
+    assert (ROOT / "docs" / "reference.md").read_text() == ok("reference", "--markdown"), hint

@@ -74,3 +74,9 @@ def test_it_leads_from_nothing_to_a_table_and_a_page(tmp_path: Path) -> None:
     assert "| MLP-64" in (place / "RESULTS.md").read_text()
     assert (place / "shapes.html").stat().st_size > 100_000
     assert len(list((place / "figures").iterdir())) == 1
+
+
+def test_the_readme_adds_the_same_model() -> None:
+    models = [text for language, text in blocks() if text.startswith("# trainer/models/mlp/")]
+    assert len(models) == 2
+    assert all(text in (ROOT / "README.md").read_text() for text in models)

@@ -314,6 +314,40 @@ def test_curves_are_medians_and_ranges_epoch_by_epoch(grid_of: Any) -> None:
     assert "median of 3 runs, band from the lowest to the highest" in figure.notes
 
 
+@pytest.mark.parametrize(
+    ("last", "asked", "expected"), [(0.1, {}, True), (0.2, {}, False), (0.1, {"log_y": False}, False)]
+)
+def test_curves_that_span_factors_get_a_logarithmic_axis(
+    grid_of: Any, last: float, asked: dict[str, bool], expected: bool
+) -> None:
+    grid = grid_of("axes: [{schedule: [cosine, linear]}]\nseeds: 1\n")
+    spec = default(grid, kind="curves", y=["test_error"], **asked)
+    assert build(spec, record(grid.rows[0], 0, 0.8, 0.5, last)).y.log is expected
+
+
+def test_the_last_epoch_is_labelled(grid_of: Any) -> None:
+    grid = grid_of("axes: [{schedule: [cosine, linear]}]\nseeds: 1\n")
+    with draw.in_style():
+        canvas = draw.draw(build(default(grid, kind="curves"), record(grid.rows[0], 0, *[0.5] * 47)))
+        canvas.draw_without_rendering()
+    labels = [label.get_text() for label in canvas.axes[0].get_xticklabels()]
+    assert labels[-1] == "47"
+    assert labels[0] == "0"
+
+
+def test_whiskers_of_two_lines_stand_side_by_side(grid_of: Any) -> None:
+    grid = grid_of("axes: [{batch_size: [32, 64, 128]}, {schedule: [cosine, linear]}]\nseeds: 2\n")
+    found = [record(row, seed, 0.2 + 0.1 * seed) for row in grid.rows for seed in range(2)]
+    with draw.in_style():
+        canvas = draw.draw(build(default(grid, kind="line", x="batch_size"), *found))
+        canvas.draw_without_rendering()
+    lines = [
+        line for line in canvas.axes[0].lines if len(line.get_xdata()) == 3 and line.get_linestyle() != "None"
+    ]
+    first, second = (line.get_transform().transform((32, 20.0))[0] for line in lines[:2])
+    assert second - first == pytest.approx(3.0 / 72 * canvas.dpi, rel=0.01)
+
+
 def test_a_run_that_diverged_is_its_own_curve_up_to_its_last_finite_value(grid_of: Any) -> None:
     grid = grid_of("axes: [{schedule: [cosine, linear]}]\nseeds: 2\n")
     row = row_of(grid, schedule="cosine")

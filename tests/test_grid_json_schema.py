@@ -102,6 +102,13 @@ def test_settings_may_be_written_in_parts() -> None:
     assert problems(text) == []
 
 
+def test_every_key_has_a_shape() -> None:
+    definitions = SCHEMA["definitions"]
+    mappings = [SCHEMA, *(definitions[name] for name in ("axis", "case", "plot", "profile", "search"))]
+    for shape in (*mappings, definitions["table"]["else"]):
+        assert [key for key, inside in shape["properties"].items() if set(inside) <= {"description"}] == []
+
+
 def test_every_key_has_a_meaning_and_options_have_their_defaults() -> None:
     assert all(shape["description"] for shape in SCHEMA["properties"].values())
     options = SCHEMA["definitions"]["settings"]["properties"]

@@ -47,15 +47,17 @@ def complete_name(context: click.Context, _: click.Parameter, text: str) -> list
 
 
 @click.command("list", cls=GroupedCommand, example="gridrun list models resnet_preact")
-@click.argument("what", metavar="WHAT", type=click.Choice([*KINDS, "options", "grids"]))
+@click.argument("what", metavar="WHAT", type=click.Choice([*KINDS, "options", "reference", "grids"]))
 @click.argument("name", required=False, shell_complete=complete_name)
 @click.option("--counts", is_flag=True, help="With models: parameters and multiply-accumulates of each.")
-@click.option("--markdown", is_flag=True, help="With options: print docs/options.md, the whole reference.")
+@click.option(
+    "--markdown", is_flag=True, help="With options: print docs/options.md; with reference: docs/reference.md."
+)
 def command(what: str, name: str | None, counts: bool, markdown: bool) -> None:
     """List the names to choose from, or the options of one of them.
 
     WHAT is one of models, datasets, augmentations, optimizers, parameter_groups, schedules, warmups,
-    averages, selections, initial_weights, options and grids.
+    averages, selections, initial_weights, options, reference and grids.
 
     `gridrun list options` shows the options of every trial: type, default, meaning. For each name of another
     kind it also shows the paper and the file that it is from.
@@ -66,11 +68,17 @@ def command(what: str, name: str | None, counts: bool, markdown: bool) -> None:
     """
     if counts and (what != "models" or name):
         raise click.UsageError("--counts goes with models, without a NAME")
-    if markdown and (what != "options" or name):
-        raise click.UsageError("--markdown goes with options, without a NAME")
+    if markdown and (what not in ("options", "reference") or name):
+        raise click.UsageError("--markdown goes with options or reference, without a NAME")
     if name and what == "grids":
         raise click.UsageError("grids have no NAME; `gridrun plan GRID` shows one")
-    if markdown:
+    if what == "reference":
+        from gridrun.commands._reference import reference
+
+        context = click.get_current_context().find_root()
+        assert isinstance(context.command, click.Group)
+        click.echo(reference(context.command, context), nl=False)
+    elif markdown:
         click.echo(reference_as_markdown(), nl=False)
     elif what == "options":
         show_config_options(name)

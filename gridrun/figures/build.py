@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 EpochRows = Mapping[str, Sequence[Mapping[str, Any]]]
 """Epochs of each trial, in order, by trial id (`Store.epochs`)."""
+LOG_FACTOR = 8
+"""Curves get a logarithmic axis from this ratio of their largest and smallest value on."""
 MAX_NAMED = 2
 """Rows without all their runs that a note names. More are only counted."""
 
@@ -60,7 +62,8 @@ def build_figure(spec: PlotSpec, records: Mapping[str, Record], epochs: EpochRow
         x = _x_axis(spec, positions)
         made = [(row, one) for row, line in pairs for one in _points(spec, row, line, positions, scale)]
     zeros = [point.median == 0 for _, series in made for point in series.points if point.median is not None]
-    log_y = spec.log_y and not all(zeros)
+    wants_log = _spans_factors(spec, made) if spec.log_y is None else spec.log_y
+    log_y = wants_log and not all(zeros)
     done = (records[line.trials[seed]] for _, line in pairs for seed in line.done)
     return Figure(
         id=spec.id,
@@ -90,6 +93,13 @@ def build_figure(spec: PlotSpec, records: Mapping[str, Record], epochs: EpochRow
             *provenance_notes((*spec.keys, *spec.y), origins_of(done)),
         ),
     )
+
+
+def _spans_factors(spec: PlotSpec, made: Iterable[tuple[Row, Series]]) -> bool:
+    """Return whether values of curves are so far apart that a linear axis would hide the smaller ones."""
+    medians = [point.median for _, series in made for point in series.points if series.role == "measured"]
+    values = [value for value in medians if value is not None]
+    return spec.kind == "curves" and min(values, default=0) > 0 and max(values) >= LOG_FACTOR * min(values)
 
 
 class _Positions:

@@ -145,6 +145,7 @@ def _table() -> Shape:
         "published": {"anyOf": published},
         "reported": several(ref("reported")),
         "source": TEXT,
+        "tolerance": {"type": "number", "minimum": 0},
         "spread": names(get_args(Spread)),
     }
     # Rows that are only reported may have columns of their own.

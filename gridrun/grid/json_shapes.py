@@ -58,8 +58,8 @@ def count(least: int) -> Shape:
 
 
 def described(keys: Mapping[str, str], shapes: Mapping[str, Shape]) -> dict[str, Shape]:
-    """Return the shape of each key with its meaning. Raises KeyError: a key has no shape."""
-    return {key: {**shapes[key], "description": meaning} for key, meaning in keys.items()}
+    """Return the shape of each key with its meaning. A key without a shape may hold anything."""
+    return {key: {**shapes.get(key, {}), "description": meaning} for key, meaning in keys.items()}
 
 
 # --- options -----------------------------------------------------------------------------------

@@ -29,7 +29,8 @@ PLOT_KEYS = {
     "by": "Options in which series differ.",
     "panels": "Options in which panels differ.",
     "log_x": "Whether the axis is logarithmic. Default: if the values grow by factors.",
-    "log_y": "Whether the axis of the metric is logarithmic.",
+    "log_y": "Whether the axis of the metric is logarithmic. Default: of curves, if values span a factor "
+    "of 8.",
     "published": "Whether published values are drawn beside ours. Default: true.",
 }
 """Keys of a figure, and what each means."""
@@ -67,7 +68,8 @@ class PlotSpec:
     panels: tuple[str, ...]
     """Options in which panels differ."""
     log_x: bool
-    log_y: bool
+    log_y: bool | None
+    """None: whether it is follows from the values."""
     published: Mapping[str, Published]
     """By `config_id`."""
     source: str | None
@@ -167,7 +169,7 @@ def _read_plot(
         by=by,
         panels=panels,
         log_x=log_x,
-        log_y=read_or(given, "log_y", Node.flag, False),
+        log_y=read_or(given, "log_y", Node.flag, None),
         published=published,
         source="; ".join(dict.fromkeys(source for source in sources if source)) or None,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import ScaledTranslation
 
 from gridrun.figures.draw.style import (
     DIVERGED,
@@ -14,15 +14,20 @@ from gridrun.figures.draw.style import (
     series_style,
     whiskers,
 )
-from gridrun.figures.draw.ticks import set_metric_ticks, set_option_ticks
+from gridrun.figures.draw.ticks import set_epoch_ticks, set_metric_ticks, set_option_ticks
 from gridrun.figures.model import CROSS, Figure, Panel, Series
+
+SIDE_BY_SIDE = 3.0
+"""Points between the whiskers of two lines at one place."""
 
 
 def draw_lines(figure: Figure, panel: Panel, axes: Axes) -> None:
     """Draw a panel's lines, with a cross on the upper edge for each point that diverged."""
     set_option_ticks(axes.xaxis, figure.x, inches=2.6 if len(figure.panels) > 1 else 4.8)
+    measured = [series.index for series in panel.series if series.role == "measured"]
     for series in panel.series:
-        _draw_line(figure, series, axes)
+        place = measured.index(series.index) - (len(measured) - 1) / 2 if series.index in measured else 0.0
+        _draw_line(figure, series, axes, min(SIDE_BY_SIDE, 12 / len(measured)) * place if measured else 0.0)
     axes.dataLim.intervalx = (figure.x.ticks[0], figure.x.ticks[-1])  # also values at which nothing ran
     _draw_crosses(figure, panel, axes)
 
@@ -34,10 +39,11 @@ def draw_curves(figure: Figure, panel: Panel, axes: Axes) -> None:
     if figure.x.log:
         set_metric_ticks(axes.xaxis, log=True)
     else:
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        set_epoch_ticks(axes.xaxis, [point.x for series in panel.series for point in series.points])
 
 
-def _draw_line(figure: Figure, series: Series, axes: Axes) -> None:
+def _draw_line(figure: Figure, series: Series, axes: Axes, shift: float) -> None:
+    """Draw a line. Its points and whiskers are `shift` points to the right, so that none hides another's."""
     xs = [point.x for point in series.points]
     ys = medians(series.points)
     style = series_style(figure, series.index)
@@ -45,7 +51,9 @@ def _draw_line(figure: Figure, series: Series, axes: Axes) -> None:
         published = PUBLISHED if len(figure.labels) <= 4 else {**PUBLISHED, "linestyle": ""}
         axes.plot(xs, ys, **{**style, **published})
         return
-    axes.errorbar(xs, ys, yerr=whiskers(series.points), capsize=2.5, elinewidth=1, **style)
+    right = ScaledTranslation(shift / 72, 0, axes.figure.dpi_scale_trans)
+    beside = {**style, "transform": axes.transData + right}
+    axes.errorbar(xs, ys, yerr=whiskers(series.points), capsize=2.5, elinewidth=1, **beside)
     for point in series.points:
         if point.median is not None and point.n < point.wanted:
             axes.annotate(

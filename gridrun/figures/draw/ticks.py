@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Collection
 
 from matplotlib.axis import Axis
 from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
@@ -19,6 +20,16 @@ def set_metric_ticks(axis: Axis, log: bool) -> None:
     low, high = axis.get_view_interval()
     subs = (1, 2, 3, 4, 5, 7) if high < 20 * low else (1, 2, 5)
     axis.set_major_locator(LogLocator(subs=subs, numticks=12) if log else MaxNLocator(7, steps=ROUND_STEPS))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(format_tick)
+
+
+def set_epoch_ticks(axis: Axis, epochs: Collection[float]) -> None:
+    """Label round numbers of epochs, and the last one."""
+    last = max(epochs, default=1)
+    values = MaxNLocator(integer=True, min_n_ticks=1).tick_values(0, last)
+    round_ones = [value for value in values if 0 <= value < last - 0.07 * last]
+    axis.set_major_locator(FixedLocator([*round_ones, last]))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(format_tick)
 

@@ -132,6 +132,7 @@ function buildTable(keep = {}) {
     columns: tabulatorColumns(),
     layout: "fitDataFill",
     renderVerticalBuffer: 120,
+    rowHeight: 32, // else Tabulator measures each row
     maxHeight: innerHeight > 560 ? Math.max(260, Math.round(innerHeight * 0.55)) : innerHeight,
     placeholder: "No row passes the filters",
     initialSort: keep.sort || [],
