@@ -1,34 +1,51 @@
-"""Training throughput against a plain PyTorch loop, on one CPU thread or a GPU.
+"""A training step against the bare network, and against a plain loop; and evaluation against a forward pass.
 
-    python benchmarks/train_step.py [--device cuda] [--runs 5]
+    python benchmarks/train_step.py [--device cuda] [--threads 1 2] [--batch-sizes 32 128 1024]
+                                    [--precisions fp32 mixed_bf16] [--rounds 5] [--compile] [--profile]
 
-Both train ResNet-preact-20 on random 28x28 images, batch 128. The plain loop holds normalised
-float images in torch's default memory format (and once more in channels_last, the one that
-ours uses) and augments nothing; ours crops, flips, normalises
-and evaluates as always (evaluation is not timed). Rounds alternate; medians are compared.
+ResNet-preact-20 on random grey images of 28x28 pixels. In turn, within one process:
+
+    bare        forward, backward and the optimiser's step on one prepared batch, channels_last
+    compiled    the same after torch.compile (--compile)
+    ours        the trainer's whole step: batch, crop, flip, normalisation, loss, optimiser, totals
+    plain       `baseline.py`: torchvision's transforms on PIL images, a DataLoader with two workers
+    forward     a forward pass of an evaluation batch, in inference mode
+    evaluation  the trainer's test, whole, for each of its images
+
+Each figure is the median over the rounds of the time of some steps; a ratio is the median of the rounds' own
+ratios, with its least and greatest, because what else runs on a machine changes more slowly than a round.
+On a CPU that others use, `--cpu-time` with one thread says more; the plain loop has processes of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import dataclasses
+import itertools
 import statistics
+import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-import trainer
-from trainer import Runtime, TrainConfig
+from trainer import Runtime, TrainConfig, parallel
 from trainer.datasets import DatasetOptions, DataSpec, Images
-from trainer.models._layers import initialise
+from trainer.evaluation import EVAL_BATCH_SIZE
+from trainer.loop import Run
+from trainer.precision import autocast, like_weights, set_matmul_precision
 
-BATCH = 128
-STEPS = 20
+SIZE, MEAN, STD = 28, 0.5, 0.3
+_DTYPES = {"mixed_bf16": torch.bfloat16, "mixed_fp16": torch.float16}
+Step = Callable[[], Any]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,103 +54,237 @@ class Noise(DatasetOptions):
 
     name: ClassVar[str] = "noise"
     kind: ClassVar[str] = "dataset"
-    steps: int = STEPS
+    num_train: int
+    num_test: int = EVAL_BATCH_SIZE
 
     @property
     def spec(self) -> DataSpec:
         return DataSpec(
             num_classes=10,
             channels=1,
-            image_size=28,
-            num_train=BATCH * self.steps,
-            num_test=BATCH,
-            mean=(0.5,),
-            std=(0.3,),
+            image_size=SIZE,
+            num_train=self.num_train,
+            num_test=self.num_test,
+            mean=(MEAN,),
+            std=(STD,),
         )
 
     def decode(self, data_dir: Path, work_dir: Path) -> Images:
-        rng, n = np.random.default_rng(0), BATCH * self.steps
-        x = rng.integers(0, 256, (n + BATCH, 1, 28, 28), dtype=np.uint8)
-        y = rng.integers(0, 10, n + BATCH)
+        rng, n = np.random.default_rng(0), self.num_train
+        x = rng.integers(0, 256, (n + self.num_test, 1, SIZE, SIZE), dtype=np.uint8)
+        y = rng.integers(0, 10, n + self.num_test)
         return Images(x[:n], y[:n], x[n:], y[n:])
 
 
-def config(precision: str, steps: int) -> TrainConfig:
+def config(precision: str, batch_size: int) -> TrainConfig:
+    """Return a config of four steps an epoch."""
     options = {
         "model": {"name": "resnet_preact", "depth": 20},
-        "epochs": 2,
+        "epochs": 1,
+        "batch_size": batch_size,
         "precision": precision,
         "augmentation": {"random_crop": True, "horizontal_flip": True},
     }
-    return TrainConfig(**{**_fields(TrainConfig.from_dict(options)), "dataset": Noise(steps=steps)})
+    return dataclasses.replace(TrainConfig.from_dict(options), dataset=Noise(num_train=4 * batch_size))
 
 
-def _fields(config: TrainConfig) -> dict[str, object]:
-    return {name: getattr(config, name) for name in TrainConfig.__dataclass_fields__}
+def ours(run: Run) -> Step:
+    """Return the trainer's step, on the next batch of its data."""
+
+    def batches() -> Iterator[Any]:
+        size = run.config.batch_size
+        starts = [place * size for place in range(run.config.steps_per_epoch)]
+        while True:
+            with contextlib.closing(run.train_split.taken(run.order(0), starts, size, 0)) as found:
+                yield from found
+
+    endless = batches()
+
+    def step() -> None:
+        run.model.train()
+        run.step = 0  # the schedule must not end
+        run.train_step(*next(endless))
+
+    return step
 
 
-def plain_loop(steps: int, device: torch.device, memory_format: torch.memory_format) -> float:
-    """Return images/s of the loop that everybody would write first."""
-    model_config = config("fp32", steps)
-    model = model_config.model.build(model_config.dataset.spec)
-    initialise(model, "fan_out")
-    model = model.to(device).to(memory_format=memory_format)
-    x = torch.randn(BATCH * steps, 1, 28, 28, device=device).to(memory_format=memory_format)
-    y = torch.randint(0, 10, (BATCH * steps,), device=device)
+def bare(run: Run, compiled: bool = False) -> Step:
+    """Return a step of an equal network and optimiser on one batch that is ready."""
+    options, device = run.config, run.device
+    model = options.model.build(options.dataset.spec).to(device, memory_format=torch.channels_last).train()
+    network: Any = torch.compile(model) if compiled else model
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4)
-    for epoch in range(2):
-        if epoch == 1:  # the first warms up, as in ours
-            _synchronise(device)
-            started = time.perf_counter()
-        for batch in torch.randperm(len(x), device=device).split(BATCH):
-            loss = F.cross_entropy(model(x[batch]), y[batch])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-    _synchronise(device)
-    return BATCH * steps / (time.perf_counter() - started)
+    scaler = torch.amp.GradScaler(device.type, enabled=options.precision == "mixed_fp16")
+    images = torch.randn(options.batch_size, 1, SIZE, SIZE, device=device)
+    images = images.to(memory_format=torch.channels_last)
+    labels = torch.randint(0, 10, (options.batch_size,), device=device)
+
+    def step() -> None:
+        with autocast(options.precision, device):
+            logits = network(images)
+        optimizer.zero_grad(set_to_none=True)
+        scaler.scale(F.cross_entropy(logits.float(), labels)).backward()
+        scaler.step(optimizer)
+        scaler.update()
+
+    return step
 
 
-def ours(precision: str, steps: int, device: torch.device, cache: Path) -> float:
-    """Return images/s of the trainer's second epoch."""
-    result = trainer.train(
-        config(precision, steps), seed=0, runtime=Runtime(device=str(device), cache_dir=cache)
-    )
-    return BATCH * steps / result.epochs[-1].train_seconds
+def plain(run: Run) -> Step:
+    """Return the step of the plain loop."""
+    from benchmarks.baseline import Pictures, PlainLoop
+
+    options = run.config
+    images = options.dataset.decode(Path(), Path())
+    assert isinstance(images, Images)
+    pictures = Pictures(images.train_x[:, 0], images.train_y, MEAN, STD)
+    model = options.model.build(options.dataset.spec)
+    return PlainLoop(model, pictures, options.batch_size, run.device, _DTYPES.get(options.precision)).step
 
 
-def _synchronise(device: torch.device) -> None:
+def forward(run: Run) -> Step:
+    """Return a forward pass of as many images as the test set has."""
+    model: nn.Module = run.model
+    images = torch.randn(EVAL_BATCH_SIZE, 1, SIZE, SIZE, device=run.device)
+    images = images.to(memory_format=torch.channels_last)
+
+    def step() -> None:
+        model.eval()
+        with torch.inference_mode(), autocast(run.config.precision, run.device):
+            model(like_weights(images, model))
+
+    return step
+
+
+def seconds_of(
+    step: Step, number: int, device: torch.device, clock: Callable[[], float] = time.perf_counter
+) -> float:
+    """Return how long a number of steps takes."""
+    started = clock()
+    for _ in range(number):
+        step()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+    return clock() - started
+
+
+def where_the_rest_goes(run: Run, number: int) -> dict[str, float]:
+    """Return the milliseconds of the parts of our step that a bare step lacks."""
+    pixels, targets, places = next(iter(run.train_split.taken(run.order(0), [0], run.config.batch_size, 0)))
+    size = run.config.batch_size
+
+    def take() -> None:
+        next(iter(run.train_split.taken(run.order(0), [0], size, 0)))
+
+    def augment() -> None:
+        run.pipeline.batch(pixels, targets, run.generator, places, 0)
+
+    parts = {"order and gather": take, "crop, flip, normalise": augment}
+    return {name: 1000 * seconds_of(part, number, run.device) / number for name, part in parts.items()}
+
+
+def measure(precision: str, batch_size: int, arguments: argparse.Namespace, cache: Path) -> None:
+    """Measure one precision and batch size, and print a row of each comparison."""
+    device = torch.device(arguments.device)
+    runtime = Runtime(device=arguments.device, threads=torch.get_num_threads(), cache_dir=cache)
+    run = Run(config(precision, batch_size), 0, runtime, parallel.Group())
+    set_matmul_precision(run.config.precision)
+    steps: dict[str, Step] = {"bare": bare(run), "ours": ours(run)}
+    if not arguments.cpu_time:
+        steps["plain"] = plain(run)
+    if arguments.compile:
+        steps["compiled"] = bare(run, compiled=True)
+    tests: dict[str, Step] = {"forward": forward(run), "evaluation": run.test}
+    clock = time.process_time if arguments.cpu_time else time.perf_counter
+    number = max(1, round(arguments.images / batch_size))
+    found: dict[str, list[float]] = {name: [] for name in (*steps, *tests)}
+    for name, step in (steps | tests).items():
+        seconds_of(step, 2 if name in steps else 1, device)
+    for _ in range(arguments.rounds):
+        for name, step in steps.items():
+            found[name].append(seconds_of(step, number, device, clock) / (number * batch_size))
+        for name, step in tests.items():
+            found[name].append(seconds_of(step, 1, device, clock) / EVAL_BATCH_SIZE)
+    rates = {name: 1 / statistics.median(values) for name, values in found.items()}
+    rest = where_the_rest_goes(run, number)
+    best = min((name for name in steps if name in ("bare", "compiled")), key=lambda name: -rates[name])
+    cells = [
+        precision,
+        str(torch.get_num_threads()),
+        str(batch_size),
+        f"{rates['ours']:,.0f}",
+        ratio(found["bare"], found["ours"]),
+        ratio(found[best], found["ours"]) if arguments.compile else "",
+        "" if arguments.cpu_time else ratio(found["plain"], found["ours"]),
+        ratio(found["forward"], found["evaluation"]),
+        ", ".join(f"{name} {value:.1f} ms" for name, value in rest.items())
+        + (f"; {idle_share(run)}" if arguments.profile else ""),
+    ]
+    print("| " + " | ".join(cells) + " |", flush=True)
+
+
+def idle_share(run: Run) -> str:
+    """Return the part of an epoch in which the device computes nothing, by the profiler; "" for a CPU."""
+    if run.device.type != "cuda":
+        return ""
+    step = ours(run)
+    seconds_of(step, 2, run.device)
+    kinds = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+    with torch.profiler.profile(activities=kinds) as profiler:
+        seconds = seconds_of(step, run.config.steps_per_epoch, run.device)
+    spans = [
+        (event.time_range.start, event.time_range.end)
+        for event in profiler.events() or []
+        if event.device_type == torch.autograd.DeviceType.CUDA
+    ]
+    return f"idle {1 - covered(spans) / (1e6 * seconds):.0%}"
+
+
+def covered(spans: list[tuple[float, float]]) -> float:
+    """Return the length of what some spans cover together."""
+    total, reached = 0.0, float("-inf")
+    for begin, end in sorted(spans):
+        total += max(end - max(begin, reached), 0.0)
+        reached = max(reached, end)
+    return total
+
+
+def ratio(slower: list[float], faster: list[float]) -> str:
+    """Return the median, the least and the greatest of the rounds' ratios."""
+    ratios = [a / b for a, b in zip(slower, faster, strict=True)]
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[32, 128, 1024])
+    parser.add_argument("--precisions", nargs="+", default=["fp32", "mixed_bf16"])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--images", type=int, default=1024, help="images a loop trains on in a round")
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--cpu-time", action="store_true", help="CPU seconds; no plain loop")
+    parser.add_argument("--profile", action="store_true", help="how long a GPU is idle (needs one)")
     arguments = parser.parse_args()
-    device = torch.device(arguments.device)
-    torch.set_num_threads(1)
-    found: dict[str, list[float]] = {
-        "plain fp32": [],
-        "plain fp32, channels_last": [],
-        "ours fp32": [],
-        "ours mixed_bf16": [],
-    }
+    print(
+        f"torch {torch.__version__}, {arguments.device}, "
+        f"{arguments.rounds} rounds of {arguments.images} images"
+    )
+    print(
+        "| precision | threads | batch | ours, images/s | of bare | of best bare | of plain | of forward "
+        "| beside the network |"
+    )
+    print("| --- " * 9 + "|")
     with tempfile.TemporaryDirectory() as cache:
-        for _ in range(arguments.runs):
-            plain, last = torch.contiguous_format, torch.channels_last
-            found["plain fp32"].append(plain_loop(arguments.steps, device, plain))
-            found["plain fp32, channels_last"].append(plain_loop(arguments.steps, device, last))
-            for precision in ("fp32", "mixed_bf16"):
-                found[f"ours {precision}"].append(ours(precision, arguments.steps, device, Path(cache)))
-    baseline = statistics.median(found["plain fp32"])
-    print(f"torch {torch.__version__}, {device}, 1 thread, n = {arguments.runs}, images/s (ratio to plain):")
-    for name, values in found.items():
-        median = statistics.median(values)
-        print(f"  {name:26} {median:8.0f}  {median / baseline:.2f}x  ({min(values):.0f}..{max(values):.0f})")
+        for threads, precision, size in itertools.product(
+            arguments.threads, arguments.precisions, arguments.batch_sizes
+        ):
+            torch.set_num_threads(threads)
+            measure(precision, size, arguments, Path(cache))
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parent.parent))  # for `benchmarks.baseline`
     main()

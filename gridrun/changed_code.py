@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from gridrun.text import number_of, printable
 from trainer import TrainConfig
@@ -18,14 +19,21 @@ def changed_sources(config: TrainConfig, recorded: str | None) -> list[str]:
         config: the trial's.
         recorded: `sources` of its record; None or damaged in a store of an older version: nothing is known.
     """
+    then, now = _read(recorded), sources(config)
+    return [path for path, digest in now.items() if isinstance(then.get(path), str) and then[path] != digest]
+
+
+def is_of_today(path: str, config: TrainConfig, recorded: str | None) -> bool:
+    """Return whether a record says that its trial was trained with today's files of a part; as above."""
+    return _read(recorded).get(path) == sources(config)[path]
+
+
+def _read(recorded: str | None) -> dict[str, Any]:
     try:
         then = json.loads(recorded or "{}")
     except (ValueError, RecursionError):
-        return []
-    if not isinstance(then, dict):
-        return []
-    now = sources(config)
-    return [path for path, digest in now.items() if isinstance(then.get(path), str) and then[path] != digest]
+        return {}
+    return then if isinstance(then, dict) else {}
 
 
 def source_notes(trials: Iterable[tuple[TrainConfig, str | None]]) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import trainer
 from trainer import TrainConfig
-from trainer.schema import canonical_value, defaults, field_types
+from trainer.schema import canonical_value, defaults, field_types, parts
 
 ID_LENGTH = 16
 """Hex digits: 64 bits, so a million trials collide with a probability of 3e-8."""
@@ -44,14 +44,17 @@ def _unified(value: Any) -> Any:
 def config_id(config: TrainConfig) -> str:
     """Return the id of a config, which its seeds share: one cell of a table.
 
-    It equals `digest({"config": config.canonical(), "version": trainer.VERSION})`.
+    It equals `digest({"config": config.canonical(), "version": trainer.VERSION})`. If parts have a version
+    other than 1, `{"parts": {"model": 2}}` is added to it.
     """
     options = [
         _option_json(name, value)
         for name, value, default in zip(_FIELDS, _values_of(config), _DEFAULTS, strict=True)
         if value is not default and value != default
     ]
-    return _hashed(f'{{"config":{{{",".join(options)}}},"version":{trainer.VERSION}}}')
+    versions = {key: part.version for key, part in parts(config) if part.version != 1}
+    more = f'"parts":{_json(versions)},' if versions else ""
+    return _hashed(f'{{"config":{{{",".join(options)}}},{more}"version":{trainer.VERSION}}}')
 
 
 _FIELDS = sorted(field_types(TrainConfig))

@@ -34,6 +34,16 @@ def test_a_config_names_its_parts_and_what_they_build_on() -> None:
     assert all(len(digest) == 12 for digest in found.values())
 
 
+def test_helpers_that_several_parts_import_are_named_too() -> None:
+    found = sources_of(
+        TrainConfig.from_dict(
+            {"model": {"name": "resnet_preact", "depth": 20}, "epochs": 2, "augmentation": {"cutout": True}}
+        )
+    )
+    assert {"trainer/models/_layers", "trainer/models/_macs", "trainer/augmentations/_boxes"} < set(found)
+    assert "trainer/models/_whitening" not in found
+
+
 def test_an_edit_changes_the_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "part"
     (package / "inside").mkdir(parents=True)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import trainer
-from gridrun.trial import Trial, digest
+from gridrun.trial import Trial, config_id, digest
 from trainer import TrainConfig
 
 
@@ -109,3 +109,18 @@ def test_a_new_version_is_a_new_id(monkeypatch: pytest.MonkeyPatch) -> None:
     old = digest({"config": trial().config.canonical(), "version": 1})
     assert old == trial().config_id
     assert digest({"config": trial().config.canonical(), "version": 2}) != old
+
+
+def test_a_part_with_a_version_has_new_ids_also_where_it_is_the_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one = TRIALS["plain"].config
+    plain = config_id(one)
+    monkeypatch.setattr(type(one.model), "version", 2)
+    model = config_id(one)
+    assert model == digest({"config": one.canonical(), "parts": {"model": 2}, "version": 1})
+    monkeypatch.setattr(type(one.model), "version", 1)
+    monkeypatch.setattr(type(one.schedule), "version", 3)  # cosine, the default, which the config leaves out
+    assert config_id(one) == digest({"config": one.canonical(), "parts": {"schedule": 3}, "version": 1})
+    monkeypatch.setattr(type(one.schedule), "version", 1)
+    assert config_id(one) == plain

@@ -489,7 +489,7 @@ def test_a_served_page_takes_in_what_is_new_and_keeps_what_the_reader_chose(
         settled(page, "grid.getDataCount('active') === 8")
         page.get_by_label("Select row 2", exact=True).check()
         seen(page, "curves")
-        running = Running(trial_id=grids[0].trials[6].trial_id, about="the seventh", epochs=4, epoch=3)
+        running = Running(trial_id=grids[0].trials[12].trial_id, about="the 13th", epochs=4, epoch=3)
         state = LaunchState(started_at="2026-01-01T00:00:00+00:00", total=36, ended=6, running=(running,))
         store.launches.write("one", state)
         for number, trial in enumerate(grids[0].trials[6:12]):

@@ -25,6 +25,8 @@ class Options:
     __slots__ = ()
     name: str
     kind: str
+    version: ClassVar[int] = 1
+    """Raise it when the part computes something else than before: trials of it then have new ids."""
     in_epochs: ClassVar[tuple[str, ...]] = ()
     """Names of the options that count epochs, and so change with the length of a run. In pairs, the first
     number counts epochs."""

@@ -11,7 +11,7 @@ import functools
 import math
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, TypeVar
 
 from trainer.registry import Options, Registry, did_you_mean
@@ -260,6 +260,28 @@ def _read_mapped(registry: Registry[Any], value: Any, at: str) -> tuple[Options,
         if given is not None and given is not False:
             found.append(read(cls, {} if given is True else given, key))
     return tuple(sorted(found, key=lambda options: options.name))
+
+
+@_cached
+def _part_fields(cls: type) -> tuple[str, ...]:
+    hints = field_types(cls)
+    return tuple(
+        name for name, hint in hints.items() if registry_of(without_none(hint)) or mapped_registry(hint)
+    )
+
+
+def parts(config: Any, at: str = "") -> Iterator[tuple[str, Options]]:
+    """Yield every part that a config names, defaults included, with its dotted name.
+
+    A name is `model`, or `augmentation.cutout` for one of several; parts of parts follow.
+    """
+    for name in _part_fields(type(config)):
+        value, key = getattr(config, name), _join(at, name)
+        several = isinstance(value, tuple)
+        for part in value if several else () if value is None else (value,):
+            own = _join(key, part.name) if several else key
+            yield own, part
+            yield from parts(part, own)
 
 
 # --- writing -----------------------------------------------------------------------------------

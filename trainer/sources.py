@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import functools
 import hashlib
+import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from trainer.registry import Options
+from trainer.schema import parts
 
 ROOT = Path(__file__).parent.parent
 DIGITS = 12
@@ -19,24 +20,13 @@ DIGITS = 12
 def sources(config: Any) -> dict[str, str]:
     """Return a digest of the module or package of each part of a config, by path: `trainer/models/wrn`.
 
-    So do those of the classes that a part builds on. Not the code that all configs share, such as the
+    So do those of the classes that a part builds on, and the helpers that it imports from beside it
+    (`trainer/models/_layers`). Not the code that all configs share, such as the
     training loop: that has a commit.
     """
-    kinds: set[Any] = {type(options) for options in _parts(config)}
+    kinds: set[Any] = {type(part) for _, part in parts(config)}
     places = {place for kind in kinds for place in _places(kind)}
     return {name: digest for name, path in sorted(places) if (digest := _digest_of(path))}
-
-
-def _parts(value: Any) -> Iterator[Options]:
-    """Yield the options in a config, and those in them."""
-    if isinstance(value, Options):
-        yield value
-    if isinstance(value, tuple):
-        for item in value:
-            yield from _parts(item)
-    elif dataclasses.is_dataclass(value):
-        for field in dataclasses.fields(value):
-            yield from _parts(getattr(value, field.name))
 
 
 @functools.cache
@@ -54,9 +44,32 @@ def _places(cls: Any) -> frozenset[tuple[str, Path]]:
             continue
         path = Path(file)
         path = path.parent if path.name == "__init__.py" else path
-        name = path.relative_to(ROOT) if path.is_relative_to(ROOT) else Path(path.name)
-        found.add((name.with_suffix("").as_posix(), path))
+        found.add((_name(path), path))
+        with contextlib.suppress(OSError):  # no source, as in a zip file
+            found |= {(_name(helper), helper) for helper in _helpers(path)}
     return frozenset(found)
+
+
+def _name(path: Path) -> str:
+    name = path.relative_to(ROOT) if path.is_relative_to(ROOT) else Path(path.name)
+    return name.with_suffix("").as_posix()
+
+
+_IMPORT = re.compile(r"^\s*from\s+(trainer[\w.]*)\s+import\s+(\([^)]*\)|.*)", re.MULTILINE)
+
+
+def _helpers(path: Path) -> set[Path]:
+    """Return the modules that belong to several parts and that some modules import, or their helpers do."""
+    todo, found = sorted(path.rglob("*.py")) if path.is_dir() else [path], set[Path]()
+    while todo:
+        for module, names in _IMPORT.findall(todo.pop().read_text(encoding="utf-8")):
+            imported = [module, *(f"{module}.{name}" for name in re.findall(r"\b_[a-z]\w*", names))]
+            for each in imported:
+                helper = ROOT.joinpath(*each.split(".")).with_suffix(".py")
+                if helper.name.startswith("_") and helper.is_file() and helper not in found:
+                    found.add(helper)
+                    todo.append(helper)
+    return found
 
 
 def _digest_of(path: Path) -> str | None:

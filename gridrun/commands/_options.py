@@ -257,6 +257,7 @@ class SweepOptions:
     stop_after_failures: int | None = None
     only: Sequence[str] = ()
     retry: bool = False
+    again: Sequence[str] = ()
     tag: str | None = None
     notify: str | None = None
     tensorboard: Path | None = None
@@ -317,6 +318,7 @@ class SweepOptions:
             ),
             only=self.only,
             retry=self.retry,
+            again=self.again,
             checkpoints=self.checkpoints,
             tag=self.tag,
             budget_hours=self.budget_hours,

@@ -33,6 +33,13 @@ from gridrun.errors import GridrunError
         help="Run only this trial; the beginning of an id is enough.",
     ),
     click.option("--tag", metavar="TEXT", help="Keep this text with the trials, in the column `tag`."),
+    click.option(
+        "--again",
+        metavar="WHAT",
+        multiple=True,
+        help="Train ended trials anew, and keep their old records in forgotten/: a trial or row by its id, "
+        "all trials of another source file, such as trainer/models/wrn, or `all`; --where picks rows.",
+    ),
     click.option("--retry", is_flag=True, help="Also run failed and diverged trials again."),
 )
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop; exit 1 if it is over --budget-hours.")
@@ -55,7 +62,7 @@ def command(grids: GridOptions, results: Path, options: SweepOptions, dry_run: b
     resolved = options.resolve(loaded)
     if dry_run:
         plan = plan_launch(loaded, store, resolved)
-        if resolved.only or resolved.retry:
+        if resolved.only or resolved.retry or resolved.again:
             plan = restrict(plan, select_trials(plan, resolved.only))
         show_changed_sources(plan, store)
         show_plan(plan, forecast_from(store, plan, plan.to_start, resolved.capacity), resolved.budget_hours)

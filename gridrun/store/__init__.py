@@ -3,6 +3,7 @@
     results/trials.parquet            one row for each ended trial
     results/epochs.parquet            one row for each epoch of those trials
     results/checkpoints/ID.pt         weights of done trials, if they are to be kept
+    results/forgotten/ID.TIME.json    records that were taken out (`Store.forget`)
     results/searches/ID.parquet       who goes on from whom in a search
     results/.work/ended/ID.json       ended trials that are not in the Parquet files yet
     results/.work/checkpoints/ID.pt   running trials, and what others will go on from; ID.pt.epoch says how
@@ -33,6 +34,7 @@ from gridrun.errors import StoreError
 from gridrun.store import lineage, parquet
 from gridrun.store.compaction import Compaction
 from gridrun.store.ends import END_COLUMNS, End, StoredEnds, end_of, later, newer_records
+from gridrun.store.forgotten import Forgotten
 from gridrun.store.launches import Launches, RequestedTrials
 from gridrun.store.leases import Claim, Leases
 from gridrun.store.lineage import LineageRow
@@ -40,6 +42,7 @@ from gridrun.store.notes import Notes
 from gridrun.store.pending import PendingRecords, checked_id, json_files
 from gridrun.store.records import EPOCH_TYPES, TRIAL_TYPES, Record, Status
 from trainer import files
+from trainer.metrics import Epoch
 
 __all__ = ["End", "Store", "TrialStore", "unwritable"]
 
@@ -72,6 +75,7 @@ class Store:
         self._leases = Leases(self._work / "leases")
         self.launches = Launches(self._work / "launches")
         self.requested = RequestedTrials(self._work / "asked")
+        self._forgotten = Forgotten(self.root / "forgotten")
         self.notes = Notes(self.root / "notes")
         self._stored_ends = StoredEnds(self.trials_path)
         self._compaction = Compaction(
@@ -248,6 +252,37 @@ class Store:
         """
         with self._writing():
             self._compaction.run(now=now)
+
+    def forget(self, trial_ids: Collection[str]) -> list[Path]:
+        """Take ended trials out, so that they can be trained anew; return where their records are kept.
+
+        Kept weights lie beside these. Ids of trials that have not ended are left out.
+
+        Raises:
+            StoreError: a trial is being trained, or the store cannot be written. Nothing is taken out then.
+        """
+        kept: list[Path] = []
+        fields = [name for name in EPOCH_TYPES if name != "trial_id"]
+        with contextlib.ExitStack() as locks:
+            for trial_id in trial_ids:
+                if not locks.enter_context(self.lock(trial_id)):
+                    raise StoreError(f"trial {trial_id} is being trained; wait for its end, or stop it")
+
+            def keep() -> None:
+                records = self.records(trial_ids)
+                epochs = self.epochs(records)
+                for one in records.values():
+                    rows = epochs.get(one.trial_id, ())
+                    one.epochs = tuple(Epoch(**{name: row[name] for name in fields}) for row in rows)
+                kept[:] = self._forgotten.add(list(records.values()))
+                for path, trial_id in zip(kept, records, strict=True):
+                    with contextlib.suppress(FileNotFoundError):
+                        self.weights_path(trial_id).rename(path.with_suffix(".pt"))
+                    self.drop_checkpoint(trial_id)
+
+            with self._writing():
+                self._compaction.take_out(trial_ids, keep)
+        return kept
 
     def compact_leftovers(self) -> None:
         """Compact what a killed launch left. A store that cannot be written stays as it is."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +51,28 @@ class Compaction:
         ended = time.monotonic()
         self._next_at = ended + max(_EVERY_SECONDS, (ended - started) / _SHARE)
 
+    def take_out(self, trial_ids: Collection[str], keep: Callable[[], None]) -> None:
+        """Remove some trials from the Parquet files. Raises OSError, StoreError.
+
+        `keep` is called before that, when all records are in these files and nobody else changes them. Nobody
+        may train these trials meanwhile.
+        """
+        while True:
+            with self.leases.hold(_LEASE, wait=True) as claim:
+                assert claim
+                try:
+                    self.pending.restore_taken()
+                    with self._partials(claim) as (trials, epochs):
+                        self._move(trials, epochs)
+                    keep()
+                    with self._partials(claim) as (trials, epochs):
+                        parquet.append(self.trials, [], TRIAL_TYPES, trial_ids, trials)
+                        parquet.append(self.epochs, [], EPOCH_TYPES, trial_ids, epochs)
+                    return
+                except OSError:
+                    if claim.held():
+                        raise
+
     def tidy(self, until: Callable[[], bool]) -> None:
         """Bring the Parquet files to their least size, step by step, until `until` returns true.
 
@@ -77,11 +99,27 @@ class Compaction:
                 if json_files(self.pending.directory):
                     with self._partials(claim) as (trials, epochs):
                         self._move(trials, epochs)
+            except parquet.UnstorableError as error:
+                self._set_aside(error)
             except OSError:
                 if claim.held():
                     raise
                 return False
             return True
+
+    def _set_aside(self, cause: StoreError) -> None:
+        """Rename the records that the Parquet files cannot hold; the others can go on. Raises StoreError."""
+        refused = []
+        for record in self.pending.read():
+            try:
+                parquet.check_storable([record.row()], TRIAL_TYPES, self.trials)
+                parquet.check_storable(record.epoch_rows(), EPOCH_TYPES, self.epochs)
+            except parquet.UnstorableError:
+                refused.append(self.pending.set_aside(record))
+        if not refused:
+            raise cause
+        names = ", ".join(map(str, refused))
+        raise StoreError(f"{cause}. Set aside as {names}; without it the trial has not ended.")
 
     def _move(self, trials_partial: Path, epochs_partial: Path) -> None:
         pending = self.pending.read()

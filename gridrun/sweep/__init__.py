@@ -17,6 +17,7 @@ from typing import ClassVar
 from gridrun.errors import LaunchError
 from gridrun.grid import Grid
 from gridrun.plan import Forecast, Plan, forecast_from, make_plan, requested_name
+from gridrun.plan.again import chosen
 from gridrun.plan.trials import select_trials
 from gridrun.store import Store, unwritable
 from gridrun.store.checkpoint_copies import CheckpointCopies
@@ -121,6 +122,8 @@ def launch(
         CheckpointCopies(options.checkpoints).check()
     _note_asked(store, grids)
     _prepare_data(forecast.trials, options.runtime, on_event)
+    if options.again:
+        store.forget([t.trial_id for t in trials if t.trial_id not in plan.status and store.end(t.trial_id)])
     with _stop_file(store) as stop_file:
         setup = Setup(
             results=store.root,
@@ -156,6 +159,9 @@ def plan_launch(
 ) -> Plan:
     """Return the plan of a launch, with the failed trials that it would retry."""
     plan = make_plan(grids, store.statuses())
+    if options.again:
+        anew = chosen(plan, options.again, store)
+        plan = replace(plan, status={i: status for i, status in plan.status.items() if i not in anew})
     retry_state = retry_state or RetryState(store, options.retry_policy)
     unsuccessful = plan.ended("failed", "diverged")
     if options.retry:

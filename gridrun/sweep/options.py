@@ -28,6 +28,8 @@ class LaunchOptions:
     """Ids, or beginnings of ids, of the trials to run; empty: all."""
     retry: bool = False
     """Also run failed and diverged trials again."""
+    again: Sequence[str] = ()
+    """Which ended trials to train anew (`gridrun.plan.again.chosen`)."""
     checkpoints: str | None = None
     """A directory or URI that every machine reaches, to copy checkpoints to."""
     tag: str | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import re
@@ -23,6 +24,7 @@ from filelock import FileLock, Timeout
 
 from gridrun import resources
 from gridrun.errors import LaunchError
+from gridrun.executors.ray.processes import ended_at_once, essential_processes, has_ended
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -63,7 +65,7 @@ class RaySession:
             gpus = resources.num_parts() or None  # by default Ray counts whole GPUs, not their MIG parts
         python_path = os.pathsep.join(path for path in sys.path if path)  # for the workers
         directory = self._open(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=_TOKEN, PYTHONPATH=python_path)
-        with _inherited_by_ray(directory.parent):
+        with _inherited_by_ray(directory.parent), _importing_tune():
             self._init(
                 "Ray does not start here",
                 address="local",
@@ -112,7 +114,7 @@ class RaySession:
         logging.getLogger("ray").setLevel(logging.CRITICAL)
         self._stdout = _OneThreadOnly(sys.stdout)
         sys.stdout = self._stdout
-        self._processes = _ray_processes()
+        self._processes = essential_processes()
 
     def set_variables(self, **values: str) -> None:
         """Set environment variables, such as Ray's and Tune's settings, until `close`."""
@@ -122,7 +124,7 @@ class RaySession:
 
     def dead_process(self) -> str | None:
         """Return the name of a process of our Ray that has died, if Ray cannot do without it."""
-        return next((name for pid, name in self._processes.items() if _has_ended(pid)), None)
+        return next((name for pid, name in self._processes.items() if has_ended(pid)), None)
 
     def close(self) -> None:
         """Stop Ray, if it runs, and remove its files."""
@@ -131,7 +133,7 @@ class RaySession:
         import ray
 
         died = self.dead_process()
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception), ended_at_once(self.directory, self._processes):
             ray.shutdown()
         if self._stdout and sys.stdout is self._stdout and not died:  # else Ray may yet print about that
             sys.stdout = self._stdout.stream
@@ -147,28 +149,6 @@ class RaySession:
             else:
                 os.environ[name] = value
         self._variables.clear()
-
-
-def _ray_processes() -> dict[int, str]:
-    """Return the child processes that Ray cannot do without, by process id.
-
-    Ray's public interface does not tell when they die: it ends this process some seconds later, without an
-    exception. Without /proc the list is empty, and if one of them dies, Ray ends this process that way.
-    """
-    found: dict[int, str] = {}
-    for children in Path("/proc/self/task").glob("*/children"):
-        for pid in children.read_text().split():
-            with contextlib.suppress(OSError):  # it has ended just now
-                found[int(pid)] = Path(f"/proc/{pid}/comm").read_text().strip()
-    return {pid: name for pid, name in found.items() if name in ("gcs_server", "raylet")}
-
-
-def _has_ended(pid: int) -> bool:
-    """Return whether a child process has ended."""
-    try:
-        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-    except ChildProcessError:  # and somebody has asked for its exit status already
-        return True
 
 
 class _OneThreadOnly:
@@ -247,6 +227,19 @@ def _inherited_by_ray(directory: Path) -> Iterator[None]:
     finally:
         os.chdir(place)
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+@contextlib.contextmanager
+def _importing_tune() -> Iterator[None]:
+    """Import Ray Tune in a thread meanwhile: it takes a second, in which this process would only wait."""
+    import ray  # noqa: F401  # first, and whole: Ray's settings are set by now
+
+    importer = threading.Thread(target=importlib.import_module, args=("ray.tune",), daemon=True)
+    importer.start()
+    try:
+        yield
+    finally:
+        importer.join()
 
 
 def _check_gpus(wanted: int | None) -> None:

@@ -1,0 +1,32 @@
+"""Records that were taken out of a store: one JSON file each, kept for readers. gridrun never reads them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from gridrun.store.records import Record
+from trainer import files
+
+
+class Forgotten:
+    """The records in one directory, and weights that were kept with them.
+
+    A file has the form of a new record, `.work/ended/ID.json`: copied there, it is in the store again.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def add(self, records: Sequence[Record]) -> list[Path]:
+        """Write records durably and return their files. Raises OSError."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        paths = [self.path(record) for record in records]
+        for record, path in zip(records, paths, strict=True):
+            files.write_text(path, record.to_json())
+        return paths
+
+    def path(self, record: Record) -> Path:
+        """Return where a record is kept: `ID.2026-11-28T09-03-16Z.json`."""
+        return self.directory / f"{record.trial_id}.{re.sub(r'[^0-9A-Za-z+-]', '-', record.ended_at)}.json"

@@ -1,0 +1,140 @@
+"""Taking trials out of a store and training them anew: nothing is lost, and no running trial is touched."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from by_hand import record
+from click.testing import CliRunner, Result
+
+from cli import main
+from gridrun.errors import StoreError
+from gridrun.grid import Row, load_grid
+from gridrun.store import Store
+from gridrun.store.records import Provenance, Record
+from trainer.metrics import Epoch
+from trainer.sources import sources
+
+GRID = """\
+base: {model: {name: resnet_preact, depth: 8, initial_channels: 4}, dataset: digits, train_size: 32,
+       batch_size: 32, epochs: 1}
+axes: {lr: [0.1, 0.2]}
+seeds: 2
+"""
+EPOCH = Epoch(epoch=1, lr=0.1, train_loss=1.0, train_error=0.5, test_loss=1, test_error=0.25, train_seconds=3)
+
+
+@pytest.fixture
+def store(tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GRIDRUN_CACHE", str(cache_dir))
+    monkeypatch.delenv("GRIDRUN_RESULTS", raising=False)
+    Path("g.yaml").write_text(GRID)
+    store = Store("results")
+    store.create()
+    return store
+
+
+def rows() -> tuple[Row, ...]:
+    return load_grid("g.yaml").rows
+
+
+def done(row: Row, seed: int, text: str | None = None) -> Record:
+    one = record(row, seed, test_error=0.25)
+    return replace(
+        one,
+        config=row.config.flat(),
+        config_json=json.dumps(row.config.canonical()),
+        provenance=Provenance(sources=text),
+        epochs=(EPOCH,),
+    )
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_a_forgotten_record_is_kept_whole_and_can_be_put_back(store: Store, compacted: bool) -> None:
+    row, other = rows()
+    for each in (row, other):
+        store.add(done(each, 0))
+    if compacted:
+        store.compact(now=True)
+    store.weights_path(row.trial_ids[0]).parent.mkdir(exist_ok=True)
+    store.weights_path(row.trial_ids[0]).write_bytes(b"weights")
+    before = store.records(), store.epochs([row.trial_ids[0]])
+    shown = run("forget", row.trial_ids[0][:8])
+    assert shown.exit_code == 0, shown.output
+    assert "test error 25.00 %; kept in forgotten/" in shown.output
+    assert store.statuses() == {other.trial_ids[0]: "done"}
+    assert store.epochs([row.trial_ids[0]]) == {}
+    (kept,) = Path("results/forgotten").glob("*.json")
+    assert kept.with_suffix(".pt").read_bytes() == b"weights"
+    assert not store.weights_path(row.trial_ids[0]).exists()
+    assert Record.from_json(kept.read_text()).epochs == (EPOCH,)
+    shutil.copy(kept, f"results/.work/ended/{row.trial_ids[0]}.json")
+    store.compact(now=True)
+    assert (store.records(), store.epochs([row.trial_ids[0]])) == before
+
+
+def test_a_trial_that_is_being_trained_is_not_forgotten(store: Store) -> None:
+    row, _ = rows()
+    store.add(done(row, 0))
+    store.add(done(row, 1))
+    with Store("results").lock(row.trial_ids[1]), pytest.raises(StoreError, match="is being trained"):
+        store.forget(row.trial_ids)
+    assert set(store.statuses()) == set(row.trial_ids)
+    assert not Path("results/forgotten").exists()
+    assert store.forget(row.trial_ids)
+    assert not store.statuses()
+
+
+def planned(*arguments: object) -> set[str]:
+    shown = run("launch", "g.yaml", "--dry-run", *arguments)
+    assert shown.exit_code == 0, shown.output
+    every = [trial_id for row in rows() for trial_id in row.trial_ids]
+    return {trial_id for trial_id in every if trial_id in shown.output}
+
+
+def test_again_takes_ids_rows_and_sources(store: Store) -> None:
+    row, other = rows()
+    now = sources(row.config)
+    old = json.dumps({**now, "trainer/models/resnet_preact": "0" * 12})
+    texts = iter((json.dumps(now), old, None, json.dumps(now)))
+    for each in (row, other):
+        for seed in (0, 1):
+            store.add(done(each, seed, next(texts)))
+    assert planned() == set()
+    assert planned("--again", row.trial_ids[1][:8]) == {row.trial_ids[1]}
+    assert planned("--again", other.config_id) == set(other.trial_ids)
+    assert planned("--again", "all", "--where", "lr=0.2") & set(row.trial_ids) == set()
+    by_source = {row.trial_ids[1], other.trial_ids[0]}
+    for path in ("trainer/models/resnet_preact", "trainer/models/resnet_preact/network.py"):
+        assert planned("--again", path) == by_source
+    wrong = run("launch", "g.yaml", "--dry-run", "--again", "trainer/models/resnet_preac")
+    assert wrong.exit_code == 2
+    assert "Did you mean 'trainer/models/resnet_preact'?" in wrong.output
+    assert run("launch", "g.yaml", "--dry-run", "--again", "0").exit_code == 2
+    assert len(store.statuses()) == 4, "a dry run forgets nothing"
+
+
+def test_launch_again_trains_what_was_done_and_keeps_the_old_record(store: Store) -> None:
+    row, other = rows()
+    for each in (row, other):
+        for seed in (0, 1):
+            store.add(done(each, seed))
+    options = ("--executor", "serial", "--gpus", 0)
+    shown = run("launch", "g.yaml", *options, "--again", row.trial_ids[0])
+    assert shown.exit_code == 0, shown.output
+    (kept,) = Path("results/forgotten").glob("*.json")
+    assert kept.name.startswith(row.trial_ids[0])
+    found = store.records()
+    assert len(found) == 4
+    assert found[row.trial_ids[0]].train_seconds != found[row.trial_ids[1]].train_seconds
+    assert found[row.trial_ids[0]].provenance.sources
+    assert found[row.trial_ids[1]].provenance.sources is None
