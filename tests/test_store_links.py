@@ -69,6 +69,7 @@ def write_everything(store: Store) -> int:
 
 def write_files(store: Store) -> None:
     """Write the files that only belong to a launch whose store was created."""
+    (store.root / ".work" / "launches").mkdir(exist_ok=True)  # a refused `create` made none
     checkpoint.save(store.checkpoint(ID), {"epoch": 1})
     checkpoint.save(store.weights_path(ID), {"epoch": 1})
     store.launches.write("one", LaunchState(started_at="2026-01-01", total=1))
