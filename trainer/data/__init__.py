@@ -101,7 +101,8 @@ _sound: dict[Path, tuple[tuple[int, int, int], ...]] = {}
 def _open_sound(folder: Path, spec: DataSpec) -> Images | None:
     """Map the four files as `_open` does; None also if their bytes are not those that were written.
 
-    A wrong byte would show nowhere else, only in the results. The cache of an older version has no digests, and is made again.
+    A wrong byte would show in the results alone. The cache of an older version has no digests, and is made
+    again.
     """
     images = _open(folder, spec)
     if not images:
