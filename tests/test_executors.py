@@ -333,7 +333,7 @@ class _Played(RayTuneExecutor):
         return 2.0, 0.0
 
     def _fit(self, trial_queue: TrialQueue, *about: Any) -> None:
-        _, _, setup, events, _ = about
+        _, setup, events, _ = about
         self.play(trial_queue, setup, events)
 
 

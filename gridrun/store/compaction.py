@@ -99,11 +99,27 @@ class Compaction:
                 if json_files(self.pending.directory):
                     with self._partials(claim) as (trials, epochs):
                         self._move(trials, epochs)
+            except parquet.UnstorableError as error:
+                self._set_aside(error)
             except OSError:
                 if claim.held():
                     raise
                 return False
             return True
+
+    def _set_aside(self, cause: StoreError) -> None:
+        """Rename the records that the Parquet files cannot hold; the others can go on. Raises StoreError."""
+        refused = []
+        for record in self.pending.read():
+            try:
+                parquet.check_storable([record.row()], TRIAL_TYPES, self.trials)
+                parquet.check_storable(record.epoch_rows(), EPOCH_TYPES, self.epochs)
+            except parquet.UnstorableError:
+                refused.append(self.pending.set_aside(record))
+        if not refused:
+            raise cause
+        names = ", ".join(map(str, refused))
+        raise StoreError(f"{cause}. Set aside as {names}; without it the trial has not ended.")
 
     def _move(self, trials_partial: Path, epochs_partial: Path) -> None:
         pending = self.pending.read()

@@ -111,11 +111,12 @@ def append(
         partial: an empty file beside `path` for the new version.
 
     Raises:
-        StoreError: the file is damaged or not ours.
+        StoreError: the file is damaged or not ours, or cannot hold these rows (`UnstorableError`).
         OSError: `partial` cannot be written, or was removed; the file is as before.
     """
-    new = _table(rows, types)
     old = _version(path, partial)
+    with _storing(path):
+        new = _table(rows, types)
     grows = False
     with _reading(path):
         if old:
@@ -128,11 +129,47 @@ def append(
                 and not pc.any(_named(old.read(["trial_id"]), replaced)).as_py()
             )
             new = stacked if grows else joined(old.read(), rows, types, replaced)
-    if old and grows:
-        _extend(partial, old, new)
-    else:
-        _rewrite(partial, old, new)
+    with _storing(path):
+        if old and grows:
+            _extend(partial, old, new)
+        else:
+            _rewrite(partial, old, new)
+        _check_readable(partial)
     files.commit(partial, path)
+
+
+def check_storable(rows: list[dict[str, Any]], types: Mapping[str, type], path: Path) -> None:
+    """Write rows to a file in memory and read them back. Raises UnstorableError."""
+    with _storing(path):
+        buffer = pa.BufferOutputStream()
+        pq.write_table(_table(rows, types), buffer)
+        pq.read_table(pa.BufferReader(buffer.getvalue()), use_threads=False)
+
+
+class UnstorableError(StoreError):
+    """Rows that Arrow cannot write, or cannot read back."""
+
+
+@contextlib.contextmanager
+def _storing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OverflowError, RecursionError) as error:
+        raise UnstorableError(f"{path}: cannot hold a new record ({_first_line(error)})") from None
+    except OSError as error:
+        if error.errno is not None:  # else Arrow's, of a file that it has just written
+            raise
+        raise UnstorableError(f"{path}: cannot hold a new record ({_first_line(error)})") from None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _check_readable(partial: Path) -> None:
+    """Read a new version whole: a file that nobody can read must not take the place of one that all can."""
+    with partial.open("rb") as handle:
+        pq.ParquetFile(handle, pre_buffer=False, page_checksum_verification=True).read(use_threads=False)
 
 
 def tidy(path: Path, partial: Path) -> bool:
@@ -147,12 +184,14 @@ def tidy(path: Path, partial: Path) -> bool:
         scattered = old.moved or old.num_groups > TIDY_ROW_GROUPS
         whole = old.read() if scattered and (old.settled or not old.moved) else None
     dead = old.end < old.footer
-    if whole is not None:
-        _rewrite(partial, old, whole)
-    elif old.settled and dead:
-        _extend(partial, old, None)
-    else:
-        return scattered or dead
+    with _storing(path):
+        if whole is not None:
+            _rewrite(partial, old, whole)
+        elif old.settled and dead:
+            _extend(partial, old, None)
+        else:
+            return scattered or dead
+        _check_readable(partial)
     files.commit(partial, path)
     return whole is not None
 

@@ -55,6 +55,13 @@ class PendingRecords:
             if record.status != "done":
                 self._drop_unless_replaced(record)
 
+    def set_aside(self, record: Record) -> Path:
+        """Rename a record that no Parquet file can hold, and return its new name. Raises OSError."""
+        path = self._path(record.trial_id)
+        aside = path.with_suffix(".refused")
+        path.replace(aside)
+        return aside
+
     def restore_taken(self) -> None:
         """Restore the `.taken` files that a process killed inside `drop` left behind."""
         for taken in self.directory.glob("*.taken"):

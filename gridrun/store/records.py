@@ -176,12 +176,30 @@ class Record:
             raise ValueError(f"not a trial record: {error}") from None
         if taken := TRIAL_TYPES.keys() & record.config.keys():
             raise ValueError(f"not a trial record: config: {min(taken)} is no option")
+        for name, value in record.config.items():
+            if not _is_option(value):
+                raise ValueError(
+                    f"not a trial record: config: {name}: {str(value)[:50]} is no value of an option"
+                )
         return record
 
 
 def _fields(made: Any) -> dict[str, Any]:
     """Return the fields of a dataclass as a dict, without the deep copies that `dataclasses.asdict` makes."""
     return {field.name: getattr(made, field.name) for field in dataclasses.fields(made)}
+
+
+_MAX_DEPTH = 8
+"""Of lists in lists; a config has two. Arrow writes files with deeper ones that it cannot read."""
+
+
+def _is_option(value: Any, depth: int = 0) -> bool:
+    """Return whether a config could hold a JSON value: a number, a text, a truth, null, or lists of these."""
+    if isinstance(value, list):
+        return depth < _MAX_DEPTH and all(_is_option(item, depth + 1) for item in value)
+    if isinstance(value, int):
+        return -(2**63) <= value < 2**63  # what a column holds
+    return value is None or isinstance(value, str | float)
 
 
 _NESTED = {"config", "provenance", "epochs"}
