@@ -61,7 +61,7 @@ COMPUTED: dict[str, Callable[[TrainConfig], Any]] = {
     "model": lambda config: config.model.label,
     "dataset": lambda config: config.dataset.label,
     "ghost_batch_size": _ghost_batch_size,
-    "weight_decay_on_bn": lambda config: not config.no_weight_decay_on_bn,
+    "weight_decay_on_bn": lambda config: config.decayed is None or "bn" in config.decayed,
 }
 """Columns that are computed from a config because papers report them so."""
 

@@ -26,6 +26,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_dataset import Toy, num_decodes
 
+from trainer import data
 from trainer.data import is_cached, load
 from trainer.datasets import DataError, Images, datasets, published
 from trainer.schema import ConfigError, canonical, read_options
@@ -465,6 +466,44 @@ def test_damaged_cache_is_made_anew(part, at, garbage):
         assert not is_cached(Toy(), cache_dir)
         assert equal(load(Toy(), data_dir, cache_dir), Images(*kept))
         assert num_decodes(data_dir) == 2
+
+
+@pytest.mark.parametrize("part", Images._fields)
+def test_a_cache_with_other_bytes_is_made_anew(folders, part):
+    whole = [np.array(array) for array in load(Toy(), *folders)]
+    (file,) = folders[1].rglob(f"{part}.npy")
+    array = np.load(file)
+    file.unlink()
+    np.save(file, np.roll(array, 1))  # right in shape and range
+    assert equal(load(Toy(), *folders), Images(*whole))
+    assert num_decodes(folders[0]) == 2
+
+
+def test_a_cache_without_digests_is_made_anew(folders):
+    load(Toy(), *folders)
+    data._sound.clear()
+    (file,) = folders[1].rglob("digests.json")
+    file.unlink()
+    load(Toy(), *folders)
+    load(Toy(), *folders)
+    assert num_decodes(folders[0]) == 2
+
+
+def test_a_process_checks_the_digests_once(folders, monkeypatch):
+    load(Toy(), *folders)
+    monkeypatch.setattr(data, "_digest", None)  # calling it would raise
+    load(Toy(), *folders)
+    assert num_decodes(folders[0]) == 1
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_labels_outside_of_the_classes_are_refused(folders, monkeypatch, label):
+    images = Toy().decode(folders[0], folders[1])
+    images.test_y[1] = label
+    monkeypatch.setattr(Toy, "decode", lambda *_: images)
+    with pytest.raises(DataError, match=rf"^data set 'toy' has a label {label}; its classes are 0..2$"):
+        load(Toy(), *folders)
+    assert not is_cached(Toy(), folders[1])
 
 
 def test_cache_of_another_shape_is_made_anew(folders):

@@ -353,6 +353,44 @@ def test_the_bias_of_a_convolution_does_not_decay():
     assert {p.dim() for p in plain.params} == {1, 2}
 
 
+@pytest.mark.parametrize(
+    ("kinds", "dims"),
+    [
+        (["conv"], [4] * 21),
+        (["linear"], [2]),
+        (["linear", "conv"], [2] + [4] * 21),
+        (["bn"], [1] * 38),
+        (["other"], [1]),  # the bias of the linear layer
+        (["bn", "other", "conv", "linear"], [1] * 39 + [2] + [4] * 21),
+    ],
+)
+def test_weight_decay_on_names_what_decays(kinds, dims):
+    _, (decayed, plain) = decay_groups(models.get("resnet_preact")(depth=20), weight_decay_on=tuple(kinds))
+    assert (decayed.weight_decay, plain.weight_decay) == (5e-4, 0.0)
+    assert sorted(p.dim() for p in decayed.params) == dims
+    assert len(decayed.params) + len(plain.params) == 61
+
+
+def test_weight_decay_on_is_one_config_in_any_order_and_checked():
+    base = {"model": {"name": "resnet_preact", "depth": 20}, "epochs": 1}
+    orders = (["conv", "linear"], ["linear", "conv"])
+    first, second = (TrainConfig.from_dict(base | {"weight_decay_on": kinds}) for kinds in orders)
+    assert (
+        first.canonical()
+        == second.canonical()
+        == base | {"model": {"name": "resnet_preact", "depth": 20}, "weight_decay_on": ["conv", "linear"]}
+    )
+    assert "weight_decay_on" not in TrainConfig.from_dict(base).canonical()
+    for options, problem in [
+        ({"weight_decay_on": []}, "must name a kind"),
+        ({"weight_decay_on": ["conv", "conv"]}, "names one twice"),
+        ({"weight_decay_on": ["convs"]}, "Did you mean 'conv'"),
+        ({"weight_decay_on": ["conv"], "no_weight_decay_on_bn": True}, "keep one of the two"),
+    ]:
+        with pytest.raises(ConfigError, match=problem):
+            TrainConfig.from_dict(base | options)
+
+
 # --- RMSprop, Adadelta, Adagrad ----------------------------------------------------------------
 
 

@@ -71,6 +71,35 @@ class FailingNet(TinyNet):
         return model
 
 
+class NotedDropout(nn.Module):
+    """Dropout that adds a line with its mask to a file of its rank."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mask = nn.functional.dropout(torch.ones_like(x), 0.5, self.training)
+        if self.training:
+            with Path(self.folder, str(torch.distributed.get_rank())).open("a") as file:
+                file.write((mask > 0).numpy().tobytes().hex() + "\n")
+        return x * mask
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DropoutNet(TinyNet):
+    """Notes the masks of its dropout."""
+
+    name: ClassVar[str] = "dropout_net"
+    folder: str = ""
+
+    def build(self, data: DataSpec) -> nn.Module:
+        model = TinyNet.build(self, data)
+        assert isinstance(model, nn.Sequential)
+        model[3] = NotedDropout(self.folder)
+        return model
+
+
 @pytest.fixture
 def runtime(cache_dir: Path) -> Runtime:
     return Runtime(cache_dir=cache_dir, checkpoint_seconds=math.inf)
@@ -203,6 +232,26 @@ def test_resumed_in_an_epoch_three_ranks_end_bit_identical(runtime: Runtime, tmp
     resumed = train(config, seed=0, runtime=kept)
     assert figures(resumed) == figures(whole)
     assert (resumed.resumes, resumed.notes) == (1, ())
+
+
+def test_ranks_draw_dropout_masks_of_their_own_also_after_an_interruption(
+    runtime: Runtime, tmp_path: Path
+) -> None:
+    configs = []
+    for name in ("whole", "resumed"):
+        (tmp_path / name).mkdir()
+        configs.append(tiny.config(batch_size=8, num_gpus=2, model=DropoutNet(folder=str(tmp_path / name))))
+    whole, interrupted = configs
+    result = train(whole, seed=0, runtime=runtime)
+    asked = itertools.count()
+    kept = dataclasses.replace(runtime, checkpoint=tmp_path / "trial.ckpt")
+    with pytest.raises(Interrupted):
+        train(interrupted, seed=0, runtime=dataclasses.replace(kept, should_stop=lambda: next(asked) >= 1))
+    assert figures(train(interrupted, seed=0, runtime=kept)) == figures(result)
+    first, second = ((tmp_path / "whole" / rank).read_text().split() for rank in ("0", "1"))
+    assert len({*first, *second}) == 2 * whole.total_steps == 6, "no mask twice, on no rank"
+    for rank, masks in (("0", first), ("1", second)):
+        assert (tmp_path / "resumed" / rank).read_text().split() == masks
 
 
 @pytest.mark.gpu

@@ -22,6 +22,7 @@ from trainer.selections import SelectionOptions
 from trainer.warmups import WarmupOptions
 
 Precision = Literal["fp32", "tf32", "mixed_bf16", "mixed_fp16", "pure_fp16"]
+DecayedKind = Literal["conv", "linear", "bn", "other"]
 NEEDS_FILES = "needs images that are streamed: imagenet, or image_folder with stream: true"
 MAX_FP16 = 65504
 """The largest fp16 number."""
@@ -73,6 +74,10 @@ class TrainConfig:
     options."""
     no_weight_decay_on_bn: bool = False
     """Decay only the weights of convolutions: not batch normalisation, biases or linear layers."""
+    weight_decay_on: tuple[DecayedKind, ...] | None = None
+    """Which parameters decay: weights of convolutions (conv) or of linear layers (linear), scales and shifts
+    of batch normalisation (bn), all others, such as biases (other). None: all of them, or what
+    no_weight_decay_on_bn says, which is short for [conv]."""
     gradient_clip: float | None = None
     """Largest L2 norm of all gradients together; larger ones are scaled down to it."""
     clip_weight_decay: bool = False
@@ -137,6 +142,7 @@ class TrainConfig:
         if self.stop_after == self.epochs:  # so that both ways to write it are one config
             object.__setattr__(self, "stop_after", None)
         self._check_numbers()
+        self._check_decay()
         self._check_training_set()
         if self.warmup:
             problem = "must be below epochs ({}), got {:g}"
@@ -201,6 +207,21 @@ class TrainConfig:
         if self.precision == "pure_fp16" and self.optimizer.divides_by_eps and eps <= MIN_FP16 / 2:
             problem = f"{self.optimizer.label} diverges in pure_fp16, where its eps ({eps:g}) is 0"
             raise ConfigError("precision", f"{problem}; nearest: mixed_fp16")
+
+    def _check_decay(self) -> None:
+        kinds = self.weight_decay_on
+        if kinds is None:
+            return
+        problem = "says the same as no_weight_decay_on_bn, or another thing; keep one of the two"
+        check(not self.no_weight_decay_on_bn, "weight_decay_on", problem)
+        check(bool(kinds), "weight_decay_on", "must name a kind; without decay, say weight_decay: 0")
+        check(len(set(kinds)) == len(kinds), "weight_decay_on", "names one twice: {}", ", ".join(kinds))
+        object.__setattr__(self, "weight_decay_on", tuple(sorted(kinds)))  # any order is one config
+
+    @property
+    def decayed(self) -> tuple[DecayedKind, ...] | None:
+        """Kinds of parameters that decay; None: all."""
+        return ("conv",) if self.no_weight_decay_on_bn else self.weight_decay_on
 
     def _check_clip(self) -> None:
         if not self.clip_weight_decay:

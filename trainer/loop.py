@@ -465,6 +465,7 @@ class Run:
             "scaler": self.scaler.state_dict(),
             "device": self.device.type,
             "hardware": _hardware(self.device),
+            "origin": self.runtime.origin.as_dict(),
         }
 
     def _own_state(self) -> dict[str, Any]:
@@ -505,6 +506,7 @@ class Run:
         was, now = state.get("hardware"), _hardware(self.device)
         if was not in (None, now):  # results and speed differ between devices
             self.notes.append(f"moved from {was} to {now} at step {self.step}")
+        self.notes += self.runtime.origin.notes_since(state.get("origin"), self.step)
 
 
 def _hardware(device: torch.device) -> str:

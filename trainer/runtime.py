@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from trainer.origins import Origin
+
 KeepCheckpoint = Literal["none", "last", "best"]
 """Which weights to keep when a trial is done: none, those of its last epoch, or those of its best one (the
 first with the lowest test error)."""
@@ -75,6 +77,8 @@ class Runtime:
     keep_checkpoint: KeepCheckpoint = "none"
     """Which weights to write to `weights_path` when the trial is done. A trial that diverges writes none."""
     weights_path: Path | None = None
+    origin: Origin = field(default_factory=Origin)
+    """The code and the machine. Checkpoints have it; a run that resumes under another one notes that."""
     trial_id: str | None = None
     """Written into `weights_path`, for whoever finds the file."""
 

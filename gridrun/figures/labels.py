@@ -22,6 +22,7 @@ HEADERS = {
     "epochs": "epochs",
     "num_gpus": "GPUs",
     "no_weight_decay_on_bn": "no weight decay on BN",
+    "weight_decay_on": "weight decay on",
 }
 """Names of options on axes and in legends. Any other option is named by its key."""
 METRIC_AXES = {

@@ -98,6 +98,7 @@ class Packer:
 
 _FREE = (
     *("epochs", "stop_after", "lr", "schedule", "warmup", "weight_decay", "no_weight_decay_on_bn"),
+    "weight_decay_on",
     *("label_smoothing", "init", "init_from", "split_seed", "eval_every"),
     *("tta", "tta_least_confident"),
 )

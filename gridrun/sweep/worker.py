@@ -22,6 +22,8 @@ from gridrun.text import utc_now
 from gridrun.trial import Trial
 from trainer import Runtime, TrainConfig, files
 from trainer.metrics import Epoch, Result
+from trainer.origins import Origin
+from trainer.sources import sources
 
 _STOP_POLL_SECONDS = 0.25
 _HELD_POLL_SECONDS = 5.0
@@ -179,6 +181,7 @@ def _train(
 
     try:
         fields["provenance"] = provenance.of_machine(code, runtime.device, runtime.threads, trial.config)
+        runtime = replace(runtime, origin=_origin(fields["provenance"], trial.config))
         if place := setup.checkpoints:
             for each in filter(None, (trial.trial_id, parent)):
                 checkpoint_copies.fetch(place, each, store.checkpoint(each), _make_sleep(should_stop))
@@ -196,6 +199,10 @@ def _train(
         store.note_epoch(trial.trial_id, len(result.epochs))
     kept = runtime.keep_checkpoint if weights_path.exists() else None
     return _record(trial, result, checkpoint=kept, **fields)
+
+
+def _origin(code: Provenance, config: TrainConfig) -> Origin:
+    return Origin(commit=code.commit, dirty=code.dirty, host=code.host, sources=sources(config))
 
 
 def _make_should_stop(stop_file: Path, claim: Claim) -> Callable[[], bool]:

@@ -26,8 +26,8 @@ class Group:
 def parameter_groups(model: nn.Module, config: TrainConfig) -> list[Group]:
     """Return the groups of a network's trainable parameters, the config's own groups last.
 
-    With `no_weight_decay_on_bn`, batch normalisation, biases and linear layers have no weight decay, unless
-    their group sets one.
+    With `weight_decay_on`, the other kinds of parameters have no weight decay, and the config's own groups
+    have what they set, else none; likewise with `no_weight_decay_on_bn`.
     """
     left = {id(p): p for p in model.parameters() if p.requires_grad}
     named = []
@@ -36,16 +36,27 @@ def parameter_groups(model: nn.Module, config: TrainConfig) -> list[Group]:
         decay = config.weight_decay
         if options.weight_decay is not None:
             decay = options.weight_decay
-        elif config.no_weight_decay_on_bn:
+        elif config.decayed is not None:
             decay = 0.0
         named.append(Group(params, config.lr if options.lr is None else options.lr, decay, options))
     others = list(left.values())
-    if not config.no_weight_decay_on_bn:
+    if config.decayed is None:
         return [Group(others, config.lr, config.weight_decay), *named]
-    conv_weights = {id(layer.weight) for layer in model.modules() if isinstance(layer, nn.Conv2d)}
-    convs = [p for p in others if id(p) in conv_weights]
-    rest = [p for p in others if id(p) not in conv_weights]
-    return [Group(convs, config.lr, config.weight_decay), Group(rest, config.lr, 0.0), *named]
+    kinds = _kinds(model)
+    decayed = [p for p in others if kinds.get(id(p), "other") in config.decayed]
+    rest = [p for p in others if kinds.get(id(p), "other") not in config.decayed]
+    return [Group(decayed, config.lr, config.weight_decay), Group(rest, config.lr, 0.0), *named]
+
+
+def _kinds(model: nn.Module) -> dict[int, str]:
+    """Return the kind of parameters by their id, as `weight_decay_on` names it; others are left out."""
+    found: dict[int, str] = {}
+    for layer in model.modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            found |= {id(p): "bn" for p in layer.parameters(recurse=False)}
+        elif isinstance(layer, (nn.Conv2d, nn.Linear)):
+            found[id(layer.weight)] = "conv" if isinstance(layer, nn.Conv2d) else "linear"
+    return found
 
 
 def for_optimizer(groups: list[Group], config: TrainConfig) -> list[dict[str, Any]]:
