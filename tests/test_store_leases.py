@@ -103,7 +103,7 @@ def test_a_lease_that_a_full_disk_has_no_room_for_leaves_no_name(
 
     store = Store(tmp_path)
     store.create()
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr("trainer.files.write_in_place", full)
     with pytest.raises(StoreError, match="No space left on device"), store.lock("x"):
         pass
     monkeypatch.undo()

@@ -410,7 +410,7 @@ def test_an_unwritable_drain_file_ends_the_launch(sweeper: Sweeper, monkeypatch:
         raise OSError(28, "No space left on device", str(path))
 
     config = tiny.config(model=RaisingNet())
-    monkeypatch.setattr(Path, "touch", full)
+    monkeypatch.setattr("trainer.files.touch", full)
     with pytest.raises(StoreError, match=r"cannot be written to \(No space left on device"):
         sweeper.launch(config, stop_after_failures=1)
     assert sweeper.store.statuses() == {Trial(config, 0).trial_id: "failed"}

@@ -71,7 +71,27 @@ def commit_directory(partial: Path, directory: Path) -> None:
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:
     """Write a text file in one step; `durable` as for `replacing`."""
     with replacing(path, durable=durable) as partial:
-        partial.write_text(text, encoding="utf-8")
+        write_in_place(partial, text)
+
+
+def write_in_place(path: Path, text: str) -> None:
+    """Write a text file that need not be whole after a kill. Raises OSError, also if it is a link or a FIFO.
+
+    Whoever may write to a results directory could plant a link, and have others write where it points.
+    """
+    with open(path, "w", encoding="utf-8", opener=_no_link) as file:
+        file.write(text)
+
+
+def touch(path: Path) -> None:
+    """Make an empty file if there is none. Raises OSError as `write_in_place`."""
+    with open(path, "a", encoding="utf-8", opener=_no_link):
+        pass
+
+
+def _no_link(path: str, flags: int) -> int:
+    # a FIFO that nobody reads would block
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
 
 def refresh_directory(directory: Path) -> None:

@@ -89,11 +89,6 @@ class Store:
             StoreError: a directory cannot be made or written to, or a file is damaged or not ours.
         """
         with self._writing():
-            for path in (self._weights, self._work, *(self._work.iterdir() if self._work.is_dir() else ())):
-                if path.is_symlink():
-                    raise StoreError(
-                        f"{path}: is a link; what belongs to a store lies in it. Link it whole instead."
-                    )
             for name in ("ended", "launches", "checkpoints"):
                 (self._work / name).mkdir(parents=True, exist_ok=True)
             shutil.rmtree(self._work / "locks", ignore_errors=True)  # of older versions
@@ -225,7 +220,14 @@ class Store:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
+        """Refuse directories that are links, and turn errors of the disk into StoreError."""
         try:
+            own = (self._weights, self._searches, self._work)
+            for path in (*own, *(self._work.iterdir() if self._work.is_dir() else ())):
+                if path.is_symlink():
+                    raise StoreError(
+                        f"{path}: is a link; what belongs to a store lies in it. Link it whole instead."
+                    )
             yield
         except OSError as error:
             raise unwritable(self.root, error) from error
@@ -312,8 +314,8 @@ class Store:
 
     def note_epoch(self, trial_id: str, epoch: int) -> None:
         """Note the last epoch that a running trial has finished, for estimates."""
-        with contextlib.suppress(OSError):
-            self.checkpoint(trial_id).with_suffix(".pt.epoch").write_text(str(epoch), encoding="utf-8")
+        with contextlib.suppress(StoreError), self._writing():
+            files.write_in_place(self.checkpoint(trial_id).with_suffix(".pt.epoch"), str(epoch))
 
     def checkpointed(self) -> dict[str, int]:
         """Return the last noted epoch of each trial that has a checkpoint, by trial id."""

@@ -165,7 +165,7 @@ class Leases:
         self._directory.mkdir(parents=True, exist_ok=True)
         path = self._directory / f"{name}.{secrets.token_hex(8)}"
         try:
-            path.write_text(json.dumps(self._owner or _this_process()), encoding="utf-8")
+            files.write_in_place(path, json.dumps(self._owner or _this_process()))
         except OSError:  # a full disk leaves an empty file, which others would have to watch
             path.unlink(missing_ok=True)
             raise

@@ -33,7 +33,7 @@ from gridrun.sweep.retries import Failed, RetryState
 from gridrun.sweep.worker import Setup, failed_record
 from gridrun.text import number_of, utc_now
 from gridrun.trial import Trial
-from trainer import Runtime
+from trainer import Runtime, files
 
 _HELD_POLL_SECONDS = 1.0
 _HEARTBEAT_SECONDS = 2.0
@@ -344,7 +344,7 @@ class _Bookkeeper:
         if limit and len(self.failed_in_a_row) >= limit:
             self.gave_up = True
             try:
-                self.drain_file.touch()
+                files.touch(self.drain_file)
             except OSError as error:  # on a full disk no worker would notice, so the launch has to end here
                 raise unwritable(self.store.root, error) from error
         will_retry = not self.gave_up and self.retry_state.should_run(trial)
@@ -388,7 +388,7 @@ def _stop_file(store: Store) -> Iterator[Path]:
         if path.exists():
             raise KeyboardInterrupt
         try:
-            path.touch()
+            files.touch(path)
         except OSError:  # a full disk, or the directory is gone: no trial would notice
             raise KeyboardInterrupt from None
 

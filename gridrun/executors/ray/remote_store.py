@@ -128,7 +128,7 @@ def _stop_file(scratch: Store, store_actor: Any) -> Iterator[Path]:
         while not ended.wait(_STOP_POLL_SECONDS):
             with contextlib.suppress(Exception):  # the actor is being restarted, or the launch is over
                 if _call(store_actor.is_stopping):
-                    path.touch()
+                    files.touch(path)
                     return
 
     watcher = threading.Thread(target=watch, name="stop", daemon=True)
