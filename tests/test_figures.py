@@ -266,7 +266,7 @@ def test_every_metric_has_an_axis(grid_of: Any, metric: str) -> None:
     run = record(row_of(grid, batch_size=128, schedule="cosine"), 0, 0.1, **{METRICS[metric].record: 1})
     figure = build(default(grid, y=metric), run)
     assert figure.y.label
-    expected = 0 if METRICS[metric].error else METRICS[metric].scale  # an accuracy is 1 - the error in the store
+    expected = 0 if METRICS[metric].error else METRICS[metric].scale  # accuracy = 1 - error
     assert series_of(figure, "cosine", metric=metric).points[0].median == expected
 
 
