@@ -30,6 +30,7 @@ def test_sweeps_survive_what_is_killed_in_them(cache_dir: Path) -> None:
     assert "trials that differ 0, lost 0, trained twice 0" in said
 
 
+@pytest.mark.slow  # tests/test_sweep.py has two launches at once, too
 def test_two_launches_at_once_train_each_trial_once(cache_dir: Path) -> None:
     said = run("two_launches.py", "--repetitions", "3", cache_dir=cache_dir)
     assert "3 repetitions of two launches of 12 trials: 0 with a problem" in said

@@ -219,6 +219,7 @@ def test_a_lost_gpu_ends_a_serial_launch(sweeper: Sweeper, monkeypatch: pytest.M
     assert sweeper.launch(*lossy()).plan.counts == {"done": 4, "diverged": 0, "failed": 1, "missing": 0}
 
 
+@pytest.mark.slow
 def test_a_trial_that_kills_every_worker_stays_failed(sweeper: Sweeper, ray: Executor) -> None:
     dying = tiny.config(model=DyingNet(log=sweeper.log, deaths=99))
     summary = sweeper.launch(dying, tiny.config(), executor=ray)
