@@ -49,6 +49,11 @@ class Runs(NamedTuple):
         return self.mean * (1 - self.mean) / self.num_test
 
     @property
+    def rounding(self) -> float:
+        """Variance of rounding to whole images: the least that runs can be said to have."""
+        return 1 / 12 / self.num_test**2
+
+    @property
     def counts(self) -> bool:
         """Whether the row says something about the spread: two runs or more, neither perfect nor guessing."""
         chance = 1 - 1 / self.num_classes
@@ -110,7 +115,7 @@ def pool(rows: Iterable[Runs]) -> Pool | None:
     """Return the spread that rows share; None if they have no degree of freedom."""
     found = [row for row in rows if row.counts]
     degrees = [len(row.errors) - 1 for row in found]
-    ratios = [statistics.variance(row.errors) / row.binomial for row in found]
+    ratios = [max(statistics.variance(row.errors), row.rounding) / row.binomial for row in found]
     total = sum(degrees)
     if not total:
         return None
@@ -124,14 +129,13 @@ def own(row: Runs) -> Pool | None:
 
 
 def _fit(phi: float, ratios: Sequence[float], degrees: Sequence[int]) -> float:
-    """Return the p-value of Bartlett's test that rows share a variance. Rows without spread are taken as one
-    image of a million."""
-    if len(ratios) < 2 or phi == 0:
+    """Return the p-value of Bartlett's test that rows share a variance."""
+    if len(ratios) < 2:
         return 1.0
     from scipy.special import chdtrc
 
     total = sum(degrees)
-    logs = math.fsum(n * math.log(max(r, 1e-6 * phi)) for n, r in zip(degrees, ratios, strict=True))
+    logs = math.fsum(n * math.log(r) for n, r in zip(degrees, ratios, strict=True))
     correction = 1 + (math.fsum(1 / n for n in degrees) - 1 / total) / (3 * (len(degrees) - 1))
     return float(chdtrc(len(degrees) - 1, max((total * math.log(phi) - logs) / correction, 0.0)))
 

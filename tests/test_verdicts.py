@@ -34,6 +34,17 @@ class TestPool:
     def test_what_says_nothing_stays_out(self, row: tuple[float, ...]) -> None:
         assert verdicts.pool([runs(*row)]) is None
 
+    def test_equal_runs_still_vary_by_rounding_to_images(self) -> None:
+        # of 355 images 4 are wrong in each run: the variance of rounding over that of the binomial
+        equal = runs(4 / 355, 4 / 355, 4 / 355, num_test=355)
+        pool = verdicts.pool([equal])
+        assert pool
+        assert pool.phi == pytest.approx((1 / 12 / 355**2) / (4 / 355 * 351 / 355 / 355))
+        usual = [runs(k / 355, (k + 1) / 355, (k + 2) / 355, num_test=355) for k in (4, 5, 6, 7)]
+        shared = verdicts.pool([equal, *usual])
+        assert shared
+        assert shared.is_shared
+
     def test_the_fit_is_bartletts(self) -> None:
         draw = random.Random(1)
         rows = [runs(*(draw.gauss(0.1, 0.003) for _ in range(5))) for _ in range(6)]
