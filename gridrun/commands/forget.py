@@ -15,10 +15,11 @@ from gridrun.commands._show import format_end
 @click.argument("ids", metavar="ID...", nargs=-1, required=True, shell_complete=complete_id)
 @results_option
 def command(ids: tuple[str, ...], results: Path) -> None:
-    """Take ended trials out of the results, so that the next launch trains them anew.
+    """Take ended trials out of the results.
 
-    ID is a trial's id; the beginning is enough. The records, and weights that were kept, stay in
-    `forgotten/`, one file each. `gridrun launch --again` does the same and trains at once.
+    The next launch trains them anew. ID is a trial's id; the beginning is enough. The records, and weights
+    that were kept, stay in `forgotten/`, one file each. `gridrun launch --again` does the same and trains at
+    once.
     """
     from gridrun.store import Store
 
