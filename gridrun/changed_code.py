@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
 
 from gridrun.text import number_of, printable
 from trainer import TrainConfig
-from trainer.sources import sources
+from trainer.sources import digest_of_source, sources
 
 
-def changed_sources(config: TrainConfig, recorded: str | None) -> list[str]:
+def changed_sources(today: Mapping[str, str], recorded: str | None) -> list[str]:
     """Return the paths of a config's parts whose files differ from those that a trial was trained with.
 
     Args:
-        config: the trial's.
+        today: `sources` of the trial's config.
         recorded: `sources` of its record; None or damaged in a store of an older version: nothing is known.
     """
-    then, now = _read(recorded), sources(config)
-    return [path for path, digest in now.items() if isinstance(then.get(path), str) and then[path] != digest]
+    then = _read(recorded)
+    return [path for path, digest in today.items() if then.get(path, digest) != digest]
 
 
 def is_of_today(path: str, config: TrainConfig, recorded: str | None) -> bool:
@@ -28,19 +28,23 @@ def is_of_today(path: str, config: TrainConfig, recorded: str | None) -> bool:
     return _read(recorded).get(path) == sources(config)[path]
 
 
-def _read(recorded: str | None) -> dict[str, Any]:
+def _read(recorded: str | None) -> dict[str, str]:
     try:
         then = json.loads(recorded or "{}")
     except (ValueError, RecursionError):
         return {}
-    return then if isinstance(then, dict) else {}
+    known = then.items() if isinstance(then, dict) else ()
+    return {path: digest for path, digest in known if isinstance(digest, str)}
 
 
 def source_notes(trials: Iterable[tuple[TrainConfig, str | None]]) -> Iterator[str]:
     """Say how many trials were trained with other files. Each is a config and `sources` of its record."""
+    digest_of = functools.cache(digest_of_source)  # of each file once, not once a trial
     counts, total = Counter[str](), 0
-    for config, recorded in trials:
-        total += 1
-        counts.update(changed_sources(config, recorded))
+    for (config, recorded), count in Counter(trials).items():
+        total += count
+        if recorded:
+            changed = changed_sources(sources(config, digest_of), recorded)
+            counts.update(dict.fromkeys(changed, count))
     for path, count in counts.items():
         yield f"{count} of {number_of(total, 'trial')} trained with another {printable(path)} than today's"

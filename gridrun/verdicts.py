@@ -54,10 +54,14 @@ class Runs(NamedTuple):
         return 1 / 12 / self.num_test**2
 
     @property
+    def is_between(self) -> bool:
+        """Whether the network neither guesses nor makes no error: only then phi says how much it varies."""
+        return 0 < self.mean < NEAR_CHANCE * (1 - 1 / self.num_classes)
+
+    @property
     def counts(self) -> bool:
-        """Whether the row says something about the spread: two runs or more, neither perfect nor guessing."""
-        chance = 1 - 1 / self.num_classes
-        return len(self.errors) > 1 and 0 < self.mean < NEAR_CHANCE * chance
+        """Whether the row says something about the spread of others."""
+        return len(self.errors) > 1 and self.is_between
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,7 @@ def test_an_edit_changes_the_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     "recorded", [None, "", "[]", "{", "null", '{"trainer/schedules/cosine": 5}', "[" * 5000]
 )
 def test_a_record_that_says_nothing_is_no_finding(recorded: str | None) -> None:
-    assert changed_sources(config(), recorded) == []
+    assert changed_sources(sources_of(config()), recorded) == []
 
 
 def test_notes_count_trials() -> None:
@@ -96,8 +96,10 @@ def test_a_launch_records_them_and_a_plan_compares(
         json.loads(next(iter(rows.values()))["sources"])
     )
     assert "trained with another" not in CliRunner().invoke(cli.main, ["plan", *options]).output
+    today = sources.digest_of_source
     monkeypatch.setattr(
-        sources, "_digest_of", lambda path: "0" * 12 if "resnet_preact" in path.name else "1" * 12
+        "gridrun.changed_code.digest_of_source",
+        lambda path: "0" * 12 if path.name == "resnet_preact" else today(path),
     )
     told = CliRunner().invoke(cli.main, ["plan", *options])
     assert told.exit_code == 0

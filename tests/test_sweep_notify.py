@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from cli import main
 from gridrun.errors import LaunchError
 from gridrun.store.launches import LaunchState
-from gridrun.sweep import Waiting, notify
-from gridrun.sweep.events import Ended, Progress, Started
+from gridrun.sweep import notify
+from gridrun.sweep.events import Ended, Progress, Started, Waiting
 from gridrun.sweep.notify import Notifier, read_command
 from gridrun.sweep.retries import Failed
 from gridrun.trial import Trial

@@ -237,6 +237,9 @@ def test_a_pivot_has_one_option_as_lines_and_one_as_columns() -> None:
         "128,5.00,",
         "64,6.00,",
     ]
+    known = {rows[0].config_id: Published({"test_error": 4.0}, note="on a P100")}
+    beside = pivot(build(replace(spec, published=known), [0], *errors(rows[0], 0.05)), "batch_size", "lr")
+    assert beside.notes == ("not run yet: 2 of 3 trials", "published values are not shown here")
     with pytest.raises(GridrunError, match="they differ in batch_size, which --where can"):
         pivot(build(replace(spec, columns=("lr", "batch_size", "epochs", "test_error")), [0]), "lr", "epochs")
     with pytest.raises(GridrunError, match="two different options"):

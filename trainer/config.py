@@ -212,7 +212,7 @@ class TrainConfig:
         kinds = self.weight_decay_on
         if kinds is None:
             return
-        problem = "says the same as no_weight_decay_on_bn, or another thing; keep one of the two"
+        problem = "cannot stand beside no_weight_decay_on_bn, which is short for [conv]; keep one of the two"
         check(not self.no_weight_decay_on_bn, "weight_decay_on", problem)
         check(bool(kinds), "weight_decay_on", "must name a kind; without decay, say weight_decay: 0")
         check(len(set(kinds)) == len(kinds), "weight_decay_on", "names one twice: {}", ", ".join(kinds))

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,30 +18,31 @@ ROOT = Path(__file__).parent.parent
 DIGITS = 12
 
 
-def sources(config: Any) -> dict[str, str]:
+def sources(config: Any, digest_of: Callable[[Path], str | None] | None = None) -> dict[str, str]:
     """Return a digest of the module or package of each part of a config, by path: `trainer/models/wrn`.
 
-    So do those of the classes that a part builds on, and the helpers that it imports from beside it
-    (`trainer/models/_layers`). Not the code that all configs share, such as the
-    training loop: that has a commit.
+    The classes that a part builds on count too, and the helpers that it imports from beside it
+    (`trainer/models/_layers`). Code that all configs share, such as the training loop, does not: it has a
+    commit.
+
+    Args:
+        config: a `TrainConfig`.
+        digest_of: `digest_of_source`, or a cache of it for many configs at once.
     """
+    digest_of = digest_of or digest_of_source
     kinds: set[Any] = {type(part) for _, part in parts(config)}
     places = {place for kind in kinds for place in _places(kind)}
-    return {name: digest for name, path in sorted(places) if (digest := _digest_of(path))}
+    return {name: digest for name, path in sorted(places) if (digest := digest_of(path))}
 
 
 @functools.cache
 def _places(cls: Any) -> frozenset[tuple[str, Path]]:
     """Return names and paths of the modules of a class and its bases, but not of those that define a kind."""
     found = set()
-    kind = getattr(cls, "registry", None)
+    shared = {Options.__module__, cls.registry.package}
     for base in cls.__mro__:
         file = getattr(sys.modules.get(base.__module__), "__file__", None)
-        if (
-            not issubclass(base, Options)
-            or not file
-            or base.__module__ in (Options.__module__, kind and kind.package)
-        ):
+        if not issubclass(base, Options) or not file or base.__module__ in shared:
             continue
         path = Path(file)
         path = path.parent if path.name == "__init__.py" else path
@@ -72,7 +74,7 @@ def _helpers(path: Path) -> set[Path]:
     return found
 
 
-def _digest_of(path: Path) -> str | None:
+def digest_of_source(path: Path) -> str | None:
     """Return the digest of a module, or of all modules below a package; None if it cannot be read."""
     try:
         files = sorted(path.rglob("*.py")) if path.is_dir() else [path]

@@ -23,8 +23,8 @@ from gridrun.search import Progress as SearchProgress
 from gridrun.search.run import RoundEnded, SearchEvent, search
 from gridrun.store import Store
 from gridrun.store.launches import EndedTrial, LaunchState, Running
-from gridrun.sweep import Planned, Preparing, Summary, Waiting, launch
-from gridrun.sweep.events import Ended, PackingChosen, Progress, Started, Stepped, Warned
+from gridrun.sweep import Planned, Preparing, Summary, launch
+from gridrun.sweep.events import Ended, PackingChosen, Progress, Started, Stepped, Waiting, Warned
 from gridrun.sweep.executor import Executor
 from gridrun.sweep.listener import Listener
 from gridrun.sweep.options import LaunchOptions

@@ -31,17 +31,12 @@ class Stack:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ScheduleFigure:
-    """The operations of a schedule over its epochs."""
+class _Figure:
+    """What both kinds have."""
 
     id: str
     title: str
-    starts: tuple[int, ...]
-    """First epoch of each piece, counted from 1."""
-    epochs: int
-    stacks: tuple[Stack, ...]
     notes: tuple[str, ...]
-    is_empty = False
 
     @property
     def digest(self) -> str:
@@ -50,21 +45,22 @@ class ScheduleFigure:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LineageFigure:
+class ScheduleFigure(_Figure):
+    """The operations of a schedule over its epochs."""
+
+    starts: tuple[int, ...]
+    """First epoch of each piece, counted from 1."""
+    epochs: int
+    stacks: tuple[Stack, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LineageFigure(_Figure):
     """The members of a search over its epochs: who went on from whom, and with which error."""
 
-    id: str
-    title: str
     rows: tuple[LineageRow, ...]
     best: tuple[str, ...]
     """Ids of the trials that the best member's weights have gone through, the first one first."""
-    notes: tuple[str, ...]
-    is_empty = False
-
-    @property
-    def digest(self) -> str:
-        """Hash of all that is shown."""
-        return digest(dataclasses.asdict(self))
 
 
 def schedule_figure(id: str, title: str, schedule: Schedule) -> ScheduleFigure | None:

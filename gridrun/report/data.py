@@ -18,6 +18,7 @@ from gridrun.report.searches import page_search
 from gridrun.report.tables import page_table
 from gridrun.report.trials import failures, page_trials, spans_of, timeline
 from gridrun.tables import latex, render
+from gridrun.tables.build import build_table
 from gridrun.tables.judge import pools_of
 from gridrun.text import one_line, utc_now
 
@@ -59,10 +60,10 @@ def make_report(
     pools = pools_of(store)
     trials = page_trials(rows, searched, records)
     numbers = {trial_id: number for number, trial_id in enumerate(trials["id"])}
-    specs = [(grid, spec) for grid in grids for spec in grid.tables]
+    tables = [(grid, spec, build_table(spec, records, pools)) for grid in grids for spec in grid.tables]
     curves, blobs = curves_of(store.epochs_table(), trials["id"])
-    for number, (grid, spec) in enumerate(specs):
-        details = details_of(grid, spec, records, pools, results=results, grid_options=grid_options)
+    for number, (grid, spec, table) in enumerate(tables):
+        details = details_of(grid, spec, table, records, results=results, grid_options=grid_options)
         blobs[f"details-{number}"] = gzip.compress(to_json(details).encode(), 6, mtime=0)
     failed = {trial_id for trial_id, record in records.items() if record.status != "done"}
     words = {row.trial_id: f"{row.name}: round {row.round}, member {row.member}" for row in searched}
@@ -84,7 +85,7 @@ def make_report(
         "made_at": utc_now()[:19].replace("T", " "),
         "version": gridrun.__version__,
         "state": _state(grids, store),
-        "tables": [page_table(grid, spec, records, numbers, pools) for grid, spec in specs],
+        "tables": [page_table(*table, records, numbers) for table in tables],
         "trials": trials,
         "curves": curves,
         "timeline": timeline(spans_of(trials["id"], records)),

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gridrun.metrics import METRICS
-from gridrun.tables.build import build_table
-from gridrun.tables.judge import Pools
 from gridrun.tables.notes import line_labels
 from gridrun.tables.render import difference, published_text, verdict_text
 from gridrun.tables.why import computation, explain_line
@@ -17,7 +15,7 @@ from gridrun.text import number_of, one_line
 if TYPE_CHECKING:
     from gridrun.grid import Grid, TableSpec
     from gridrun.store.records import Record
-    from gridrun.tables.model import Cell
+    from gridrun.tables.model import Cell, Table
     from gridrun.tables.why import Run, Why
 
 RUN_HEADERS = ("seed", "trial", "status", "result", "commit", "machine", "ended (UTC)", "note")
@@ -26,14 +24,13 @@ RUN_HEADERS = ("seed", "trial", "status", "result", "commit", "machine", "ended 
 def details_of(
     grid: Grid,
     spec: TableSpec,
+    table: Table,
     records: Mapping[str, Record],
-    pools: Pools,
     *,
     results: Path,
     grid_options: Sequence[str],
 ) -> list[dict[str, Any]]:
-    """Return what the page says of each line of a table."""
-    table = build_table(spec, records, pools)
+    """Return what the page says of each line of a table, which is built of `spec`."""
     label = line_labels(spec.columns, table.lines[: len(spec.rows)] or table.lines)
     return [
         _details(

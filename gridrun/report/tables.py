@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gridrun.grid.describe import varying_columns
 from gridrun.metrics import METRICS, Metric, format_column, header_of
 from gridrun.tables.build import build_table
-from gridrun.tables.judge import Pools
 from gridrun.tables.notes import line_labels
 from gridrun.tables.render import text_columns
 from gridrun.text import one_line
@@ -40,18 +39,17 @@ class Column(NamedTuple):
 
 
 def page_table(
-    grid: Grid, spec: TableSpec, records: Mapping[str, Record], numbers: Mapping[str, int], pools: Pools
+    grid: Grid, spec: TableSpec, table: Table, records: Mapping[str, Record], numbers: Mapping[str, int]
 ) -> dict[str, Any]:
     """Return one table as JSON: column by column, in the order of its lines.
 
     Args:
         grid: the grid of the table.
         spec: what the table shows.
+        table: what is built of that.
         records: of the trials that have ended, by trial id.
         numbers: the place of each trial in the page's list of trials, by trial id.
-        pools: the spread of runs in the whole store.
     """
-    table = build_table(spec, records, pools)
     columns = [*_shown(table), *_other_options(spec, table), *_other_metrics(spec, table, records)]
     columns.append(
         Column("config id", [line.config_id for line in table.lines], None, "about", visible=False)

@@ -134,7 +134,7 @@ def append(
             _extend(partial, old, new)
         else:
             _rewrite(partial, old, new)
-        _check_readable(partial)
+        _check_readable(partial, known=old.num_groups if old and grows else 0)
     files.commit(partial, path)
 
 
@@ -166,10 +166,14 @@ def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _check_readable(partial: Path) -> None:
-    """Read a new version whole: a file that nobody can read must not take the place of one that all can."""
+def _check_readable(partial: Path, known: int) -> None:
+    """Read a new version: a file that nobody can read must not take the place of one that all can.
+
+    Its first `known` row groups are those of the old version, byte for byte, and are not read again.
+    """
     with partial.open("rb") as handle:
-        pq.ParquetFile(handle, pre_buffer=False, page_checksum_verification=True).read(use_threads=False)
+        file = pq.ParquetFile(handle, pre_buffer=False, page_checksum_verification=True)
+        file.read_row_groups(range(known, file.num_row_groups), use_threads=False)
 
 
 def tidy(path: Path, partial: Path) -> bool:
@@ -191,7 +195,7 @@ def tidy(path: Path, partial: Path) -> bool:
             _extend(partial, old, None)
         else:
             return scattered or dead
-        _check_readable(partial)
+        _check_readable(partial, known=0 if whole is not None else old.num_groups)
     files.commit(partial, path)
     return whole is not None
 

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
 
 from gridrun.errors import LaunchError
 from gridrun.grid import Grid
@@ -23,7 +22,7 @@ from gridrun.store import Store, unwritable
 from gridrun.store.checkpoint_copies import CheckpointCopies
 from gridrun.store.launches import LaunchState
 from gridrun.sweep import provenance
-from gridrun.sweep.events import Ended, Event, Lost, Progress, Started
+from gridrun.sweep.events import Ended, Event, Lost, Progress, Started, Waiting
 from gridrun.sweep.executor import Executor
 from gridrun.sweep.options import LaunchOptions
 from gridrun.sweep.progress import Tracker
@@ -37,14 +36,6 @@ from trainer import Runtime, files
 
 _HELD_POLL_SECONDS = 1.0
 _HEARTBEAT_SECONDS = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """Other processes hold every trial that is left: other launches, or workers that were just killed."""
-
-    trials: tuple[Trial, ...]
-    is_wait: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +53,7 @@ class Planned:
     forecast: Forecast | None = None
 
 
-LaunchEvent = Event | Planned | Waiting | Preparing | Failed
+LaunchEvent = Event | Planned | Preparing | Failed
 OnEvent = Callable[[LaunchEvent], None]
 OnState = Callable[[LaunchState], None]
 More = Callable[[Trial], Iterable[QueuedTrial]]

@@ -65,6 +65,13 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """Other processes hold every trial that is left: other launches, or workers that were just killed."""
+
+    trials: tuple[Trial, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Warned:
     """Something went wrong that stops no trial."""
 
@@ -79,4 +86,4 @@ class PackingChosen:
     trials_per_gpu: int
 
 
-Event = Started | Progress | Stepped | Ended | Lost | Warned | PackingChosen
+Event = Started | Progress | Stepped | Ended | Lost | Waiting | Warned | PackingChosen

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from gridrun.errors import LaunchError
 from gridrun.grid.describe import describe
 from gridrun.store.launches import LaunchState
-from gridrun.sweep.events import Ended, Progress, Warned
+from gridrun.sweep.events import Ended, Progress, Waiting, Warned
 from gridrun.sweep.retries import Failed
 from gridrun.text import utc_now
 
@@ -95,7 +95,7 @@ class Notifier(contextlib.AbstractContextManager["Notifier"]):
 
     def show(self, event: object) -> None:
         """Note that something has happened, and tell of the first trial that failed or diverged for good."""
-        self._is_waiting = getattr(event, "is_wait", False)
+        self._is_waiting = isinstance(event, Waiting)
         match event:
             case Progress(_, epoch):
                 self._longest_epoch = max(self._longest_epoch, epoch.train_seconds)

@@ -9,14 +9,13 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import trainer
 from gridrun.resources import cpu_name
 from gridrun.store.records import Provenance
-from trainer import TrainConfig
-from trainer.sources import sources
 
 _CODE = ("cli.py", "gridrun", "trainer")
 """Paths whose changes make the code dirty. Edited grids and new results do not."""
@@ -41,7 +40,7 @@ def of_code() -> Provenance:
     )
 
 
-def of_machine(code: Provenance, device: str, threads: int, config: TrainConfig) -> Provenance:
+def of_machine(code: Provenance, device: str, threads: int, sources: Mapping[str, str]) -> Provenance:
     """Add what only the training process knows: its device, GPU, torch and source files. Imports torch."""
     import torch
 
@@ -56,7 +55,7 @@ def of_machine(code: Provenance, device: str, threads: int, config: TrainConfig)
         gpu=gpu,
         device=device,
         threads=threads,
-        sources=json.dumps(sources(config)),
+        sources=json.dumps(sources),
     )
 
 

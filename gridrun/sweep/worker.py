@@ -180,8 +180,10 @@ def _train(
             raise ReportError(error) from error
 
     try:
-        fields["provenance"] = provenance.of_machine(code, runtime.device, runtime.threads, trial.config)
-        runtime = replace(runtime, origin=_origin(fields["provenance"], trial.config))
+        parts = sources(trial.config)
+        made = provenance.of_machine(code, runtime.device, runtime.threads, parts)
+        origin = Origin(commit=made.commit, dirty=made.dirty, host=made.host, sources=parts)
+        fields["provenance"], runtime = made, replace(runtime, origin=origin)
         if place := setup.checkpoints:
             for each in filter(None, (trial.trial_id, parent)):
                 checkpoint_copies.fetch(place, each, store.checkpoint(each), _make_sleep(should_stop))
@@ -199,10 +201,6 @@ def _train(
         store.note_epoch(trial.trial_id, len(result.epochs))
     kept = runtime.keep_checkpoint if weights_path.exists() else None
     return _record(trial, result, checkpoint=kept, **fields)
-
-
-def _origin(code: Provenance, config: TrainConfig) -> Origin:
-    return Origin(commit=code.commit, dirty=code.dirty, host=code.host, sources=sources(config))
 
 
 def _make_should_stop(stop_file: Path, claim: Claim) -> Callable[[], bool]:

@@ -58,8 +58,9 @@ def pivot(table: Table, rows: str, columns: str) -> Table:
             which = f"rows {other} and {number} of {table.id!r}"
             raise GridrunError(f"--pivot: {which} have the same {rows} and {columns}{differ}")
     others = tuple(METRICS[column].label for column in metrics[1:])
-    hidden = ("published", "Verdict", "the last ", *others, *(f"* {label}" for label in others))
-    kept = tuple(note for note in table.notes if not note.startswith(hidden))
+    hidden = (*others, *(f"* {label}" for label in others))
+    of_trials = (note for note in table.notes if note not in table.published_notes)
+    kept = tuple(note for note in of_trials if not note.startswith(hidden))
     also = ["published values are not shown here"] if table.published else []
     return dataclasses.replace(
         table,

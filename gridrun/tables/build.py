@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from gridrun.metrics import ACCURACIES, METRICS, complement, parse_runs
 from gridrun.tables.judge import Pools, judge, no_pools, pools_of
 from gridrun.tables.model import Cell, Line, Table
-from gridrun.tables.notes import NOTED_COLUMNS, hardware_mixture, notes_of, origins_of
+from gridrun.tables.notes import NOTED_COLUMNS, hardware_mixture, notes_of, origins_of, published_notes
 
 if TYPE_CHECKING:
     from gridrun.grid import Grid, Published, Row, TableSpec
@@ -36,13 +36,15 @@ def build_table(spec: TableSpec, records: Mapping[str, Record], pools: Pools = n
     """
     lines, verdict_notes = judge(spec, [_line(spec, row, records) for row in spec.rows], pools)
     origins = origins_of(records[line.trials[seed]] for line in lines for seed in line.done)
+    told = tuple(published_notes(spec, lines, verdict_notes))
     return Table(
         id=spec.id,
         title=spec.title,
         columns=tuple(spec.columns),
         lines=(*lines, *(_reported_line(spec.columns, row) for row in spec.reported)),
         mixed_hardware=hardware_mixture(origins) is not None,
-        notes=tuple(notes_of(spec, lines, records, origins, verdict_notes)),
+        notes=(*notes_of(spec, lines, records, origins), *told),
+        published_notes=told,
         headers=spec.headers,
         spread=spec.spread,
     )

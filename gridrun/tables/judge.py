@@ -84,24 +84,18 @@ def judge(spec: TableSpec, lines: Sequence[Line], pools: Pools = no_pools) -> tu
         if column not in METRICS or not (METRICS[column].is_error and METRICS[column].is_of_test):
             continue
         wanted = [i for i, line in enumerate(found) if line.cells[column].difference is not None]
+        if not wanted:
+            continue
         used: dict[TestSet, _Judged | None] = {}
         runs = [_runs(row, line.cells[column], column) for row, line in zip(spec.rows, found, strict=True)]
+        test_sets = [_test_set(row.config.flat()) for row in spec.rows]
         for i in wanted:
-            config = spec.rows[i].config
-            test_set = _test_set(config.flat())
-            if test_set not in used:
-                same = (
-                    one
-                    for row, one in zip(spec.rows, runs, strict=True)
-                    if _test_set(row.config.flat()) == test_set
-                )
-                used[test_set] = _spread(verdicts.pool(same), pools, config, METRICS[column].record)
-            if judged := used[test_set]:
-                cells = {
-                    **found[i].cells,
-                    column: _with_verdict(spec, column, found[i].cells[column], runs[i], judged),
-                }
-                found[i] = replace(found[i], cells=cells)
+            if (own := test_sets[i]) not in used:
+                same = (one for one, test_set in zip(runs, test_sets, strict=True) if test_set == own)
+                used[own] = _spread(verdicts.pool(same), pools, spec.rows[i].config, METRICS[column].record)
+            if judged := used[own]:
+                cell = _with_verdict(spec, column, found[i].cells[column], runs[i], judged)
+                found[i] = replace(found[i], cells={**found[i].cells, column: cell})
         notes += _notes(spec, column, used.values(), [found[i].cells[column] for i in wanted])
     return found, list(dict.fromkeys(notes))
 
@@ -125,7 +119,7 @@ def _spread(own: Pool | None, pools: Pools, config: TrainConfig, column: str) ->
 
 def _with_verdict(spec: TableSpec, column: str, cell: Cell, runs: Runs, judged: _Judged) -> Cell:
     spread = judged.spread if judged.spread.is_shared else verdicts.own(runs)
-    if spread is None or cell.published is None:
+    if spread is None or cell.published is None or not runs.is_between:
         return cell
     found = verdicts.compare(runs, _error(column, cell.published), _published_variance(cell), spread)
     tolerance = spec.tolerance / 100

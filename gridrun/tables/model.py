@@ -89,6 +89,8 @@ class Table:
     """Whether the trials ran on different hardware, so that times do not compare."""
     notes: tuple[str, ...]
     """What a reader must know beyond the numbers."""
+    published_notes: tuple[str, ...]
+    """Those of them that are about published values and rows."""
     headers: Mapping[str, str]
     """Headers of config columns that differ from the usual ones."""
     spread: Spread | None

@@ -39,9 +39,8 @@ def notes_of(
     lines: Sequence[Line],
     records: Mapping[str, Record],
     origins: Counter[Origin],
-    verdict_notes: Sequence[str] = (),
 ) -> Iterator[str]:
-    """Yield a table's notes. `lines` are those with trials, `origins` those of the done trials."""
+    """Yield a table's notes on its trials. `lines` are those with trials, `origins` those of the done."""
     if spec.rows and not spec.columns_are_given:
         yield f"all: {describe_shared([row.config for row in spec.rows])}"
     label = line_labels(spec.columns, lines)
@@ -55,9 +54,6 @@ def notes_of(
         for row, line in zip(spec.rows, lines, strict=True)
         for seed in line.done
     )
-    yield from _published_notes(spec, label, lines)
-    yield from verdict_notes
-    yield from _reported_notes(len(spec.reported), len(lines))
 
 
 def line_labels(columns: Sequence[str], lines: Sequence[Line]) -> Callable[[Line], str]:
@@ -230,7 +226,14 @@ def _seeds(seeds: Sequence[int]) -> str:
 # --- what others report --------------------------------------------------------------------------
 
 
-def _published_notes(spec: TableSpec, label: Callable[[Line], str], lines: Sequence[Line]) -> Iterable[str]:
+def published_notes(spec: TableSpec, lines: Sequence[Line], verdict_notes: Sequence[str]) -> Iterator[str]:
+    """Yield a table's notes on what others report, and on what the differences to that rest on."""
+    yield from _value_notes(spec, line_labels(spec.columns, lines), lines)
+    yield from verdict_notes
+    yield from _reported_notes(len(spec.reported), len(lines))
+
+
+def _value_notes(spec: TableSpec, label: Callable[[Line], str], lines: Sequence[Line]) -> Iterable[str]:
     published = [line for line in lines if any(cell.published_text for cell in line.cells.values())]
     bound = [
         METRICS[column].label

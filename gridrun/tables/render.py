@@ -216,12 +216,13 @@ def _metric_columns(table: Table, name: str, is_published: bool) -> list[TextCol
     if is_published:
         columns.append(_published_column(metric.with_unit("Published"), cells))
         if metric.is_error:
-            is_judged = any(cell.half_width is not None for cell in cells)
+            is_judged = any(cell.half_width is not None for cell in cells) and not with_mean
             header = "Difference (pp), 95 %" if is_judged else "Difference (pp)"
             differences = [difference(cell, with_mean=with_mean) for cell in cells]
             columns.append(TextColumn(header, differences, True))
     if any(cell.verdict for cell in cells):
-        columns.append(TextColumn("Verdict", [verdict_text(cell) for cell in cells], False))
+        header = "Verdict on Medians" if with_mean else "Verdict"
+        columns.append(TextColumn(header, [verdict_text(cell) for cell in cells], False))
     return columns
 
 
@@ -285,7 +286,7 @@ def _shared_runs(cells: Sequence[Cell]) -> int | None:
 def difference(cell: Cell, *, with_mean: bool = False) -> str:
     """Write ours - published in percentage points with its sign, computed from the two as printed.
 
-    Ours is the median, or the mean. Where it is known, half the 95 % interval follows.
+    Ours is the median, or the mean. Where it is known, half the 95 % interval of the median's follows.
     """
     middle = cell.mean if with_mean else cell.median
     if middle is None or cell.published is None or cell.difference is None:
@@ -296,7 +297,7 @@ def difference(cell: Cell, *, with_mean: bool = False) -> str:
         text = "0.00"
     elif not text.startswith("-"):
         text = f"+{text}"
-    return text if cell.half_width is None else f"{text} ± {format_percent(cell.half_width)}"
+    return text if cell.half_width is None or with_mean else f"{text} ± {format_percent(cell.half_width)}"
 
 
 def verdict_text(cell: Cell) -> str:
