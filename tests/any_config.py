@@ -116,7 +116,7 @@ def is_valid(registry: Registry[Any], values: Mapping[str, Any]) -> bool:
 def accepted(values: Mapping[str, Any]) -> bool:
     """Return whether validation lets a config through."""
     try:
-        TrainConfig.from_dict(values)
+        TrainConfig.from_dict(values).check_precision()
     except ConfigError:
         return False
     return True

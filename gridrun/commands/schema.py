@@ -14,12 +14,12 @@ from gridrun.errors import GridrunError
 @click.command("schema", cls=GroupedCommand, example="gridrun schema -o grids/schema.json")
 @click.option(
     "-o",
-    "--output",
+    "--out",
     metavar="FILE",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write the schema to this file. [default: print it]",
 )
-def command(output: Path | None) -> None:
+def command(out: Path | None) -> None:
     """Print a JSON Schema of grid files, for editors.
 
     An editor with the YAML language server then completes keys, options and names, shows what they mean, and
@@ -32,10 +32,10 @@ def command(output: Path | None) -> None:
     again when you add one.
     """
     text = schema_text()
-    if output is None:
+    if out is None:
         click.echo(text, nl=False)
     else:
-        write_schema(output, text)
+        write_schema(out, text)
 
 
 def schema_text() -> str:
