@@ -26,7 +26,7 @@ from gridrun.executors.ray.tune import RayTuneExecutor
 from gridrun.executors.serial import SerialExecutor
 from gridrun.store import Store
 from gridrun.store.records import Provenance
-from gridrun.sweep.events import Ended, Event, Lost, Progress, Started, Stepped
+from gridrun.sweep.events import Ended, Event, Lost, Progress, Started, Stepped, Warned
 from gridrun.sweep.executor import Executor
 from gridrun.sweep.queue import QueuedTrial, TrialQueue
 from gridrun.sweep.retries import Retry
@@ -412,6 +412,29 @@ def test_tune_waits_for_nothing_once_a_listener_has_raised(setup: Setup) -> None
     with pytest.raises(OSError, match="terminal"):
         _Played(play).run(TrialQueue([QueuedTrial(trial)]), setup, listen)
     tunes[0].join()
+
+
+def test_trials_that_do_not_stop_are_named(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gridrun.executors.ray.tune.STOP_SECONDS", 0.05)
+    monkeypatch.setattr("gridrun.executors.ray.tune._TUNE_SECONDS", 0.05)
+    trial, answered = Trial(tiny.config(), 0), threading.Event()
+
+    def play(trial_queue: TrialQueue, setup: Setup, events: SimpleQueue[Event]) -> None:
+        trial_queue.take()
+        events.put(Started(trial))
+        setup.stop_file.touch()
+        answered.wait(60)
+
+    trial_queue, told = TrialQueue([QueuedTrial(trial)]), list[Event]()
+    _Played(play).run(trial_queue, setup, told.append)
+    answered.set()
+    started, warned = told
+    assert started == Started(trial)
+    assert isinstance(warned, Warned)
+    assert warned.text.startswith(
+        f"{trial.trial_id}: did not stop within 0.05 s, so their workers are killed"
+    )
+    assert trial_queue.left == (QueuedTrial(trial),), "the next launch goes on with it"
 
 
 @on_ray
