@@ -387,7 +387,7 @@ def test_the_last_step_is_the_first_of_the_ladder() -> None:
 
 
 def test_what_decays_without_decay_of_batch_normalisation() -> None:
-    """The rows keep their ids and decay convolutions; a profile decays what the source decayed at the time."""
+    """Rows keep their ids and decay convolutions; a profile decays what the source decayed at the time."""
     path = ROOT / "grids" / "no_wd_on_bn.yaml"
     first = next(row for row in load_grid(path).rows if row.config.no_weight_decay_on_bn)
     assert (first.config_id, first.config.decayed) == ("2025b97d00f007ae", ("conv",))
