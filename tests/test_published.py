@@ -18,6 +18,7 @@ from gridrun.tables.model import Cell, Line, Table
 from gridrun.tables.render import text_columns, to_csv, to_json, to_markdown, to_text
 from trainer import TrainConfig
 from trainer.models._residual import NARROW_FIRST_STAGE
+from trainer.optimizers._groups import parameter_groups
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = Path(__file__).parent / "published"
@@ -383,3 +384,23 @@ def test_every_step_to_resnet9_is_a_row_as_published() -> None:
 def test_the_last_step_is_the_first_of_the_ladder() -> None:
     (*_, last), (first, *_) = empty("resnet9_build_up").lines, empty("resnet9_ladder").lines
     assert last.config_id == first.config_id
+
+
+def test_what_decays_without_decay_of_batch_normalisation() -> None:
+    """Rows keep their ids and decay convolutions; a profile decays what the source decayed at the time."""
+    path = ROOT / "grids" / "no_wd_on_bn.yaml"
+    first = next(row for row in load_grid(path).rows if row.config.no_weight_decay_on_bn)
+    assert (first.config_id, first.config.decayed) == ("2025b97d00f007ae", ("conv",))
+    then = load_grid(path, profile="all_but_bn")
+    assert len(then.rows) == 15
+    assert {row.config.decayed for row in then.rows} == {("conv", "linear", "other")}
+
+    network = first.config.model.build(first.config.dataset.spec)
+    total = sum(p.numel() for p in network.parameters())
+    shares = [
+        sum(p.numel() for p in parameter_groups(network, row.config)[0].params) / total
+        for row in (first, then.rows[0])
+    ]
+    today = 3 * 3 * 3 * 16 + 16 * 32 + 32 * 64  # the first convolution, and two shortcuts of 1 x 1
+    said = path.read_text().partition(f"of this network's {total:,} parameters")[2].partition("\nname:")[0]
+    assert re.findall(r"[0-9.]+ %", said) == [f"{100 * share:.1f} %" for share in (*shares, today / total)]
