@@ -51,7 +51,7 @@ def workers(temp: Path) -> list[int]:
     found = []
     for pid in users(str(temp)):
         try:
-            if b"TrialWorker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            if b"Trainable" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 found.append(pid)
         except OSError:
             continue

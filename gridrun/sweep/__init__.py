@@ -393,9 +393,9 @@ def _stop_file(store: Store) -> Iterator[Path]:
     numbers = [signal.SIGINT, signal.SIGTERM] if in_main else []
     if in_main and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it
         numbers.append(signal.SIGHUP)
-    for number in numbers:
-        old[number] = signal.getsignal(number)
-        signal.signal(number, stop)
+    for each in numbers:
+        old[each] = signal.getsignal(each)
+        signal.signal(each, stop)
     try:
         yield path
     finally:
