@@ -40,7 +40,9 @@ def _schedule(title: str, rows: Sequence[LineageRow]) -> dict[str, Any] | None:
     figure = None
     with contextlib.suppress(ValueError):  # a forged policy costs its figure, not the page
         figure = best_schedule("schedule", title, rows)
-    return figure and {
+    if not figure:
+        return None
+    return {
         "title": one_line(figure.title),
         "notes": "; ".join(figure.notes),
         "starts": figure.starts,
