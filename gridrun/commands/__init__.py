@@ -22,6 +22,7 @@ import click
 
 from gridrun.commands._options import HAD_ERRORS
 from gridrun.errors import GridrunError
+from gridrun.text import printable_lines
 
 
 class UserError(click.ClickException):
@@ -61,7 +62,10 @@ class Commands(click.Group):
         except GridrunError as error:
             if ctx.params.get("debug"):
                 raise
-            raise UserError(str(error)) from None
+            raise UserError(printable_lines(str(error))) from None
+        except click.ClickException as error:
+            error.message = printable_lines(error.message)
+            raise
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)
             raise SystemExit(130) from None
