@@ -54,6 +54,8 @@ _OWN: dict[str, tuple[tuple[str, ...], Mapping[str, type]]] = {
     "epochs.parquet": (("trial_id", "epoch"), EPOCH_TYPES),
 }
 """Of each file by name: the columns that all versions have, and the types of those that are ours."""
+_MOST = 1000
+"""Bytes that a byte of a file may become."""
 
 
 def read(
@@ -362,6 +364,7 @@ def _ours(path: Path, source: Any) -> pq.ParquetFile:
     # Without Arrow's threads: if they read from a Python file, the process may abort at its end
     # (https://github.com/apache/arrow/issues/50482).
     file = pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True)
+    _check_size(path, file.metadata, source.seek(0, os.SEEK_END) or source.tell())
     if not _FORMAT.items() <= (file.schema_arrow.metadata or {}).items():
         raise _foreign(path, "was not written by gridrun")
     found = {field.name: field.type for field in file.schema_arrow}
@@ -377,13 +380,21 @@ def _ours(path: Path, source: Any) -> pq.ParquetFile:
 
 def _fits(found: pa.DataType, kind: type) -> bool:
     """Return whether a column can have a type; older versions widened whole numbers, pandas texts."""
-    if pa.types.is_null(found):
-        return True
-    if kind is str:
-        return pa.types.is_string(found) or pa.types.is_large_string(found)
-    if kind is bool:
-        return pa.types.is_boolean(found)
-    return pa.types.is_integer(found) or pa.types.is_floating(found)
+    checks = {
+        str: (pa.types.is_string, pa.types.is_large_string),
+        bool: (pa.types.is_boolean,),
+    }.get(kind, (pa.types.is_integer, pa.types.is_floating))
+    return any(check(found) for check in (pa.types.is_null, *checks))
+
+
+def _check_size(path: Path, metadata: pq.FileMetaData, num_bytes: int) -> None:
+    """Refuse a file that would take far more memory than any file of ours: it may be made to.
+
+    The losses of an epoch alone take several bytes, and names of columns and configs shrink less than this.
+    """
+    groups = map(metadata.row_group, range(metadata.num_row_groups))
+    if metadata.num_rows > num_bytes or sum(group.total_byte_size for group in groups) > _MOST * num_bytes:
+        raise _foreign(path, f"names {metadata.num_rows} rows in {num_bytes} bytes, which cannot be results")
 
 
 def _foreign(path: Path, why: str) -> StoreError:
