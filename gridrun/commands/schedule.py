@@ -79,9 +79,12 @@ def command(
 
 
 def _drawable(path: Path) -> Path:
-    from gridrun.figures.select import read_formats
+    from gridrun.figures.model import FORMATS
+    from trainer.registry import did_you_mean
 
-    read_formats(path.suffix.lstrip(".") or "none")
+    name = path.suffix.lstrip(".")
+    if name not in FORMATS:
+        raise GridrunError(f"{path}: unknown format {name!r}.{did_you_mean(name, FORMATS)}")
     return path
 
 

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 @click.command(
     "search", cls=GroupedCommand, example="gridrun search grids/pba/search_rcifar10.yaml --profile cpu"
 )
-@_options.grid_options(_options.profile_option, _options.scale_option, _options.set_option, required=True)
+@_options.grid_options(
+    _options.profile_option, _options.scale_option, _options.set_option, required=True, metavar="GRID"
+)
 @_options.results_option
 @_options.sweep_options(*_options.RUN_OPTIONS)
 @click.option(
@@ -51,7 +53,7 @@ def command(
 
     loaded, store = grids.read(), Store(results)
     if len(loaded) != 1:
-        raise GridrunError("name one grid file")
+        raise GridrunError(f"name one grid file, got {len(loaded)}; run one search after the other")
     (grid,) = loaded
     if grid.search is None:
         raise GridrunError(f"{grid.path}: has no `search`; run it with `gridrun launch`")
