@@ -11,6 +11,7 @@ import click
 from gridrun.commands import _options
 from gridrun.commands._help import GroupedCommand
 from gridrun.commands._options import GridOptions, SweepOptions
+from gridrun.commands._out_file import OUT_FILE
 from gridrun.commands._search import describe_round, estimate, lines_of
 from gridrun.commands._show import INTERRUPTED, show_plan
 from gridrun.errors import GridrunError
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 @click.option(
     "--export",
     metavar="FILE",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    type=OUT_FILE,
     help="Write the best member's schedule to this YAML file, for `policy: {schedule: FILE}` of a grid.",
 )
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop; exit 1 if it is over --budget-hours.")
