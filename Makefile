@@ -3,14 +3,17 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 RESULTS ?= results
+# Two processes, a file to each at a time, in the order of tests/conftest.py.
+TWO := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help quickstart test test-all bench check format clean
+.PHONY: help quickstart test test-all bench docs check format clean
 
 help:
 	@echo "make quickstart   install, train the quickstart grid, print its table"
 	@echo "make test         install, then lint, types and tests"
 	@echo "make test-all     the same with the slow tests"
 	@echo "make bench        every benchmark, one after the other: an hour or more"
+	@echo "make docs         the docs as a site, in build/docs/site; fails on a broken link"
 	@echo "make check        lint and types alone"
 	@echo "make format       format the code"
 
@@ -18,13 +21,16 @@ quickstart: $(VENV)/.installed
 	$(BIN)/gridrun launch grids/quickstart.yaml --results $(RESULTS)
 
 test: check
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest $(TWO) -m "not slow"
 
 test-all: check $(VENV)/.atheris
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest $(TWO)
 
 bench: $(VENV)/.installed $(VENV)/.atheris
 	@set -e; for one in benchmarks/[a-z]*.py; do echo "# $$one"; $(BIN)/python $$one; done
+
+docs: $(VENV)/.installed-dev
+	$(BIN)/python docs/site.py
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from gridrun.errors import LaunchError
 from gridrun.grid import Grid
@@ -30,7 +31,7 @@ from gridrun.sweep.queue import QueuedTrial, TrialQueue
 from gridrun.sweep.reschedule import Rescheduler
 from gridrun.sweep.retries import Failed, RetryState
 from gridrun.sweep.worker import Setup, failed_record
-from gridrun.text import number_of, utc_now
+from gridrun.text import format_hours, number_of, utc_now
 from gridrun.trial import Trial
 from trainer import Runtime, files
 
@@ -174,17 +175,17 @@ def over_budget(forecast: Forecast, budget_hours: float | None) -> str | None:
             f"run some first, such as `--only {forecast.trials[-1].trial_id}`"
         )
     guess = forecast.hours_range
+    unit = f"{forecast.capacity.unit}-hours"
+    spread = f"{format_hours(guess[0])} to {format_hours(guess[1])} {unit}" if guess else ""
     if guess and guess[0] <= budget_hours < guess[1]:
         shortest = next(trial for trial in reversed(forecast.trials) if forecast.range_of(trial))
         return (
-            f"--budget-hours {budget_hours:g}: {trials} to run; {guess[0]:.3g} to {guess[1]:.3g} "
-            f"{forecast.capacity.unit}-hours is only a guess ({forecast.trust}); measure first, such as with "
+            f"--budget-hours {budget_hours:g}: {trials} to run; {spread} is only a guess "
+            f"({forecast.trust}); measure first, such as with "
             f"`--only {shortest.trial_id}`"
         )
     if forecast.hours > budget_hours:
-        hours = f"{forecast.hours:.3g} {forecast.capacity.unit}-hours"
-        if guess:
-            hours = f"{guess[0]:.3g} to {guess[1]:.3g} {forecast.capacity.unit}-hours, a guess"
+        hours = f"{spread}, a guess" if guess else f"{format_hours(forecast.hours)} {unit}"
         return f"--budget-hours {budget_hours:g}: {trials} to run, estimated at {hours} ({forecast.trust})"
     return None
 
@@ -372,22 +373,29 @@ def _heartbeat(store: Store, drain_file: Path, tracker: Tracker) -> Iterator[Non
 
 @contextlib.contextmanager
 def _stop_file(store: Store) -> Iterator[Path]:
-    """Yield a path that the first SIGINT, SIGTERM or SIGHUP creates; the second one stops at once."""
+    """Yield a path that the first SIGINT, SIGTERM or SIGHUP creates; the second one stops at once.
+
+    It does what SIGINT did before, by default a KeyboardInterrupt.
+    """
     path = store.launches.stop_path(secrets.token_hex(8))
+    old: dict[int, Any] = {}
 
     def stop(signum: int, frame: object) -> None:
-        if path.exists():
-            raise KeyboardInterrupt
-        try:
-            files.touch(path)
-        except OSError:  # a full disk, or the directory is gone: no trial would notice
-            raise KeyboardInterrupt from None
+        with contextlib.suppress(OSError):  # a full disk, or the directory is gone: no trial would notice
+            if not path.exists():
+                files.touch(path)
+                return
+        if callable(before := old.get(signal.SIGINT)):
+            before(signum, frame)
+        raise KeyboardInterrupt
 
     in_main = threading.current_thread() is threading.main_thread()
     numbers = [signal.SIGINT, signal.SIGTERM] if in_main else []
     if in_main and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it
         numbers.append(signal.SIGHUP)
-    old = {number: signal.signal(number, stop) for number in numbers}
+    for each in numbers:
+        old[each] = signal.getsignal(each)
+        signal.signal(each, stop)
     try:
         yield path
     finally:
