@@ -74,7 +74,7 @@ def find(candidates: Iterable[Path], digest: str, digest_of: Callable[[Path], st
         try:
             found = digest_of(path)
         except OSError as error:
-            raise DataError(f"{error.filename or path} cannot be read: {error.strerror or error}") from error
+            raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
         if found == digest:
             return path
         others.append(f"{path.name} has {found}")
