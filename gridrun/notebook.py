@@ -18,7 +18,8 @@ import pyarrow as pa
 from gridrun.errors import GridrunError, StoreError
 from gridrun.grid import load_grid, load_grids
 from gridrun.grid.describe import describe_config
-from gridrun.grid.sources import nearest_beside, parse_scale
+from gridrun.grid.sources import parse_scale
+from gridrun.grid.yaml import nearest_beside
 from gridrun.metrics import METRICS
 from gridrun.store import Store
 from gridrun.tables import render

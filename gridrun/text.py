@@ -70,7 +70,7 @@ def format_option(value: Any) -> str:
     if isinstance(value, float):
         return _format_float(value)
     if isinstance(value, (list, tuple)):
-        return ", ".join(format_option(item) for item in value) or "none"
+        return ", ".join(format_option(item) or "''" for item in value) or "none"
     return str(value)
 
 

@@ -224,11 +224,11 @@ ROW_OPTIONS = (profile_option, scale_option, set_option, seeds_option, where_opt
 """Which rows of the grids a command is about. Every command that reads rows takes all of them."""
 
 
-def grid_options(*options: Decorator, required: bool = False) -> Decorator:
+def grid_options(*options: Decorator, required: bool = False, metavar: str = "") -> Decorator:
     """Give a command `GridOptions` as its argument `grids`. `options`: not all of ROW_OPTIONS, but these."""
     paths = click.argument(
         "paths",
-        metavar="GRID..." if required else "[GRID]...",
+        metavar=metavar or ("GRID..." if required else "[GRID]..."),
         nargs=-1,
         required=required,
         type=click.Path(path_type=Path),

@@ -109,7 +109,8 @@ def show_tables(tables: Sequence[Table], output_format: str | None, wide: bool =
         "csv": render.to_csv,
         "latex": latex.to_latex,
     }
-    click.echo("\n\n".join(formatters[output_format](table).rstrip() for table in tables))
+    if tables:
+        click.echo("\n\n".join(formatters[output_format](table).rstrip() for table in tables))
 
 
 def show_summary(summary: Summary, results: Path) -> None:

@@ -112,6 +112,8 @@ def show_search(progress: Progress, store: Store) -> None:
         parts += [] if error is None else [f"validation error {format_percent(error)} %"]
         parts += ["done" if segment.trial.trial_id in progress.errors else "not done"]
         click.echo(f"  {segment.trial.trial_id}  {', '.join(parts)}")
+        if note := progress.notes_on(segment):
+            click.echo(f"    {printable(note)}")
 
 
 def headline(found: Overview) -> str:

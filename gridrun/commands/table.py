@@ -56,4 +56,8 @@ def command(
         raise click.UsageError("--check goes with --readme")
     loaded, store = grids.read(), Store(results)
     warn_if_missing(store)
+    for grid in loaded:
+        if grid.search:
+            hint = f"`gridrun status {grid.path}` shows how far it is"
+            click.echo(f"{grid.path}: a search has no table; {hint}", err=True)
     show_tables(options.tables_of(loaded, store), output_format, wide)

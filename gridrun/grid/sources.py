@@ -5,15 +5,14 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from gridrun.errors import GridError
 from gridrun.grid.node import Located, Node
 from gridrun.grid.policy_schedules import put_in_place
-from gridrun.grid.yaml import load_yaml, parse_yaml
-from trainer.registry import did_you_mean
+from gridrun.grid.yaml import load_yaml, nearest_beside, parse_yaml
 
 MAX_INCLUDES = 100
 
@@ -82,15 +81,6 @@ class GridFiles:
         except (OSError, RuntimeError, ValueError):
             pass  # no file can have such a name
         raise node.error(f"no such file: {text!r}.{nearest_beside(path, Path.is_file)}")
-
-
-def nearest_beside(path: Path, is_kind: Callable[[Path], bool]) -> str:
-    """Return ` Did you mean 'x'?` for the closest name in the same directory, or an empty text."""
-    try:
-        hint = did_you_mean(path.name, [found.name for found in path.parent.iterdir() if is_kind(found)])
-    except (OSError, ValueError):
-        return ""
-    return hint if hint.startswith(" Did") else ""
 
 
 def _nearest_grid(path: Path) -> str:
