@@ -76,7 +76,7 @@ ROOMS = (
     ("cli", "gridrun", "gridrun.commands"),
     ("gridrun.executors", "gridrun.doctor"),
     ("gridrun.sweep", "gridrun.search"),
-    ("gridrun.notebook", "gridrun.figures", "gridrun.report"),
+    ("gridrun.notebook", "gridrun.figures", "gridrun.report", "gridrun.archive"),
     ("gridrun.plan", "gridrun.tables", "gridrun.evaluation", "gridrun.features", "gridrun.ages"),
     ("gridrun.grid",),
     (
