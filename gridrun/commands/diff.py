@@ -27,7 +27,9 @@ ORIGINS = ("commit", "sources", "trainer_version", "torch_version", "gpu", "cpu"
 """Columns that may explain why equal options gave other numbers."""
 
 
-@click.command("diff", cls=GroupedCommand, example="gridrun diff grids/quickstart.yaml HEAD~10")
+@click.command(
+    "diff", cls=GroupedCommand, example="gridrun diff grids/quickstart.yaml HEAD~10", needs="a git repository"
+)
 @click.argument("old", metavar="A", shell_complete=complete_id)
 @click.argument("new", metavar="B", shell_complete=complete_id)
 @options_as(GridOptions, "rows", ROW_OPTIONS)
