@@ -33,6 +33,13 @@ def format_whole(number: float) -> str:
     return f"{number:.12g}"
 
 
+def format_amount(amount: float) -> str:
+    """Write an amount in three digits, without an exponent: `0.00123`, `12.3`, `1,234`."""
+    if amount >= 100:
+        return f"{amount:,.0f}"
+    return f"{float(f'{amount:.3g}'):.9f}".rstrip("0").rstrip(".")
+
+
 def number_of(count: float, noun: str) -> str:
     """Write a count with its noun: `1 epoch`, `200 epochs`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

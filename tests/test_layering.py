@@ -83,6 +83,7 @@ ROOMS = (
         "gridrun.store",
         "gridrun.trial",
         "gridrun.resources",
+        "gridrun.energy",
         "gridrun.metrics",
         "gridrun.verdicts",
         "gridrun.changed_code",

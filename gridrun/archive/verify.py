@@ -182,7 +182,7 @@ def _unlike(theirs: Any, ours: Any, place: str = "tables") -> Iterator[tuple[str
         if not math.isclose(theirs, ours, rel_tol=TOLERANCE):
             yield place, str(theirs), str(ours)
     elif theirs != ours or type(theirs) is not type(ours):
-        yield place, *(printable(str(each))[:60] for each in (theirs, ours))
+        yield place, printable(str(theirs))[:60], printable(str(ours))[:60]
 
 
 # --- rows that were trained again -------------------------------------------------------------------

@@ -103,7 +103,7 @@ def _show_grids(store: Store, old: tuple[str, Grid], new: tuple[str, Grid], as_j
         (row.seeds, then.seeds) for row, then in found.same if row.seeds != then.seeds
     )
     for pair, count in seeds.items():
-        click.echo(*_option_lines({"seeds": pair}))
+        click.echo(_option_lines({"seeds": pair})[0])
         click.echo(f"  in {number_of(count, 'row')}; trials of seeds in both keep their ids")
     for mark, some in (("-", found.removed), ("+", found.added)):
         for row in some[:MAX_SHOWN]:
