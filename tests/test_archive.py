@@ -366,3 +366,4 @@ def test_a_file_that_is_no_archive_raises_archive_error(tmp_path: Path) -> None:
         opened.writestr("records.jsonl", "")
     with pytest.raises(ArchiveError, match=r"has no gridrun\.json"):
         container.read(tmp_path / "a.zip")
+    _refused(tmp_path / "none.zip", "no such file")

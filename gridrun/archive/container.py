@@ -71,8 +71,8 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
             writes: a path that leads out, a link, the same name twice.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise _error(path, "is no file")
+        if not path.is_file():
+            raise _error(path, "no such file")
         if path.stat().st_size > MAX_BYTES:
             raise _error(path, f"is larger than {MAX_BYTES >> 30} GiB")
         with zipfile.ZipFile(path) as archive:

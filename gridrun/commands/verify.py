@@ -22,7 +22,7 @@ MAX_DIFFERENCES = 10
 
 
 @click.command("verify", cls=GroupedCommand, example="gridrun verify quickstart.zip --retrain 1")
-@click.argument("file", metavar="FILE.zip", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.argument("file", metavar="FILE.zip", type=click.Path(path_type=Path, dir_okay=False))
 @click.option(
     "--retrain", metavar="N", type=click.IntRange(min=1), help="Train N rows, picked at random, again."
 )
