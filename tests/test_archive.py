@@ -200,7 +200,7 @@ TAMPERED: dict[str, tuple[Callable[[Path], Mapping[str, bytes]], str]] = {
         lambda a: {"grids/rates.yaml": b"include: ../../../../etc/passwd"},
         "must be a relative path that stays within grids/",
     ),
-    "a grid that is none": (lambda a: {"grids/rates.yaml": b"{"}, "grids/rates.yaml:1"),
+    "a grid that is none": (lambda a: {"grids/rates.yaml": b"{"}, "grids/rates.yaml:"),
     "a note about nothing": (
         lambda a: {"notes.jsonl": b'{"about": "x", "text": "", "at": ""}'},
         "a note is about",
