@@ -33,6 +33,13 @@ def format_whole(number: float) -> str:
     return f"{number:.12g}"
 
 
+def format_amount(amount: float) -> str:
+    """Write hours or kWh in three digits, without an exponent: `0.00123`, `12.3`, `1,234`."""
+    if amount >= 100:
+        return f"{amount:,.0f}"
+    return f"{float(f'{amount:.3g}'):.9f}".rstrip("0").rstrip(".")
+
+
 def number_of(count: float, noun: str) -> str:
     """Write a count with its noun: `1 epoch`, `200 epochs`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
@@ -49,11 +56,6 @@ def format_time(seconds: float) -> str:
         return f"{whole_seconds // 60}m{whole_seconds % 60:02}s"
     minutes = round(seconds / 60)
     return f"{minutes}m" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02}m"
-
-
-def format_hours(hours: float) -> str:
-    """Write hours of CPUs or GPUs: `0.0263`, `8.5`, `4,673`."""
-    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}"
 
 
 def utc_now() -> str:

@@ -168,24 +168,26 @@ class GridOptions:
         is left out. Raises GridrunError if nothing is left.
         """
         from gridrun.grid import load_grids
-        from gridrun.grid.sources import parse_overrides, parse_scale
 
-        overrides = parse_overrides(self.settings)
-        where = parse_overrides(self.where, "--where", "epochs=200")
-        scale = None if self.scale is None else parse_scale(self.scale)
+        options = self.row_options()
         found = {} if self.paths else find_grids()
         if found and self.profile is not None:
             found = _with_profile(found, self.profile)
         if found and not self.arguments:
             return list(found.values())
-        return load_grids(
-            [*(self.paths or found)],
-            overrides,
-            profile=self.profile,
-            scale=scale,
-            seeds=self.seeds,
-            where=where,
-        )
+        return load_grids([*(self.paths or found)], **options)
+
+    def row_options(self) -> dict[str, Any]:
+        """Return them, but for the files, as arguments of `load_grids`: plain data. Raises GridError."""
+        from gridrun.grid.sources import parse_overrides, parse_scale
+
+        return {
+            "overrides": parse_overrides(self.settings),
+            "profile": self.profile,
+            "scale": None if self.scale is None else parse_scale(self.scale),
+            "seeds": self.seeds,
+            "where": parse_overrides(self.where, "--where", "epochs=200"),
+        }
 
 
 def _with_profile(grids: dict[Path, Grid], profile: str) -> dict[Path, Grid]:

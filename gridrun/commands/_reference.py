@@ -56,6 +56,8 @@ def _commands(group: click.Group, context: click.Context) -> Iterable[str]:
         yield f"### gridrun {name}\n"
         text = inspect.cleandoc(command.help or "").replace("\b\n", "")
         yield f"{text}\n"
+        if needs := getattr(command, "needs", ""):
+            yield f"    # Needs: {needs}"
         yield f"    {getattr(command, 'example', '') or f'gridrun {name}'}\n"
         inner = click.Context(command, info_name=name, parent=context)
         records = [

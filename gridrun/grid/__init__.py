@@ -110,6 +110,8 @@ class Grid:
     """What ids of tables and figures say of these changes."""
     parents: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Of each trial that goes on from another's state, the id of that one, by trial id."""
+    files: Mapping[str, Path] = dataclasses.field(default_factory=dict)
+    """All files that it was read from, this one first, by their path within the directory `grids`."""
     search: Search | None = None
     """The search that the file describes. Then it has no rows: what to train shows only as it goes on."""
 
@@ -186,6 +188,7 @@ def load_grid(
         retries=read_or(given, "retries", lambda node: node.count(least=0), None),
         stop_after_failures=read_or(given, "stop_after_failures", lambda node: node.count(least=1), None),
         profiles=tuple(profiles),
+        files=files.names,
     )
     chosen = choose(profiles, profile, read_scale(scale) if scale else None, files.path)
     if chosen or options != RowOptions():

@@ -143,6 +143,7 @@ class Progress(abc.ABC):
             hours=hours,
             makespan_range=_scaled(current.makespan_range, current.makespan_seconds, makespan),
             hours_range=_scaled(current.hours_range, current.hours, hours),
+            kwh=None,
         )
 
 

@@ -31,7 +31,7 @@ from gridrun.sweep.queue import QueuedTrial, TrialQueue
 from gridrun.sweep.reschedule import Rescheduler
 from gridrun.sweep.retries import Failed, RetryState
 from gridrun.sweep.worker import Setup, failed_record
-from gridrun.text import format_hours, number_of, utc_now
+from gridrun.text import format_amount, number_of, utc_now
 from gridrun.trial import Trial
 from trainer import Runtime, files
 
@@ -176,7 +176,7 @@ def over_budget(forecast: Forecast, budget_hours: float | None) -> str | None:
         )
     guess = forecast.hours_range
     unit = f"{forecast.capacity.unit}-hours"
-    spread = f"{format_hours(guess[0])} to {format_hours(guess[1])} {unit}" if guess else ""
+    spread = f"{format_amount(guess[0])} to {format_amount(guess[1])} {unit}" if guess else ""
     if guess and guess[0] <= budget_hours < guess[1]:
         shortest = next(trial for trial in reversed(forecast.trials) if forecast.range_of(trial))
         return (
@@ -185,7 +185,7 @@ def over_budget(forecast: Forecast, budget_hours: float | None) -> str | None:
             f"`--only {shortest.trial_id}`"
         )
     if forecast.hours > budget_hours:
-        hours = f"{spread}, a guess" if guess else f"{format_hours(forecast.hours)} {unit}"
+        hours = f"{spread}, a guess" if guess else f"{format_amount(forecast.hours)} {unit}"
         return f"--budget-hours {budget_hours:g}: {trials} to run, estimated at {hours} ({forecast.trust})"
     return None
 
