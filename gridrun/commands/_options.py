@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gridrun.sweep.executor import Executor
     from gridrun.sweep.listener import Listener
     from gridrun.sweep.options import LaunchOptions
-    from trainer.runtime import KeepCheckpoint
+    from trainer.runtime import Compile, KeepCheckpoint
 
 Decorator: TypeAlias = Callable[[Any], Any]
 
@@ -250,6 +250,7 @@ class SweepOptions:
     checkpoint_seconds: float = 30.0
     checkpoints: str | None = None
     keep: KeepCheckpoint | None = None
+    compile: Compile | None = None
     mlflow: str | None = None
     wandb: bool = False
     executor: str = "ray"
@@ -309,6 +310,7 @@ class SweepOptions:
                 threads=self.cpus_per_trial,
                 checkpoint_seconds=self.checkpoint_seconds,
                 keep_checkpoint=agreed("keep_checkpoint", self.keep),
+                compile=agreed("compile", self.compile) or "off",
             ),
             capacity=capacity,
             gpus_per_trial=gpus_per_trial,
@@ -391,6 +393,16 @@ def keep_option(default: str = "none") -> Decorator:
     )
 
 
+def compile_option(default: str = "off") -> Decorator:
+    """Return the option `--compile`; `default` says in words what counts without it."""
+    return click.option(
+        "--compile",
+        type=click.Choice(["auto", "on", "off"]),
+        help="Train compiled networks; auto: where that saves more time than it takes. They round differently. "
+        f"[default: {default}]",
+    )
+
+
 PLAN_OPTIONS = (
     click.option("--cpus", type=click.IntRange(min=1), help="CPUs to use. [default: all]"),
     click.option("--gpus", type=click.IntRange(min=0), help="GPUs to use. [default: all]"),
@@ -434,6 +446,7 @@ RUN_OPTIONS = (
         "machine can resume.",
     ),
     keep_option("what the grids say, else none"),
+    compile_option("what the grids say, else off"),
     click.option(
         "--mlflow",
         metavar="URI",
