@@ -52,7 +52,7 @@ share=(--gpus-per-trial auto --cpus-per-trial 2) small=() scale=() pack=(--image
 if [ "${SMOKE:-}" ]; then
   device=cpu sizes=(128) precisions=(fp32) rounds=1 images=128
   share=(--gpus 0) small=(--gpus 0 --seeds 1 --scale epochs=0.2) scale=(--scale epochs=1,train=256)
-  pack=(--cpu --images 128) numbers=(1 2)
+  pack=(--cpu --images 128 --precision fp32 --limit 300) numbers=(1 2)
 fi
 run() { # a function of this file under `timeout`, which takes programs only
   declare -f gridrun rows killed out_of_memory

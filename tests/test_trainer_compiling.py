@@ -1,4 +1,4 @@
-"""Compiled networks: the plain network's numbers, compiled once for all trials of a shape, and only where it pays.
+"""Compiled networks: the numbers of plain ones, compiled once for all trials of a shape, only where it pays.
 
 Most tests compile with `aot_eager`, which takes the network apart as inductor does and then calls torch.
 """
@@ -103,7 +103,11 @@ def test_auto_waits_until_trials_would_have_saved_what_compiling_takes(
     asked = timed(monkeypatch, plain=10.0, compiled=7.0)
     monkeypatch.setattr(compiling, "_SECONDS_A_LAYER", {"cpu": 5.0})  # the tiny network has 3: 15 s in all
     # One trial of 9 steps takes 90 s, of which a tenth may be saved: 9 s. Two of them: 18 s.
-    assert [trained(tiny.config(), runtime, "auto", seed).compiled for seed in range(3)] == [False, True, True]
+    assert [trained(tiny.config(), runtime, "auto", seed).compiled for seed in range(3)] == [
+        False,
+        True,
+        True,
+    ]
     assert asked == [False, True], "each is measured once"
 
 
@@ -118,7 +122,7 @@ def test_a_network_that_cannot_be_compiled(runtime: Runtime, monkeypatch: pytest
     timed(monkeypatch, plain=1e6, compiled=1.0)
     monkeypatch.setattr(compiling, "BACKEND", "no_such_backend")
     assert not trained(tiny.config(), runtime, "auto").compiled
-    with pytest.raises(RuntimeError, match="compile: on: .* cannot be compiled"):
+    with pytest.raises(RuntimeError, match=r"compile: on: .* cannot be compiled"):
         trained(tiny.config(), runtime, "on")
 
 
@@ -136,14 +140,20 @@ def test_a_trial_that_resumes_says_from_where_it_is_compiled(runtime: Runtime) -
         return bool(steps) and steps[-1] >= 4
 
     with pytest.raises(Interrupted):
-        train(tiny.config(), seed=0, runtime=dataclasses.replace(runtime, on_step=steps.append, should_stop=stop))
+        train(
+            tiny.config(),
+            seed=0,
+            runtime=dataclasses.replace(runtime, on_step=steps.append, should_stop=stop),
+        )
     result = train(tiny.config(), seed=0, runtime=dataclasses.replace(runtime, compile="on"))
     assert "compiled from step 4 on" in result.notes
     assert result.compiled
 
 
 @pytest.mark.slow
-def test_inductor_gives_the_gradients_of_the_plain_network(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inductor_gives_the_gradients_of_the_plain_network(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(compiling, "BACKEND", "inductor")
     for config in (tiny.config(), DROPOUT):
         plain, compiled = trained(config, runtime, "off"), trained(config, runtime, "on")

@@ -1,7 +1,7 @@
 """Compile the network of a training step where that pays. The plain network is the reference.
 
-A compiled network adds up in another order. From the same weights, outputs and gradients in fp32 agree with the
-plain ones to `TOLERANCE` of the largest; after many steps two runs differ as two that round differently do. Tests
+A compiled network adds up in another order. In fp32 the losses of its first steps agree with the plain ones
+to `TOLERANCE`, relative; after many steps they differ as those of two runs that round differently do. Tests
 always use the plain network. Dropout and the like draw the same numbers in both.
 """
 
@@ -64,8 +64,8 @@ def network_to_train(
 ) -> nn.Module:
     """Return `model`, or a compiled network that has its weights, as `runtime.compile` says.
 
-    Nothing changes but time and memory: not the weights, nor the random numbers that are drawn later. The process
-    keeps what it has compiled, so the next network of the same shape is compiled at once.
+    The weights do not change, nor do the random numbers that are drawn later. The process keeps what it has
+    compiled, so the next network of the same shape is compiled at once.
 
     Args:
         model: the network, on its device.
@@ -96,7 +96,9 @@ def network_to_train(
             except Exception as error:
                 if runtime.compile == "on":
                     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                    raise RuntimeError(f"compile: on: {config.model.label} cannot be compiled: {reason}") from error
+                    raise RuntimeError(
+                        f"compile: on: {config.model.label} cannot be compiled: {reason}"
+                    ) from error
                 shape.compiled = float("inf")
     memory.reset_peak(device)
     return _compile(model) if runtime.compile == "on" or shape.pays(device) else model

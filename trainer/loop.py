@@ -527,7 +527,9 @@ class Run:
         if was not in (None, now):  # results and speed differ between devices
             self.notes.append(f"moved from {was} to {now} at step {self.step}")
         if bool(state.get("compiled")) != self.compiled:
-            self.notes.append(f"{'compiled' if self.compiled else 'no longer compiled'} from step {self.step} on")
+            self.notes.append(
+                f"{'compiled' if self.compiled else 'no longer compiled'} from step {self.step} on"
+            )
         self.notes += self.runtime.origin.notes_since(state.get("origin"), self.step)
 
 

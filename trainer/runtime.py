@@ -54,7 +54,7 @@ class Runtime:
     threads: int = 1
     """CPU threads. For many trials, one thread each gives the highest throughput."""
     compile: Compile = "off"
-    """Whether to train a compiled network. It rounds differently (`trainer.compiling`); the result says so."""
+    """Whether to train a compiled network. The result says so, since that rounds differently."""
     workers: int | None = None
     """Processes that decode the images of a streamed data set. None: as many as `threads`; 0: decode in the
     trial's own process."""

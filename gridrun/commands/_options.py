@@ -19,7 +19,7 @@ from gridrun.errors import GridError, GridrunError, LaunchError
 
 if TYPE_CHECKING:
     from gridrun.grid import Grid
-    from gridrun.resources import GpusPerTrial
+    from gridrun.resources import CpusPerTrial, GpusPerTrial
     from gridrun.store import Store
     from gridrun.sweep.executor import Executor
     from gridrun.sweep.listener import Listener
@@ -244,7 +244,7 @@ class SweepOptions:
     cpus: int | None = None
     gpus: int | None = None
     gpus_per_trial: GpusPerTrial | None = None
-    cpus_per_trial: int = 1
+    cpus_per_trial: CpusPerTrial = 1
     budget_hours: float | None = None
     address: str | None = None
     checkpoint_seconds: float = 30.0
@@ -302,12 +302,12 @@ class SweepOptions:
             gpus_per_trial = None  # a grid says how to share GPUs; without any, its trials run on CPUs
         capacity = resources.capacity(self.cpus, self.gpus, gpus_per_trial, self.cpus_per_trial)
         if self.executor == "serial":
-            capacity = replace(capacity, cpus=self.cpus_per_trial, gpus=min(capacity.gpus, 1))
+            capacity = replace(capacity, cpus=capacity.cpus_per_trial, gpus=min(capacity.gpus, 1))
         return options.LaunchOptions(
             runtime=Runtime(
                 data_dir=self.data.absolute(),
                 cache_dir=resources.default_cache_dir(),
-                threads=self.cpus_per_trial,
+                threads=capacity.cpus_per_trial,
                 checkpoint_seconds=self.checkpoint_seconds,
                 keep_checkpoint=agreed("keep_checkpoint", self.keep),
                 compile=agreed("compile", self.compile) or "off",
@@ -337,6 +337,8 @@ class SweepOptions:
                 raise LaunchError("--mlflow and --wandb need --executor ray")
             if self.address:
                 raise LaunchError("--address needs --executor ray")
+            if self.cpus_per_trial == "auto":
+                raise LaunchError("--cpus-per-trial auto needs --executor ray")
             from gridrun.executors.serial import SerialExecutor
 
             return SerialExecutor(self.gpus)
@@ -369,6 +371,14 @@ def _read_gpus_per_trial(_: click.Context, __: click.Parameter, text: str | None
     return number
 
 
+def _read_cpus_per_trial(_: click.Context, __: click.Parameter, text: str) -> CpusPerTrial:
+    if text == "auto":
+        return "auto"
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise click.BadParameter(f"must be auto or a whole number >= 1, got {text!r}")
+    return int(text)
+
+
 threads_option = click.option(
     "--cpus", "cpus_per_trial", type=click.IntRange(min=1), default=1, help="CPU threads."
 )
@@ -398,8 +408,8 @@ def compile_option(default: str = "off") -> Decorator:
     return click.option(
         "--compile",
         type=click.Choice(["auto", "on", "off"]),
-        help="Train compiled networks; auto: where that saves more time than it takes. They round differently. "
-        f"[default: {default}]",
+        help="Train compiled networks; auto: where that saves more time than it takes. They round "
+        f"differently. [default: {default}]",
     )
 
 
@@ -415,9 +425,10 @@ PLAN_OPTIONS = (
     ),
     click.option(
         "--cpus-per-trial",
-        type=click.IntRange(min=1),
-        default=1,
-        help="CPU threads for each trial.",
+        metavar="N",
+        callback=_read_cpus_per_trial,
+        default="1",
+        help="CPU threads for each trial; auto measures with how many all trials together are fastest.",
     ),
     click.option(
         "--budget-hours",

@@ -74,8 +74,8 @@ GRID_KEYS = {
     "profiles": "Smaller versions of the study, by name, for `--profile`.",
     "search": "Makes the file a search by Population Based Augmentation (arXiv:1905.05393).",
     "keep_checkpoint": "Which epoch's weights to keep: `last`, `best` or `none` (the default).",
-    "compile": "Whether to train compiled networks: `on`, `off` (the default), or `auto`: where that saves more time "
-    "than it takes. They round differently, and the column `compiled` says so.",
+    "compile": "Whether to train compiled networks: `on`, `off` (the default), or `auto`: where that saves "
+    "more time than it takes. They round differently, and the column `compiled` says so.",
     "gpus_per_trial": "Part of a GPU (`0.25`: four trials share one), a whole number, or `auto`: the launch "
     "measures how many fit and gain by sharing.",
     "retries": "How often a failed trial is retried, from its checkpoint. Default: twice after a killed "
