@@ -5,7 +5,8 @@
 
 Each number is a launch through Ray of twice as many trials: ResNet-preact-20, random grey images, batch 128.
 An hour's trials are what their own training rates add up to, so that imports do not count. `--mps` starts
-CUDA's Multi-Process Service first and ends it afterwards. `--cpu` measures the machine's CPUs, with so many threads for each trial.
+CUDA's Multi-Process Service first and ends it afterwards. `--cpu` measures the machine's CPUs, with so many
+threads for each trial.
 """
 
 from __future__ import annotations

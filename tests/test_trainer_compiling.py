@@ -91,7 +91,7 @@ def test_the_next_trial_of_a_shape_is_compiled_at_once(runtime: Runtime) -> None
 
 
 def test_more_shapes_than_are_kept(runtime: Runtime) -> None:
-    for batch_size in range(20, 28):
+    for batch_size in range(8, 14):
         config = tiny.config(batch_size=batch_size, epochs=1)
         assert trained(config, runtime, "on").compiled
     assert len(compiling._shapes) <= compiling._MOST_SHAPES

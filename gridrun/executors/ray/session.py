@@ -39,6 +39,10 @@ _ENVIRONMENT = {
 }
 _TOKEN = secrets.token_hex(32)
 """One for the life of this process: Ray reads the token once a process."""
+_PRELOADED = "torch,ray.tune,trainer.loop,gridrun.executors.ray.worker"
+"""What workers import while the launch does, so that the first trials need not wait for it."""
+_PRELOAD_CPUS = 16
+"""Ray starts as many workers as it has CPUs. On more CPUs most of them would import all that for nothing."""
 _ANSWER_SECONDS = 10.0
 """How long a Ray that is to be joined may take to answer."""
 
@@ -64,7 +68,10 @@ class RaySession:
         if gpus is None:
             gpus = resources.num_parts() or None  # by default Ray counts whole GPUs, not their MIG parts
         python_path = os.pathsep.join(path for path in sys.path if path)  # for the workers
-        directory = self._open(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=_TOKEN, PYTHONPATH=python_path)
+        own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _TOKEN, "PYTHONPATH": python_path}
+        if (cpus or resources.num_cpus()) <= _PRELOAD_CPUS:
+            own["RAY_preload_python_modules"] = _PRELOADED
+        directory = self._open(**own)
         with _inherited_by_ray(directory.parent), _importing_tune():
             self._init(
                 "Ray does not start here",
