@@ -5,8 +5,8 @@
 Each run is a launch into an empty store, in a process of its own. Seconds of wall time and of the command's
 own CPU time are medians of the runs; on a shared machine only the latter and ratios mean something. Then it
 says what was left behind. `--without` alternates with launches that lack one way to save time: `tune`, its
-import while Ray starts; `preload`, what workers import meanwhile; or `kill`, Ray's processes killed at once when
-it ends.
+import while Ray starts; `preload`, what workers import meanwhile; or `kill`, Ray's processes killed at once
+when it ends.
 """
 
 from __future__ import annotations

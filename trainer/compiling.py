@@ -120,8 +120,9 @@ def _shape_of(model: nn.Module, images: torch.Tensor, config: TrainConfig, runti
 def _compile(model: nn.Module) -> nn.Module:
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(user_cache_dir() / "compiled"))  # else in /tmp
     options = {**_OPTIONS, "compile_threads": torch.get_num_threads()} if BACKEND == "inductor" else None
-    compiled: nn.Module = torch.compile(model, dynamic=False, backend=BACKEND, options=options)
-    return compiled
+    compiled: Any = torch.compile(model, dynamic=False, backend=BACKEND, options=options)
+    network: nn.Module = compiled
+    return network
 
 
 def _seconds(network: nn.Module, images: torch.Tensor, precision: Precision) -> float:
