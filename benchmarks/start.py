@@ -5,8 +5,7 @@
 Each run is a launch into an empty store, in a process of its own. Seconds of wall time and of the command's
 own CPU time are medians of the runs; on a shared machine only the latter and ratios mean something. Then it
 says what was left behind. `--without` alternates with launches that lack one way to save time: `tune`, its
-import while Ray starts; `preload`, what workers import meanwhile; or `kill`, Ray's processes killed at once
-when it ends.
+import while Ray starts, or `kill`, Ray's processes killed at once when it ends.
 """
 
 from __future__ import annotations
@@ -79,8 +78,6 @@ def child(notes: Path, arguments: list[str]) -> None:
     replaced: Any = session
     if os.environ.get("START_WITHOUT") == "tune":
         replaced._importing_tune = contextlib.nullcontext
-    if os.environ.get("START_WITHOUT") == "preload":
-        replaced._PRELOAD_CPUS = 0
     if os.environ.get("START_WITHOUT") == "kill":
         replaced.ended_at_once = lambda *_: contextlib.nullcontext()
     around(RaySession, "start", "ray begins", "ray runs")
@@ -147,7 +144,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--without", choices=["tune", "preload", "kill"])
+    parser.add_argument("--without", choices=["tune", "kill"])
     arguments = parser.parse_args()
     import ray
 

@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 
 from gridrun import resources
 from gridrun.errors import LaunchError
+from gridrun.executors.ray import watcher
 from gridrun.executors.ray.processes import ended_at_once, essential_processes, has_ended
 
 _ENVIRONMENT = {
@@ -39,10 +40,6 @@ _ENVIRONMENT = {
 }
 _TOKEN = secrets.token_hex(32)
 """One for the life of this process: Ray reads the token once a process."""
-_PRELOADED = "torch,ray.tune,trainer.loop,gridrun.executors.ray.worker"
-"""What workers import while the launch does, so that the first trials need not wait for it."""
-_PRELOAD_CPUS = 16
-"""Ray starts as many workers as it has CPUs. On more CPUs most of them would import all that for nothing."""
 _ANSWER_SECONDS = 10.0
 """How long a Ray that is to be joined may take to answer."""
 
@@ -56,6 +53,7 @@ class RaySession:
         self._lock: FileLock | None = None
         self._variables: dict[str, str | None] = {}  # environment variables before this session set them
         self._processes: dict[int, str] = {}
+        self._watcher: subprocess.Popen[bytes] | None = None
         self._stdout: _OneThreadOnly | None = None
 
     def start(self, *, cpus: int | None, gpus: int | None) -> None:
@@ -68,10 +66,8 @@ class RaySession:
         if gpus is None:
             gpus = resources.num_parts() or None  # by default Ray counts whole GPUs, not their MIG parts
         python_path = os.pathsep.join(path for path in sys.path if path)  # for the workers
-        own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _TOKEN, "PYTHONPATH": python_path}
-        if (cpus or resources.num_cpus()) <= _PRELOAD_CPUS:
-            own["RAY_preload_python_modules"] = _PRELOADED
-        directory = self._open(**own)
+        directory = self._open(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=_TOKEN, PYTHONPATH=python_path)
+        self._watcher = watcher.start(directory)
         with _inherited_by_ray(directory.parent), _importing_tune():
             self._init(
                 "Ray does not start here",
@@ -145,6 +141,10 @@ class RaySession:
         if self._stdout and sys.stdout is self._stdout and not died:  # else Ray may yet print about that
             sys.stdout = self._stdout.stream
         self._stdout, self._processes = None, {}
+        if self._watcher:
+            self._watcher.kill()
+            self._watcher.communicate()
+            self._watcher = None
         shutil.rmtree(self.directory, ignore_errors=True)
         if self._lock:
             self._lock.release()
