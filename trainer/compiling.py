@@ -49,7 +49,8 @@ class _Shape:
     def pays(self, device: torch.device) -> bool:
         """Return whether to compile: as soon as trials so far would have saved what it takes.
 
-        With that rule, whatever trials come, time and compiling together are at most twice the best choice.
+        So nothing need be known of the trials to come: if the guesses are right, what is lost is at most
+        twice what compiling takes.
         """
         if self.compiled is not None:
             return self.compiled < _FASTER * self.plain
@@ -106,8 +107,8 @@ def network_to_train(
 
 def _shape_of(model: nn.Module, images: torch.Tensor, config: TrainConfig, runtime: Runtime) -> _Shape:
     """Return what is known of this shape; at first, measure a plain step."""
-    augmented = config.model, config.bn_momentum, config.precision, tuple(images.shape), images.stride()
-    key = (*augmented, str(images.device), runtime.threads)
+    network = config.model, config.bn_momentum, config.precision
+    key = (*network, images.shape, images.stride(), images.device, runtime.threads)
     if key not in _shapes:
         if len(_shapes) == _MOST_SHAPES:
             torch._dynamo.reset()
