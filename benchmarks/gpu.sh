@@ -6,7 +6,7 @@
 #
 # Needs this project's requirements, with Ray; for `rows` FashionMNIST and MNIST in GRIDRUN_DATA. It downloads
 # nothing. OUT gets log.txt and, of `rows`, the store's two Parquet files: the records of real trials.
-# A step that fails or runs out of time ends alone. LIMIT multiplies all limits (default 1: 30 minutes in all).
+# A step that fails or runs out of time ends alone. LIMIT multiplies all limits (default 1: at most 48 minutes in all).
 set -u
 cd "$(dirname "$0")/.."
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} RAY_USAGE_STATS_ENABLED=0 PYTHONUNBUFFERED=1
@@ -63,11 +63,13 @@ run() { # a function of this file under `timeout`, which takes programs only
 : >>"$LOG"
 step machine 20 bash -c 'date -u; git rev-parse HEAD; nvidia-smi; nproc; free -g | head -2'
 step versions 60 "$PYTHON" -c 'import torch, ray; print(torch.__version__, ray.__version__)'
-step tests 180 "$PYTHON" -m pytest -m gpu -q -o filterwarnings=default -p no:cacheprovider
+step tests 300 "$PYTHON" -m pytest -m gpu -q -o filterwarnings=default -p no:cacheprovider
 step train_step 180 "$PYTHON" benchmarks/train_step.py --device $device --threads 1 --batch-sizes "${sizes[@]}" \
   --precisions "${precisions[@]}" --rounds $rounds --images $images --profile
 step packing 240 "$PYTHON" benchmarks/packing.py --at-once "${numbers[@]}" "${pack[@]}"
 [ "${SMOKE:-}" ] || step packing_mps 240 "$PYTHON" benchmarks/packing.py --at-once "${numbers[@]}" "${pack[@]}" --mps
+[ "${SMOKE:-}" ] || step compiled 240 "$PYTHON" benchmarks/train_step.py --device cuda --threads 1 --batch-sizes 128 \
+  --precisions mixed_bf16 --rounds 5 --images 16384 --compile
 step fashion_mnist 900 bash -c "$(run rows grids/fashion_mnist.yaml "${scale[@]}")"
 step mnist 600 bash -c "$(run rows grids/mnist.yaml "${scale[@]}")"
 step kill 120 bash -c "$(run killed 25 grids/quickstart.yaml)"
