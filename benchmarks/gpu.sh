@@ -51,7 +51,7 @@ device=cuda sizes=(128 512 4096) precisions=(fp32 tf32 mixed_bf16 mixed_fp16) ro
 share=(--gpus-per-trial auto --cpus-per-trial 2) small=() scale=() pack=(--images 50000) numbers=(1 2 4 8 16)
 if [ "${SMOKE:-}" ]; then
   device=cpu sizes=(128) precisions=(fp32) rounds=1 images=128
-  share=(--gpus 0) small=(--gpus 0 --seeds 1 --scale epochs=0.2) scale=(--scale epochs=1,train=256)
+  share=(--gpus 0) small=(--gpus 0 --seeds 1 --scale epochs=0.2) scale=(--scale epochs=0.01,train=256)
   pack=(--cpu --images 128 --precision fp32 --limit 300) numbers=(1 2)
 fi
 run() { # a function of this file under `timeout`, which takes programs only
