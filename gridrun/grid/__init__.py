@@ -70,6 +70,8 @@ GRID_KEYS = {
     "seeds": "A count (`3` means 0, 1, 2) or a list. Every row runs once with each seed, unless it has its "
     "own `seeds`. Default: 1.",
     "tables": "What to render; default: one table of all rows.",
+    "compare": "Compares rows with others, in all tables: `{by: augmentation.cutout, to: false}`.",
+    "mark_best": "true: tables have the best row, and all that cannot be told from it, in bold.",
     "plots": "What `gridrun plot` draws; default: one figure for each table.",
     "profiles": "Smaller versions of the study, by name, for `--profile`.",
     "search": "Makes the file a search by Population Based Augmentation (arXiv:1905.05393).",
@@ -167,7 +169,7 @@ def load_grid(
     _check_num_trials(given.get("seeds", root), rows)
     name = read_or(given, "name", Node.name, None) or Node(files.path, "name", locate(files.path.stem)).name()
     title = read_or(given, "title", Node.text, name)
-    table = default_table(name, title, rows, read_or(given, "source", Node.text, None))
+    table = default_table(name, title, rows, given)
     tables = read_tables(given["tables"], table, files.find) if "tables" in given else (table,)
     profiles = read_profiles(roots)
     grid = Grid(

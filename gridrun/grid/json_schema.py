@@ -11,6 +11,7 @@ from collections.abc import Collection
 from typing import Any, get_args
 
 from gridrun.grid import GRID_KEYS
+from gridrun.grid.comparisons import COMPARE_KEYS
 from gridrun.grid.json_shapes import (
     FLAG,
     LET_KEY,
@@ -37,7 +38,9 @@ from gridrun.grid.search import Search
 from gridrun.grid.settings import LET, known_keys, settable_keys
 from gridrun.grid.table_specs import TABLE_KEYS, Spread
 from gridrun.metrics import LABELS, METRICS
+from trainer import TrainConfig
 from trainer.runtime import KeepCheckpoint
+from trainer.schema import field_types
 
 TEXT: Shape = {"type": "string", "minLength": 1}
 NAME: Shape = {"type": "string", "pattern": "^[A-Za-z0-9_-][A-Za-z0-9_.-]*$"}
@@ -63,6 +66,7 @@ def json_schema() -> dict[str, Any]:
             "reported": {"type": "object", "properties": _values(), "additionalProperties": _shown()},
             "metric": {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": r"\d"}]},
             "table": _table(),
+            "compare": mapping(described(COMPARE_KEYS, _compare()), required=["by", "to"]),
             "column": names([*METRICS, *LABELS, *known]),
             "plot": _plot(),
             "key": names([*LABELS, *known]),
@@ -92,6 +96,8 @@ def _grid() -> dict[str, Shape]:
         "derive": ref("derive"),
         "seeds": ref("seeds"),
         "tables": several(ref("table")),
+        "compare": ref("compare"),
+        "mark_best": FLAG,
         "plots": several(ref("plot")),
         "profiles": {"type": "object", "additionalProperties": ref("profile")},
         "search": ref("search"),
@@ -146,6 +152,8 @@ def _table() -> Shape:
         "reported": several(ref("reported")),
         "source": TEXT,
         "tolerance": {"type": "number", "minimum": 0},
+        "compare": ref("compare"),
+        "mark_best": FLAG,
         "spread": names(get_args(Spread)),
     }
     # Rows that are only reported may have columns of their own.
@@ -155,6 +163,11 @@ def _table() -> Shape:
         "then": mapping(described(TABLE_KEYS, shapes_of_reported)),
         "else": mapping(described(TABLE_KEYS, shapes)),
     }
+
+
+def _compare() -> dict[str, Shape]:
+    key = names(["name", *ordered({*field_types(TrainConfig), *known_keys()})])
+    return {"by": key, "to": _shown(), "within": several(key, uniqueItems=True)}
 
 
 def _plot() -> Shape:
