@@ -4,13 +4,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RESULTS ?= results
 
-.PHONY: help quickstart test test-all bench check format clean
+.PHONY: help quickstart test test-all bench docs check format clean
 
 help:
 	@echo "make quickstart   install, train the quickstart grid, print its table"
 	@echo "make test         install, then lint, types and tests"
 	@echo "make test-all     the same with the slow tests"
 	@echo "make bench        every benchmark, one after the other: an hour or more"
+	@echo "make docs         the docs as a site, in build/docs/site; fails on a broken link"
 	@echo "make check        lint and types alone"
 	@echo "make format       format the code"
 
@@ -25,6 +26,9 @@ test-all: check $(VENV)/.atheris
 
 bench: $(VENV)/.installed $(VENV)/.atheris
 	@set -e; for one in benchmarks/[a-z]*.py; do echo "# $$one"; $(BIN)/python $$one; done
+
+docs: $(VENV)/.installed-dev
+	$(BIN)/python docs/site.py
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -51,6 +51,11 @@ def format_time(seconds: float) -> str:
     return f"{minutes}m" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02}m"
 
 
+def format_hours(hours: float) -> str:
+    """Write hours of CPUs or GPUs: `0.0263`, `8.5`, `4,673`."""
+    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}"
+
+
 def utc_now() -> str:
     """Return the current time as records write it: UTC, ISO 8601, microseconds."""
     return datetime.now(timezone.utc).isoformat(timespec="microseconds")

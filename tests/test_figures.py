@@ -349,6 +349,18 @@ def test_whiskers_of_two_lines_stand_side_by_side(grid_of: Any) -> None:
     assert second - first == pytest.approx(3.0 / 72 * canvas.dpi, rel=0.01)
 
 
+def test_a_line_of_single_runs_is_within_the_axis(grid_of: Any) -> None:
+    grid = grid_of(SCALING, "tables: [{id: a}]")
+    values = {row.column("batch_size"): 0.2 + index / 10 for index, row in enumerate(grid.rows[:3])}
+    found = [record(row, 0, values[row.column("batch_size")]) for row in grid.rows[:3]]
+    with draw.in_style():
+        canvas = draw.draw(build(default(grid, kind="line", x="batch_size"), *found))
+        canvas.canvas.draw()
+        low, high = canvas.axes[0].get_ylim()
+    assert low < 20 < 40 < high
+    assert high - low < 30
+
+
 def test_a_run_that_diverged_is_its_own_curve_up_to_its_last_finite_value(grid_of: Any) -> None:
     grid = grid_of("axes: [{schedule: [cosine, linear]}]\nseeds: 2\n")
     row = row_of(grid, schedule="cosine")

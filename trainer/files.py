@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,9 +49,9 @@ def temporary_beside(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def commit(partial: Path, path: Path, *, durable: bool = True) -> None:
+def commit(partial: Path, path: Path, *, durable: bool = True, mode: int = _MODE) -> None:
     """Replace `path` by a temporary file in one step; `durable` as for `replacing`."""
-    partial.chmod(_MODE)  # mkstemp lets nobody else read its files
+    partial.chmod(mode)  # mkstemp lets nobody else read its files
     if durable:
         sync(partial)
     partial.replace(path)
@@ -72,6 +73,27 @@ def write_text(path: Path, text: str, *, durable: bool = True) -> None:
     """Write a text file in one step; `durable` as for `replacing`."""
     with replacing(path, durable=durable) as partial:
         write_in_place(partial, text)
+
+
+def rewrite(path: Path, text: str) -> None:
+    """Write a user's own text file anew: where a link points to, with the mode and the owner that it had.
+
+    In one step if that can be done without changing its owner, else in place. Raises OSError: it may not be
+    written, or is no regular file.
+    """
+    target = path.resolve()
+    before = target.stat()
+    if not stat.S_ISREG(before.st_mode):
+        raise OSError(errno.EINVAL, "Not a regular file")
+    if not before.st_mode & 0o222 or not os.access(target, os.W_OK):  # root may write all
+        raise PermissionError(errno.EACCES, "Permission denied")
+    try:
+        with temporary_beside(target) as partial:
+            write_in_place(partial, text)
+            os.chown(partial, before.st_uid, before.st_gid)
+            commit(partial, target, mode=stat.S_IMODE(before.st_mode))
+    except PermissionError:
+        write_in_place(target, text)
 
 
 def write_in_place(path: Path, text: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -66,13 +65,18 @@ def update_readme(path: Path, check: bool, commands: dict[str, click.Command]) -
         for file, figure in stale.items():
             save(figure, file)
     if old != new:
-        files.write_text(path, new.replace("\n", line_end))
+        try:
+            files.rewrite(path, new.replace("\n", line_end))
+        except OSError as error:
+            raise GridrunError(f"{path}: cannot be written ({error.strerror})") from None
     for file in differing:
         click.echo(f"{file}: rewritten", err=True)
 
 
 def _read(path: Path) -> tuple[str, str]:
     """Return a file's text with `\n` as line ends, and its own line ends."""
+    if not path.is_file():  # a FIFO would never end
+        raise GridrunError(f"{path}: is not a regular file")
     try:
         text = path.read_bytes().decode()
     except OSError as error:
@@ -128,5 +132,5 @@ def _render(home: Path, name: str, parameters: dict[str, Any], figures: dict[Pat
         for figure in figures_of(grids, store, warn, given_options(parameters))
     }
     figures.update({home / path: figure for path, figure in shown.items()})
-    titles = {path: re.sub(r"[\\\[\]]", r"\\\g<0>", figure.title) for path, figure in shown.items()}
+    titles = {path: render.escape(figure.title) for path, figure in shown.items()}
     return "\n\n".join(f"![{title}]({path.as_posix()})" for path, title in titles.items())

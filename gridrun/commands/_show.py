@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gridrun.commands._search import as_dict, describe_round
-from gridrun.text import format_percent, format_time, number_of, printable
+from gridrun.text import format_hours, format_percent, format_time, number_of, printable
 
 if TYPE_CHECKING:
     from gridrun.figures.model import Drawable
@@ -238,7 +238,7 @@ def format_estimate(forecast: Forecast) -> str:
         return f"some trials fit nowhere {on}; {_hours(forecast, forecast.hours)} in all ({trust})"
     if forecast.makespan_range and forecast.hours_range:
         least, most = map(_rough, forecast.makespan_range)
-        low = _number(forecast.hours_range[0])
+        low = format_hours(forecast.hours_range[0])
         hours = f"{low} to {_hours(forecast, forecast.hours_range[1])}"
         return f"a guess: {least} to {most} {on}, {hours} ({trust})"
     time = format_time(forecast.makespan_seconds)
@@ -253,11 +253,7 @@ def _rough(seconds: float) -> str:
 
 
 def _hours(forecast: Forecast, hours: float | None) -> str:
-    return f"{_number(hours or 0.0)} {forecast.capacity.unit}-hours"
-
-
-def _number(hours: float) -> str:
-    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}"
+    return f"{format_hours(hours or 0.0)} {forecast.capacity.unit}-hours"
 
 
 def _plan_dict(plan: Plan, forecast: Forecast, change: Change | None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from gridrun.commands._options import results_option
 from gridrun.commands._show import format_end
 
 
-@click.command("forget", cls=GroupedCommand, example="gridrun forget 0c39ed41")
+@click.command("forget", cls=GroupedCommand, example="gridrun forget ee637a70")
 @click.argument("ids", metavar="ID...", nargs=-1, required=True, shell_complete=complete_id)
 @results_option
 def command(ids: tuple[str, ...], results: Path) -> None:

@@ -21,7 +21,7 @@ SHEET_IMAGES = 7
 @click.command(
     "schedule",
     cls=GroupedCommand,
-    example="gridrun schedule best.yaml --plot best.svg",
+    example="gridrun schedule grids/pba/schedules/rcifar10.yaml --plot rcifar10.svg",
 )
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--epochs", type=click.IntRange(min=1), help="With a log: how many epochs its search had.")

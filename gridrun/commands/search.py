@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    "search", cls=GroupedCommand, example="gridrun search grids/pba/search_rcifar10.yaml --profile cpu"
+    "search", cls=GroupedCommand, example="gridrun search grids/pba/search_small_0.yaml --export best.yaml"
 )
 @_options.grid_options(_options.profile_option, _options.scale_option, _options.set_option, required=True)
 @_options.results_option

@@ -15,7 +15,9 @@ from gridrun.text import number_of, printable
 
 
 @click.command(
-    "train", cls=GroupedCommand, example="gridrun train model=resnet model.depth=20 epochs=10 seed=1"
+    "train",
+    cls=GroupedCommand,
+    example="gridrun train dataset=digits model=resnet_preact model.depth=8 epochs=3 seed=1",
 )
 @click.argument("settings", metavar="KEY=VALUE...", nargs=-1, required=True, shell_complete=complete_setting)
 @_options.results_option

@@ -247,6 +247,14 @@ class Store:
         with self._writing():
             self._pending.add(record)
 
+    def insert(self, records: Collection[Record]) -> list[str]:
+        """Add records of trials that have no result here; return the ids of those added. Raises StoreError.
+
+        For many at once: they are all there afterwards, or none.
+        """
+        with self._writing():
+            return self._compaction.insert(records)
+
     def compact(self, *, now: bool = False) -> None:
         """Move pending records into the Parquet files, unless the last time was a moment ago.
 

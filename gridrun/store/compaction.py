@@ -11,14 +11,17 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from gridrun.errors import StoreError
 from gridrun.store import parquet
-from gridrun.store.ends import StoredEnds, newer_records
+from gridrun.store.ends import StoredEnds, end_of, newer_records
 from gridrun.store.leases import Claim, Leases
 from gridrun.store.pending import PendingRecords, json_files
-from gridrun.store.records import EPOCH_TYPES, TRIAL_TYPES
+from gridrun.store.records import EPOCH_TYPES, TRIAL_TYPES, Record
 from trainer import files
+
+T = TypeVar("T")
 
 _SHARE = 0.05
 """The fraction of a sweep's time that compaction may take."""
@@ -51,12 +54,41 @@ class Compaction:
         ended = time.monotonic()
         self._next_at = ended + max(_EVERY_SECONDS, (ended - started) / _SHARE)
 
+    def insert(self, records: Collection[Record]) -> list[str]:
+        """Add many records at once, of trials without a result; return the ids of those added.
+
+        Those of one call are all there afterwards, or none. Raises OSError, StoreError.
+        """
+
+        def add(claim: Claim) -> list[str]:
+            # A launch may have added more since.
+            ends = self.stored.read()
+            ends = ends | {r.trial_id: end_of(r) for r in newer_records(self.pending.read(), ends)}
+            new = [r for r in records if r.trial_id not in ends or ends[r.trial_id].status == "failed"]
+            with self._partials(claim) as (trials, epochs):
+                self._append(new, trials, epochs)
+            return [record.trial_id for record in new]
+
+        # A failure that waited there until later would count as added after the result.
+        return self._after_moving(add)
+
     def take_out(self, trial_ids: Collection[str], keep: Callable[[], None]) -> None:
         """Remove some trials from the Parquet files. Raises OSError, StoreError.
 
         `keep` is called before that, when all records are in these files and nobody else changes them. Nobody
         may train these trials meanwhile.
         """
+
+        def remove(claim: Claim) -> None:
+            keep()
+            with self._partials(claim) as (trials, epochs):
+                parquet.append(self.trials, [], TRIAL_TYPES, trial_ids, trials)
+                parquet.append(self.epochs, [], EPOCH_TYPES, trial_ids, epochs)
+
+        self._after_moving(remove)
+
+    def _after_moving(self, act: Callable[[Claim], T]) -> T:
+        """Compact, and call `act` with the lease held. Waits for another process that compacts."""
         while True:
             with self.leases.hold(_LEASE, wait=True) as claim:
                 assert claim
@@ -64,11 +96,7 @@ class Compaction:
                     self.pending.restore_taken()
                     with self._partials(claim) as (trials, epochs):
                         self._move(trials, epochs)
-                    keep()
-                    with self._partials(claim) as (trials, epochs):
-                        parquet.append(self.trials, [], TRIAL_TYPES, trial_ids, trials)
-                        parquet.append(self.epochs, [], EPOCH_TYPES, trial_ids, epochs)
-                    return
+                    return act(claim)
                 except OSError:
                     if claim.held():
                         raise
@@ -123,13 +151,18 @@ class Compaction:
 
     def _move(self, trials_partial: Path, epochs_partial: Path) -> None:
         pending = self.pending.read()
-        if newer := newer_records(pending, self.stored.read()):
-            replaced = [record.trial_id for record in newer]
-            epochs = [row for record in newer for row in record.epoch_rows()]
-            rows = [record.row() for record in newer]
-            parquet.append(self.epochs, epochs, EPOCH_TYPES, replaced, epochs_partial)
-            parquet.append(self.trials, rows, TRIAL_TYPES, replaced, trials_partial)
+        self._append(newer_records(pending, self.stored.read()), trials_partial, epochs_partial)
         self.pending.drop(pending)
+
+    def _append(self, newer: Collection[Record], trials_partial: Path, epochs_partial: Path) -> None:
+        """Add records to the Parquet files, in place of what these have of their trials."""
+        if not newer:
+            return
+        replaced = [record.trial_id for record in newer]
+        epochs = [row for record in newer for row in record.epoch_rows()]
+        rows = [record.row() for record in newer]
+        parquet.append(self.epochs, epochs, EPOCH_TYPES, replaced, epochs_partial)
+        parquet.append(self.trials, rows, TRIAL_TYPES, replaced, trials_partial)
 
     @contextlib.contextmanager
     def _partials(self, claim: Claim) -> Iterator[list[Path]]:

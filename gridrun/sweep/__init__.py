@@ -30,7 +30,7 @@ from gridrun.sweep.queue import QueuedTrial, TrialQueue
 from gridrun.sweep.reschedule import Rescheduler
 from gridrun.sweep.retries import Failed, RetryState
 from gridrun.sweep.worker import Setup, failed_record
-from gridrun.text import number_of, utc_now
+from gridrun.text import format_hours, number_of, utc_now
 from gridrun.trial import Trial
 from trainer import Runtime, files
 
@@ -174,17 +174,17 @@ def over_budget(forecast: Forecast, budget_hours: float | None) -> str | None:
             f"run some first, such as `--only {forecast.trials[-1].trial_id}`"
         )
     guess = forecast.hours_range
+    unit = f"{forecast.capacity.unit}-hours"
+    spread = f"{format_hours(guess[0])} to {format_hours(guess[1])} {unit}" if guess else ""
     if guess and guess[0] <= budget_hours < guess[1]:
         shortest = next(trial for trial in reversed(forecast.trials) if forecast.range_of(trial))
         return (
-            f"--budget-hours {budget_hours:g}: {trials} to run; {guess[0]:.3g} to {guess[1]:.3g} "
-            f"{forecast.capacity.unit}-hours is only a guess ({forecast.trust}); measure first, such as with "
+            f"--budget-hours {budget_hours:g}: {trials} to run; {spread} is only a guess "
+            f"({forecast.trust}); measure first, such as with "
             f"`--only {shortest.trial_id}`"
         )
     if forecast.hours > budget_hours:
-        hours = f"{forecast.hours:.3g} {forecast.capacity.unit}-hours"
-        if guess:
-            hours = f"{guess[0]:.3g} to {guess[1]:.3g} {forecast.capacity.unit}-hours, a guess"
+        hours = f"{spread}, a guess" if guess else f"{format_hours(forecast.hours)} {unit}"
         return f"--budget-hours {budget_hours:g}: {trials} to run, estimated at {hours} ({forecast.trust})"
     return None
 

@@ -20,8 +20,9 @@ from pathlib import Path
 
 from gridrun.errors import GridrunError
 
-_BLOCK = re.compile(r"(<!-- gridrun (table|plot) (.*?) -->\n)(.*?)(^<!-- end -->$)", re.DOTALL | re.MULTILINE)
-_MARKER = re.compile(r"<!-- gridrun (?:table|plot) .*?-->")
+_OPEN = re.compile(r"<!-- gridrun (table|plot) ")
+_NEXT = re.compile(r"^<!-- (?:end -->$|gridrun (?:table|plot) )", re.MULTILINE)
+_END = "<!-- end -->"
 
 Render = Callable[[str, Sequence[str]], str]
 """Returns what belongs below a marker, given its command, `table` or `plot`, and the words after it."""
@@ -34,25 +35,31 @@ def rewrite(path: Path, text: str, render: Render) -> str:
         GridrunError: there are no markers, one is not closed, or one is not a valid command; names file and
             line.
     """
-    blocks = {block.start() for block in _BLOCK.finditer(text)}
-    markers = [marker.start() for marker in _MARKER.finditer(text)]
-    odd = next((start for start in markers if start not in blocks), None)
-    if not blocks or len(blocks) != len(markers):
-        place = str(path) if odd is None else _place(path, text, odd)
-        raise GridrunError(
-            f"{place}: expected `<!-- gridrun table GRID... --results DIR -->` or "
-            "`<!-- gridrun plot GRID... --results DIR --out DIR -->`, with `<!-- end -->` below it, "
-            "each on its own line"
-        )
-
-    def rendered(block: re.Match[str]) -> str:
+    parts: list[str] = []
+    position = 0
+    while marker := _OPEN.search(text, position):
+        closed = text.find("-->", marker.end())
+        start = closed + len("-->\n")
+        end = _NEXT.search(text, start) if closed >= 0 and text[start - 1 : start] == "\n" else None
+        if end is None or end[0] != _END:
+            raise _unclear(_place(path, text, marker.start()))
         try:
-            shown = render(block[2], _words(block[3]))
+            shown = render(marker[1], _words(text[marker.end() : closed]))
         except GridrunError as error:
-            raise GridrunError(f"{_place(path, text, block.start())}: {error}") from None
-        return f"{block[1]}\n{shown}\n\n{block[5]}"
+            raise GridrunError(f"{_place(path, text, marker.start())}: {error}") from None
+        parts += [text[position:start], f"\n{shown}\n\n", end[0]]
+        position = end.end()
+    if not parts:
+        raise _unclear(str(path))
+    return "".join([*parts, text[position:]])
 
-    return _BLOCK.sub(rendered, text)
+
+def _unclear(place: str) -> GridrunError:
+    return GridrunError(
+        f"{place}: expected `<!-- gridrun table GRID... --results DIR -->` or "
+        f"`<!-- gridrun plot GRID... --results DIR --out DIR -->`, with `{_END}` below it, "
+        "each on its own line"
+    )
 
 
 def _place(path: Path, text: str, start: int) -> str:

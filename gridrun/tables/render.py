@@ -19,7 +19,7 @@ from gridrun.text import format_hundredths, format_percent, number_of, one_line
 def to_markdown(table: Table) -> str:
     """Render a table for GitHub: heading, pipe table, notes. It reads as plain text too."""
     columns = [
-        TextColumn(_escape(column.header), in_bold(column, _escape, "**{}**"), column.is_number)
+        TextColumn(escape(column.header), in_bold(column, escape, "**{}**"), column.is_number)
         for column in text_columns(table)
     ]
     widths = [max(3, _width(column)) for column in columns]
@@ -29,9 +29,9 @@ def to_markdown(table: Table) -> str:
     ]
     header, *lines = _padded_lines(columns, widths)
     blocks = [
-        re.sub(r"(?<= )(#+)$", r"\\\1", f"### {_escape(table.title)}"),  # else they close the heading
+        re.sub(r"(?<= )(#+)$", r"\\\1", f"### {escape(table.title)}"),  # else they close the heading
         "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *lines)),
-        "\n".join(f"- {_escape(note)}" for note in table.notes),
+        "\n".join(f"- {escape(note)}" for note in table.notes),
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
@@ -340,6 +340,6 @@ MARKDOWN = rf"{_SPECIAL}|(?::(?=//)|(?<=www)\.)(?=\S*?(?:{_SPECIAL}))"
 _MARKDOWN = re.compile(MARKDOWN, re.IGNORECASE)
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
     """Make Markdown show a text as it is."""
     return _MARKDOWN.sub(r"\\\g<0>", one_line(text))

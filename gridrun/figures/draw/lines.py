@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from matplotlib.axes import Axes
 from matplotlib.transforms import ScaledTranslation
 
@@ -54,6 +56,7 @@ def _draw_line(figure: Figure, series: Series, axes: Axes, shift: float) -> None
     right = ScaledTranslation(shift / 72, 0, axes.figure.dpi_scale_trans)
     beside = {**style, "transform": axes.transData + right}
     axes.errorbar(xs, ys, yerr=whiskers(series.points), capsize=2.5, elinewidth=1, **beside)
+    axes.update_datalim([at for at in zip(xs, ys, strict=True) if not math.isnan(at[1])])  # a shift hides it
     for point in series.points:
         if point.median is not None and point.n < point.wanted:
             axes.annotate(
