@@ -77,7 +77,15 @@ ROOMS = (
     ("gridrun.executors", "gridrun.doctor"),
     ("gridrun.sweep", "gridrun.search"),
     ("gridrun.notebook", "gridrun.figures", "gridrun.report"),
-    ("gridrun.plan", "gridrun.tables", "gridrun.evaluation", "gridrun.features", "gridrun.ages"),
+    (
+        "gridrun.plan",
+        "gridrun.tables",
+        "gridrun.evaluation",
+        "gridrun.features",
+        "gridrun.ages",
+        "gridrun.compare",
+        "gridrun.paired",
+    ),
     ("gridrun.grid",),
     (
         "gridrun.store",

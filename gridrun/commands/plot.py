@@ -48,7 +48,8 @@ def command(
 
     chosen_formats = read_formats(formats)
     warn = functools.partial(click.echo, err=True)
-    figures = figures_of(grids.read(), Store(results), warn, given_options(options))
+    store = Store(results)
+    figures = figures_of(grids.read(store), store, warn, given_options(options))
     paths = {out / f"{figure.id}.{name}": figure for figure in figures for name in chosen_formats}
     if not check:
         from gridrun.figures.draw import save

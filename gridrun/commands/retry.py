@@ -34,7 +34,7 @@ def command(grids: GridOptions, results: Path, failed: bool, diverged: bool, opt
     flags = {"failed": failed, "diverged": diverged}
     statuses = [status for status, flag in flags.items() if flag or not any(flags.values())]
     if grids:
-        loaded = grids.read()
+        loaded = grids.read(store)
     else:
         trials, left_out = stored_trials(store, statuses)
         for trial_id, reason in left_out.items():

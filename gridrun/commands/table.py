@@ -54,6 +54,7 @@ def command(
         return
     if check:
         raise click.UsageError("--check goes with --readme")
-    loaded, store = grids.read(), Store(results)
+    store = Store(results)
+    loaded = grids.read(store)
     warn_if_missing(store)
     show_tables(options.tables_of(loaded, store), output_format, wide)

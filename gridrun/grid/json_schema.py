@@ -31,6 +31,7 @@ from gridrun.grid.json_shapes import (
     values_of_rows,
 )
 from gridrun.grid.layers import AXIS_KEYS, CASE_KEYS
+from gridrun.grid.looks import AUTO_KEYS
 from gridrun.grid.plot_specs import EPOCH_METRICS, PLOT_KEYS, Kind
 from gridrun.grid.profiles import PROFILE_KEYS, SCALE_KEYS
 from gridrun.grid.published import VALUE_KEYS
@@ -61,7 +62,7 @@ def json_schema() -> dict[str, Any]:
             "pick": _pick(),
             "derive": mapping({key: ref("expression") for key in known}),
             "expression": one_or_more({"type": ["number", "string"]}),
-            "seeds": {"anyOf": [count(least=1), several(count(least=0), uniqueItems=True)]},
+            "seeds": _seeds(),
             "published": mapping({**values_of_rows(), "name": TEXT, **_values()}),
             "reported": {"type": "object", "properties": _values(), "additionalProperties": _shown()},
             "metric": {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": r"\d"}]},
@@ -103,9 +104,21 @@ def _grid() -> dict[str, Shape]:
         "search": ref("search"),
         "keep_checkpoint": {**names(get_args(KeepCheckpoint)), "default": "none"},
         "gpus_per_trial": {"anyOf": [names(["auto"]), {"type": "number", "exclusiveMinimum": 0}]},
+        "skip_hopeless": FLAG,
         "retries": count(least=0),
         "stop_after_failures": count(least=1),
     }
+
+
+def _seeds() -> Shape:
+    """Return a count, a list, or seeds that stop by themselves."""
+    counts = {
+        "min": count(least=1),
+        "max": count(least=1),
+        "looks": several(count(least=1), uniqueItems=True),
+    }
+    fixed = [count(least=1), several(count(least=0), uniqueItems=True)]
+    return {"anyOf": [*fixed, names(["auto"]), mapping(described(AUTO_KEYS, counts))]}
 
 
 def _axis() -> Shape:

@@ -11,6 +11,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gridrun import verdicts
+from gridrun.grid.looks import AdaptiveSeeds
+from gridrun.grid.settings import freeze
 from gridrun.metrics import METRICS
 from gridrun.tables.model import Against, Cell
 from gridrun.text import number_of
@@ -46,24 +48,24 @@ def pools_of(store: Store) -> Pools:
         errors: dict[str, list[float]] = {}
         for record in records():
             value = getattr(record, column)
-            if value is not None and _test_set(record.config) == test_set:
+            if value is not None and test_set_of(record.config) == test_set:
                 errors.setdefault(record.config_id, []).append(value)
         return verdicts.pool(Runs(tuple(row), num_test, num_classes) for row in errors.values())
 
     def of(config: TrainConfig, column: str) -> Pool | None:
-        return pooled(_test_set(config.flat()), column, *_size(config))
+        return pooled(test_set_of(config.flat()), column, *size_of(config))
 
     return of
 
 
-def _test_set(config: Mapping[str, Any]) -> TestSet:
+def test_set_of(config: Mapping[str, Any]) -> TestSet:
     """Return what tells a test set, of a config as flat options."""
     names = (name for name in config if name.partition(".")[0] in ("dataset", "val_ratio", "val_size"))
-    return tuple((name, config[name]) for name in sorted(names) if config[name] is not None)
+    return tuple((name, freeze(config[name])) for name in sorted(names) if config[name] is not None)
 
 
-def _size(config: TrainConfig) -> tuple[int, int]:
-    """Return the number of images that errors are measured on, and of classes."""
+def size_of(config: TrainConfig) -> tuple[int, int]:
+    """Return of a config the number of images that errors are measured on, and of classes."""
     spec = config.dataset.spec
     return config.num_held_out or spec.num_test, spec.num_classes
 
@@ -84,7 +86,7 @@ def judge(spec: TableSpec, lines: Sequence[Line], pools: Pools = no_pools) -> tu
         pools: where to look if the table's own runs say too little about their spread.
     """
     found, notes = list(lines), list[str]()
-    for column in filter(_is_judged, spec.columns):
+    for column in filter(is_judged, spec.columns):
         judge_of = _Column(spec, column, found, pools)
         cells = judge_of.cells()
         found = [
@@ -94,7 +96,8 @@ def judge(spec: TableSpec, lines: Sequence[Line], pools: Pools = no_pools) -> tu
     return found, list(dict.fromkeys(notes))
 
 
-def _is_judged(column: str) -> bool:
+def is_judged(column: str) -> bool:
+    """Return whether a column is an error on test images, or an accuracy."""
     return column in METRICS and METRICS[column].is_error and METRICS[column].is_of_test
 
 
@@ -106,7 +109,7 @@ class _Column:
         self._tolerance = spec.tolerance / 100
         self._cells = [line.cells[column] for line in lines]
         self._runs = [_runs(row, cell, column) for row, cell in zip(spec.rows, self._cells, strict=True)]
-        self._test_sets = [_test_set(row.config.flat()) for row in spec.rows]
+        self._test_sets = [test_set_of(row.config.flat()) for row in spec.rows]
         self._used: dict[TestSet, _Judged | None] = {}
         self._unmarked = 0
 
@@ -131,9 +134,11 @@ class _Column:
             return cell
         theirs = _error(self._column, cell.published)
         found = verdicts.compare(self._runs[i], theirs, _published_variance(cell), spread)
-        verdict = found.verdict(self._tolerance)
-        more = verdicts.more_seeds(found, cell.n, self._tolerance) if verdict == "open" else None
-        return replace(cell, half_width=found.half_width(), verdict=verdict, more_seeds=more)
+        confidence, more = self._spec.rows[i].confidence, None
+        verdict = found.verdict(self._tolerance, confidence)
+        if verdict == "open":
+            more = verdicts.more_seeds(found, cell.n, self._tolerance, confidence=confidence)
+        return replace(cell, half_width=found.half_width(confidence), verdict=verdict, more_seeds=more)
 
     def _against_row(self, i: int, j: int, cell: Cell) -> Cell:
         """Return the cell of row `i` with what it differs by from row `j`."""
@@ -144,11 +149,14 @@ class _Column:
         ours, other = self._spread(i), self._spread(j)
         if ours and other and self._test_sets[i] == self._test_sets[j]:
             found = verdicts.compare_rows(self._runs[i], self._runs[j], ours, other)
-            verdict = found.verdict(self._tolerance)
-            more = None
+            confidence, more = max(self._spec.rows[k].confidence for k in (i, j)), None
+            verdict = found.verdict(self._tolerance, confidence)
             if verdict == "open":
-                more = verdicts.more_seeds(found, cell.n, self._tolerance, other=self._cells[j].n)
-            against = replace(against, half_width=found.half_width(), verdict=verdict, more_seeds=more)
+                runs = self._cells[j].n
+                more = verdicts.more_seeds(found, cell.n, self._tolerance, other=runs, confidence=confidence)
+            against = replace(
+                against, half_width=found.half_width(confidence), verdict=verdict, more_seeds=more
+            )
         return replace(cell, against=against)
 
     def _best(self, rows: Sequence[int]) -> dict[int, bool]:
@@ -179,6 +187,11 @@ class _Column:
         label, tolerance = METRICS[self._column].label, f"±{self._spec.tolerance:g} points"
         for judged in self._used.values():
             yield _note_on(judged, label)
+        looks = {row.seeds.looks: None for row in self._spec.rows if isinstance(row.seeds, AdaptiveSeeds)}
+        for numbers in looks:
+            told = " ".join(map(str, numbers))
+            got = f"a row got more seeds while a verdict on it was open, with looks at {told} seeds"
+            yield f"seeds: auto: {got}; intervals are wider, so that the 95 % hold for all looks together"
         if any(cell.verdict for cell in cells):
             words = "better or worse if it leaves out 0, else open"
             yield f"Verdict: reproduced if the 95 % interval lies within {tolerance}, {words}"
@@ -203,7 +216,7 @@ class _Column:
 
 
 def _runs(row: Row, cell: Cell, column: str) -> Runs:
-    return Runs(tuple(_error(column, value) for value in cell.values.values()), *_size(row.config))
+    return Runs(tuple(_error(column, value) for value in cell.values.values()), *size_of(row.config))
 
 
 def _error(column: str, value: float) -> float:
