@@ -83,6 +83,7 @@ ROOMS = (
         "gridrun.evaluation",
         "gridrun.features",
         "gridrun.ages",
+        "gridrun.looks",
         "gridrun.compare",
         "gridrun.paired",
     ),
