@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from gridrun.grid.looks import AdaptiveSeeds, with_seeds
+from gridrun.grid.looks import AdaptiveSeeds
 from gridrun.tables.build import build_table, make_cell
 from gridrun.tables.judge import is_judged, pools_of, size_of, test_set_of
 from gridrun.trial import trial_id
@@ -67,12 +68,31 @@ def _settled(grid: Grid, store: Store) -> Grid:
         counts[row.config_id] = look = seeds[row.config_id].look(begun)
         if all(ended[:look]):
             complete.add(row.config_id)
-    grid = with_seeds(grid, counts)
+    grid = _with_seeds(grid, counts)
     if not any(seeds[i].after(counts[i]) for i in complete):
         return grid
     for config_id in _open_rows(grid, records, store, complete):
         counts[config_id] = seeds[config_id].after(counts[config_id]) or counts[config_id]
-    return with_seeds(grid, counts)
+    return _with_seeds(grid, counts)
+
+
+def _with_seeds(grid: Grid, counts: Mapping[str, int]) -> Grid:
+    """Return a grid with other numbers of seeds of its adaptive rows, by `config_id`."""
+
+    def grown(rows: Sequence[Row]) -> tuple[Row, ...]:
+        return tuple(
+            dataclasses.replace(row, seeds=AdaptiveSeeds(row.seeds.looks, counts[row.config_id]))
+            if isinstance(row.seeds, AdaptiveSeeds) and row.config_id in counts
+            else row
+            for row in rows
+        )
+
+    return dataclasses.replace(
+        grid,
+        rows=grown(grid.rows),
+        tables=tuple(dataclasses.replace(spec, rows=grown(spec.rows)) for spec in grid.tables),
+        plots=tuple(dataclasses.replace(spec, rows=grown(spec.rows)) for spec in grid.plots),
+    )
 
 
 def _open_rows(grid: Grid, records: Mapping[str, Record], store: Store, complete: set[str]) -> set[str]:

@@ -95,7 +95,7 @@ def paired_of(
 
     `first` and `second` are the trial ids by seed. None: there is no such seed.
     """
-    pairs = []
+    pairs: list[tuple[Predictions, Predictions]] = []
     for seed in sorted(first.keys() & second.keys()):
         one, two = predictions.get(first[seed]), predictions.get(second[seed])
         if one and two and _are_alike([one, two, *itertools.chain(*pairs)]):

@@ -125,7 +125,7 @@ def test_rows_get_seeds_while_their_verdict_is_open(tmp_path: Path) -> None:
     for _ in range(5):
         (settled,) = settle([grid], store)
         found.append(counts(settled))
-        train(store, settled, 0.1015, 0.15, 0.2)
+        train(store, settled, 0.101, 0.15, 0.2)
     assert found == [[3, 3, 3], [5, 3, 3], [8, 3, 3], [12, 3, 3], [12, 3, 3]]
     (settled,) = settle([grid], store)
     (table,) = tables_of([settled], store)
@@ -192,10 +192,10 @@ def test_a_launch_trains_later_seeds_and_resumes(tmp_path: Path, monkeypatch: py
     """Digits, one epoch: 2 seeds cannot tell two rates apart, so there are later looks."""
     monkeypatch.chdir(tmp_path)
     Path("one.yaml").write_text(
-        "base: {model: {name: lenet}, dataset: digits, epochs: 1, batch_size: 256, train_size: 256}\n"
-        "axes: {lr: [0.01, 0.02]}\n"
+        "base: {model: {name: resnet_preact, depth: 8, initial_channels: 8}, dataset: digits, epochs: 2}\n"
+        "axes: {lr: [0.1, 0.11]}\n"
         "seeds: {min: 2, max: 4, looks: [2, 3, 4]}\n"
-        "compare: {by: lr, to: 0.01}\n"
+        "compare: {by: lr, to: 0.1}\n"
     )
     run = lambda *arguments: CliRunner().invoke(main, arguments)  # noqa: E731
     plan = run("plan", "one.yaml", "--gpus", "0")

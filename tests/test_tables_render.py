@@ -243,6 +243,8 @@ def test_json_holds_raw_values_and_ids() -> None:
         "half_width": None,
         "verdict": None,
         "more_seeds": None,
+        "against": None,
+        "is_best": None,
     }
 
 

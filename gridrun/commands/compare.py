@@ -12,7 +12,6 @@ import click
 from gridrun.commands._help import GroupedCommand
 from gridrun.commands._options import Directory, json_option, results_option
 from gridrun.commands._show import echo_json
-from gridrun.grid.describe import describe_option
 from gridrun.text import format_percent, number_of, printable
 
 if TYPE_CHECKING:
@@ -78,6 +77,8 @@ def command(
 
 
 def _show(found: Compared, sides: Sequence[Side]) -> None:
+    from gridrun.grid.describe import describe_option
+
     for letter, side in zip("AB", sides, strict=True):
         click.echo(f"{letter}: {side.kind} {printable(side.text)}")
     for name, values in found.differing.items():
@@ -132,10 +133,8 @@ def _notes(found: Compared) -> list[str]:
     notes = []
     judged = [pair for pair in found.pairs if pair.verdict]
     if len(judged) < len(found.pairs):
-        count = number_of(len(found.pairs) - len(judged), "row")
-        notes.append(
-            f"no verdict on {count}: too few runs, other test images, not learnt, or no error at all"
-        )
+        rows = number_of(len(found.pairs) - len(judged), "row")
+        notes.append(f"no verdict on {rows}: too few runs, other test images, not learnt, or no error at all")
     if len(judged) > 1:
         told = sum(bool(pair.is_told) for pair in judged)
         notes.append(f"{told} of {len(judged)} differ if all are looked at together (Holm, 5 %)")

@@ -10,6 +10,7 @@ from gridrun.grid.describe import describe_option
 from gridrun.grid.node import Node
 from gridrun.grid.pick import nearest
 from gridrun.grid.settings import Missing, freeze, known_keys
+from gridrun.metrics import LABELS
 from gridrun.text import format_option, number_of
 from trainer import TrainConfig
 from trainer.schema import field_types, mapped_registry
@@ -141,4 +142,4 @@ def _within(
 
 
 def _setting(row: Row, within: Sequence[str]) -> tuple[Any, ...]:
-    return tuple(freeze(row.option(key)) for key in within)
+    return tuple(freeze(row.column(key) if key in LABELS else row.option(key)) for key in within)

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from gridrun.grid.node import Node
 from gridrun.verdicts import CONFIDENCE
-
-if TYPE_CHECKING:
-    from gridrun.grid import Grid
-    from gridrun.grid.rows import Row
 
 AUTO_KEYS = {
     "min": "Seeds that every row gets. Default: 3.",
@@ -36,7 +30,7 @@ class AdaptiveSeeds(tuple[int, ...]):
         made.looks = tuple(looks)
         return made
 
-    def __getnewargs__(self) -> tuple[tuple[int, ...], int]:  # type: ignore[override]
+    def __getnewargs__(self) -> tuple[tuple[int, ...], int]:
         return self.looks, len(self)
 
     def look(self, count: int) -> int:
@@ -76,23 +70,4 @@ def read_auto(node: Node) -> AdaptiveSeeds:
         raise given["looks"].error(f"must be between min ({least}) and max ({most})")
     return AdaptiveSeeds(
         sorted({least, *(look for look in looks or DEFAULT_LOOKS if least < look < most), most})
-    )
-
-
-def with_seeds(grid: Grid, counts: Mapping[str, int]) -> Grid:
-    """Return a grid with other numbers of seeds of its adaptive rows, by `config_id`."""
-
-    def grown(rows: Sequence[Row]) -> tuple[Row, ...]:
-        return tuple(
-            dataclasses.replace(row, seeds=AdaptiveSeeds(row.seeds.looks, counts[row.config_id]))
-            if isinstance(row.seeds, AdaptiveSeeds) and row.config_id in counts
-            else row
-            for row in rows
-        )
-
-    return dataclasses.replace(
-        grid,
-        rows=grown(grid.rows),
-        tables=tuple(dataclasses.replace(spec, rows=grown(spec.rows)) for spec in grid.tables),
-        plots=tuple(dataclasses.replace(spec, rows=grown(spec.rows)) for spec in grid.plots),
     )
