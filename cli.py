@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-import click
+import signal
 
-import gridrun
-from gridrun.commands import Commands
+_handler = signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while this is imported prints no traceback
+
+import click  # noqa: E402
+
+import gridrun  # noqa: E402
+from gridrun.commands import Commands  # noqa: E402
+
+signal.signal(signal.SIGINT, _handler)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})

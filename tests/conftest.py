@@ -16,7 +16,11 @@ settings.load_profile("gridrun")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give tests marked `slow` an hour before they count as hanging."""
+    """Start files marked `long` first, so that no process waits for another's last file at the end.
+
+    Tests marked `slow` have an hour before they count as hanging.
+    """
+    items.sort(key=lambda item: not item.get_closest_marker("long"))
     for item in items:
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(3600))

@@ -14,7 +14,11 @@ from gridrun.store import Store
 
 ROOT = Path(__file__).parent.parent
 GRID = """
-base: {model: {name: resnet_preact, depth: 8, initial_channels: 4}, epochs: 1}
+base:
+  model: {name: resnet_preact, depth: 8, initial_channels: 4}
+  epochs: 1
+  train_size: 100
+  batch_size: 50
 axes: [{lr: [0.1, 0.2]}]
 """
 

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
 from types import SimpleNamespace
@@ -26,7 +26,7 @@ from gridrun.executors.ray.tune import RayTuneExecutor
 from gridrun.executors.serial import SerialExecutor
 from gridrun.store import Store
 from gridrun.store.records import Provenance
-from gridrun.sweep.events import Ended, Event, Lost, Progress, Started, Stepped
+from gridrun.sweep.events import Ended, Event, Lost, Progress, Started, Stepped, Warned
 from gridrun.sweep.executor import Executor
 from gridrun.sweep.queue import QueuedTrial, TrialQueue
 from gridrun.sweep.retries import Retry
@@ -34,6 +34,7 @@ from gridrun.sweep.worker import Setup, run_trial
 from gridrun.trial import Trial
 from trainer import Runtime
 
+pytestmark = pytest.mark.long
 TIMES = {
     "train_seconds",
     "time_to_train_seconds",
@@ -52,15 +53,19 @@ def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
         yield executor
 
 
+def make_setup(directory: Path, cache_dir: Path) -> Setup:
+    Store(directory / "results").create()
+    return Setup(
+        results=directory / "results",
+        runtime=Runtime(cache_dir=cache_dir, data_dir=directory),
+        code=Provenance(commit="c" * 40),
+        stop_file=directory / "stop",
+    )
+
+
 @pytest.fixture
 def setup(tmp_path: Path, cache_dir: Path) -> Setup:
-    Store(tmp_path / "results").create()
-    return Setup(
-        results=tmp_path / "results",
-        runtime=Runtime(cache_dir=cache_dir, data_dir=tmp_path),
-        code=Provenance(commit="c" * 40),
-        stop_file=tmp_path / "stop",
-    )
+    return make_setup(tmp_path, cache_dir)
 
 
 def run(executor: Executor, trials: list[Trial], setup: Setup) -> list[Event]:
@@ -80,45 +85,95 @@ def numbers(row: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in row.items() if key not in TIMES}
 
 
-def test_every_trial_ends_once_and_is_in_the_store(executor: Executor, setup: Setup) -> None:
-    trials = [Trial(tiny.config(lr=lr), seed) for lr in (0.1, 0.2) for seed in range(3)]
-    events = run(executor, trials, setup)
-    assert outcomes(events) == {trial.trial_id: "done" for trial in trials}
-    started = [event.trial for event in events if isinstance(event, Started)]
-    assert sorted(map(trials.index, started)) == list(range(6))
-    assert all(abs(trials.index(trial) - place) <= 1 for place, trial in enumerate(started)), "in order"
-    rows = Store(setup.results).rows()
-    assert set(rows) == {trial.trial_id for trial in trials}
-    row = rows[trials[0].trial_id]
+@dataclass(frozen=True)
+class Mixed:
+    """A run of trials that end in every way, then a second one on the same store."""
+
+    setup: Setup
+    events: list[Event]
+    rows: dict[str, dict[str, Any]]
+    again: list[Event]
+    rows_again: dict[str, dict[str, Any]]
+
+
+GOOD = [Trial(tiny.config(lr=lr), seed) for lr in (0.1, 0.2) for seed in range(3)]
+RANDOM = [Trial(tiny.config(model=tiny.TinyNet(dropout=0.5)), seed) for seed in range(4)]
+RAISING, RETRIED = (Trial(tiny.config(model=RaisingNet()), seed) for seed in range(2))
+DIVERGING = Trial(tiny.config(lr=1e20), 0)
+HELD = Trial(tiny.config(lr=0.3), 0)
+
+
+@pytest.fixture(scope="module")
+def mixed(executor: Executor, tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Mixed:
+    setup = make_setup(tmp_path_factory.mktemp("mixed"), cache_dir)
+    store = Store(setup.results)
+    with store.lock(HELD.trial_id) as held:
+        assert held
+        events = run(executor, [*GOOD, RAISING, HELD, *RANDOM, RETRIED, DIVERGING], setup)
+    rows = store.rows()
+    retry = Retry(rows[RETRIED.trial_id]["ended_at"], attempts=1)
+    again: list[Event] = []
+    queued = [QueuedTrial(GOOD[0]), QueuedTrial(RAISING), QueuedTrial(RETRIED, retry)]
+    executor.run(TrialQueue(queued), setup, again.append)
+    return Mixed(setup, events, rows, again, Store(setup.results).rows())
+
+
+def test_every_trial_ends_once_and_is_in_the_store(mixed: Mixed) -> None:
+    ended = outcomes(mixed.events)
+    assert [ended.pop(trial.trial_id) for trial in (RAISING, RETRIED, HELD, DIVERGING)] == [
+        *("failed", "failed"),
+        *("busy", "diverged"),
+    ]
+    assert ended == {trial.trial_id: "done" for trial in (*GOOD, *RANDOM)}
+    asked = [*GOOD, RAISING, HELD, *RANDOM, RETRIED, DIVERGING]
+    started = [event.trial for event in mixed.events if isinstance(event, Started)]
+    assert sorted(map(asked.index, started)) == list(range(len(asked)))
+    assert all(abs(asked.index(trial) - place) <= 1 for place, trial in enumerate(started)), "in order"
+    assert set(mixed.rows) == {trial.trial_id for trial in asked if trial != HELD}
+    row = mixed.rows[GOOD[0].trial_id]
     assert row["commit"] == "c" * 40
     assert row["lr"] == 0.1
     assert (row["epochs_trained"], row["device"], row["threads"]) == (3, "cpu", 1)
-    assert not list(setup.results.glob(".work/checkpoints/*"))
-    assert not list(setup.results.glob(".work/leases/*"))
+    left = {path.name.split(".")[0] for path in mixed.setup.results.glob(".work/checkpoints/*")}
+    assert left <= {RAISING.trial_id, RETRIED.trial_id}, "a retry would go on from there"
+    assert not list(mixed.setup.results.glob(".work/leases/*"))
 
 
-def test_a_used_worker_gives_the_numbers_of_a_fresh_one(
-    executor: Executor, setup: Setup, tmp_path: Path
-) -> None:
-    trials = [Trial(tiny.config(model=tiny.TinyNet(dropout=0.5)), seed) for seed in range(4)]
-    run(executor, trials, setup)
-    alone = replace(setup, results=tmp_path / "alone")
+def test_a_used_worker_gives_the_numbers_of_a_fresh_one(mixed: Mixed, tmp_path: Path) -> None:
+    alone = replace(mixed.setup, results=tmp_path / "alone")
     Store(alone.results).create()
-    for trial in reversed(trials):
+    for trial in reversed(RANDOM):
         run_trial(trial, alone, lambda epoch: None)
-    here, there = Store(setup.results), Store(alone.results)
-    assert {i: numbers(row) for i, row in here.rows().items()} == {
-        i: numbers(row) for i, row in there.rows().items()
-    }
+    fresh = Store(alone.results).rows()
+    assert {i: numbers(mixed.rows[i]) for i in fresh} == {i: numbers(row) for i, row in fresh.items()}
+    assert len(fresh) == len(RANDOM)
 
 
-def test_a_trial_that_raises_is_recorded_and_the_others_go_on(executor: Executor, setup: Setup) -> None:
-    bad, good = Trial(tiny.config(model=RaisingNet()), 0), Trial(tiny.config(), 0)
-    assert outcomes(run(executor, [bad, good], setup)) == {bad.trial_id: "failed", good.trial_id: "done"}
-    row = Store(setup.results).rows()[bad.trial_id]
+def test_a_trial_that_raises_is_recorded(mixed: Mixed) -> None:
+    row = mixed.rows[RAISING.trial_id]
     assert row["error"] == "ArithmeticError: no such network"
     assert "second line" in row["traceback"]
     assert "Traceback" in row["traceback"]
+
+
+def test_a_diverging_trial_is_recorded_as_such(mixed: Mixed) -> None:
+    row = mixed.rows[DIVERGING.trial_id]
+    assert row["status"] == "diverged"
+    assert row["test_error"] is None
+    assert row["error"].startswith("non-finite loss in epoch")
+
+
+def test_a_trial_that_has_ended_meanwhile_is_not_run_again(mixed: Mixed) -> None:
+    ended = outcomes(mixed.again)
+    assert (ended[GOOD[0].trial_id], ended[RAISING.trial_id]) == ("done", "failed")
+    unchanged = mixed.rows.keys() - {RETRIED.trial_id}
+    assert {i: mixed.rows_again[i] for i in unchanged} == {i: mixed.rows[i] for i in unchanged}
+
+
+def test_what_failed_before_is_run_again_when_asked(mixed: Mixed) -> None:
+    before, after = (rows[RETRIED.trial_id] for rows in (mixed.rows, mixed.rows_again))
+    assert after["ended_at"] > before["ended_at"]
+    assert (before["attempts"], after["attempts"]) == (1, 2)
 
 
 def test_what_a_listener_raises_is_no_failure_of_the_trial(setup: Setup) -> None:
@@ -139,46 +194,6 @@ def test_progress_within_an_epoch_is_told(setup: Setup, monkeypatch: pytest.Monk
     trial = Trial(tiny.config(batch_size=8), 0)
     told = [event for event in run(SerialExecutor(), [trial], setup) if isinstance(event, Stepped)]
     assert [(event.epoch, event.part) for event in told[:4]] == [(0, 0), (0, 1 / 3), (0, 2 / 3), (1, 0)]
-
-
-def test_a_diverging_trial_is_recorded_as_such(executor: Executor, setup: Setup) -> None:
-    trial = Trial(tiny.config(lr=1e20), 0)
-    assert outcomes(run(executor, [trial], setup)) == {trial.trial_id: "diverged"}
-    row = Store(setup.results).rows()[trial.trial_id]
-    assert row["test_error"] is None
-    assert row["error"].startswith("non-finite loss in epoch")
-
-
-def test_a_trial_that_another_process_trains_is_left_to_it(executor: Executor, setup: Setup) -> None:
-    mine, theirs = Trial(tiny.config(), 0), Trial(tiny.config(), 1)
-    with Store(setup.results).lock(theirs.trial_id) as held:
-        assert held
-        assert outcomes(run(executor, [theirs, mine], setup)) == {
-            theirs.trial_id: "busy",
-            mine.trial_id: "done",
-        }
-    assert set(Store(setup.results).statuses()) == {mine.trial_id}
-
-
-def test_a_trial_that_has_ended_meanwhile_is_not_run_again(executor: Executor, setup: Setup) -> None:
-    trial = Trial(tiny.config(), 0)
-    run(executor, [trial], setup)
-    before = Store(setup.results).rows()
-    assert outcomes(run(executor, [trial], setup)) == {trial.trial_id: "done"}
-    assert Store(setup.results).rows() == before
-
-
-def test_what_failed_before_is_run_again(executor: Executor, setup: Setup) -> None:
-    trial = Trial(tiny.config(model=RaisingNet()), 0)
-    run(executor, [trial], setup)
-    before = Store(setup.results).rows()[trial.trial_id]
-    assert outcomes(run(executor, [trial], setup)) == {trial.trial_id: "failed"}
-    assert Store(setup.results).rows()[trial.trial_id] == before, "not unasked"
-    again = QueuedTrial(trial, Retry(before["ended_at"], attempts=1))
-    executor.run(TrialQueue([again]), setup, lambda event: None)
-    after = Store(setup.results).rows()[trial.trial_id]
-    assert after["ended_at"] > before["ended_at"]
-    assert (before["attempts"], after["attempts"]) == (1, 2)
 
 
 def test_a_trial_that_is_put_back_runs_again_while_others_still_do(executor: Executor, setup: Setup) -> None:
@@ -204,7 +219,7 @@ def test_a_trial_that_is_put_back_runs_again_while_others_still_do(executor: Exe
 
 
 def test_what_waits_may_be_reordered_until_it_is_taken(executor: Executor, setup: Setup) -> None:
-    first = [Trial(tiny.config(epochs=100), seed) for seed in range(2)]
+    first = [Trial(tiny.config(epochs=30), seed) for seed in range(2)]
     others = [Trial(tiny.config(), seed) for seed in range(6)]
     trial_queue = TrialQueue(map(QueuedTrial, [*first, *others]))
     started: list[Trial] = []
@@ -222,10 +237,10 @@ def test_what_waits_may_be_reordered_until_it_is_taken(executor: Executor, setup
 def test_a_stop_saves_checkpoints_and_the_next_run_goes_on(
     executor: Executor, setup: Setup, tmp_path: Path
 ) -> None:
-    trial = Trial(tiny.config(epochs=300), 0)
-    later = Trial(tiny.config(epochs=301), 0)
+    trial = Trial(tiny.config(epochs=100), 0)
+    later = Trial(tiny.config(epochs=101), 0)
     checkpoint = Store(setup.results).checkpoint(trial.trial_id)
-    setup = replace(setup, runtime=replace(setup.runtime, checkpoint_seconds=0.1))
+    setup = replace(setup, runtime=replace(setup.runtime, checkpoint_seconds=0.02))
     events: list[Event] = []
 
     def stop_when_running() -> None:
@@ -284,6 +299,29 @@ def test_no_trial_starts_once_there_are_to_be_no_more(executor: Executor, setup:
     assert not list(setup.results.glob(".work/checkpoints/*")), "those that ran went on to their end"
 
 
+@on_ray
+@pytest.mark.usefixtures("mixed")
+def test_ray_refuses_who_does_not_have_the_token() -> None:
+    import ray
+
+    address = ray.get_runtime_context().gcs_address
+    ask = f"from ray._raylet import GcsClient; GcsClient({address!r}).check_alive([], 30); print('answered')"
+    no_token = {key: value for key, value in os.environ.items() if not key.startswith("RAY_AUTH")}
+    wrong_token = {**no_token, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with contextlib.ExitStack() as stack:
+        friend, *strangers = (
+            stack.enter_context(_killed(subprocess.Popen([sys.executable, "-c", ask], env=door, **pipes)))
+            for door in (dict(os.environ), no_token, wrong_token)
+        )
+        assert friend.communicate()[0] == "answered\n", "with the token, the same question"
+        for stranger in strangers:
+            said = stranger.communicate()[0]
+            assert "InvalidAuthToken" in said
+            assert "answered" not in said
+
+
+@pytest.mark.slow  # a whole `ray.init`, which tries for minutes
 @on_ray
 def test_nobody_joins_without_the_token(executor: Executor, setup: Setup) -> None:
     run(executor, [Trial(tiny.config(), 0)], setup)
@@ -376,9 +414,31 @@ def test_tune_waits_for_nothing_once_a_listener_has_raised(setup: Setup) -> None
     tunes[0].join()
 
 
+def test_trials_that_do_not_stop_are_named(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gridrun.executors.ray.tune.STOP_SECONDS", 0.05)
+    monkeypatch.setattr("gridrun.executors.ray.tune._TUNE_SECONDS", 0.05)
+    trial, answered = Trial(tiny.config(), 0), threading.Event()
+
+    def play(trial_queue: TrialQueue, setup: Setup, events: SimpleQueue[Event]) -> None:
+        trial_queue.take()
+        events.put(Started(trial))
+        setup.stop_file.touch()
+        answered.wait(60)
+
+    trial_queue, told = TrialQueue([QueuedTrial(trial)]), list[Event]()
+    _Played(play).run(trial_queue, setup, told.append)
+    answered.set()
+    started, warned = told
+    assert started == Started(trial)
+    assert isinstance(warned, Warned)
+    assert warned.text.startswith(
+        f"{trial.trial_id}: did not stop within 0.05 s, so their workers are killed"
+    )
+    assert trial_queue.left == (QueuedTrial(trial),), "the next launch goes on with it"
+
+
 @on_ray
-def test_the_token_is_no_process_argument_and_no_dashboard_runs(executor: Executor, setup: Setup) -> None:
-    run(executor, [Trial(tiny.config(), 0)], setup)
+def test_the_token_is_no_process_argument_and_no_dashboard_runs(mixed: Mixed) -> None:
     token = os.environ["RAY_AUTH_TOKEN"]
     for process in Path("/proc").glob("[0-9]*/cmdline"):
         try:

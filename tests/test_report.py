@@ -10,6 +10,7 @@ import html
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ import cli
 from gridrun.report import curves
 from gridrun.report.data import Report, make_report, to_json
 from gridrun.report.page import HERE, to_html
-from gridrun.report.searches import ancestry, page_search
+from gridrun.report.searches import page_search
 from gridrun.report.trials import Span, timeline
 from gridrun.store import Store
 
@@ -151,8 +152,30 @@ def test_a_search_knows_the_way_of_its_best_member() -> None:
     found = page_search("A search", rows)
     assert found["best"] == [[1, 0], [2, 2]]
     assert [row["from"] for row in found["rows"]] == [0, 1, 2, 0, 1, 0]
-    assert [row.member for row in ancestry(rows[4], rows)] == [1, 1]
+    assert found["schedule"] is None  # these policies are forged
     assert page_search("Nothing yet", [])["best"] == []
+
+
+def test_the_schedule_of_the_best_member_is_that_of_its_way() -> None:
+    policies = {1: "Rotate 0.4 6", 2: "Rotate 0.2 3, Invert 1.0 0"}
+    rows = [replace(row, policy=policies[row.round]) for row in page.lineage("ab" * 8)]
+    found = page_search("A search", rows)["schedule"]
+    assert found["title"] == "A search: schedule of member 2, validation error 15.00 %, after 6 epochs"
+    assert (found["starts"], found["epochs"]) == ((1, 4), 6)
+    layers = {
+        stack["label"]: dict(zip(found["operations"], stack["layers"], strict=True))
+        for stack in found["stacks"]
+    }
+    # Each operation has two entries, of which one is left out here.
+    assert layers["Probability"]["Rotate"] == (0.2, 0.1)
+    assert layers["Probability"]["Invert"] == (0.0, 0.5)
+    assert layers["Level"]["Rotate"] == (3.0, 1.5)
+    assert layers["Share of all operations (%)"]["Rotate"] == pytest.approx((100.0, 100 / 6))
+
+
+def test_a_lineage_that_goes_in_circles_ends() -> None:
+    rows = [replace(row, parent_id=row.trial_id) for row in page.lineage("ab" * 8)]
+    assert page_search("A search", rows)["best"] == [[2, 2]]
 
 
 # --- curves --------------------------------------------------------------------------------------

@@ -382,6 +382,26 @@ def test_a_search_is_drawn_with_the_way_of_its_best_member(browser: Browser, tmp
     page.context.close()
 
 
+def test_the_schedule_of_a_search_is_drawn_in_three_panels(browser: Browser, tmp_path: Path) -> None:
+    root = Path(__file__).parent.parent
+    grid = made.load_grid(root / "grids" / "pba" / "search_small_1.yaml")
+    text = to_html(make_report([grid], Store(root / "results/readme"), results=Path("results")))
+    (tmp_path / "report.html").write_text(text, encoding="utf-8")
+    page = opened(browser, tmp_path, wait_for="#search-table-0 .tabulator-row")
+    assert "schedule of member" in page.locator("#view-searches h3").inner_text()
+    series = page.evaluate(
+        "charts.get('schedule-0').chart.getOption().series.map((one) => [one.name, one.stack, one.data])"
+    )
+    assert len(series) == 3 * 15
+    shares = [data for _, panel, data in series if panel == "panel 1"]
+    sums = [sum(share for _, share in piece) for piece in zip(*shares, strict=True)]
+    assert set(map(round, sums)) <= {0, 100}  # 0: no operation at all
+    assert 100 in map(round, sums)
+    assert shares[0][-1][0] == 31  # 30 epochs, and the edge after them
+    assert page.problems == []  # type: ignore[attr-defined]
+    page.context.close()
+
+
 # --- keyboard, themes, small screens, names --------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ import random
 import signal
 import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -95,21 +96,37 @@ def contents(file: Path, results: Path) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(30, marks=pytest.mark.slow)])
-def test_a_search_killed_at_random_moments_ends_as_one_left_alone(
-    kills: int, tmp_path: Path, cache_dir: Path
-) -> None:
-    file, log = tmp_path / "search.yaml", tmp_path / "log"
+@dataclass(frozen=True)
+class Alone:
+    """A search that was left alone: its file, what it leaves and prints, and how long it took."""
+
+    file: Path
+    contents: dict[str, Any]
+    out: str
+    seconds: float
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Alone:
+    home = tmp_path_factory.mktemp("alone")
+    file, log = home / "search.yaml", home / "log"
     file.write_text(SEARCH)
     for name in ("first", "whole"):  # the first one starts the forkserver, and decodes the data
         started = time.monotonic()
-        assert run(file, tmp_path / name, log, cache_dir) == 0, log.with_suffix(".err").read_text()
+        assert run(file, home / name, log, cache_dir) == 0, log.with_suffix(".err").read_text()
         took = time.monotonic() - started
-    wanted, out = contents(file, tmp_path / "whole"), log.with_suffix(".out").read_text()
-    assert contents(file, tmp_path / "first") == wanted
+    wanted = contents(file, home / "whole")
+    assert contents(file, home / "first") == wanted
     assert len(wanted["weights"]) == 4
     assert wanted["left"] == []
+    return Alone(file, wanted, log.with_suffix(".out").read_text(), took)
 
+
+@pytest.mark.parametrize("kills", [1, pytest.param(30, marks=pytest.mark.slow)])
+def test_a_search_killed_at_random_moments_ends_as_one_left_alone(
+    kills: int, alone: Alone, tmp_path: Path, cache_dir: Path
+) -> None:
+    file, log = alone.file, tmp_path / "log"
     rng = random.Random(os.environ.get("GRIDRUN_TEST_SEED", "1"))
     done: Counter[str] = Counter()
     killed = searches = 0
@@ -117,21 +134,19 @@ def test_a_search_killed_at_random_moments_ends_as_one_left_alone(
         searches += 1
         results, code = tmp_path / f"killed{searches}", -signal.SIGKILL
         while code == -signal.SIGKILL:
-            seconds = rng.uniform(0, 0.8) * took if killed < kills else None
+            seconds = rng.uniform(0, 0.8) * alone.seconds if killed < kills else None
             code = run(file, results, log, cache_dir, seconds)
             killed += code == -signal.SIGKILL
             lines = log.with_suffix(".err").read_text().splitlines()
             done.update(f"{searches} {line.split()[1]}" for line in lines if line.startswith("done "))
         assert code == 0, lines
-        assert log.with_suffix(".out").read_text() == out
-        assert contents(file, results) == wanted
+        assert log.with_suffix(".out").read_text() == alone.out
+        assert contents(file, results) == alone.contents
     assert set(done.values()) == {1}, "a segment was trained to its end twice"
 
 
-def test_two_processes_share_a_search(tmp_path: Path, cache_dir: Path) -> None:
-    file, results = tmp_path / "search.yaml", tmp_path / "both"
-    file.write_text(SEARCH)
-    assert run(file, tmp_path / "alone", tmp_path / "alone", cache_dir) == 0
+def test_two_processes_share_a_search(alone: Alone, tmp_path: Path, cache_dir: Path) -> None:
+    file, results = alone.file, tmp_path / "both"
     logs = [tmp_path / "one", tmp_path / "other"]
     both = [CONTEXT.Process(target=_run, args=(file, results, log, cache_dir)) for log in logs]
     for process in both:
@@ -140,4 +155,4 @@ def test_two_processes_share_a_search(tmp_path: Path, cache_dir: Path) -> None:
         process.join()
     lines = [line for log in logs for line in log.with_suffix(".err").read_text().splitlines()]
     assert [process.exitcode for process in both] == [0, 0], lines
-    assert contents(file, results) == contents(file, tmp_path / "alone")
+    assert contents(file, results) == alone.contents

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -154,3 +155,21 @@ def test_a_version_that_is_seen_with_the_length_of_the_one_before_is_looked_at_a
     monkeypatch.setattr(parquet, "time", SimpleNamespace(sleep=lambda _: path.write_bytes(whole)))
     append(path, [row(2)])
     assert content(path) == {row(number)["trial_id"]: number for number in range(3)}
+
+
+def test_a_file_that_would_take_far_more_memory_than_results_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "trials.parquet"
+    append(path, [row(0, text="a" * 1000)])
+    table = pq.read_table(path)
+    many = pa.table({name: pa.repeat(table[name][0], 10**5) for name in table.column_names})
+    many = many.replace_schema_metadata(table.schema.metadata)
+    pq.write_table(many, path, compression="zstd")
+    assert path.stat().st_size < 10**5
+    with pytest.raises(StoreError, match=r"trials\.parquet: names 100000 rows in \d+ bytes, which cannot be"):
+        parquet.read(path)
+    pq.write_table(
+        many.slice(0, 1).set_column(2, "text", [["a" * 10**7]]).cast(table.schema), path, compression="zstd"
+    )
+    assert path.stat().st_size < 10**5
+    with pytest.raises(StoreError, match=r"trials\.parquet: names 1 rows in \d+ bytes, which cannot be"):
+        parquet.read(path)

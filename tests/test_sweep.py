@@ -18,14 +18,18 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from click.testing import CliRunner, Result
 
+import cli
 from gridrun.store import Store
 
+pytestmark = pytest.mark.long
 ROOT = Path(__file__).parent.parent
 GRID = """
 base:
   model: {name: resnet_preact, depth: 8, initial_channels: 8}
   augmentation: {random_crop: {padding: 1}}
+  train_size: 500
 axes:
   - batch_size: [64, 128]
   - schedule: [cosine, multistep]
@@ -73,6 +77,17 @@ def run(*arguments: object, cache_dir: Path) -> subprocess.CompletedProcess[str]
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
+@pytest.fixture
+def in_process(cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Return a function that runs `gridrun` in this process, where torch is imported already."""
+    monkeypatch.setenv("GRIDRUN_CACHE", str(cache_dir))
+
+    def run(*arguments: object) -> Result:
+        return CliRunner().invoke(cli.main, [str(argument) for argument in arguments])
+
+    return run
+
+
 def rows(results: Path) -> list[dict[str, Any]]:
     """Return the rows without what may differ between runs."""
     table = pd.read_parquet(results / "trials.parquet").sort_values("trial_id")
@@ -87,10 +102,10 @@ def epochs(results: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("most_kills", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_launch_killed_at_random_moments_ends_with_the_same_results(
-    most_kills: int, grid: Path, tmp_path: Path, cache_dir: Path
+    most_kills: int, grid: Path, tmp_path: Path, cache_dir: Path, in_process: Callable[..., Result]
 ) -> None:
-    whole = run("launch", grid, "--results", tmp_path / "whole", "--executor", "serial", cache_dir=cache_dir)
-    assert whole.returncode == 0, whole.stderr
+    whole = in_process("launch", grid, "--results", tmp_path / "whole", "--executor", "serial")
+    assert whole.exit_code == 0, whole.stderr
 
     rng = random.Random(os.environ.get("GRIDRUN_TEST_SEED", "1"))
     killed = tmp_path / "killed"
@@ -130,12 +145,12 @@ def test_a_launch_killed_at_random_moments_ends_with_the_same_results(
 
 
 def test_a_finished_grid_starts_nothing_and_more_seeds_add_only_new_trials(
-    grid: Path, tmp_path: Path, cache_dir: Path
+    grid: Path, tmp_path: Path, cache_dir: Path, in_process: Callable[..., Result]
 ) -> None:
     sweep = ("launch", grid, "--results", tmp_path / "results", "--executor", "serial")
-    assert run(*sweep, "--set", "epochs=2", cache_dir=cache_dir).returncode == 2  # rows become equal
+    assert in_process(*sweep, "--set", "epochs=2").exit_code == 2  # rows become equal
     grid.write_text(GRID.replace("[4, 12]", "[4, 5]").replace("[64, 128]", "[128]"))
-    assert run(*sweep, cache_dir=cache_dir).returncode == 0
+    assert in_process(*sweep).exit_code == 0
     before = (tmp_path / "results" / "trials.parquet").read_bytes()
     started = time.monotonic()
     again = run("launch", grid, "--results", tmp_path / "results", cache_dir=cache_dir)
@@ -143,7 +158,7 @@ def test_a_finished_grid_starts_nothing_and_more_seeds_add_only_new_trials(
     assert again.returncode == 0
     assert "Nothing to do: 8 done." in again.stderr
     assert (tmp_path / "results" / "trials.parquet").read_bytes() == before
-    more = run(*sweep, "--seeds", "3", cache_dir=cache_dir)
+    more = in_process(*sweep, "--seeds", "3")
     trained = re.findall(r"^started .* seed (\d+)$", more.stderr, re.MULTILINE)
     assert trained == ["2"] * 4
 
@@ -197,7 +212,7 @@ def test_an_interruption_saves_running_trials_and_exits_130(
 
 
 def test_two_launches_at_once_share_the_work(grid: Path, tmp_path: Path, cache_dir: Path) -> None:
-    grid.write_text(GRID.replace("[4, 12]", "[4, 5]"))
+    grid.write_text(GRID.replace("[4, 12]", "[4, 5]").replace("  train_size: 500\n", ""))  # it takes a while
     sweep = ("launch", grid, "--results", tmp_path / "results", "--executor", "serial")
     both = [start(*sweep, cache_dir=cache_dir) for _ in range(2)]
     logs = [process.communicate(timeout=300)[1] for process in both]

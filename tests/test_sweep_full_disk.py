@@ -12,7 +12,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
+import cli
 from gridrun.errors import StoreError
 from gridrun.store import Store
 
@@ -30,57 +32,53 @@ LARGEST_FILE_BYTES = 8192
 """Room for a trial's record, not for a Parquet file."""
 
 
-def launch(grid: Path, results: Path, cache_dir: Path, *, full: bool) -> subprocess.CompletedProcess[str]:
-    def limit() -> None:
-        if full:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST_FILE_BYTES, LARGEST_FILE_BYTES))
-
-    return subprocess.run(
-        [sys.executable, ROOT / "cli.py", "launch", grid, "--results", results, "--executor", "serial"],
-        env={**os.environ, "GRIDRUN_CACHE": str(cache_dir), "PYTHONDONTWRITEBYTECODE": "1"},
-        preexec_fn=limit,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+@pytest.fixture(autouse=True)
+def clean(tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GRIDRUN_CACHE", str(cache_dir))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
 
-def test_a_full_disk_is_reported_and_ended_trials_are_kept(tmp_path: Path, cache_dir: Path) -> None:
+def run(*arguments: object, largest_file_bytes: int | None = None) -> Result:
+    """Run `gridrun` in this process, in which a file may not become larger than that."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if largest_file_bytes:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file_bytes, before[1]))
+    try:
+        return CliRunner().invoke(cli.main, [str(argument) for argument in arguments])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def launch(grid: Path, results: Path, *, full: bool) -> Result:
+    options = ("launch", grid, "--results", results, "--executor", "serial")
+    return run(*options, largest_file_bytes=LARGEST_FILE_BYTES if full else None)
+
+
+def test_a_full_disk_is_reported_and_ended_trials_are_kept(tmp_path: Path) -> None:
     grid = tmp_path / "grid.yaml"
     grid.write_text(GRID.replace("[0.1, 0.2, 0.3]", "[0.4]"))
-    assert launch(grid, tmp_path / "first", cache_dir, full=False).returncode == 0  # the data set's cache
+    assert launch(grid, tmp_path / "first", full=False).exit_code == 0  # the data set's cache
     grid.write_text(GRID)
     results = tmp_path / "results"
-    stopped = launch(grid, results, cache_dir, full=True)
-    assert stopped.returncode == 2
+    stopped = launch(grid, results, full=True)
+    assert stopped.exit_code == 2
     assert f"Error: {results}: cannot be written to (" in stopped.stderr
     assert "Traceback" not in stopped.stderr
     kept = Store(results).statuses()
     assert set(kept.values()) == {"done"}
-    again = launch(grid, results, cache_dir, full=False)
-    assert again.returncode == 0, again.stderr
+    again = launch(grid, results, full=False)
+    assert again.exit_code == 0, again.stderr
     assert not set(re.findall(r"^started (\w+)", again.stderr, re.MULTILINE)) & kept.keys()
     assert len(Store(results).statuses()) == 3
 
 
-def test_a_trial_without_room_for_its_weights_is_done(tmp_path: Path, cache_dir: Path) -> None:
-    def limit() -> None:  # room for the record and Parquet files, not for 310 kB of weights
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2**18, 2**18))
-
-    def train(*settings: str, full: bool) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, ROOT / "cli.py", "train", "--keep-checkpoint", "last", *SMALL, *settings],
-            env={**os.environ, "GRIDRUN_CACHE": str(cache_dir)},
-            cwd=tmp_path,
-            preexec_fn=limit if full else None,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    assert train("seed=1", full=False).returncode == 0  # the data set's cache
-    trained = train("seed=2", full=True)
-    assert trained.returncode == 0, trained.stderr
+def test_a_trial_without_room_for_its_weights_is_done(tmp_path: Path) -> None:
+    train = ("train", "--keep-checkpoint", "last", *SMALL)
+    assert run(*train, "seed=1").exit_code == 0  # the data set's cache
+    # room for the record and Parquet files, not for 310 kB of weights
+    trained = run(*train, "seed=2", largest_file_bytes=2**18)
+    assert trained.exit_code == 0, trained.stderr
     assert "note: the weights could not be kept: File too large\n" in trained.stderr
     trial_id, *_ = trained.stdout.split()
     store = Store(tmp_path / "results")

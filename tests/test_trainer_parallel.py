@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from trainer.datasets import DataSpec
     from trainer.metrics import Epoch, Result
 
+pytestmark = pytest.mark.long
 TESTS = Path(__file__).parent
 SOON_SECONDS = 30.0  # on a busy machine; waiting for a rank that is gone would take 10 minutes
 

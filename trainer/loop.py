@@ -16,6 +16,7 @@ from torch import nn
 from trainer import checkpoint, data, evaluation, memory, parallel, seeds
 from trainer import loss as loss_of
 from trainer.checkpoint import CheckpointError
+from trainer.clock import Clock
 from trainer.config import TrainConfig
 from trainer.data import splits
 from trainer.data.pipeline import Pipeline, Split, open_splits, order_of
@@ -111,6 +112,7 @@ class Run:
 
     def __init__(self, config: TrainConfig, seed: int, runtime: Runtime, group: parallel.Group) -> None:
         self.config, self.seed, self.runtime, self.group = config, seed, runtime, group
+        self.clock = Clock()
         self.device = group.device(runtime.device)
         _reset_process(config, runtime, self.device)
 
@@ -173,7 +175,7 @@ class Run:
         wanted = getattr(network, "images_to_prepare", 0)
         if not wanted:
             return 0.0
-        started = time.perf_counter()
+        started = self.clock.now()
         firsts: list[torch.Tensor] = []
         with contextlib.closing(self.train_split.batches(wanted)) as batches:
             for pixels, _ in batches:  # of large streamed images, a batch has fewer
@@ -182,7 +184,7 @@ class Run:
                     break
         network.prepare(torch.cat(firsts)[:wanted])
         self._synchronise()
-        return time.perf_counter() - started
+        return self.clock.now() - started
 
     def _synchronise(self) -> None:
         if self.device.type == "cuda":
@@ -205,26 +207,26 @@ class Run:
         taken = self.step - before  # steps of this epoch taken before an interruption
         starts = [(place * self.group.size + self.group.rank) * size for place in range(taken, steps)]
         self.model.train()
-        started = time.perf_counter()
+        started = self.clock.now()
         order = self.order(len(self.history))
         self.pipeline.prepare(len(self.history))
         with contextlib.closing(self.train_split.taken(order, starts, size, len(self.history))) as batches:
             for pixels, targets, places in batches:
                 if self.group.first(self._checkpoint_due):
                     self._pause(started)
-                    started = time.perf_counter()
+                    started = self.clock.now()
                 self.train_step(pixels, targets, places)
         totals = self.group.sum(self.totals)
         trained_on = steps * self.config.num_kept * self.group.size
         loss, wrong = (totals / trained_on).tolist()  # synchronises with the device
-        self.epoch_seconds += time.perf_counter() - started
+        self.epoch_seconds += self.clock.now() - started
 
         number = len(self.history) + 1
         test_loss = test_error = top5_error = None
         if self._test_due(number):
-            started = time.perf_counter()
+            started = self.clock.now()
             test_loss, test_error, top5_error = self.group.first(self.test)
-            self.test_seconds = time.perf_counter() - started
+            self.test_seconds = self.clock.now() - started
         self.diverged = not all(math.isfinite(value) for value in (loss, test_loss) if value is not None)
         epoch = Epoch(
             epoch=number,
@@ -318,8 +320,13 @@ class Run:
             time_to_train_seconds=None if self.diverged else self._time_to_train(),
             peak_memory_mib=memory.peak_mib(self.device),
             resumes=self.resumes,
-            notes=tuple(self.notes),
+            notes=(*self.notes, *self._pauses()),
         )
+
+    def _pauses(self) -> list[str]:
+        """Return a note if the process stood still, as after SIGSTOP. A resumed trial knows its last part."""
+        seconds = self.clock.paused_seconds
+        return [f"stood still for {seconds:.0f} s, which are not training time"] if seconds else []
 
     def _time_to_train(self) -> float:
         return self.prepare_seconds + sum(epoch.train_seconds for epoch in self.history) + self.test_seconds
@@ -360,7 +367,7 @@ class Run:
     def _pause(self, started: float) -> None:
         """Save a checkpoint between two steps, then stop if asked to."""
         self._synchronise()
-        self.epoch_seconds += time.perf_counter() - started
+        self.epoch_seconds += self.clock.now() - started
         if self.runtime.checkpoint:
             state = self.state_dict()  # needs every rank
             if self.group.rank == 0:

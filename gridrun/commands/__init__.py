@@ -20,6 +20,7 @@ from typing import Any, cast
 
 import click
 
+from gridrun.commands import _process
 from gridrun.commands._options import HAD_ERRORS
 from gridrun.errors import GridrunError
 
@@ -43,6 +44,7 @@ class Commands(click.Group):
 
     def main(self, *arguments: Any, **options: Any) -> Any:
         gc.set_threshold(100_000, 20)  # large grids make many objects and few cycles: a fifth of their time
+        _process.open_streams()
         try:
             return super().main(*arguments, **options)
         except OSError as error:  # click itself handles a closed pipe
@@ -52,19 +54,25 @@ class Commands(click.Group):
                 click.echo(f"Error: the output cannot be written: {error.strerror}", err=True)
             _discard_output()
             raise SystemExit(1) from None
+        except SystemExit as end:
+            if end.code == _process.EXIT_INTERRUPTED:
+                _process.leave(_process.EXIT_INTERRUPTED)
+            raise
         finally:  # Ctrl-C while Python exits could only spoil the exit code and print a traceback
             atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
+            _process.check_directory()
             result = super().invoke(ctx)
         except GridrunError as error:
             if ctx.params.get("debug"):
                 raise
             raise UserError(str(error)) from None
         except KeyboardInterrupt:
+            _process.ignore_signals()
             click.echo("Interrupted.", err=True)
-            raise SystemExit(130) from None
+            raise SystemExit(_process.EXIT_INTERRUPTED) from None
         if ctx.meta.get(HAD_ERRORS):
             raise SystemExit(UserError.exit_code)
         return result

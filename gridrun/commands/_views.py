@@ -15,6 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from gridrun.commands._process import ended_by_signals
 from gridrun.commands._search import describe_exploits, describe_round
 from gridrun.commands._show import format_estimate, format_position
 from gridrun.grid import Grid
@@ -45,7 +46,7 @@ def run_sweep(
 ) -> Summary:
     """Launch grids and show on stderr what happens; by default, in the view that suits stderr."""
     views = [view or _default_view(), *listeners]
-    with contextlib.ExitStack() as stack:
+    with ended_by_signals(), contextlib.ExitStack() as stack:
         for each in (*views[1:], executor, views[0]):
             stack.enter_context(each)
         summary = launch(grids, store, executor, options, _show_in(views), _update_in(views))
@@ -63,7 +64,7 @@ def run_search(
 ) -> Summary | None:
     """Run a search to its end and show on stderr what happens; see `gridrun.search.run.search`."""
     views = [_default_view(), *listeners]
-    with contextlib.ExitStack() as stack:
+    with ended_by_signals(), contextlib.ExitStack() as stack:
         for each in (*views[1:], executor, views[0]):
             stack.enter_context(each)
         summary = search(progress, store, executor, options, _show_in(views), _update_in(views))

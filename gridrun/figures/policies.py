@@ -113,13 +113,9 @@ def search_figures(
     path = best_path(rows)
     if not path:
         return
-    last, by_id = path[-1], {row.trial_id: row for row in rows}
-    best = f"member {last.member}, validation error {format_percent(last.val_error or 0.0)} %"
-    schedule = tuple((row.last_epoch - row.first_epoch + 1, row.policy) for row in path)
-    after = f"after {last.last_epoch} epochs"
-    found = schedule_figure(f"{id}_schedule", f"{title}: schedule of {best}, {after}", _joined(schedule))
-    if found:
+    if found := best_schedule(f"{id}_schedule", title, rows):
         yield found
+    by_id = {row.trial_id: row for row in rows}
     taken = sum(row.donor is not None and row.trial_id in by_id for row in rows)
     yield LineageFigure(
         id=f"{id}_lineage",
@@ -127,10 +123,27 @@ def search_figures(
         rows=tuple(rows),
         best=tuple(row.trial_id for row in path),
         notes=(
-            f"bold: where the weights of {best}, come from",
+            f"bold: where the weights of {_named(path[-1])}, come from",
             f"arrows: {number_of(taken, 'time')} a member went on from another's state, its policy changed",
         ),
     )
+
+
+def best_schedule(id: str, title: str, rows: Sequence[LineageRow]) -> ScheduleFigure | None:
+    """Return the schedule of a search's best member; None if no round has ended, or a policy is random.
+
+    Raises ValueError: a policy cannot be read.
+    """
+    path = best_path(rows)
+    if not path:
+        return None
+    schedule = _joined(tuple((row.last_epoch - row.first_epoch + 1, row.policy) for row in path))
+    title = f"{title}: schedule of {_named(path[-1])}, after {path[-1].last_epoch} epochs"
+    return schedule_figure(id, title, schedule)
+
+
+def _named(row: LineageRow) -> str:
+    return f"member {row.member}, validation error {format_percent(row.val_error or 0.0)} %"
 
 
 def best_path(rows: Sequence[LineageRow]) -> list[LineageRow]:
@@ -142,8 +155,9 @@ def best_path(rows: Sequence[LineageRow]) -> list[LineageRow]:
     ended = max(row.last_epoch for row in measured)
     now = min((row for row in measured if row.last_epoch == ended), key=lambda row: row.val_error or 0.0)
     path = [now]
-    while (parent := path[-1].parent_id) in by_id:
-        path.append(by_id[parent or ""])
+    # In a forged file a row could go on from itself.
+    while (parent := by_id.get(path[-1].parent_id or "")) and parent.last_epoch < path[-1].last_epoch:
+        path.append(parent)
     return path[::-1]
 
 

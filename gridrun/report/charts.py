@@ -57,6 +57,7 @@ def charts(measured: list[str]) -> dict[str, Any]:
         "timeline": _timeline(),
         "status_colors": STATUS_COLORS,
         "search": _search(),
+        "schedule": _schedule(),
     }
 
 
@@ -169,4 +170,31 @@ def _search() -> dict[str, Any]:
             "text": ["error (%)", ""],
             "inRange": {"color": ["#0072B2", "#E69F00", "#D55E00"]},
         },
+    }
+
+
+_OPERATION_COLORS = (
+    *("#1F77B4", "#AEC7E8", "#FF7F0E", "#FFBB78", "#2CA02C", "#98DF8A", "#D62728", "#FF9896"),
+    *("#9467BD", "#C5B0D5", "#8C564B", "#C49C94", "#E377C2", "#F7B6D2", "#7F7F7F"),
+)
+
+
+def _schedule() -> dict[str, Any]:
+    """Three panels, one below the other: probability, share and level of each operation."""
+    common = _common()
+    common["tooltip"] |= {"trigger": "axis"}
+    panels = range(3)
+    return common | {
+        "color": list(_OPERATION_COLORS),
+        "legend": {"orient": "vertical", "right": 8, "top": 36},
+        "grid": [{"left": 64, "right": 150, "top": f"{6 + 31 * i}%", "height": "25%"} for i in panels],
+        "xAxis": [
+            {
+                **_value_axis("Epoch" if i == panels[-1] else "", nameGap=28, minInterval=1, min=1),
+                "gridIndex": i,
+            }
+            for i in panels
+        ],
+        "yAxis": [{"type": "value", "nameLocation": "middle", "nameGap": 44, "gridIndex": i} for i in panels],
+        "axisPointer": {"link": [{"xAxisIndex": "all"}]},
     }

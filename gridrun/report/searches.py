@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from gridrun.figures.policies import best_path, best_schedule
 from gridrun.text import one_line
+from trainer.augmentations.policy.schedules import OPERATIONS
 
 if TYPE_CHECKING:
     from gridrun.store.lineage import LineageRow
 
 
 def page_search(title: str, rows: Sequence[LineageRow]) -> dict[str, Any]:
-    """Return one search as JSON: its lineage by column, and the path of its best member."""
-    measured = [row for row in rows if row.val_error is not None]
-    last = max((row.round for row in measured), default=0)
-    best = min(
-        (row for row in measured if row.round == last), key=lambda row: row.val_error or 0.0, default=None
-    )
+    """Return one search as JSON: its lineage by column, and the path and the schedule of its best member."""
     return {
         "title": one_line(title),
         "rows": [
@@ -32,14 +30,23 @@ def page_search(title: str, rows: Sequence[LineageRow]) -> dict[str, Any]:
             }
             for row in rows
         ],
-        "best": [] if best is None else [[row.round, row.member] for row in ancestry(best, rows)],
+        "best": [[row.round, row.member] for row in best_path(rows)],
+        "schedule": _schedule(title, rows),
     }
 
 
-def ancestry(row: LineageRow, rows: Sequence[LineageRow]) -> list[LineageRow]:
-    """Return the segments that a row's weights have gone through, the first one first."""
-    by_trial = {one.trial_id: one for one in rows}
-    found = [row]
-    while (parent := by_trial.get(found[-1].parent_id or "")) and parent.round < found[-1].round:
-        found.append(parent)
-    return found[::-1]
+def _schedule(title: str, rows: Sequence[LineageRow]) -> dict[str, Any] | None:
+    """Return the schedule of the best member, None if there is none that can be drawn."""
+    figure = None
+    with contextlib.suppress(ValueError):  # a forged policy costs its figure, not the page
+        figure = best_schedule("schedule", title, rows)
+    if not figure:
+        return None
+    return {
+        "title": one_line(figure.title),
+        "notes": "; ".join(figure.notes),
+        "starts": figure.starts,
+        "epochs": figure.epochs,
+        "operations": OPERATIONS,
+        "stacks": [{"label": stack.label, "layers": stack.layers} for stack in figure.stacks],
+    }

@@ -48,6 +48,8 @@ _LOOK_SECONDS = 0.05
 _FORMAT = {b"gridrun.format": b"1"}
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 _MAGIC = b"PAR1"
+_MOST = 1000
+"""Bytes that a byte of a file may become."""
 
 
 def read(
@@ -356,11 +358,22 @@ def _ours(path: Path, source: Any) -> pq.ParquetFile:
     # Without Arrow's threads: if they read from a Python file, the process may abort at its end
     # (https://github.com/apache/arrow/issues/50482).
     file = pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True)
+    _check_size(path, file.metadata, source.seek(0, os.SEEK_END) or source.tell())
     if not _FORMAT.items() <= (file.schema_arrow.metadata or {}).items():
         raise _foreign(path, "was not written by gridrun")
     if "trial_id" not in file.schema_arrow.names:
         raise _foreign(path, "has no column 'trial_id'")
     return file
+
+
+def _check_size(path: Path, metadata: pq.FileMetaData, num_bytes: int) -> None:
+    """Refuse a file that would take far more memory than any file of ours: it may be made to.
+
+    The losses of an epoch alone take several bytes, and names of columns and configs shrink less than this.
+    """
+    groups = map(metadata.row_group, range(metadata.num_row_groups))
+    if metadata.num_rows > num_bytes or sum(group.total_byte_size for group in groups) > _MOST * num_bytes:
+        raise _foreign(path, f"names {metadata.num_rows} rows in {num_bytes} bytes, which cannot be results")
 
 
 def _foreign(path: Path, why: str) -> StoreError:

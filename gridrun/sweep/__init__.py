@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from gridrun.errors import LaunchError
 from gridrun.grid import Grid
@@ -397,22 +398,29 @@ def _heartbeat(store: Store, drain_file: Path, tracker: Tracker) -> Iterator[Non
 
 @contextlib.contextmanager
 def _stop_file(store: Store) -> Iterator[Path]:
-    """Yield a path that the first SIGINT, SIGTERM or SIGHUP creates; the second one stops at once."""
+    """Yield a path that the first SIGINT, SIGTERM or SIGHUP creates; the second one stops at once.
+
+    It does what SIGINT did before, by default a KeyboardInterrupt.
+    """
     path = store.launches.stop_path(secrets.token_hex(8))
+    old: dict[int, Any] = {}
 
     def stop(signum: int, frame: object) -> None:
-        if path.exists():
-            raise KeyboardInterrupt
-        try:
-            files.touch(path)
-        except OSError:  # a full disk, or the directory is gone: no trial would notice
-            raise KeyboardInterrupt from None
+        with contextlib.suppress(OSError):  # a full disk, or the directory is gone: no trial would notice
+            if not path.exists():
+                files.touch(path)
+                return
+        if callable(before := old.get(signal.SIGINT)):
+            before(signum, frame)
+        raise KeyboardInterrupt
 
     in_main = threading.current_thread() is threading.main_thread()
     numbers = [signal.SIGINT, signal.SIGTERM] if in_main else []
     if in_main and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it
         numbers.append(signal.SIGHUP)
-    old = {number: signal.signal(number, stop) for number in numbers}
+    for each in numbers:
+        old[each] = signal.getsignal(each)
+        signal.signal(each, stop)
     try:
         yield path
     finally:

@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 
 from gridrun import resources
 from gridrun.errors import LaunchError
+from gridrun.executors.ray import watcher
 from gridrun.executors.ray.processes import ended_at_once, essential_processes, has_ended
 
 _ENVIRONMENT = {
@@ -52,6 +53,7 @@ class RaySession:
         self._lock: FileLock | None = None
         self._variables: dict[str, str | None] = {}  # environment variables before this session set them
         self._processes: dict[int, str] = {}
+        self._watcher: subprocess.Popen[bytes] | None = None
         self._stdout: _OneThreadOnly | None = None
 
     def start(self, *, cpus: int | None, gpus: int | None) -> None:
@@ -65,6 +67,7 @@ class RaySession:
             gpus = resources.num_parts() or None  # by default Ray counts whole GPUs, not their MIG parts
         python_path = os.pathsep.join(path for path in sys.path if path)  # for the workers
         directory = self._open(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=_TOKEN, PYTHONPATH=python_path)
+        self._watcher = watcher.start(directory)
         with _inherited_by_ray(directory.parent), _importing_tune():
             self._init(
                 "Ray does not start here",
@@ -138,6 +141,10 @@ class RaySession:
         if self._stdout and sys.stdout is self._stdout and not died:  # else Ray may yet print about that
             sys.stdout = self._stdout.stream
         self._stdout, self._processes = None, {}
+        if self._watcher:
+            self._watcher.kill()
+            self._watcher.communicate()
+            self._watcher = None
         shutil.rmtree(self.directory, ignore_errors=True)
         if self._lock:
             self._lock.release()

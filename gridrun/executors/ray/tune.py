@@ -31,6 +31,8 @@ from trainer import Runtime
 
 STOP_SECONDS = 15.0
 """How long trials may take to save their checkpoints after a stop."""
+_TUNE_SECONDS = 5.0
+"""How long Tune may take to end then; closing Ray ends it in any case."""
 _PROGRESS_SECONDS = 1.0
 
 
@@ -188,11 +190,17 @@ class RayTuneExecutor(Executor):
                 trial_queue.close()
             if stopping_since is None and setup.stop_file.exists():
                 stopping_since = time.monotonic()
-            if (closed and not running and events.empty()) or (
-                stopping_since and time.monotonic() - stopping_since > STOP_SECONDS
-            ):
-                stop.set()  # what Tune still holds has not started, or its worker is dead
-                thread.join(STOP_SECONDS)
+            too_long = stopping_since and time.monotonic() - stopping_since > STOP_SECONDS
+            if running and too_long:
+                on_event(
+                    Warned(
+                        f"{', '.join(running)}: did not stop within {STOP_SECONDS:g} s, so their workers are "
+                        "killed; the next launch goes on from their last checkpoints"
+                    )
+                )
+            if (closed and not running and events.empty()) or too_long:
+                stop.set()  # what Tune still holds has not started, or its worker does not answer
+                thread.join(_TUNE_SECONDS)
                 return
 
     def _check_room(self, share: Share, num_gpus: int) -> None:

@@ -451,17 +451,25 @@ async function openTrial(trial) {
 }
 
 function drawSearches() {
-  if ($("view-searches").querySelectorAll(".chart").length !== DATA.searches.length) {
-    for (const [id] of [...charts].filter(([name]) => name.startsWith("search-"))) {
+  // Keeps the charts while nothing but numbers change.
+  const parts = DATA.searches.map(({ schedule }) => (schedule ? "lineage and schedule" : "lineage")).join();
+  if ($("view-searches").dataset.parts !== parts) {
+    $("view-searches").dataset.parts = parts;
+    for (const [id] of [...charts].filter(([name]) => /^(search|schedule)-/.test(name))) {
       charts.get(id).chart.dispose();
       charts.delete(id);
     }
     $("view-searches").replaceChildren(...DATA.searches.flatMap((search, place) => [
       el("h2", {}, search.title),
       el("p", { class: "hint" }, "A dot is a member in a round, coloured by its validation error. Lines: whose weights it went on from; thick: the way of the best."),
-      el("div", { class: "chart", id: `search-${place}` }), el("div", { id: `search-table-${place}` })]));
+      el("div", { class: "chart", id: `search-${place}` }),
+      search.schedule ? el("h3", {}, search.schedule.title) : "",
+      search.schedule ? el("p", { class: "hint" }, `What each operation adds: ${search.schedule.notes}.`) : "",
+      search.schedule ? el("div", { class: "chart tall", id: `schedule-${place}` }) : "",
+      el("div", { id: `search-table-${place}` })]));
   }
-  DATA.searches.forEach(({ rows, best }, place) => {
+  DATA.searches.forEach(({ rows, best, schedule }, place) => {
+    if (schedule) drawSchedule(`schedule-${place}`, schedule);
     const onBest = new Set(best.map(String));
     const link = (row) => {
       const best = onBest.has(String([row.round, row.member]));
@@ -480,6 +488,24 @@ function drawSearches() {
       ...[["Round", "round"], ["Member", "member"], ["Goes on from", "from"], ["Validation error (%)", "error"]].map(([title, field]) => ({ title, field, hozAlign: "right", sorter: "number" })),
       { title: "Epochs", field: "epochs" }, { title: "Trial", field: "trial" }, { title: "Policy", field: "policy", width: 700 },
     ], rows, "No round yet");
+  });
+}
+
+// A policy counts from its first epoch until the next one begins.
+function drawSchedule(id, { starts, epochs, operations, stacks }) {
+  const base = DATA.charts.schedule;
+  const edges = [...starts, epochs + 1];
+  draw(id, base, {
+    xAxis: base.xAxis.map((axis) => ({ ...axis, max: epochs + 1 })),
+    yAxis: base.yAxis.map((axis, panel) => ({ ...axis, name: stacks[panel].label })),
+    series: stacks.flatMap(({ layers }, panel) => operations.map((name, at) => ({
+      name, type: "line", step: "end", stack: `panel ${panel}`, xAxisIndex: panel, yAxisIndex: panel,
+      symbol: "none", lineStyle: { width: 0 }, areaStyle: { opacity: 0.85 },
+      data: edges.map((epoch, piece) => [epoch, layers[at][Math.min(piece, starts.length - 1)]]),
+    }))),
+    tooltip: { formatter: (points) => tip([
+      `from epoch ${points[0].value[0]}`,
+      ...points.filter(({ value }) => value[1] > 0).map(({ seriesName, value }) => `${seriesName} ${short(value[1])}`)]) },
   });
 }
 
