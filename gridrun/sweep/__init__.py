@@ -16,7 +16,7 @@ from typing import Any
 
 from gridrun.errors import LaunchError
 from gridrun.grid import Grid
-from gridrun.looks import adaptive_rows, hopeless, possible_ids, settle
+from gridrun.looks import hopeless, possible_ids, settle
 from gridrun.plan import Forecast, Plan, forecast_from, make_plan, requested_name
 from gridrun.plan.again import chosen
 from gridrun.plan.trials import select_trials
@@ -26,6 +26,7 @@ from gridrun.store.launches import LaunchState
 from gridrun.sweep import provenance
 from gridrun.sweep.events import Ended, Event, Lost, Progress, Started, Waiting
 from gridrun.sweep.executor import Executor
+from gridrun.sweep.later_seeds import More, with_later_seeds
 from gridrun.sweep.options import LaunchOptions
 from gridrun.sweep.progress import Tracker
 from gridrun.sweep.queue import QueuedTrial, TrialQueue
@@ -58,8 +59,6 @@ class Planned:
 LaunchEvent = Event | Planned | Preparing | Failed
 OnEvent = Callable[[LaunchEvent], None]
 OnState = Callable[[LaunchState], None]
-More = Callable[[Trial], Iterable[QueuedTrial]]
-"""Returns the trials that are to run as well, now that this one has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +125,7 @@ def launch(
             stop_file=stop_file,
             checkpoints=options.checkpoints,
         )
-        more = more if options.only else _with_later_seeds(asked, store, plan, more)
+        more = more if options.only else with_later_seeds(asked, store, plan, more)
         bookkeeper = _Bookkeeper(
             store, setup.drain_file, plan, forecast, retry_state, on_event, on_state, more
         )
@@ -201,25 +200,6 @@ def _note_asked(store: Store, grids: Sequence[Grid]) -> None:
             store.requested.add(
                 requested_name(grid, store), [i for row in grid.rows for i in possible_ids(row)]
             )
-
-
-def _with_later_seeds(grids: Sequence[Grid], store: Store, plan: Plan, more: More) -> More:
-    """Return `more` with the seeds that rows with `seeds: auto` get once a look has decided nothing."""
-    rows = {config_id for grid in grids for config_id in adaptive_rows(grid)}
-    if not rows:
-        return more
-    planned = {trial.trial_id for trial in plan.trials}
-
-    def with_seeds(trial: Trial) -> Iterator[QueuedTrial]:
-        yield from more(trial)
-        if trial.config_id in rows:
-            wanted = [
-                one for grid in settle(grids, store) for one in grid.trials if one.trial_id not in planned
-            ]
-            planned.update(one.trial_id for one in wanted)
-            yield from map(QueuedTrial, wanted)
-
-    return with_seeds
 
 
 def _prepare_data(trials: Sequence[Trial], runtime: Runtime, on_event: OnEvent) -> None:
