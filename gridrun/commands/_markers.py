@@ -129,7 +129,7 @@ def _render(home: Path, name: str, parameters: dict[str, Any], figures: dict[Pat
     warn = functools.partial(click.echo, err=True)
     shown = {
         parameters["out"] / f"{figure.id}.{suffix}": figure
-        for figure in figures_of(grids, store, warn, given_options(parameters))
+        for figure in figures_of(grids, store, warn, given_options(parameters), parameters["figure"])
     }
     figures.update({home / path: figure for path, figure in shown.items()})
     titles = {path: render.escape(figure.title) for path, figure in shown.items()}

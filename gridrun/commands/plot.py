@@ -31,6 +31,7 @@ from gridrun.commands._show import stale_figures
 @click.option("--panels", metavar="KEY,...", help="The same, with a panel for each value of these options.")
 @click.option("--log-x/--linear-x", default=None, help="The same, with this scale of the x axis.")
 @click.option("--log-y/--linear-y", default=None, help="The same, with this scale of the y axis.")
+@click.option("--figure", metavar="ID", help="Draw only the figure with this id, of those of the grid.")
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 if a file is out of date.")
 def command(
     grids: GridOptions,
@@ -38,6 +39,7 @@ def command(
     out: Path,
     formats: str,
     check: bool,
+    figure: str | None,
     **options: Any,
 ) -> None:
     """Draw the figures of the named grids, or of every grids/*.yaml.
@@ -50,13 +52,13 @@ def command(
     chosen_formats = read_formats(formats)
     warn = functools.partial(click.echo, err=True)
     store = Store(results)
-    figures = figures_of(grids.read(store), store, warn, given_options(options))
-    paths = {out / f"{figure.id}.{name}": figure for figure in figures for name in chosen_formats}
+    figures = figures_of(grids.read(store), store, warn, given_options(options), figure)
+    paths = {out / f"{one.id}.{name}": one for one in figures for name in chosen_formats}
     if not check:
         from gridrun.figures.draw import save
 
-        for path, figure in paths.items():
-            save(figure, path)
+        for path, one in paths.items():
+            save(one, path)
             click.echo(path)
         return
     stale = stale_figures(paths)
