@@ -77,7 +77,16 @@ ROOMS = (
     ("gridrun.executors", "gridrun.doctor"),
     ("gridrun.sweep", "gridrun.search"),
     ("gridrun.notebook", "gridrun.figures", "gridrun.report", "gridrun.archive"),
-    ("gridrun.plan", "gridrun.tables", "gridrun.evaluation", "gridrun.features", "gridrun.ages"),
+    (
+        "gridrun.plan",
+        "gridrun.tables",
+        "gridrun.evaluation",
+        "gridrun.features",
+        "gridrun.ages",
+        "gridrun.looks",
+        "gridrun.compare",
+        "gridrun.paired",
+    ),
     ("gridrun.grid",),
     (
         "gridrun.store",

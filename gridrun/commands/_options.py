@@ -161,7 +161,13 @@ class GridOptions:
         }
         return [f"{name}={value}" for name, values in given.items() for value in values if value is not None]
 
-    def read(self) -> list[Grid]:
+    def read(self, store: Store | None = None) -> list[Grid]:
+        """Load the named files, with as many seeds of `seeds: auto` as the store asks for; see `load`."""
+        from gridrun.looks import settle
+
+        return settle(self.load(), store) if store else self.load()
+
+    def load(self) -> list[Grid]:
         """Load the named files; if none is named every `grids/*.yaml`, or those that have the profile.
 
         A broken file that was not named is reported and left out, a grid without a row that `where` wants

@@ -95,7 +95,7 @@ def show_tables(tables: Sequence[Table], output_format: str | None, wide: bool =
 
     On a terminal, text fits by wrapping headers, unless `wide`.
     """
-    from gridrun.tables import latex, render
+    from gridrun.tables import csv, latex, render
 
     on_terminal = bool(sys.stdout and sys.stdout.isatty())
     output_format = output_format or ("text" if on_terminal else "md")
@@ -106,7 +106,7 @@ def show_tables(tables: Sequence[Table], output_format: str | None, wide: bool =
     formatters: dict[str, Callable[[Table], str]] = {
         "text": functools.partial(render.to_text, width=width),
         "md": render.to_markdown,
-        "csv": render.to_csv,
+        "csv": csv.to_csv,
         "latex": latex.to_latex,
     }
     if tables:

@@ -86,7 +86,7 @@ def command(
         return
     report = evaluation.evaluate(path, dataset=other, tta=tta, runtime=runtime)
     if save:
-        evaluation.save_predictions(report.evaluation, save)
+        evaluation.save_predictions(report, save)
     if as_json:
         echo_json(report.to_dict())
     else:

@@ -11,6 +11,7 @@ from gridrun.commands._help import GroupedCommand
 from gridrun.commands._options import GridOptions, SweepOptions
 from gridrun.commands._search import progress_of, to_train
 from gridrun.commands._show import show_changed_sources, show_plan
+from gridrun.text import number_of
 
 
 @click.command("plan", cls=GroupedCommand, example="gridrun plan grids/linear_scaling.yaml --gpus 8")
@@ -40,11 +41,13 @@ def command(
     Grids that you name are planned as one launch, so they must agree on how to run. Without names, every
     grids/*.yaml is covered; where these disagree, the defaults count.
     """
+    from gridrun.looks import most_more
     from gridrun.plan import changed, forecast_from, requested_name
     from gridrun.store import Store
     from gridrun.sweep import plan_launch
 
-    loaded, store = grids.read(), Store(results)
+    store = Store(results)
+    loaded = grids.read(store)
     resolved = options.resolve(loaded, one_launch=bool(grids.paths))
     searches = progress_of(loaded, store)
     plan = plan_launch(to_train(loaded, searches), store, resolved)
@@ -54,4 +57,6 @@ def command(
     before = [store.requested.read(requested_name(grid, store)) for grid in loaded]
     change = changed(loaded, plan, before, store.statuses())
     show_changed_sources(plan, store)
+    if not as_json and (more := most_more(loaded)):
+        click.echo(f"seeds: auto: up to {number_of(more, 'more trial')}, while verdicts are open")
     show_plan(plan, forecast, options.budget_hours, change, as_json, searches, price_per_hour)

@@ -56,7 +56,8 @@ def command(grids: GridOptions, results: Path, out: Path | None, serve: bool, po
         raise click.UsageError("--serve writes no file; leave out -o")
     if port is not None and not serve:
         raise click.UsageError("--port goes with --serve")
-    loaded, store = grids.read(), Store(results)
+    store = Store(results)
+    loaded = grids.read(store)
     warn_if_missing(store)
     make = functools.partial(make_report, loaded, store, results=results, grid_options=grids.arguments)
     if serve:

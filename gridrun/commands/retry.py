@@ -35,7 +35,7 @@ def command(grids: GridOptions, results: Path, failed: bool, diverged: bool, opt
     flags = {"failed": failed, "diverged": diverged}
     statuses = [status for status, flag in flags.items() if flag or not any(flags.values())]
     if grids:
-        loaded = grids.read()
+        loaded = grids.read(store)
         for grid in loaded:
             if grid.search:
                 problem = "is a search; `gridrun search --retries 1` tries its failed segments again"

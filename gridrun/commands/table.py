@@ -54,7 +54,8 @@ def command(
         return
     if check:
         raise click.UsageError("--check goes with --readme")
-    loaded, store = grids.read(), Store(results)
+    store = Store(results)
+    loaded = grids.read(store)
     warn_if_missing(store)
     for grid in loaded:
         if grid.search:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _RETRY_DELAY = 0.5
 """Rounds by which a retry is put back: behind the first attempts of its round, before the next round."""
+_LAST_DELAY = 1e6
+"""Rounds by which trials of hopeless rows are put back: behind all others."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,6 +105,7 @@ def make_forecast(
 
     def job(trial: Trial) -> Job[Trial]:
         delay = _RETRY_DELAY if trial.trial_id in plan.to_retry else 0
+        delay += _LAST_DELAY if trial.trial_id in plan.last else 0
         return Job(trial, left[trial.trial_id], plan.rounds.get(trial.trial_id, 0) + delay, num_gpus(trial))
 
     def hours(trial: Trial, seconds: float) -> float:

@@ -140,6 +140,10 @@ class Store:
         pending = self._pending.read(trial_ids)  # first: records only ever move into the Parquet files
         return newer_records(pending, self._stored_ends.read()) if pending else []
 
+    def forgotten(self) -> list[Record]:
+        """Return the records that were taken out and kept, the oldest first."""
+        return self._forgotten.read()
+
     def trials_table(self) -> pa.Table:
         """Return what `trials.parquet` would hold after compaction. Raises StoreError."""
         return self._table(self.trials_path, TRIAL_TYPES, lambda record: [record.row()])

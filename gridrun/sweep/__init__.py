@@ -9,13 +9,14 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from gridrun.errors import LaunchError
 from gridrun.grid import Grid
+from gridrun.looks import hopeless, possible_ids, settle
 from gridrun.plan import Forecast, Plan, forecast_from, make_plan, requested_name
 from gridrun.plan.again import chosen
 from gridrun.plan.trials import select_trials
@@ -25,6 +26,7 @@ from gridrun.store.launches import LaunchState
 from gridrun.sweep import provenance
 from gridrun.sweep.events import Ended, Event, Lost, Progress, Started, Waiting
 from gridrun.sweep.executor import Executor
+from gridrun.sweep.later_seeds import More, with_later_seeds
 from gridrun.sweep.options import LaunchOptions
 from gridrun.sweep.progress import Tracker
 from gridrun.sweep.queue import QueuedTrial, TrialQueue
@@ -57,8 +59,6 @@ class Planned:
 LaunchEvent = Event | Planned | Preparing | Failed
 OnEvent = Callable[[LaunchEvent], None]
 OnState = Callable[[LaunchState], None]
-More = Callable[[Trial], Iterable[QueuedTrial]]
-"""Returns the trials that are to run as well, now that this one has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +98,7 @@ def launch(
         StoreError: the store cannot be used.
         LaunchError: data or resources are missing, `options.only` names no trial, or the budget is too small.
     """
+    asked, grids = grids, settle(grids, store)
     retry_state = RetryState(store, options.retry_policy)
     plan = plan_launch(grids, store, options, retry_state)
     trials = select_trials(plan, options.only)
@@ -124,9 +125,11 @@ def launch(
             stop_file=stop_file,
             checkpoints=options.checkpoints,
         )
+        more = more if options.only else with_later_seeds(asked, store, plan, more)
         bookkeeper = _Bookkeeper(
             store, setup.drain_file, plan, forecast, retry_state, on_event, on_state, more
         )
+        bookkeeper.rescheduler.last = functools.partial(hopeless, grids, store)
         with _heartbeat(store, setup.drain_file, bookkeeper.tracker):
             _run(executor, setup, bookkeeper)
             told_to_stop = stop_file.exists()
@@ -137,7 +140,7 @@ def launch(
         store.clear_locks()  # also those of workers that closing the executor killed
         store.tidy(until=stop_file.exists)
     return Summary(
-        make_plan(grids, store.statuses()),
+        make_plan(settle(asked, store), store.statuses()),
         started=len(bookkeeper.started),
         interrupted=interrupted,
         told_to_stop=told_to_stop,
@@ -150,7 +153,7 @@ def plan_launch(
     grids: Sequence[Grid], store: Store, options: LaunchOptions, retry_state: RetryState | None = None
 ) -> Plan:
     """Return the plan of a launch, with the failed trials that it would retry."""
-    plan = make_plan(grids, store.statuses())
+    plan = replace(make_plan(grids, store.statuses()), last=hopeless(grids, store))
     if options.again:
         anew = chosen(plan, options.again, store)
         plan = replace(plan, status={i: status for i, status in plan.status.items() if i not in anew})
@@ -194,7 +197,9 @@ def _note_asked(store: Store, grids: Sequence[Grid]) -> None:
     """Remember what the grids ask for, so that the next plan can show what an edit changed."""
     for grid in grids:
         if grid.tables:  # a single trial from the command line is no grid that anyone edits
-            store.requested.add(requested_name(grid, store), [trial.trial_id for trial in grid.trials])
+            store.requested.add(
+                requested_name(grid, store), [i for row in grid.rows for i in possible_ids(row)]
+            )
 
 
 def _prepare_data(trials: Sequence[Trial], runtime: Runtime, on_event: OnEvent) -> None:

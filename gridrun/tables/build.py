@@ -48,6 +48,7 @@ def build_table(spec: TableSpec, records: Mapping[str, Record], pools: Pools = n
         published_notes=told,
         headers=spec.headers,
         spread=spec.spread,
+        compared_with=spec.compare.label if spec.compare else None,
     )
 
 
