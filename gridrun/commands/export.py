@@ -41,12 +41,12 @@ def command(grids: GridOptions, results: Path, out: Path, anonymous: bool) -> No
     from gridrun.store import Store
     from gridrun.sweep import provenance
 
-    loaded = grids.read()
+    store = Store(results)
     made = export(
         out,
-        loaded,
+        grids.read(store),
         grids.row_options(),
-        Store(results),
+        store,
         commit=provenance.of_code().commit,
         anonymous=anonymous,
     )
