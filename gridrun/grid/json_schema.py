@@ -37,7 +37,7 @@ from gridrun.grid.search import Search
 from gridrun.grid.settings import LET, known_keys, settable_keys
 from gridrun.grid.table_specs import TABLE_KEYS, Spread
 from gridrun.metrics import LABELS, METRICS
-from trainer.runtime import KeepCheckpoint
+from trainer.runtime import Compile, KeepCheckpoint
 
 TEXT: Shape = {"type": "string", "minLength": 1}
 NAME: Shape = {"type": "string", "pattern": "^[A-Za-z0-9_-][A-Za-z0-9_.-]*$"}
@@ -96,6 +96,7 @@ def _grid() -> dict[str, Shape]:
         "profiles": {"type": "object", "additionalProperties": ref("profile")},
         "search": ref("search"),
         "keep_checkpoint": {**names(get_args(KeepCheckpoint)), "default": "none"},
+        "compile": {"enum": [*get_args(Compile), True, False], "default": "off"},
         "gpus_per_trial": {"anyOf": [names(["auto"]), {"type": "number", "exclusiveMinimum": 0}]},
         "retries": count(least=0),
         "stop_after_failures": count(least=1),
