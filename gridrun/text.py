@@ -81,11 +81,20 @@ def _format_float(value: float) -> str:
     return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
 
 
+_STEERING = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Categories of control and format characters, unpaired surrogates, separators of lines and paragraphs."""
+
+
 def printable(text: str) -> str:
-    """Drop control, format and unpaired surrogate characters, so that no text can steer a terminal."""
+    """Drop the characters by which a text could steer a terminal, or spoil an XML file."""
     if text.isprintable():
         return text
-    return "".join(c for c in text if unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
+    return "".join(c for c in text if unicodedata.category(c) not in _STEERING)
+
+
+def printable_lines(text: str) -> str:
+    """Return a text of several lines as `printable` does each."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def one_line(text: str) -> str:

@@ -23,6 +23,7 @@ import click
 from gridrun.commands import _process
 from gridrun.commands._options import HAD_ERRORS
 from gridrun.errors import GridrunError
+from gridrun.text import printable_lines
 
 
 class UserError(click.ClickException):
@@ -68,7 +69,12 @@ class Commands(click.Group):
         except GridrunError as error:
             if ctx.params.get("debug"):
                 raise
-            raise UserError(str(error)) from None
+            raise UserError(printable_lines(str(error))) from None
+        except click.UsageError as error:
+            message = error.format_message()
+            if (shown := printable_lines(message)) == message:
+                raise
+            raise click.UsageError(shown, error.ctx) from None
         except KeyboardInterrupt:
             _process.ignore_signals()
             click.echo("Interrupted.", err=True)

@@ -331,7 +331,7 @@ class Store:
         for path in self._checkpoints.glob("*.pt.epoch") if self._checkpoints.is_dir() else ():
             with contextlib.suppress(OSError, ValueError):
                 if path.with_suffix("").exists():
-                    found[path.name.partition(".")[0]] = int(path.read_text(encoding="utf-8"))
+                    found[path.name.partition(".")[0]] = int(files.read_text(path))
         return found
 
     def weights_path(self, trial_id: str) -> Path:

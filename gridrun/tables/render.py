@@ -201,7 +201,8 @@ def _headers(table: Table) -> dict[str, str]:
     names = [name for name in table.columns if name not in METRICS]
     short = Counter(map(header_of, names))
     return {
-        name: table.headers.get(name) or header_of(name, whole=short[header_of(name)] > 1) for name in names
+        name: one_line(table.headers.get(name) or header_of(name, whole=short[header_of(name)] > 1))
+        for name in names
     }
 
 
