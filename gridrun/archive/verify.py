@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from gridrun import verdicts
 from gridrun.archive import container
 from gridrun.archive.container import ArchiveError
-from gridrun.archive.export import made_of
+from gridrun.archive.export import made_of, store_of
 from gridrun.errors import GridError
 from gridrun.grid import Grid, Row, load_grids
+from gridrun.looks import settle
 from gridrun.store.from_json import read as read_fields
 from gridrun.store.merge import content_problem
 from gridrun.store.notes import Note
@@ -80,7 +81,9 @@ def open_archive(path: Path, directory: Path) -> Archive:
     """
     about, contents = container.read(path)
     records = _records(path, contents.get("records.jsonl", b""))
+    notes = _notes(path, contents.get("notes.jsonl", b""))
     grids = _grids(path, about, contents, directory)
+    grids = settle(grids, store_of(directory / "records", list(records.values())))
     asked = {trial_id for grid in grids for row in grid.rows for trial_id in row.trial_ids}
     tables = container.json_of(path, "tables.json", contents.get("tables.json", b""))
     if not isinstance(tables, list):
@@ -90,7 +93,7 @@ def open_archive(path: Path, directory: Path) -> Archive:
         about=about,
         grids=grids,
         records=records,
-        notes=_notes(path, contents.get("notes.jsonl", b"")),
+        notes=notes,
         tables=tables,
         others=len(records.keys() - asked),
     )
