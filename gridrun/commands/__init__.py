@@ -46,6 +46,7 @@ class Commands(click.Group):
     def main(self, *arguments: Any, **options: Any) -> Any:
         gc.set_threshold(100_000, 20)  # large grids make many objects and few cycles: a fifth of their time
         _process.open_streams()
+        end_with = _process.end_at_once_with_ray()
         try:
             return super().main(*arguments, **options)
         except OSError as error:  # click itself handles a closed pipe
@@ -58,6 +59,7 @@ class Commands(click.Group):
         except SystemExit as end:
             if end.code == _process.EXIT_INTERRUPTED:
                 _process.leave(_process.EXIT_INTERRUPTED)
+            end_with(end.code)
             raise
         finally:  # Ctrl-C while Python exits could only spoil the exit code and print a traceback
             atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)

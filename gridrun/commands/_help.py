@@ -16,7 +16,15 @@ if TYPE_CHECKING:
 GROUPS = {
     "Which trials": ("profile", "scale", "settings", "seeds", "where", "only", "retry", "failed", "diverged"),
     "Results, data and checkpoints": ("results", "data", "checkpoints", "keep", "checkpoint_seconds"),
-    "Where trials run": ("executor", "cpus", "gpus", "gpus_per_trial", "cpus_per_trial", "address"),
+    "Where trials run": (
+        "executor",
+        "cpus",
+        "gpus",
+        "gpus_per_trial",
+        "cpus_per_trial",
+        "address",
+        "compile",
+    ),
     "When to stop": ("budget_hours", "retries", "stop_after_failures"),
     "Who is told": ("notify", "mlflow", "wandb", "tensorboard", "tag"),
 }

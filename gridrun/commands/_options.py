@@ -19,12 +19,12 @@ from gridrun.errors import GridError, GridrunError, LaunchError
 
 if TYPE_CHECKING:
     from gridrun.grid import Grid
-    from gridrun.resources import GpusPerTrial
+    from gridrun.resources import CpusPerTrial, GpusPerTrial
     from gridrun.store import Store
     from gridrun.sweep.executor import Executor
     from gridrun.sweep.listener import Listener
     from gridrun.sweep.options import LaunchOptions
-    from trainer.runtime import KeepCheckpoint
+    from trainer.runtime import Compile, KeepCheckpoint
 
 Decorator: TypeAlias = Callable[[Any], Any]
 
@@ -250,12 +250,13 @@ class SweepOptions:
     cpus: int | None = None
     gpus: int | None = None
     gpus_per_trial: GpusPerTrial | None = None
-    cpus_per_trial: int = 1
+    cpus_per_trial: CpusPerTrial = 1
     budget_hours: float | None = None
     address: str | None = None
     checkpoint_seconds: float = 30.0
     checkpoints: str | None = None
     keep: KeepCheckpoint | None = None
+    compile: Compile | None = None
     mlflow: str | None = None
     wandb: bool = False
     executor: str = "ray"
@@ -307,14 +308,15 @@ class SweepOptions:
             gpus_per_trial = None  # a grid says how to share GPUs; without any, its trials run on CPUs
         capacity = resources.capacity(self.cpus, self.gpus, gpus_per_trial, self.cpus_per_trial)
         if self.executor == "serial":
-            capacity = replace(capacity, cpus=self.cpus_per_trial, gpus=min(capacity.gpus, 1))
+            capacity = replace(capacity, cpus=capacity.cpus_per_trial, gpus=min(capacity.gpus, 1))
         return options.LaunchOptions(
             runtime=Runtime(
                 data_dir=self.data.absolute(),
                 cache_dir=resources.default_cache_dir(),
-                threads=self.cpus_per_trial,
+                threads=capacity.cpus_per_trial,
                 checkpoint_seconds=self.checkpoint_seconds,
                 keep_checkpoint=agreed("keep_checkpoint", self.keep),
+                compile=agreed("compile", self.compile) or "off",
             ),
             capacity=capacity,
             gpus_per_trial=gpus_per_trial,
@@ -341,6 +343,8 @@ class SweepOptions:
                 raise LaunchError("--mlflow and --wandb need --executor ray")
             if self.address:
                 raise LaunchError("--address needs --executor ray")
+            if self.cpus_per_trial == "auto":
+                raise LaunchError("--cpus-per-trial auto needs --executor ray")
             from gridrun.executors.serial import SerialExecutor
 
             return SerialExecutor(self.gpus)
@@ -373,6 +377,14 @@ def _read_gpus_per_trial(_: click.Context, __: click.Parameter, text: str | None
     return number
 
 
+def _read_cpus_per_trial(_: click.Context, __: click.Parameter, text: str) -> CpusPerTrial:
+    if text == "auto":
+        return "auto"
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise click.BadParameter(f"must be auto or a whole number >= 1, got {text!r}")
+    return int(text)
+
+
 threads_option = click.option(
     "--cpus", "cpus_per_trial", type=click.IntRange(min=1), default=1, help="CPU threads."
 )
@@ -397,6 +409,16 @@ def keep_option(default: str = "none") -> Decorator:
     )
 
 
+def compile_option(default: str = "off") -> Decorator:
+    """Return the option `--compile`; `default` says in words what counts without it."""
+    return click.option(
+        "--compile",
+        type=click.Choice(["auto", "on", "off"]),
+        help="Train compiled networks; auto: where that saves more time than it takes. They round "
+        f"differently. [default: {default}]",
+    )
+
+
 PLAN_OPTIONS = (
     click.option("--cpus", type=click.IntRange(min=1), help="CPUs to use. [default: all]"),
     click.option("--gpus", type=click.IntRange(min=0), help="GPUs to use. [default: all]"),
@@ -409,9 +431,10 @@ PLAN_OPTIONS = (
     ),
     click.option(
         "--cpus-per-trial",
-        type=click.IntRange(min=1),
-        default=1,
-        help="CPU threads for each trial.",
+        metavar="N",
+        callback=_read_cpus_per_trial,
+        default="1",
+        help="CPU threads for each trial; auto measures with how many all trials together are fastest.",
     ),
     click.option(
         "--budget-hours",
@@ -440,6 +463,7 @@ RUN_OPTIONS = (
         "machine can resume.",
     ),
     keep_option("what the grids say, else none"),
+    compile_option("what the grids say, else off"),
     click.option(
         "--mlflow",
         metavar="URI",

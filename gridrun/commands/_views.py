@@ -25,7 +25,16 @@ from gridrun.search.run import RoundEnded, SearchEvent, search
 from gridrun.store import Store
 from gridrun.store.launches import EndedTrial, LaunchState, Running
 from gridrun.sweep import Planned, Preparing, Summary, launch
-from gridrun.sweep.events import Ended, PackingChosen, Progress, Started, Stepped, Waiting, Warned
+from gridrun.sweep.events import (
+    Ended,
+    PackingChosen,
+    Progress,
+    Started,
+    Stepped,
+    ThreadsChosen,
+    Waiting,
+    Warned,
+)
 from gridrun.sweep.executor import Executor
 from gridrun.sweep.listener import Listener
 from gridrun.sweep.options import LaunchOptions
@@ -165,6 +174,10 @@ def format_event(event: SearchEvent) -> str | None:
             return text
         case PackingChosen(config, number):
             return f"{number} to a GPU: {config.model.label}, batch size {config.batch_size}"
+        case ThreadsChosen(config, number):
+            return (
+                f"{number_of(number, 'thread')} a trial: {config.model.label}, batch size {config.batch_size}"
+            )
         case Preparing(dataset):
             return f"preparing data set {dataset}"
         case Started(trial):

@@ -34,7 +34,7 @@ from gridrun.grid.table_specs import TableSpec, default_table, read_tables
 from gridrun.grid.variants import NoRowsError, RowOptions, vary
 from gridrun.resources import GpusPerTrial, is_share
 from gridrun.trial import Trial
-from trainer.runtime import KeepCheckpoint
+from trainer.runtime import Compile, KeepCheckpoint
 
 if TYPE_CHECKING:
     import os
@@ -77,6 +77,8 @@ GRID_KEYS = {
     "profiles": "Smaller versions of the study, by name, for `--profile`.",
     "search": "Makes the file a search by Population Based Augmentation (arXiv:1905.05393).",
     "keep_checkpoint": "Which epoch's weights to keep: `last`, `best` or `none` (the default).",
+    "compile": "Whether to train compiled networks: `on`, `off` (the default), or `auto`: where that saves "
+    "more time than it takes. They round differently, and the column `compiled` says so.",
     "gpus_per_trial": "Part of a GPU (`0.25`: four trials share one), a whole number, or `auto`: the launch "
     "measures how many fit and gain by sharing.",
     "skip_hopeless": "true: later seeds of a row that is far off after its first one are left for last.",
@@ -102,7 +104,8 @@ class Grid:
     plots: tuple[PlotSpec, ...] = ()
     """The figures that the file declares."""
     keep_checkpoint: KeepCheckpoint = "none"
-    """Which epoch's weights trials keep. This and the next three fields do not affect trial ids."""
+    """Which epoch's weights trials keep. This and the next four fields do not affect trial ids."""
+    compile: Compile = "off"
     gpus_per_trial: GpusPerTrial | None = None
     skip_hopeless: bool = False
     """Whether later seeds of rows that are far off after their first are left for last."""
@@ -188,6 +191,7 @@ def load_grid(
         keep_checkpoint=read_or(
             given, "keep_checkpoint", lambda node: node.choice(get_args(KeepCheckpoint)), "none"
         ),
+        compile=read_or(given, "compile", _read_compile, "off"),
         gpus_per_trial=read_or(given, "gpus_per_trial", _read_gpus, None),
         skip_hopeless=read_or(given, "skip_hopeless", Node.flag, False),
         retries=read_or(given, "retries", lambda node: node.count(least=0), None),
@@ -304,6 +308,12 @@ def _read_recipe(roots: Sequence[Node]) -> Recipe:
         extra=[read_case(node) for node in read_or(given, "extra", Node.mappings, [])],
         derive=[read_derivation(key, node) for key, node in derive.items()],
     )
+
+
+def _read_compile(node: Node) -> Compile:
+    if isinstance(node.value, bool):  # what YAML makes of on and off
+        return "on" if node.value else "off"
+    return node.choice(get_args(Compile))
 
 
 def _read_gpus(node: Node) -> GpusPerTrial:

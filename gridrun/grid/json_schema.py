@@ -40,7 +40,7 @@ from gridrun.grid.settings import LET, known_keys, settable_keys
 from gridrun.grid.table_specs import TABLE_KEYS, Spread
 from gridrun.metrics import LABELS, METRICS
 from trainer import TrainConfig
-from trainer.runtime import KeepCheckpoint
+from trainer.runtime import Compile, KeepCheckpoint
 from trainer.schema import field_types
 
 TEXT: Shape = {"type": "string", "minLength": 1}
@@ -103,6 +103,7 @@ def _grid() -> dict[str, Shape]:
         "profiles": {"type": "object", "additionalProperties": ref("profile")},
         "search": ref("search"),
         "keep_checkpoint": {**names(get_args(KeepCheckpoint)), "default": "none"},
+        "compile": {"enum": [*get_args(Compile), True, False], "default": "off"},
         "gpus_per_trial": {"anyOf": [names(["auto"]), {"type": "number", "exclusiveMinimum": 0}]},
         "skip_hopeless": FLAG,
         "retries": count(least=0),

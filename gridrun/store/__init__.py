@@ -93,7 +93,7 @@ class Store:
                 (self._work / name).mkdir(parents=True, exist_ok=True)
             shutil.rmtree(self._work / "locks", ignore_errors=True)  # of older versions
             readme = "Working files of gridrun. Leave them while a launch runs.\n"
-            files.write_text(self._work / "README", readme)
+            files.write_in_place(self._work / "README", readme)  # a part of it would do
         for path in (self.trials_path, self.epochs_path):  # better now than after hours of training
             parquet.read(path)
 

@@ -99,6 +99,8 @@ class Record:
     """Which weights `checkpoints/` has: `last` or `best`; None if it has none."""
     resumes: int = 0
     """How often the trial went on from a checkpoint."""
+    compiled: bool | None = None
+    """Whether a compiled network was trained, which rounds differently; None in records of early versions."""
     started_at: str | None = None
     """UTC, ISO 8601."""
     notes: str | None = None

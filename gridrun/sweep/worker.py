@@ -290,6 +290,7 @@ def _record(trial: Trial, result: Result, **fields: Any) -> Record:
         num_params=result.num_params,
         macs=_macs(trial.config),
         resumes=result.resumes,
+        compiled=result.compiled,
         ended_at=utc_now(),
         notes="; ".join(result.notes) or None,
         error=f"non-finite loss in epoch {last.epoch}" if diverged else None,
