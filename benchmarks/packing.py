@@ -1,10 +1,12 @@
-"""How many trials of one config to put on a GPU: trials an hour with 1, 2, 4, 8 and 16 side by side.
+"""How many trials of one config to run side by side: trials an hour with 1, 2, 4, 8 and 16 on a GPU.
 
-    python benchmarks/packing.py [--at-once 1 2 4 8 16] [--images 50000] [--mps] [--cpu]
+    python benchmarks/packing.py [--at-once 1 2 4 8 16] [--images 50000] [--mps]
+    python benchmarks/packing.py --cpu [--at-once 1 2] [--threads 1 2]
 
 Each number is a launch through Ray of twice as many trials: ResNet-preact-20, random grey images, batch 128.
 An hour's trials are what their own training rates add up to, so that imports do not count. `--mps` starts
-CUDA's Multi-Process Service first and ends it afterwards. `--cpu` rehearses it: two cores stand for the card.
+CUDA's Multi-Process Service first and ends it afterwards. `--cpu` measures the machine's CPUs, with so many
+threads for each trial.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import itertools
 import os
 import subprocess
 import sys
@@ -64,14 +67,19 @@ def mps(wanted: bool) -> Iterator[None]:
         subprocess.run(["nvidia-cuda-mps-control"], input="quit\n", text=True, check=False)
 
 
-def trials_an_hour(place: Path, number: int, arguments: argparse.Namespace, sha256: str) -> float:
-    """Launch twice `number` trials, `number` at a time; return how many of `EPOCHS` epochs end in an hour."""
+def images_per_second(
+    place: Path, number: int, threads: int, arguments: argparse.Namespace, sha256: str
+) -> float:
+    """Launch twice `number` trials, `number` at a time; return the images per second of all together."""
     from gridrun.store import Store
 
-    grid, results = place / f"{number}.yaml", place / f"results{number}"
+    grid, results = place / f"{number}.yaml", place / f"results{number}x{threads}"
     settings = {"sha256": sha256, "num_train": arguments.images, "precision": arguments.precision}
     grid.write_text(GRID.format(seeds=2 * number, **settings))
-    share = ["--cpus", str(number), "--gpus", "0"] if arguments.cpu else ["--gpus-per-trial", str(1 / number)]
+    share = ["--gpus-per-trial", str(1 / number)]
+    if arguments.cpu:
+        share = ["--cpus", str(number * threads), "--gpus", "0"]
+    share += ["--cpus-per-trial", str(threads)]
     command = [sys.executable, str(ROOT / "cli.py"), "launch", str(grid), *share]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", "")))}
     done = subprocess.run(
@@ -86,14 +94,14 @@ def trials_an_hour(place: Path, number: int, arguments: argparse.Namespace, sha2
     if done.returncode or len(rows) < 2 * number:
         print(done.stderr[-500:], flush=True)
         return 0.0
-    rates = [row["epochs_trained"] / row["train_seconds"] for row in rows]
-    return 3600 * number * sum(rates) / len(rates) / EPOCHS
+    return number * sum(row["images_per_second"] for row in rows) / len(rows)
 
 
 def main() -> None:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("--at-once", type=int, nargs="+", default=[1, 2, 4, 8, 16])
+    parser.add_argument("--threads", type=int, nargs="+", default=[1])
     parser.add_argument("--images", type=int, default=50_000)
     parser.add_argument("--precision", default="mixed_bf16")
     parser.add_argument("--limit", type=float, default=120.0, help="seconds for each number")
@@ -103,15 +111,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory, mps(arguments.mps):
         place = Path(directory)
         sha256, alone = make_data(place, arguments.images), None
-        for number in arguments.at_once:
+        for number, threads in itertools.product(arguments.at_once, arguments.threads):
+            what = f"{number:3} at once, {threads:2} threads each"
             try:
-                found = trials_an_hour(place, number, arguments, sha256)
+                found = images_per_second(place, number, threads, arguments, sha256)
             except subprocess.TimeoutExpired:
-                print(f"{number:3} at once: not over after {arguments.limit:g} s", flush=True)
+                print(f"{what}: not over after {arguments.limit:g} s", flush=True)
                 continue
             alone = alone or found
-            ratio = f"{found / alone:.2f} of one at a time" if alone else ""
-            print(f"{number:3} at once: {found:8.2f} trials of {EPOCHS} epochs an hour  {ratio}", flush=True)
+            ratio = f"{found / alone:.2f} of the first" if alone else ""
+            an_hour = 3600 * found / (EPOCHS * arguments.images)
+            print(
+                f"{what}: {found:9,.0f} images/s, {an_hour:8.2f} trials of {EPOCHS} epochs an hour  {ratio}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

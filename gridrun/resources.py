@@ -19,6 +19,9 @@ from gridrun.text import number_of
 GpusPerTrial: TypeAlias = float | Literal["auto"]
 """Part of a GPU, or a whole number of GPUs. `auto`: measured for each config."""
 
+CpusPerTrial: TypeAlias = int | Literal["auto"]
+"""CPU threads. `auto`: measured for each config."""
+
 
 def is_share(gpus: GpusPerTrial) -> bool:
     """Return whether Ray can give a trial so many GPUs: a part of one, whole ones, or `auto`."""
@@ -68,12 +71,14 @@ def capacity(
     cpus: int | None = None,
     gpus: int | None = None,
     gpus_per_trial: GpusPerTrial | None = None,
-    cpus_per_trial: int = 1,
+    cpus_per_trial: CpusPerTrial = 1,
 ) -> Capacity:
     """Return the capacity for trials. CPUs and GPUs that are None are those of this machine.
 
-    If `gpus` is more than this machine has, it gets as many CPUs as trials on these GPUs need.
+    If `gpus` is more than this machine has, it gets as many CPUs as trials on these GPUs need. What is
+    measured later (`auto`) counts as one thread, and as a whole GPU.
     """
+    cpus_per_trial = 1 if cpus_per_trial == "auto" else cpus_per_trial
     here = len(gpu_names())
     gpus = here if gpus is None else gpus
     share = None if gpus_per_trial == "auto" else gpus_per_trial

@@ -508,6 +508,30 @@ def test_a_grid_says_whose_weights_to_keep(grid: Path, tmp_path: Path) -> None:
     )
 
 
+def test_compiled_trials_keep_their_ids_and_say_so(grid: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from trainer import compiling
+
+    monkeypatch.setattr(compiling, "BACKEND", "aot_eager")  # else a compiler runs for minutes
+    before = json.loads(ok("plan", grid, "--json"))
+    one = "--seeds", 1, "--where", "batch_size=256"
+    grid.write_text(GRID + "compile: on\n")  # which YAML reads as true
+    assert json.loads(ok("plan", grid, "--json")) == before, "compile is not part of an id"
+    assert serial(grid, *one).exit_code == 0
+    assert serial(grid, *one[:2], "--compile", "off").exit_code == 0
+    rows = Store("results").rows().values()
+    assert {row["batch_size"]: row["compiled"] for row in rows} == {256: True, 128: False}
+    grid.write_text(GRID + "compile: atuo\n")
+    assert "compile: unknown choice 'atuo'. Did you mean 'auto'?" in refused("plan", grid)
+
+
+def test_threads_are_a_number_or_auto(grid: Path) -> None:
+    assert "4 missing" in ok("plan", grid, "--cpus-per-trial", "auto")
+    for text in ("0", "-1", "two", "1.5", ""):
+        assert "must be auto or a whole number >= 1" in refused("plan", grid, "--cpus-per-trial", text)
+    problem = refused("launch", grid, "--executor", "serial", "--cpus-per-trial", "auto")
+    assert "--cpus-per-trial auto needs --executor ray" in problem
+
+
 def test_done_trials_are_not_trained_again_for_their_weights(grid: Path, tmp_path: Path) -> None:
     first = serial(grid, "--seeds", 1)
     assert first.exit_code == 0, first.output

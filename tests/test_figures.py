@@ -800,6 +800,20 @@ def test_another_figure_can_be_asked_for(store: Path) -> None:
         assert result.stdout.split() == [str(store.parent / "out" / f"{name}.png")]
 
 
+def test_one_of_the_grid_s_figures_can_be_asked_for(store: Path) -> None:
+    file = store.parent / "small.yaml"
+    plots = [f"{{id: {name}, x: batch_size, by: schedule}}" for name in ("errors_20", "errors_110", "other")]
+    file.write_text(f"{SMALL}plots: [{', '.join(plots)}]\n")
+    assert plot(store, "--figure", "errors_1").stdout.split() == [str(store.parent / "out/errors_110.png")]
+    for text, message in (
+        ("errors", "'errors' is the beginning of several figures: errors_20, errors_110"),
+        ("othr", "there is no figure 'othr'. Did you mean 'other'?"),
+    ):
+        result = plot(store, "--figure", text)
+        assert result.exit_code == 2
+        assert message in result.stderr
+
+
 def test_check_tells_whether_a_figure_is_up_to_date(store: Path) -> None:
     assert plot(store, "--check").exit_code == 1, "nothing is drawn yet"
     assert plot(store).exit_code == 0

@@ -61,6 +61,7 @@ BROKEN = {
     "a scale": BASE + "profiles: {small: {scale: {epoch: 1}}}",
     "a key of a search": BASE + "search: {populations: 4}",
     "weights to keep": BASE + "keep_checkpoint: all",
+    "whether to compile": BASE + "compile: maybe",
 }
 
 

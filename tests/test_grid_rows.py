@@ -77,3 +77,33 @@ def test_two_options_that_only_fail_together_are_refused(
     path.write_text(yaml.safe_dump(content, sort_keys=False))
     with pytest.raises(GridError, match=re.escape(problem)):
         load_grid(path)
+
+
+@pytest.mark.parametrize(
+    ("axis", "pick"),
+    [
+        ({"batch_size": [1, 2]}, {"batch_size": True}),
+        ({"model.add_last_bn": [True, False]}, {"model.add_last_bn": 1}),
+        ({"model.add_last_bn": [True, False]}, {"model.add_last_bn": 0}),
+    ],
+)
+def test_true_is_not_1_where_rows_are_picked(tmp_path: Path, axis: Any, pick: Any) -> None:
+    (tmp_path / "grid.yaml").write_text(
+        yaml.safe_dump({"base": {**BASE, "model": {"name": "resnet_preact", "depth": 8}}, "axes": [axis]})
+    )
+    assert len(load_grid(tmp_path / "grid.yaml").rows) == 2
+    with pytest.raises(GridError, match="no row"):
+        load_grid(tmp_path / "grid.yaml", where=pick)
+    text = (tmp_path / "grid.yaml").read_text()
+    (tmp_path / "grid.yaml").write_text(text + yaml.safe_dump({"exclude": [pick]}))
+    with pytest.raises(GridError, match=r"exclude\[0\]: matches no row"):
+        load_grid(tmp_path / "grid.yaml")
+
+
+def test_a_derived_option_that_cannot_be_names_its_formula_s_line_and_its_value(tmp_path: Path) -> None:
+    path = tmp_path / "grid.yaml"
+    path.write_text(yaml.safe_dump({"base": BASE}) + "derive:\n  lr: 0.1 - batch_size\n")
+    with pytest.raises(GridError) as caught:
+        load_grid(path)
+    line = path.read_text().splitlines().index("  lr: 0.1 - batch_size") + 1
+    assert str(caught.value) == f"{path}:{line}: derive.lr: must be > 0, got -127.9"

@@ -12,7 +12,15 @@ import pytest
 import tiny
 
 from gridrun.executors.ray import packing, session
-from gridrun.plan.packing import Load, Packer, Share, footprint, past_shares, trials_per_gpu
+from gridrun.plan.packing import (
+    Load,
+    Packer,
+    Share,
+    footprint,
+    past_shares,
+    threads_per_trial,
+    trials_per_gpu,
+)
 from gridrun.resources import is_share
 from gridrun.store import Store
 from gridrun.store.records import Provenance
@@ -80,12 +88,78 @@ def test_a_packer_measures_only_auto_shares_of_one_gpu() -> None:
     measure, asked = device(4, {1: 1000, 2: 2000})
     config = tiny.config()
     assert Packer("auto", 1).share(config, 16, 0, measure) == Share(0, 1), "no GPU, one thread"
-    assert Packer(None, 2).share(config, 16, 4, measure) == Share(1, 2)
+    assert Packer(None, 2).share(config, 16, 4, measure) == Share(1, 2, threads=2)
     assert Packer(0.25, 1).share(config, 16, 4, measure) == Share(0.25, 1)
     assert Packer(2.0, 1).share(config, 16, 4, measure) == Share(2, 1)
-    assert Packer("auto", 2).share(replace(config, num_gpus=3), 16, 4, measure) == Share(3, 6)
+    assert Packer("auto", 2).share(replace(config, num_gpus=3), 16, 4, measure) == Share(3, 6, threads=2)
     assert Packer(0.25, 1).share(replace(config, num_gpus=2), 16, 0, measure) == Share(0, 2)
     assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("cpus", "trials", "speeds", "threads", "asked"),
+    [
+        (8, 99, {(8, 1): 800, (4, 2): 700}, 1, [(8, 1), (4, 2)]),  # one thread each is fastest
+        (
+            8,
+            99,
+            {(8, 1): 500, (4, 2): 800, (2, 4): 700},
+            2,
+            [(8, 1), (4, 2), (2, 4)],
+        ),  # memory is too slow for 8
+        (2, 1, {(1, 2): 150}, 2, [(1, 2)]),  # a lone trial has the machine
+        (16, 3, {(3, 5): 900, (1, 16): 500}, 5, [(3, 5), (1, 16)]),
+        (6, 99, {(6, 1): 1, (3, 2): 2, (1, 6): 3}, 6, [(6, 1), (3, 2), (1, 6)]),
+        (4, 99, {(2, 2): 300, (1, 4): 200}, 2, [(4, 1), (2, 2), (1, 4)]),  # four fail
+        (4, 99, {}, 1, [(4, 1), (2, 2), (1, 4)]),
+        (1, 99, {}, 1, []),
+    ],
+)
+def test_threads_are_those_of_the_highest_throughput(
+    cpus: int,
+    trials: int,
+    speeds: dict[tuple[int, int], float],
+    threads: int,
+    asked: list[tuple[int, int]],
+) -> None:
+    numbers: list[tuple[int, int]] = []
+
+    def measure(number: int, threads: int) -> Load | None:
+        numbers.append((number, threads))
+        speed = speeds.get((number, threads))
+        return Load(GIB, 64 * GIB, speed) if speed else None
+
+    assert threads_per_trial(measure, cpus, trials) == threads
+    assert numbers == asked
+
+
+def test_as_many_trials_run_side_by_side_as_fit_into_memory() -> None:
+    def measure(number: int, threads: int) -> Load | None:
+        return Load(10 * GIB, 64 * GIB, 100.0 * number)
+
+    assert threads_per_trial(measure, 16, 99) == 4, "0.92 of 64 GiB hold four of 10 GiB"
+
+
+def test_threads_are_measured_once_for_configs_that_take_the_same() -> None:
+    measure, asked = device(4, {1: 1000, 2: 2000})
+    packer, config = Packer(None, "auto"), tiny.config()
+    found = iter([2, 4])
+    choose: Callable[[], int] = lambda: next(found)  # noqa: E731
+    assert packer.share(config, 8, 0, measure, choose_threads=choose) == Share(0, 2, threads=2)
+    assert packer.share(replace(config, lr=0.5), 8, 0, measure, choose_threads=choose) == Share(0, 2, 2)
+    assert packer.share(replace(config, batch_size=4), 8, 0, measure, choose_threads=choose) == Share(0, 4, 4)
+    assert asked == []
+
+
+def test_beside_gpus_trials_share_all_cpus() -> None:
+    measure, asked = device(4, {1: 1000, 2: 1900})
+    config = tiny.config()
+    assert Packer(None, "auto").share(config, 16, 4, measure) == Share(1, 4, threads=4)
+    assert Packer(0.25, "auto").share(config, 16, 1, measure) == Share(0.25, 4, threads=4)
+    assert Packer(None, "auto").share(replace(config, num_gpus=2), 16, 4, measure) == Share(2, 8, threads=4)
+    assert Packer(0.1, "auto").share(config, 4, 1, measure) == Share(0.1, 1, threads=1)
+    assert Packer("auto", "auto").share(config, 16, 1, measure) == Share(0.5, 8, threads=8)
+    assert asked == [1, 2, 4]
 
 
 def test_a_trial_that_ran_out_of_memory_gets_what_its_retry_says() -> None:
@@ -182,6 +256,7 @@ def test_two_trials_are_measured_at_once(
     assert 0 < load.memory_bytes < load.total_bytes
     assert load.images_per_second > 0
     assert packing.measure(tiny.config(), replace(runtime, device="nowhere"), 1) is None
+    assert packing.measure(tiny.config(), replace(runtime, threads=2), 2) is None
     assert packing.measure(tiny.config(), runtime, 3) is None, "no machine has the CPUs"
 
 

@@ -350,6 +350,18 @@ def test_a_row_of_an_older_version_lacks_columns() -> None:
     assert found.config == {"epochs": 10}
 
 
+def test_a_stored_failure_without_attempts_was_the_first(store: Store) -> None:
+    store.add(record(1, "failed", at=1))
+    store.compact(now=True)
+    table = pq.read_table(store.trials_path)
+    pq.write_table(table.drop_columns(["attempts"]), store.trials_path)
+    assert store.records()[record(1).trial_id].attempts == 1
+    store.add(record(1, "failed", at=2))
+    assert store.records()[record(1).trial_id].attempts == 2
+    store.compact(now=True)
+    assert pq.read_table(store.trials_path)["attempts"].to_pylist() == [2]
+
+
 def test_files_of_a_version_without_top5_error_are_read_and_added_to(store: Store) -> None:
     old, new = record(1), record(2)
     store.add(old)

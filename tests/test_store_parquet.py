@@ -60,7 +60,7 @@ STEPS = st.one_of(
 def test_what_an_old_footer_refers_to_is_in_the_next_version(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, steps: list[Any], most: int
 ) -> None:
-    path = tmp_path_factory.mktemp("store") / "trials.parquet"
+    path = tmp_path_factory.mktemp("store") / "rows.parquet"
     monkeypatch.setattr(parquet, "MAX_ROW_GROUPS", most)
     monkeypatch.setattr(parquet, "TIDY_ROW_GROUPS", 1)
     expected: dict[str, int] = {}
@@ -85,7 +85,7 @@ def test_what_an_old_footer_refers_to_is_in_the_next_version(
 
 
 def test_a_tidied_file_is_one_group_and_small(tmp_path: Path) -> None:
-    path = tmp_path / "trials.parquet"
+    path = tmp_path / "rows.parquet"
     for number in range(40):
         append(path, [row(number, depth=20, text="the same in all")])
     age(path)
@@ -104,7 +104,7 @@ def test_a_tidied_file_is_one_group_and_small(tmp_path: Path) -> None:
 
 
 def test_a_fresh_version_is_not_moved_under_its_readers(tmp_path: Path) -> None:
-    path = tmp_path / "trials.parquet"
+    path = tmp_path / "rows.parquet"
     for number in range(20):
         append(path, [row(number)])
     assert tidy(path)
@@ -115,7 +115,7 @@ def test_a_fresh_version_is_not_moved_under_its_readers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mask", [0x01, 0x80, 0xFF])
 def test_a_flipped_byte_is_an_error_or_changes_nothing(tmp_path: Path, mask: int) -> None:
-    path = tmp_path / "trials.parquet"
+    path = tmp_path / "rows.parquet"
     append(path, [row(number, depth=20, name=f"trial {number}") for number in range(30)])
     whole, table = path.read_bytes(), parquet.read(path)
     assert table is not None
@@ -131,7 +131,7 @@ def test_a_flipped_byte_is_an_error_or_changes_nothing(tmp_path: Path, mask: int
 
 
 def test_only_the_rows_and_columns_asked_for_are_returned(tmp_path: Path) -> None:
-    path = tmp_path / "trials.parquet"
+    path = tmp_path / "rows.parquet"
     append(path, [row(number, depth=number) for number in range(5)])
     table = parquet.read(path, ["depth"], [row(3)["trial_id"]])
     assert table is not None
@@ -145,7 +145,7 @@ def test_a_version_that_is_seen_with_the_length_of_the_one_before_is_looked_at_a
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As through sshfs, by whoever looks first."""
-    path = tmp_path / "trials.parquet"
+    path = tmp_path / "rows.parquet"
     append(path, [row(0)])
     short = path.stat().st_size
     append(path, [row(1)])

@@ -18,8 +18,8 @@ from gridrun.errors import GridError
 from gridrun.grid import Published, load_grid
 from gridrun.grid.table_specs import Reported
 from gridrun.tables.build import build_table
+from gridrun.tables.csv import to_csv
 from gridrun.tables.model import Table
-from gridrun.tables.render import to_csv
 from gridrun.text import format_percent
 from gridrun.verdicts import Pool
 
@@ -322,3 +322,13 @@ def test_a_mistake_in_what_others_report_is_named(tmp_path: Path, old: str, new:
     with pytest.raises(GridError) as caught:
         load_grid(path)
     assert problem in str(caught.value)
+
+
+def test_a_published_error_of_0_is_a_value() -> None:
+    one = row()
+    spec = Spec((one,), published={one.config_id: Published({"test_error": 0.0}, 3)})
+    cell = only_cell(build(spec, [0, 1, 2], *errors(one, 0.01, 0.02, 0.03)))
+    assert cell.published == 0.0
+    assert cell.difference == pytest.approx(0.02)
+    table = published_table({"test_error": 0.0}, 3)
+    assert markdown_cells(table)[1][:3] == ["6.00", "0.00", "+6.00"]

@@ -230,3 +230,14 @@ def test_a_trial_on_ten_classes_reports_it(cache_dir):
     config = TrainConfig(model=tiny.TinyNet(), epochs=2, batch_size=103)
     result = train(config, seed=0, runtime=Runtime(cache_dir=cache_dir))
     assert all(0 <= epoch.top5_error < epoch.test_error < 1 for epoch in result.epochs)
+
+
+def test_kept_weights_are_evaluated_on_as_many_threads_as_asked(
+    monkeypatch: pytest.MonkeyPatch, cache_dir: Path
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    weights = tiny.TinyNet().build(SPEC).state_dict()
+    kept = evaluation.KeptWeights(tiny.config(), 0, "0" * 16, "last", 1, weights)
+    evaluation.evaluate(kept, runtime=Runtime(cache_dir=cache_dir, threads=3))
+    assert asked == [3]

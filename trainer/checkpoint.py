@@ -41,7 +41,8 @@ def load(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        file = path.read_bytes()
+        with files.open_to_read(path) as opened:
+            file = opened.read()
     except OSError as error:
         raise CheckpointError(f"checkpoint {path.name} cannot be read: {error.strerror}") from error
     content, digest = file[:-DIGEST_SIZE], file[-DIGEST_SIZE:]

@@ -13,6 +13,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 
 def _usual_mode() -> int:
@@ -132,18 +133,37 @@ def is_there(path: Path) -> bool:
     return path.exists()
 
 
+def open_to_read(path: Path) -> BinaryIO:
+    """Open a regular file. Raises OSError, at once for a FIFO or a device: reading these might never end."""
+    return open(path, "rb", opener=_regular)
+
+
+def _regular(path: str, flags: int) -> int:
+    handle = os.open(path, flags | os.O_NONBLOCK)
+    mode = os.fstat(handle).st_mode
+    if stat.S_ISREG(mode):
+        return handle
+    os.close(handle)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    raise OSError(errno.EINVAL, "Not a regular file", path)
+
+
 def read_text(path: Path) -> str:
     """Return the content of a text file; read it again if NFS says that it was replaced meanwhile.
 
-    Raises OSError; `is_gone` tells whether the file does not exist.
+    Raises:
+        OSError: it cannot be read, or is no regular file; `is_gone` tells whether it does not exist.
+        ValueError: it is not UTF-8.
     """
-    for _ in range(_ATTEMPTS - 1):
+    for attempt in range(_ATTEMPTS):
         try:
-            return path.read_text(encoding="utf-8")
+            with open_to_read(path) as file:
+                return file.read().decode()
         except OSError as error:
-            if error.errno != errno.ESTALE:
+            if error.errno != errno.ESTALE or attempt == _ATTEMPTS - 1:
                 raise
-    return path.read_text(encoding="utf-8")
+    raise AssertionError
 
 
 def is_gone(error: OSError) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainer import checkpoint, data, evaluation, memory, parallel, seeds
+from trainer import checkpoint, compiling, data, evaluation, memory, parallel, seeds
 from trainer import loss as loss_of
 from trainer.checkpoint import CheckpointError
 from trainer.clock import Clock
@@ -156,6 +156,7 @@ class Run:
         self.generator = torch.Generator(self.device)
         self.generator.manual_seed(seeds.stream(seed, "augmentation", *group.stream))
 
+        self.compiled = False
         self.step = 0  # optimiser steps taken
         self.history: list[Epoch] = []
         self.totals = torch.zeros(2, dtype=torch.float64, device=self.device)  # of this epoch: loss, errors
@@ -165,6 +166,7 @@ class Run:
         self.best: dict[str, Any] | None = None  # the best epoch's weights, if they are to be kept
         self.resumes = 0
         self.notes: list[str] = []
+        self._compile()
         self.saved_at = time.monotonic()
 
     def _prepare(self, network: Any) -> float:
@@ -185,6 +187,22 @@ class Run:
         network.prepare(torch.cat(firsts)[:wanted])
         self._synchronise()
         return self.clock.now() - started
+
+    def _compile(self) -> None:
+        """Train a compiled network if the runtime wants one."""
+        if self.runtime.compile == "off":
+            return
+        config, order = self.config, self.order(0)
+        self.pipeline.prepare(0)
+        with contextlib.closing(self.train_split.taken(order, [0], config.batch_size, 0)) as batches:
+            pixels, targets, places = next(iter(batches))
+        own = torch.Generator(self.device)
+        images = self.pipeline.batch(pixels, targets, own, places, 0).images
+        images = images[: config.num_kept // config.subdivision]
+        network = compiling.network_to_train(self.model, images, config, self.runtime)
+        self.compiled = network is not self.model
+        if self.compiled:
+            self.network = network
 
     def _synchronise(self) -> None:
         if self.device.type == "cuda":
@@ -293,7 +311,7 @@ class Run:
                 continue
             for parameter in own.params:
                 parameter.grad = None
-                if self.network is self.model:  # several GPUs wait for the gradient of every parameter
+                if self.group.size == 1:  # several GPUs wait for the gradient of every parameter
                     parameter.requires_grad_(False)
 
     def _backward(self, batch: Batch) -> None:
@@ -320,6 +338,7 @@ class Run:
             time_to_train_seconds=None if self.diverged else self._time_to_train(),
             peak_memory_mib=memory.peak_mib(self.device),
             resumes=self.resumes,
+            compiled=self.compiled,
             notes=(*self.notes, *self._pauses()),
         )
 
@@ -470,6 +489,7 @@ class Run:
             "best": self.best,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "compiled": self.compiled,
             "device": self.device.type,
             "hardware": _hardware(self.device),
             "origin": self.runtime.origin.as_dict(),
@@ -513,6 +533,10 @@ class Run:
         was, now = state.get("hardware"), _hardware(self.device)
         if was not in (None, now):  # results and speed differ between devices
             self.notes.append(f"moved from {was} to {now} at step {self.step}")
+        if bool(state.get("compiled")) != self.compiled:
+            self.notes.append(
+                f"{'compiled' if self.compiled else 'no longer compiled'} from step {self.step} on"
+            )
         self.notes += self.runtime.origin.notes_since(state.get("origin"), self.step)
 
 

@@ -52,6 +52,8 @@ class Result:
     """On a GPU its memory (the first one's), on a CPU that of the process."""
     resumes: int
     """How often the trial has resumed from a checkpoint."""
+    compiled: bool = False
+    """Whether the network that was trained was compiled (`trainer.compiling`)."""
     notes: tuple[str, ...] = ()
     """Messages about the trial, such as that a checkpoint could not be used."""
 

@@ -32,7 +32,7 @@ class ResourceProbe:
     """
 
     def __init__(self, config: TrainConfig, runtime: Runtime) -> None:
-        alone = dataclasses.replace(runtime, checkpoint=None, keep_checkpoint="none")
+        alone = dataclasses.replace(runtime, checkpoint=None, keep_checkpoint="none", compile="off")
         self._run = Run(config, 0, alone, parallel.Group())
         self._batch_size = config.batch_size
         self._batches = self._endless()

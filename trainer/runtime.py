@@ -13,6 +13,8 @@ from trainer.origins import Origin
 KeepCheckpoint = Literal["none", "last", "best"]
 """Which weights to keep when a trial is done: none, those of its last epoch, or those of its best one (the
 first with the lowest test error)."""
+Compile = Literal["auto", "on", "off"]
+"""Whether to compile the network of the training step. auto: if that saves more time than it takes."""
 
 
 def local_data_dir() -> Path:
@@ -51,6 +53,8 @@ class Runtime:
     """The trial's part of a GPU. Below 1, the trial may use only that part of its memory."""
     threads: int = 1
     """CPU threads. For many trials, one thread each gives the highest throughput."""
+    compile: Compile = "off"
+    """Whether to train a compiled network. The result says so, since that rounds differently."""
     workers: int | None = None
     """Processes that decode the images of a streamed data set. None: as many as `threads`; 0: decode in the
     trial's own process."""

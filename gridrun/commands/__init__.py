@@ -23,6 +23,7 @@ import click
 from gridrun.commands import _process
 from gridrun.commands._options import HAD_ERRORS
 from gridrun.errors import GridrunError
+from gridrun.text import printable_lines
 
 
 class UserError(click.ClickException):
@@ -45,6 +46,7 @@ class Commands(click.Group):
     def main(self, *arguments: Any, **options: Any) -> Any:
         gc.set_threshold(100_000, 20)  # large grids make many objects and few cycles: a fifth of their time
         _process.open_streams()
+        end_with = _process.end_at_once_with_ray()
         try:
             return super().main(*arguments, **options)
         except OSError as error:  # click itself handles a closed pipe
@@ -57,6 +59,7 @@ class Commands(click.Group):
         except SystemExit as end:
             if end.code == _process.EXIT_INTERRUPTED:
                 _process.leave(_process.EXIT_INTERRUPTED)
+            end_with(end.code)
             raise
         finally:  # Ctrl-C while Python exits could only spoil the exit code and print a traceback
             atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
@@ -68,7 +71,12 @@ class Commands(click.Group):
         except GridrunError as error:
             if ctx.params.get("debug"):
                 raise
-            raise UserError(str(error)) from None
+            raise UserError(printable_lines(str(error))) from None
+        except click.UsageError as error:
+            message = error.format_message()
+            if (shown := printable_lines(message)) == message:
+                raise
+            raise click.UsageError(shown, error.ctx) from None
         except KeyboardInterrupt:
             _process.ignore_signals()
             click.echo("Interrupted.", err=True)

@@ -16,7 +16,15 @@ if TYPE_CHECKING:
 GROUPS = {
     "Which trials": ("profile", "scale", "settings", "seeds", "where", "only", "retry", "failed", "diverged"),
     "Results, data and checkpoints": ("results", "data", "checkpoints", "keep", "checkpoint_seconds"),
-    "Where trials run": ("executor", "cpus", "gpus", "gpus_per_trial", "cpus_per_trial", "address"),
+    "Where trials run": (
+        "executor",
+        "cpus",
+        "gpus",
+        "gpus_per_trial",
+        "cpus_per_trial",
+        "address",
+        "compile",
+    ),
     "When to stop": ("budget_hours", "retries", "stop_after_failures"),
     "Who is told": ("notify", "mlflow", "wandb", "tensorboard", "tag"),
 }
@@ -26,9 +34,10 @@ GROUPS = {
 class GroupedCommand(click.Command):
     """A command whose `--help` shows its options in groups, and an example at the end."""
 
-    def __init__(self, *arguments: Any, example: str = "", **options: Any) -> None:
+    def __init__(self, *arguments: Any, example: str = "", needs: str = "", **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.example = example
+        self.needs = needs  # what the example needs beside a clone, said in docs/reference.md
         for param in self.params:
             if param.metavar is None and isinstance(param.type, (click.IntRange, click.FloatRange)):
                 param.metavar = "N"  # for INTEGER RANGE

@@ -116,8 +116,8 @@ def _render(home: Path, name: str, parameters: dict[str, Any], figures: dict[Pat
     from gridrun.tables import render
 
     options = _options(GridOptions, parameters)
-    grids = dataclasses.replace(options, paths=[home / grid for grid in options.paths]).read()
     store = Store(home / parameters["results"])
+    grids = dataclasses.replace(options, paths=[home / grid for grid in options.paths]).read(store)
     if not store.root.is_dir():  # a typing error there must not empty the tables
         raise GridrunError(f"{parameters['results']}: no such results directory, seen from {home}/")
     if name == "table":
@@ -129,7 +129,7 @@ def _render(home: Path, name: str, parameters: dict[str, Any], figures: dict[Pat
     warn = functools.partial(click.echo, err=True)
     shown = {
         parameters["out"] / f"{figure.id}.{suffix}": figure
-        for figure in figures_of(grids, store, warn, given_options(parameters))
+        for figure in figures_of(grids, store, warn, given_options(parameters), parameters["figure"])
     }
     figures.update({home / path: figure for path, figure in shown.items()})
     titles = {path: render.escape(figure.title) for path, figure in shown.items()}

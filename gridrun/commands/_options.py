@@ -19,12 +19,12 @@ from gridrun.errors import GridError, GridrunError, LaunchError
 
 if TYPE_CHECKING:
     from gridrun.grid import Grid
-    from gridrun.resources import GpusPerTrial
+    from gridrun.resources import CpusPerTrial, GpusPerTrial
     from gridrun.store import Store
     from gridrun.sweep.executor import Executor
     from gridrun.sweep.listener import Listener
     from gridrun.sweep.options import LaunchOptions
-    from trainer.runtime import KeepCheckpoint
+    from trainer.runtime import Compile, KeepCheckpoint
 
 Decorator: TypeAlias = Callable[[Any], Any]
 
@@ -161,31 +161,39 @@ class GridOptions:
         }
         return [f"{name}={value}" for name, values in given.items() for value in values if value is not None]
 
-    def read(self) -> list[Grid]:
+    def read(self, store: Store | None = None) -> list[Grid]:
+        """Load the named files, with as many seeds of `seeds: auto` as the store asks for; see `load`."""
+        from gridrun.looks import settle
+
+        return settle(self.load(), store) if store else self.load()
+
+    def load(self) -> list[Grid]:
         """Load the named files; if none is named every `grids/*.yaml`, or those that have the profile.
 
         A broken file that was not named is reported and left out, a grid without a row that `where` wants
         is left out. Raises GridrunError if nothing is left.
         """
         from gridrun.grid import load_grids
-        from gridrun.grid.sources import parse_overrides, parse_scale
 
-        overrides = parse_overrides(self.settings)
-        where = parse_overrides(self.where, "--where", "epochs=200")
-        scale = None if self.scale is None else parse_scale(self.scale)
+        options = self.row_options()
         found = {} if self.paths else find_grids()
         if found and self.profile is not None:
             found = _with_profile(found, self.profile)
         if found and not self.arguments:
             return list(found.values())
-        return load_grids(
-            [*(self.paths or found)],
-            overrides,
-            profile=self.profile,
-            scale=scale,
-            seeds=self.seeds,
-            where=where,
-        )
+        return load_grids([*(self.paths or found)], **options)
+
+    def row_options(self) -> dict[str, Any]:
+        """Return them, but for the files, as arguments of `load_grids`: plain data. Raises GridError."""
+        from gridrun.grid.sources import parse_overrides, parse_scale
+
+        return {
+            "overrides": parse_overrides(self.settings),
+            "profile": self.profile,
+            "scale": None if self.scale is None else parse_scale(self.scale),
+            "seeds": self.seeds,
+            "where": parse_overrides(self.where, "--where", "epochs=200"),
+        }
 
 
 def _with_profile(grids: dict[Path, Grid], profile: str) -> dict[Path, Grid]:
@@ -224,11 +232,11 @@ ROW_OPTIONS = (profile_option, scale_option, set_option, seeds_option, where_opt
 """Which rows of the grids a command is about. Every command that reads rows takes all of them."""
 
 
-def grid_options(*options: Decorator, required: bool = False) -> Decorator:
+def grid_options(*options: Decorator, required: bool = False, metavar: str = "") -> Decorator:
     """Give a command `GridOptions` as its argument `grids`. `options`: not all of ROW_OPTIONS, but these."""
     paths = click.argument(
         "paths",
-        metavar="GRID..." if required else "[GRID]...",
+        metavar=metavar or ("GRID..." if required else "[GRID]..."),
         nargs=-1,
         required=required,
         type=click.Path(path_type=Path),
@@ -244,12 +252,13 @@ class SweepOptions:
     cpus: int | None = None
     gpus: int | None = None
     gpus_per_trial: GpusPerTrial | None = None
-    cpus_per_trial: int = 1
+    cpus_per_trial: CpusPerTrial = 1
     budget_hours: float | None = None
     address: str | None = None
     checkpoint_seconds: float = 30.0
     checkpoints: str | None = None
     keep: KeepCheckpoint | None = None
+    compile: Compile | None = None
     mlflow: str | None = None
     wandb: bool = False
     executor: str = "ray"
@@ -301,14 +310,15 @@ class SweepOptions:
             gpus_per_trial = None  # a grid says how to share GPUs; without any, its trials run on CPUs
         capacity = resources.capacity(self.cpus, self.gpus, gpus_per_trial, self.cpus_per_trial)
         if self.executor == "serial":
-            capacity = replace(capacity, cpus=self.cpus_per_trial, gpus=min(capacity.gpus, 1))
+            capacity = replace(capacity, cpus=capacity.cpus_per_trial, gpus=min(capacity.gpus, 1))
         return options.LaunchOptions(
             runtime=Runtime(
                 data_dir=self.data.absolute(),
                 cache_dir=resources.default_cache_dir(),
-                threads=self.cpus_per_trial,
+                threads=capacity.cpus_per_trial,
                 checkpoint_seconds=self.checkpoint_seconds,
                 keep_checkpoint=agreed("keep_checkpoint", self.keep),
+                compile=agreed("compile", self.compile) or "off",
             ),
             capacity=capacity,
             gpus_per_trial=gpus_per_trial,
@@ -335,6 +345,8 @@ class SweepOptions:
                 raise LaunchError("--mlflow and --wandb need --executor ray")
             if self.address:
                 raise LaunchError("--address needs --executor ray")
+            if self.cpus_per_trial == "auto":
+                raise LaunchError("--cpus-per-trial auto needs --executor ray")
             from gridrun.executors.serial import SerialExecutor
 
             return SerialExecutor(self.gpus)
@@ -367,6 +379,14 @@ def _read_gpus_per_trial(_: click.Context, __: click.Parameter, text: str | None
     return number
 
 
+def _read_cpus_per_trial(_: click.Context, __: click.Parameter, text: str) -> CpusPerTrial:
+    if text == "auto":
+        return "auto"
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise click.BadParameter(f"must be auto or a whole number >= 1, got {text!r}")
+    return int(text)
+
+
 threads_option = click.option(
     "--cpus", "cpus_per_trial", type=click.IntRange(min=1), default=1, help="CPU threads."
 )
@@ -391,6 +411,16 @@ def keep_option(default: str = "none") -> Decorator:
     )
 
 
+def compile_option(default: str = "off") -> Decorator:
+    """Return the option `--compile`; `default` says in words what counts without it."""
+    return click.option(
+        "--compile",
+        type=click.Choice(["auto", "on", "off"]),
+        help="Train compiled networks; auto: where that saves more time than it takes. They round "
+        f"differently. [default: {default}]",
+    )
+
+
 PLAN_OPTIONS = (
     click.option("--cpus", type=click.IntRange(min=1), help="CPUs to use. [default: all]"),
     click.option("--gpus", type=click.IntRange(min=0), help="GPUs to use. [default: all]"),
@@ -403,9 +433,10 @@ PLAN_OPTIONS = (
     ),
     click.option(
         "--cpus-per-trial",
-        type=click.IntRange(min=1),
-        default=1,
-        help="CPU threads for each trial.",
+        metavar="N",
+        callback=_read_cpus_per_trial,
+        default="1",
+        help="CPU threads for each trial; auto measures with how many all trials together are fastest.",
     ),
     click.option(
         "--budget-hours",
@@ -434,6 +465,7 @@ RUN_OPTIONS = (
         "machine can resume.",
     ),
     keep_option("what the grids say, else none"),
+    compile_option("what the grids say, else off"),
     click.option(
         "--mlflow",
         metavar="URI",

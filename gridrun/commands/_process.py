@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from gridrun.errors import GridrunError
 
@@ -56,6 +58,30 @@ def leave(code: int) -> None:
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
         os._exit(code)
+
+
+def end_at_once_with_ray() -> Callable[[Any], None]:
+    """Have this process end without taking apart what it has loaded, if that is Ray: 0.7 s of CPU time.
+
+    Call this before anything heavy is imported: what is registered with `atexit` later runs before the end.
+    Call what it returns with the exit code; else Python ends as always.
+    """
+    codes: list[Any] = []
+
+    def end() -> None:
+        code = 0 if codes and codes[-1] is None else next(reversed(codes), None)
+        if "ray" not in sys.modules or not isinstance(code, int):
+            return
+        try:
+            for stream in filter(None, (sys.stdout, sys.stderr)):
+                stream.flush()
+        except (OSError, ValueError):
+            return  # Python tries once more, and says what is wrong
+        os._exit(code)
+
+    if _is_own():
+        atexit.register(end)
+    return codes.append
 
 
 @contextlib.contextmanager

@@ -21,8 +21,9 @@ from gridrun.commands._show import stale_figures
 @click.option("--format", "formats", metavar="FORMAT,...", default="png", help="Any of png, svg and pdf.")
 @click.option(
     "--kind",
-    type=click.Choice(["line", "curves", "bars"]),
-    help="Draw one figure of this kind over all rows, instead of the grid's own figures.",
+    type=click.Choice(["line", "curves", "bars", "spread"]),
+    help="Draw one figure of this kind over all rows, instead of the grid's own figures. spread: how much "
+    "each row varies from seed to seed, beside what all rows share.",
 )
 @click.option("--x", metavar="KEY", help="The same, with this option on the x axis.")
 @click.option("--y", metavar="METRIC,...", help="The same, of these metrics. [default: test_error]")
@@ -30,6 +31,7 @@ from gridrun.commands._show import stale_figures
 @click.option("--panels", metavar="KEY,...", help="The same, with a panel for each value of these options.")
 @click.option("--log-x/--linear-x", default=None, help="The same, with this scale of the x axis.")
 @click.option("--log-y/--linear-y", default=None, help="The same, with this scale of the y axis.")
+@click.option("--figure", metavar="ID", help="Draw only the figure with this id, of those of the grid.")
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 if a file is out of date.")
 def command(
     grids: GridOptions,
@@ -37,6 +39,7 @@ def command(
     out: Path,
     formats: str,
     check: bool,
+    figure: str | None,
     **options: Any,
 ) -> None:
     """Draw the figures of the named grids, or of every grids/*.yaml.
@@ -48,13 +51,14 @@ def command(
 
     chosen_formats = read_formats(formats)
     warn = functools.partial(click.echo, err=True)
-    figures = figures_of(grids.read(), Store(results), warn, given_options(options))
-    paths = {out / f"{figure.id}.{name}": figure for figure in figures for name in chosen_formats}
+    store = Store(results)
+    figures = figures_of(grids.read(store), store, warn, given_options(options), figure)
+    paths = {out / f"{one.id}.{name}": one for one in figures for name in chosen_formats}
     if not check:
         from gridrun.figures.draw import save
 
-        for path, figure in paths.items():
-            save(figure, path)
+        for path, one in paths.items():
+            save(one, path)
             click.echo(path)
         return
     stale = stale_figures(paths)

@@ -27,6 +27,7 @@ from gridrun.text import number_of, printable
     click.option("--gpus", type=click.IntRange(min=0), help="0 trains on the CPU. [default: a GPU if any]"),
     _options.checkpoint_seconds_option,
     _options.keep_option(),
+    _options.compile_option(),
     click.option(
         "--executor",
         type=click.Choice(["ray", "serial"]),

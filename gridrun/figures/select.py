@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gridrun.errors import GridError, GridrunError
+from gridrun.figures import spread
 from gridrun.figures.build import build_figure
 from gridrun.figures.model import FORMATS
 from gridrun.figures.policies import search_figures
@@ -26,6 +27,7 @@ def figures_of(
     store: Store,
     warn: Warn,
     options: Mapping[str, Any] | None = None,
+    only: str | None = None,
 ) -> list[Drawable]:
     """Build the figures of some grids from what is stored, without those that have no run to show.
 
@@ -34,10 +36,13 @@ def figures_of(
     Args:
         warn: is told of each table or figure that cannot be drawn.
         options: `kind`, `x`, `y` and the like: one figure of all rows, in place of those the grid declares.
+        only: the id of the one figure to build, or how it begins.
 
     Raises:
-        GridrunError: no rows can be drawn, no trial has ended, or two figures have one id.
+        GridrunError: no rows can be drawn, no trial has ended, two figures have one id, or none has `only`.
     """
+    if options and options.get("kind") == spread.KIND:
+        return [_of_spread(grids, store, options)]
     found = [figure for grid in grids if grid.search for figure in _of_search(grid, grid.search, store)]
     if all(grid.search for grid in grids):
         if not found:
@@ -45,6 +50,8 @@ def figures_of(
             raise GridrunError(f"{store.root}: {problem}; `gridrun search` trains it")
         return found
     chosen = _specs([grid for grid in grids if not grid.search], warn, options or {})
+    if only is not None:
+        chosen, found = [_spec_named(only, chosen)], []
     wanted = {trial_id for spec in chosen for row in spec.rows for trial_id in row.trial_ids}
     curves = any(spec.kind == "curves" for spec in chosen)
     records, epochs = store.records(wanted), store.epochs(wanted) if curves else {}
@@ -60,8 +67,31 @@ def figures_of(
     return [*(figure for figure in figures if not figure.is_empty), *found]
 
 
+def _of_spread(grids: Sequence[Grid], store: Store, options: Mapping[str, Any]) -> Drawable:
+    if more := sorted(options.keys() - {"kind"}):
+        raise GridrunError(f"--kind {spread.KIND} goes with no other option, got {', '.join(more)}")
+    records = store.records([i for grid in grids for row in grid.rows for i in row.trial_ids])
+    figure = spread.spread_figure(grids, records)
+    if figure is None:
+        raise GridrunError(f"{store.root}: no row of these grids has two runs that say how much it varies")
+    return figure
+
+
 def _of_search(grid: Grid, search: Search, store: Store) -> Iterator[Drawable]:
     yield from search_figures(grid.name, grid.title, store.lineage(search.search_id))
+
+
+def _spec_named(text: str, specs: Sequence[PlotSpec]) -> PlotSpec:
+    """Return the spec with this id, or the only one whose id begins so. Raises GridrunError."""
+    found = [spec for spec in specs if spec.id == text] or [
+        spec for spec in specs if spec.id.startswith(text)
+    ]
+    if len(found) == 1:
+        return found[0]
+    ids = [spec.id for spec in specs]
+    if not found:
+        raise GridrunError(f"there is no figure {text!r}.{did_you_mean(text, ids)}")
+    raise GridrunError(f"{text!r} is the beginning of several figures: {', '.join(s.id for s in found)}")
 
 
 def _specs(grids: Sequence[Grid], warn: Warn, options: Mapping[str, Any]) -> list[PlotSpec]:

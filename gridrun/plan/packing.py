@@ -1,4 +1,4 @@
-"""How many trials share a GPU: as many as fit its memory and still raise its throughput."""
+"""How many trials share a GPU, or how many threads each has on CPUs: what measures the highest throughput."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gridrun.resources import GpusPerTrial
+from gridrun.resources import CpusPerTrial, GpusPerTrial
 from gridrun.trial import config_of
 from trainer import TrainConfig
 from trainer.schema import defaults
@@ -20,7 +20,7 @@ WORTH = 1.1  # throughput that twice as many trials must reach, relative to half
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What trials that share a GPU take of it, measured over some steps."""
+    """What trials that run side by side take of a GPU, or of a machine's CPUs, measured over some steps."""
 
     memory_bytes: int
     """Peak memory of the trial that took most."""
@@ -49,12 +49,38 @@ def trials_per_gpu(measure: Callable[[int], Load | None], most: int) -> int:
     return found
 
 
+def threads_per_trial(measure: Callable[[int, int], Load | None], cpus: int, trials: int) -> int:
+    """Return how many threads each trial of one config gets on a machine: those of the highest throughput.
+
+    `measure` runs a number of trials with so many threads each for a moment. It returns None if they fail.
+    It is asked for as many trials as there are CPUs, but not more than `trials`, then for half as many ...
+    """
+    side_by_side = max(min(cpus, trials), 1)
+    best, found = 0.0, cpus // side_by_side
+    while side_by_side and cpus > 1:
+        threads = cpus // side_by_side
+        load = measure(side_by_side, threads)
+        if load and side_by_side * load.memory_bytes <= USABLE * load.total_bytes:
+            if load.images_per_second <= best:
+                break
+            best, found = load.images_per_second, threads
+        side_by_side //= 2
+    return max(found, 1)
+
+
 @dataclass(frozen=True, order=True, slots=True)
 class Share:
     """GPUs and CPUs that one trial takes."""
 
     gpu: float
     cpu: int
+    threads: int = 1
+    """Of each of its processes."""
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """What Ray is asked for."""
+        return {"gpu": self.gpu, "cpu": self.cpu}
 
 
 class Packer:
@@ -62,13 +88,16 @@ class Packer:
 
     Args:
         gpus_per_trial: GPUs for a trial with `num_gpus` 1; None: a whole one. Other trials take `num_gpus`.
-        cpus_per_trial: CPUs for each of a trial's `num_gpus`.
+        cpus_per_trial: CPUs for each of a trial's `num_gpus`. auto: on CPUs measured; beside GPUs, which do
+            the work, the trials share all CPUs equally.
     """
 
-    def __init__(self, gpus_per_trial: GpusPerTrial | None, cpus_per_trial: int) -> None:
+    def __init__(self, gpus_per_trial: GpusPerTrial | None, cpus_per_trial: CpusPerTrial) -> None:
         self._gpus_per_trial, self._cpus_per_trial = gpus_per_trial, cpus_per_trial
         self.fitted: dict[TrainConfig, int] = {}
         """Trials per GPU, by footprint."""
+        self.threads: dict[TrainConfig, int] = {}
+        """Threads of a trial on CPUs, by footprint."""
 
     def share(
         self,
@@ -77,11 +106,13 @@ class Packer:
         gpus: float,
         measure: Callable[[int], Load | None],
         given: float | None = None,
+        choose_threads: Callable[[], int] = lambda: 1,
     ) -> Share:
         """Return what a trial takes on a machine or cluster with `cpus` and `gpus`.
 
         `measure` is that of `trials_per_gpu`. `given` is the part of a GPU that the trial needs, if its last
-        attempt ran out of memory.
+        attempt ran out of memory. `choose_threads` measures the threads of a trial on CPUs
+        (`threads_per_trial`).
         """
         number = config.num_gpus
         gpu = float(number) if gpus else 0.0
@@ -91,9 +122,22 @@ class Packer:
             elif gpus:
                 alike = footprint(config)
                 if not given and alike not in self.fitted:
-                    self.fitted[alike] = trials_per_gpu(measure, int(cpus / gpus) // self._cpus_per_trial)
+                    least = 1 if self._cpus_per_trial == "auto" else self._cpus_per_trial
+                    self.fitted[alike] = trials_per_gpu(measure, int(cpus / gpus) // least)
                 gpu = given or 1 / self.fitted[alike]
-        return Share(gpu, self._cpus_per_trial * number)
+        threads = self._threads(config, cpus * gpu / gpus / number if gpus else None, choose_threads)
+        return Share(gpu, threads * number, threads)
+
+    def _threads(self, config: TrainConfig, equal: float | None, choose: Callable[[], int]) -> int:
+        """Return the threads of each of a trial's processes; `equal` CPUs are its part beside a GPU."""
+        if self._cpus_per_trial != "auto":
+            return self._cpus_per_trial
+        if equal:
+            return max(int(equal + 1e-9), 1)
+        alike = footprint(config)
+        if alike not in self.threads:
+            self.threads[alike] = choose()
+        return self.threads[alike]
 
 
 _FREE = (

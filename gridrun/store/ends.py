@@ -67,7 +67,7 @@ class StoredEnds:
         """Return the ends, by trial id. Raises StoreError."""
         files.refresh_directory(self._path.parent)
         try:
-            with self._path.open("rb") as file:  # NFS asks its server only when a file is opened
+            with files.open_to_read(self._path) as file:  # NFS asks its server only when a file is opened
                 stat = os.fstat(file.fileno())
             version = stat.st_ino, stat.st_mtime_ns, stat.st_size
         except FileNotFoundError:

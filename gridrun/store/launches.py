@@ -135,9 +135,10 @@ class RequestedTrials:
         """Return all ids that were added under a name."""
         found: set[str] = set()
         with contextlib.suppress(OSError):
-            for path in self._directory.iterdir():
-                if path.name.startswith(name):
-                    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+            paths = [path for path in self._directory.iterdir() if path.name.startswith(name)]
+            for path in paths:
+                with contextlib.suppress(OSError, ValueError):  # not ours
+                    lines = files.read_text(path).splitlines()
                     found.update(filter(is_trial_id, lines))
         return frozenset(found)
 

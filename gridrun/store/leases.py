@@ -174,8 +174,8 @@ class Leases:
     def _is_dead(self, path: Path) -> bool:
         try:
             # A network file system asks its server only when a file is opened.
-            with path.open(encoding="utf-8") as file:
-                changed_ns, text = os.fstat(file.fileno()).st_mtime_ns, file.read()
+            with files.open_to_read(path) as file:
+                changed_ns, text = os.fstat(file.fileno()).st_mtime_ns, file.read().decode(errors="replace")
         except OSError as error:
             if not files.is_gone(error):
                 raise

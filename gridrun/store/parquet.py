@@ -34,6 +34,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gridrun.errors import StoreError
+from gridrun.store.records import EPOCH_TYPES, TRIAL_TYPES
 from trainer import files
 
 T = TypeVar("T")
@@ -48,6 +49,11 @@ _LOOK_SECONDS = 0.05
 _FORMAT = {b"gridrun.format": b"1"}
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 _MAGIC = b"PAR1"
+_OWN: dict[str, tuple[tuple[str, ...], Mapping[str, type]]] = {
+    "trials.parquet": (("trial_id", "status", "ended_at"), TRIAL_TYPES),
+    "epochs.parquet": (("trial_id", "epoch"), EPOCH_TYPES),
+}
+"""Of each file by name: the columns that all versions have, and the types of those that are ours."""
 _MOST = 1000
 """Bytes that a byte of a file may become."""
 
@@ -72,7 +78,7 @@ def read(
     def look() -> pa.Table | None:
         files.refresh_directory(path.parent)
         try:
-            handle = path.open("rb")  # once, so that footer and data are of one version
+            handle = files.open_to_read(path)  # once, so that footer and data are of one version
         except FileNotFoundError:
             return None
         with handle:
@@ -247,7 +253,7 @@ def _version(path: Path, partial: Path) -> _Version | None:
     def look() -> _Version | None:
         files.refresh_directory(path.parent)
         try:
-            with path.open("rb") as handle:
+            with files.open_to_read(path) as handle:
                 written_at, content = os.fstat(handle.fileno()).st_mtime, handle.read()
         except FileNotFoundError:
             return None
@@ -361,9 +367,24 @@ def _ours(path: Path, source: Any) -> pq.ParquetFile:
     _check_size(path, file.metadata, source.seek(0, os.SEEK_END) or source.tell())
     if not _FORMAT.items() <= (file.schema_arrow.metadata or {}).items():
         raise _foreign(path, "was not written by gridrun")
-    if "trial_id" not in file.schema_arrow.names:
-        raise _foreign(path, "has no column 'trial_id'")
+    found = {field.name: field.type for field in file.schema_arrow}
+    needed, known = _OWN.get(path.name, (("trial_id",), {"trial_id": str}))
+    for name in needed:
+        if name not in found:
+            raise _foreign(path, f"has no column {name!r}")
+    for name in known.keys() & found.keys():
+        if not _fits(found[name], known[name]):
+            raise _foreign(path, f"has {found[name]} in the column {name!r}")
     return file
+
+
+def _fits(found: pa.DataType, kind: type) -> bool:
+    """Return whether a column can have a type; older versions widened whole numbers, pandas texts."""
+    checks = {
+        str: (pa.types.is_string, pa.types.is_large_string),
+        bool: (pa.types.is_boolean,),
+    }.get(kind, (pa.types.is_integer, pa.types.is_floating))
+    return any(check(found) for check in (pa.types.is_null, *checks))
 
 
 def _check_size(path: Path, metadata: pq.FileMetaData, num_bytes: int) -> None:

@@ -77,7 +77,7 @@ class PendingRecords:
         files.refresh_directory(self.directory)  # so that NFS renames the file that is read then
         with contextlib.suppress(FileNotFoundError):
             path.rename(taken)
-            if Record.from_json(taken.read_text(encoding="utf-8")) == record:
+            if Record.from_json(files.read_text(taken)) == record:
                 taken.unlink()
             else:
                 self._restore(taken)

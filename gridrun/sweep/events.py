@@ -86,4 +86,12 @@ class PackingChosen:
     trials_per_gpu: int
 
 
-Event = Started | Progress | Stepped | Ended | Lost | Waiting | Warned | PackingChosen
+@dataclass(frozen=True, slots=True)
+class ThreadsChosen:
+    """A measurement has shown how many threads trials of a config train fastest with, all together."""
+
+    config: TrainConfig
+    threads: int
+
+
+Event = Started | Progress | Stepped | Ended | Lost | Waiting | Warned | PackingChosen | ThreadsChosen

@@ -1,4 +1,4 @@
-"""Measure on Ray how much of a GPU trials take."""
+"""Measure on Ray what trials take side by side."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ from trainer import Runtime, TrainConfig
 
 
 def measure(config: TrainConfig, runtime: Runtime, number: int) -> Load | None:
-    """Run the first steps of `number` trials at once on one GPU.
+    """Run the first steps of `number` trials at once on one GPU, or on the CPUs of one machine.
 
     Return None if they fail, usually for lack of memory (other errors will show in the trials' own records),
-    or if no machine has a GPU and enough CPUs.
+    or if no machine has enough CPUs, and a GPU if `runtime` wants one.
     """
     import ray
     from ray.util.placement_group import placement_group, remove_placement_group
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-    needed = {"GPU": 1, "CPU": runtime.threads * number}
+    gpus = 1 if runtime.device != "cpu" else 0
+    needed = {"GPU": gpus, "CPU": runtime.threads * number} if gpus else {"CPU": runtime.threads * number}
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if not any(all(has.get(name, 0) >= least for name, least in needed.items()) for has in machines):
         return None  # Ray would wait for such a machine for ever
-    one_gpu = placement_group([needed])
+    place = placement_group([needed])
     prober: Any = ray.remote(_ResourceProber)
     share = prober.options(
-        num_gpus=1 / number,
+        num_gpus=gpus / number,
         num_cpus=runtime.threads,
-        scheduling_strategy=PlacementGroupSchedulingStrategy(placement_group=one_gpu),
+        scheduling_strategy=PlacementGroupSchedulingStrategy(placement_group=place),
     )
     try:
         trials = [share.remote(config, runtime) for _ in range(number)]
@@ -38,7 +39,7 @@ def measure(config: TrainConfig, runtime: Runtime, number: int) -> Load | None:
         return None
     finally:
         with contextlib.suppress(Exception):
-            remove_placement_group(one_gpu)  # ends the processes in it
+            remove_placement_group(place)  # ends the processes in it
     return Load(max(memory for memory, _ in taken), taken[0][1], sum(rates))
 
 

@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from gridrun.errors import LaunchError, StoreError
@@ -20,9 +20,9 @@ from gridrun.executors.ray import packing
 from gridrun.executors.ray.remote_store import StoreAddress, call_if_alive, start_store_actor
 from gridrun.executors.ray.session import RaySession
 from gridrun.executors.ray.trackers import Trackers
-from gridrun.plan.packing import Load, Packer, Share
-from gridrun.resources import Capacity, GpusPerTrial, is_share
-from gridrun.sweep.events import Ended, Event, Lost, PackingChosen, Started, Warned
+from gridrun.plan.packing import Load, Packer, Share, threads_per_trial
+from gridrun.resources import Capacity, CpusPerTrial, GpusPerTrial, is_share
+from gridrun.sweep.events import Ended, Event, Lost, PackingChosen, Started, ThreadsChosen, Warned
 from gridrun.sweep.executor import Executor
 from gridrun.sweep.queue import QueuedTrial, TrialQueue
 from gridrun.sweep.worker import Setup
@@ -42,7 +42,7 @@ class RayTuneExecutor(Executor):
     Args:
         cpus: how many to use of this machine, all if None; likewise `gpus`.
         gpus_per_trial: for a trial on one GPU; a trial with `num_gpus` above 1 takes that many whole GPUs.
-        cpus_per_trial: times `num_gpus`.
+        cpus_per_trial: times `num_gpus`; auto: measured.
         trackers: where to log epochs to.
         every_epoch: report each epoch, though there are no trackers; else at most one a second.
         address: HOST:PORT of a Ray cluster.
@@ -54,7 +54,7 @@ class RayTuneExecutor(Executor):
         cpus: int | None = None,
         gpus: int | None = None,
         gpus_per_trial: GpusPerTrial | None = None,
-        cpus_per_trial: int = 1,
+        cpus_per_trial: CpusPerTrial = 1,
         trackers: Trackers | None = None,
         every_epoch: bool = False,
         address: str | None = None,
@@ -65,7 +65,8 @@ class RayTuneExecutor(Executor):
             )
         if address and (cpus is not None or gpus is not None):
             raise LaunchError("--cpus and --gpus do not go with --address: a cluster says itself what it has")
-        self._cpus, self._gpus, self._cpus_per_trial = cpus, gpus, cpus_per_trial
+        self._cpus, self._gpus = cpus, gpus
+        self._cpus_per_trial = 1 if cpus_per_trial == "auto" else cpus_per_trial  # while GPUs are measured
         self._trackers = trackers or Trackers()
         self._progress_seconds = 0.0 if every_epoch or self._trackers else _PROGRESS_SECONDS
         self._address = address
@@ -94,6 +95,12 @@ class RayTuneExecutor(Executor):
         found = ray.cluster_resources()
         return found.get("CPU", 0.0), found.get("GPU", 0.0)
 
+    def _machine_cpus(self) -> int:
+        """Return the CPUs of the machine that has most."""
+        import ray
+
+        return max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
+
     def _slots(self, share: Share) -> int:
         """Return how many trials with such a share run side by side."""
         cpus, gpus = map(int, self._found())
@@ -104,18 +111,21 @@ class RayTuneExecutor(Executor):
     ) -> dict[Share, Trial]:
         """Return what trials take, largest first, each with one trial that takes it."""
         shares: dict[Share, Trial] = {}
+        left = list(left)
         for queued in left:
-            fitted, trial = len(self._packer.fitted), queued.trial
-            share = self._share(queued, setup.runtime)
+            fitted, threads, trial = len(self._packer.fitted), len(self._packer.threads), queued.trial
+            share = self._share(queued, setup.runtime, len(left))
             shares.setdefault(share, trial)
             if len(self._packer.fitted) > fitted:
                 on_event(PackingChosen(trial.config, round(1 / share.gpu)))
+            if len(self._packer.threads) > threads:
+                on_event(ThreadsChosen(trial.config, share.threads))
             if setup.is_closed:
                 break
         return {share: shares[share] for share in sorted(shares, reverse=True)}
 
-    def _share(self, queued: QueuedTrial, runtime: Runtime) -> Share:
-        """Return what a trial takes; for `auto` this may have to be measured."""
+    def _share(self, queued: QueuedTrial, runtime: Runtime, trials: int = 1) -> Share:
+        """Return what a trial takes; for `auto` this may have to be measured, with up to `trials` at once."""
         given = queued.retry.gpu_share if queued.retry else None
         config, key = queued.trial.config, (queued.trial.config_id, given)
 
@@ -124,8 +134,16 @@ class RayTuneExecutor(Executor):
             part = replace(runtime, device="cuda", threads=threads, gpu_share=1 / number)
             return packing.measure(config, part, number)
 
+        def on_cpus(number: int, threads: int) -> Load | None:
+            return packing.measure(config, replace(runtime, device="cpu", threads=threads), number)
+
+        def choose_threads() -> int:
+            return threads_per_trial(on_cpus, self._machine_cpus(), trials)
+
         if key not in self._known_shares:
-            self._known_shares[key] = self._packer.share(config, *self._found(), measure, given)
+            self._known_shares[key] = self._packer.share(
+                config, *self._found(), measure, given, choose_threads
+            )
         return self._known_shares[key]
 
     def run(self, trial_queue: TrialQueue, setup: Setup, on_event: Callable[[Event], None]) -> None:
@@ -233,7 +251,7 @@ class RayTuneExecutor(Executor):
             setup.runtime,
             device="cuda" if share.gpu else "cpu",
             gpu_share=share.gpu or 1.0,
-            threads=self._cpus_per_trial,
+            threads=share.threads,
         )
         worker: Any = tune.with_resources(
             tune.with_parameters(
@@ -242,7 +260,7 @@ class RayTuneExecutor(Executor):
                 progress_seconds=self._progress_seconds,
                 store_address=self._store_address,
             ),
-            asdict(share),
+            share.resources,
         )
 
         def fits(queued: QueuedTrial) -> bool:

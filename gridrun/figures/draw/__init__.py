@@ -7,8 +7,9 @@ the same figure gives the same bytes. Each file holds the digest of its figure.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,12 @@ from matplotlib.figure import Figure as Canvas
 from gridrun.errors import StoreError
 from gridrun.figures.draw.canvas import draw
 from gridrun.figures.draw.policies import draw_lineage, draw_schedule, draw_sheet
+from gridrun.figures.draw.spread import draw_spread
 from gridrun.figures.model import Drawable, Figure
 from gridrun.figures.policies import LineageFigure, ScheduleFigure
 from gridrun.figures.sheet import SheetFigure
+from gridrun.figures.spread import SpreadFigure
+from gridrun.text import printable_lines
 from trainer import files
 
 STYLE = {
@@ -63,6 +67,7 @@ DRAW: dict[type, Callable[[Any], Canvas]] = {
     ScheduleFigure: draw_schedule,
     LineageFigure: draw_lineage,
     SheetFigure: draw_sheet,
+    SpreadFigure: draw_spread,
 }
 
 
@@ -70,11 +75,12 @@ def save(figure: Drawable, path: Path) -> None:
     """Replace a file (suffix: one of FORMATS) by a figure. Raises StoreError: it cannot be written."""
     form = path.suffix.lstrip(".")
     with in_style():
-        canvas = DRAW[type(figure)](figure)
+        shown = _printable(figure)
+        canvas = DRAW[type(figure)](shown)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with files.replacing(path) as partial:
-                canvas.savefig(partial, format=form, metadata=_metadata(figure, form))
+                canvas.savefig(partial, format=form, metadata=_metadata(shown.title, figure, form))
         except OSError as error:
             raise StoreError(f"{path}: cannot be written ({error.strerror or error})") from None
 
@@ -87,12 +93,27 @@ def is_current(path: Path, figure: Drawable) -> bool:
         return False
 
 
-def _metadata(figure: Drawable, form: str) -> dict[str, Any]:
+def _printable(value: Any) -> Any:
+    """Return a figure, or a part of one, without the control characters that no XML file may have."""
+    if isinstance(value, str):
+        return printable_lines(value)
+    if isinstance(value, tuple):
+        items = map(_printable, value)
+        return value._make(items) if hasattr(value, "_make") else tuple(items)
+    if isinstance(value, Mapping):
+        return {key: _printable(item) for key, item in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: _printable(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return dataclasses.replace(value, **fields)
+    return value
+
+
+def _metadata(title: str, figure: Drawable, form: str) -> dict[str, Any]:
     mark = f"gridrun figure {figure.digest}"
     match form:
         case "png":
-            return {"Title": figure.title, "Description": mark, "Software": None}
+            return {"Title": title, "Description": mark, "Software": None}
         case "svg":
-            return {"Title": figure.title, "Description": mark, "Date": None, "Creator": None}
+            return {"Title": title, "Description": mark, "Date": None, "Creator": None}
         case _:
-            return {"Title": figure.title, "Keywords": mark, "CreationDate": None, "Creator": None}
+            return {"Title": title, "Keywords": mark, "CreationDate": None, "Creator": None}
