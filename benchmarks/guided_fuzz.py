@@ -62,8 +62,9 @@ def grids(work: Path) -> Target:
     from gridrun.grid import load_grid
     from gridrun.store import Store
     from gridrun.tables.build import tables_of
+    from gridrun.tables.csv import to_csv
     from gridrun.tables.latex import to_latex
-    from gridrun.tables.render import to_csv, to_json, to_markdown, to_text
+    from gridrun.tables.render import to_json, to_markdown, to_text
 
     path, store = work / "fuzzed.yaml", Store(work / "results")
 

@@ -52,6 +52,7 @@ NOT_COMPARED = {
         "time_to_train_seconds",
         "images_per_second",
         "peak_memory_mib",
+        "energy_kwh",
         "started_at",
         "ended_at",
     ),

@@ -34,6 +34,7 @@ axes: [{lr: [0.1, 0.2]}]
 """
 WAYS = ("twice", "once", "kill", "stuck", "terminate")
 LIMIT_SECONDS = 45.0
+SLOW_SECONDS = 5.0
 GONE_SECONDS = 10.0
 BAD = re.compile(r"Traceback|Fatal Python error|\*\*\*|SIGSEGV|SIGABRT|StackTrace|C\+\+|Exception ignored")
 
@@ -115,6 +116,8 @@ def attempt(way: str, rng: random.Random) -> tuple[list[str], float]:
             problems.append("prints a traceback or a stack")
         if way == "stuck" and "did not stop within" not in said:
             problems.append("does not say which trials did not stop")
+        if took > SLOW_SECONDS:
+            print(f"slow: {way} {when}: {took:.1f} s", flush=True)
         if not wait(lambda: not users(str(home / "t")), GONE_SECONDS):
             left = users(str(home / "t"))
             names = [Path(f"/proc/{pid}/comm").read_text().strip() for pid in left]

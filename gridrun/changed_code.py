@@ -19,16 +19,17 @@ def changed_sources(today: Mapping[str, str], recorded: str | None) -> list[str]
         today: `sources` of the trial's config.
         recorded: `sources` of its record; None or damaged in a store of an older version: nothing is known.
     """
-    then = _read(recorded)
+    then = recorded_sources(recorded)
     return [path for path, digest in today.items() if then.get(path, digest) != digest]
 
 
 def is_of_today(path: str, config: TrainConfig, recorded: str | None) -> bool:
     """Return whether a record says that its trial was trained with today's files of a part; as above."""
-    return _read(recorded).get(path) == sources(config)[path]
+    return recorded_sources(recorded).get(path) == sources(config)[path]
 
 
-def _read(recorded: str | None) -> dict[str, str]:
+def recorded_sources(recorded: str | None) -> dict[str, str]:
+    """Return the digests in the column `sources` of a record, by path; none if it is damaged."""
     try:
         then = json.loads(recorded or "{}")
     except (ValueError, RecursionError):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gridrun import resources
 from gridrun.errors import GridrunError, StoreError
+from gridrun.paired import METADATA
 from gridrun.store import Store
 from trainer import Runtime, files
 
@@ -123,10 +125,11 @@ def read_dataset(text: str) -> DatasetOptions:
     return options
 
 
-def save_predictions(evaluation: Evaluation, path: Path) -> None:
+def save_predictions(report: Report, path: Path) -> None:
     """Write one Parquet row for each image: index, label, prediction, `probability_0` and so on.
 
-    If the classes have names, the rows also have `label_name` and `prediction_name`.
+    If the classes have names, the rows also have `label_name` and `prediction_name`. The file's metadata say
+    of which trial and images they are, for `gridrun compare`.
 
     Raises:
         StoreError: the file cannot be written.
@@ -134,6 +137,7 @@ def save_predictions(evaluation: Evaluation, path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    evaluation = report.evaluation
     classes = {"label": evaluation.labels, "prediction": evaluation.predictions}
     named = {
         f"{what}_name": pa.DictionaryArray.from_arrays(numbers, evaluation.classes)
@@ -146,8 +150,15 @@ def save_predictions(evaluation: Evaluation, path: Path) -> None:
         **named,
         **{f"probability_{i}": column for i, column in enumerate(evaluation.probabilities.T)},
     }
+    about = {
+        "trial_id": report.checkpoint.trial_id,
+        "on": report.on,
+        "tta": evaluation.tta,
+        "tta_least_confident": evaluation.tta_least_confident,
+    }
+    table = pa.table(columns).replace_schema_metadata({METADATA: json.dumps(about)})
     try:
         with files.replacing(path) as partial:
-            pq.write_table(pa.table(columns), partial, compression="zstd")
+            pq.write_table(table, partial, compression="zstd")
     except OSError as error:
         raise StoreError(f"{path}: cannot be written ({error.strerror or error})") from None

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from gridrun.text import (
+    format_amount,
     format_count,
     format_loss,
     format_option,
@@ -136,6 +137,8 @@ class Metric:
     """Whether it differs from seed to seed."""
     portable: bool = True
     """Whether values from different machines compare."""
+    reads: tuple[str, ...] = ()
+    """Columns of the store that it is computed from; none: it is a column itself."""
     error: str = ""
     """Of an accuracy, the metric that it is 1 minus; the store has only that one."""
 
@@ -204,6 +207,14 @@ METRICS: dict[str, Metric] = {
     ),
     "images_per_second": Metric("Images/s", "images_per_second", format_count, portable=False),
     "peak_memory_mib": Metric("Peak Memory", "peak_memory_mib", format_count, unit="MiB", portable=False),
+    "gpu_hours": Metric(
+        "GPU-Hours",
+        "gpu_hours",
+        format_amount,
+        portable=False,
+        reads=("train_seconds", "gpu", "gpu_share", "num_gpus"),
+    ),
+    "energy_kwh": Metric("Energy", "energy_kwh", format_amount, unit="kWh", portable=False),
     "num_params": Metric("# of Params", "num_params", format_count, varies=False),
     "macs": Metric("# of MACs", "macs", format_count, varies=False),
     "epochs_trained": Metric("Epochs Trained", "epochs_trained", format_whole, varies=False),

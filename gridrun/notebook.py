@@ -18,7 +18,9 @@ import pyarrow as pa
 from gridrun.errors import GridrunError, StoreError
 from gridrun.grid import load_grid, load_grids
 from gridrun.grid.describe import describe_config
-from gridrun.grid.sources import nearest_beside, parse_scale
+from gridrun.grid.sources import parse_scale
+from gridrun.grid.yaml import nearest_beside
+from gridrun.looks import settle
 from gridrun.metrics import METRICS
 from gridrun.store import Store
 from gridrun.tables import render
@@ -92,8 +94,8 @@ def load_results(
     """
     if isinstance(grids, (str, os.PathLike)):
         grids = [grids]
-    loaded = [load_grid(grid) for grid in grids]
     store = _store(path)
+    loaded = settle([load_grid(grid) for grid in grids], store)
     frame = _frame(store.trials_table())
     for name in ("started_at", "ended_at"):
         frame[name] = pd.to_datetime(frame[name], utc=True, format="ISO8601", errors="coerce")
@@ -182,7 +184,7 @@ def load_tables(
         if not isinstance(grid, (str, os.PathLike)):
             raise GridrunError(f"load_tables takes paths of grid files, each its own argument, got {grid!r}")
     store, scales = _store(results), _scale(scale)
-    loaded = load_grids(grids, set, profile=profile, scale=scales, seeds=seeds, where=where)
+    loaded = settle(load_grids(grids, set, profile=profile, scale=scales, seeds=seeds, where=where), store)
     return [
         NotebookTable(**{field.name: getattr(table, field.name) for field in dataclasses.fields(table)})
         for table in tables_of(loaded, store)

@@ -33,6 +33,13 @@ def format_whole(number: float) -> str:
     return f"{number:.12g}"
 
 
+def format_amount(amount: float) -> str:
+    """Write hours or kWh in three digits, without an exponent: `0.00123`, `12.3`, `1,234`."""
+    if amount >= 100:
+        return f"{amount:,.0f}"
+    return f"{float(f'{amount:.3g}'):.9f}".rstrip("0").rstrip(".")
+
+
 def number_of(count: float, noun: str) -> str:
     """Write a count with its noun: `1 epoch`, `200 epochs`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
@@ -51,11 +58,6 @@ def format_time(seconds: float) -> str:
     return f"{minutes}m" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02}m"
 
 
-def format_hours(hours: float) -> str:
-    """Write hours of CPUs or GPUs: `0.0263`, `8.5`, `4,673`."""
-    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}"
-
-
 def utc_now() -> str:
     """Return the current time as records write it: UTC, ISO 8601, microseconds."""
     return datetime.now(timezone.utc).isoformat(timespec="microseconds")
@@ -70,7 +72,7 @@ def format_option(value: Any) -> str:
     if isinstance(value, float):
         return _format_float(value)
     if isinstance(value, (list, tuple)):
-        return ", ".join(format_option(item) for item in value) or "none"
+        return ", ".join(format_option(item) or "''" for item in value) or "none"
     return str(value)
 
 

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-Verdict = Literal["reproduced", "better", "worse", "open"]
+Verdict = Literal["reproduced", "equivalent", "better", "worse", "open"]
+"""`reproduced` is against a published value, `equivalent` against another row."""
 CONFIDENCE = 0.95
 DEFAULT_TOLERANCE = 0.002
 """Half the width of what counts as the same error."""
@@ -92,9 +93,11 @@ class Difference(NamedTuple):
     value: float
     sigma: float
     """Standard deviation of a single run."""
-    degrees: int
+    degrees: float
     variance: float
     """Of `value`, as a multiple of that of a single run."""
+    between_rows: bool = False
+    """Whether both errors are ours."""
 
     def half_width(self, confidence: float = CONFIDENCE) -> float:
         """Return half the width of the interval; also the smallest difference that could have been seen."""
@@ -112,7 +115,11 @@ class Difference(NamedTuple):
 
     def verdict(self, tolerance: float = DEFAULT_TOLERANCE, confidence: float = CONFIDENCE) -> Verdict:
         """Return the verdict on an error of ours against another one."""
-        return _verdict(self.value, self.half_width(confidence), tolerance)
+        half_width = self.half_width(confidence)
+        low, high = self.value - half_width, self.value + half_width
+        if -tolerance <= low and high <= tolerance:
+            return "equivalent" if self.between_rows else "reproduced"
+        return "better" if high < 0 else "worse" if low > 0 else "open"
 
 
 def pool(rows: Iterable[Runs]) -> Pool | None:
@@ -170,23 +177,80 @@ def compare(ours: Runs, theirs: float, their_variance: float, spread: Pool) -> D
     return Difference(statistics.median(ours.errors) - theirs, sigma, spread.degrees, variance)
 
 
-def more_seeds(found: Difference, n: int, tolerance: float = DEFAULT_TOLERANCE) -> int | None:
+def compare_rows(ours: Runs, theirs: Runs, our_spread: Pool, their_spread: Pool) -> Difference:
+    """Return the difference of the medians of two rows.
+
+    Where they share a spread, it has its degrees of freedom; where each has its own, Welch's.
+    """
+    sigma = our_spread.sigma(ours.mean, ours.num_test)
+    ratio = (their_spread.sigma(theirs.mean, theirs.num_test) / sigma) ** 2
+    parts = median_variance(len(ours.errors)), ratio * median_variance(len(theirs.errors))
+    degrees: float = our_spread.degrees
+    if our_spread != their_spread:
+        degrees = sum(parts) ** 2 / (parts[0] ** 2 / degrees + parts[1] ** 2 / their_spread.degrees)
+    value = statistics.median(ours.errors) - statistics.median(theirs.errors)
+    return Difference(value, sigma, degrees, sum(parts), between_rows=True)
+
+
+def more_seeds(
+    found: Difference,
+    n: int,
+    tolerance: float = DEFAULT_TOLERANCE,
+    *,
+    other: int | None = None,
+    confidence: float = CONFIDENCE,
+) -> int | None:
     """Return how many more seeds would settle an open verdict, if the difference stayed as it is.
 
     Args:
         found: the difference.
         n: our runs so far.
         tolerance: as for the verdict.
+        other: runs so far of the other row, if it is one of ours; it gets as many more.
+        confidence: of the interval.
 
     Returns:
         The number; None: even MAX_MORE_SEEDS would not.
     """
     theirs = found.variance - median_variance(n)
+    of_one = theirs / median_variance(other) if other else 0.0
     for more in range(1, MAX_MORE_SEEDS + 1):
-        then = found._replace(variance=median_variance(n + more) + theirs, degrees=found.degrees + more)
-        if then.verdict(tolerance) != "open":
+        rest = of_one * median_variance(other + more) if other else theirs
+        degrees = found.degrees + (2 * more if other else more)
+        then = found._replace(variance=median_variance(n + more) + rest, degrees=degrees)
+        if then.verdict(tolerance, confidence) != "open":
             return more
     return None
+
+
+def best_rows(rows: Sequence[Runs], spreads: Sequence[Pool], alpha: float = 1 - CONFIDENCE) -> set[int]:
+    """Return the places of the row with the lowest median and of all that cannot be told from it.
+
+    Which row is the lowest is chance as well. So all pairs of rows are compared, not only those with it
+    (Holm): with probability 1 - `alpha`, no row is left out that is as good as the truly best one.
+    """
+    if not rows:
+        return set()
+    import numpy as np
+    from scipy.special import stdtr
+
+    medians = np.array([statistics.median(row.errors) for row in rows])
+    variances = np.array(
+        [
+            spread.sigma(row.mean, row.num_test) ** 2 * median_variance(len(row.errors))
+            for row, spread in zip(rows, spreads, strict=True)
+        ]
+    )
+    degrees = np.array([float(spread.degrees) for spread in spreads])
+    first, second = np.triu_indices(len(rows), 1)
+    total = variances[first] + variances[second]
+    of_pair = degrees[first]
+    if len(set(spreads)) > 1:  # Welch's
+        of_pair = total**2 / (variances**2 / degrees)[[first, second]].sum(axis=0)
+    p_values = 2 * stdtr(of_pair, -abs(medians[first] - medians[second]) / np.sqrt(total))
+    apart, best = np.array(holm(p_values.tolist(), alpha), bool), int(medians.argmin())
+    told = np.where(first == best, second, first)[apart & ((first == best) | (second == best))]
+    return set(range(len(rows))) - set(told.tolist())
 
 
 def holm(p_values: Sequence[float], alpha: float = 1 - CONFIDENCE) -> list[bool]:
@@ -202,14 +266,7 @@ def holm(p_values: Sequence[float], alpha: float = 1 - CONFIDENCE) -> list[bool]
     return rejected
 
 
-def _verdict(value: float, half_width: float, tolerance: float) -> Verdict:
-    low, high = value - half_width, value + half_width
-    if -tolerance <= low and high <= tolerance:
-        return "reproduced"
-    return "better" if high < 0 else "worse" if low > 0 else "open"
-
-
-def _t(degrees: int, confidence: float) -> float:
+def _t(degrees: float, confidence: float) -> float:
     from scipy.special import stdtrit
 
     return float(stdtrit(degrees, (1 + confidence) / 2))

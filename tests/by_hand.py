@@ -46,6 +46,8 @@ class Spec:
     spread: Any = None
     source: str | None = None
     tolerance: float = 0.2
+    compare: Any = None
+    mark_best: bool = False
     columns_are_given: bool = True
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import mutants
+
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 
@@ -22,6 +24,16 @@ def run(name: str, *arguments: str, cache_dir: Path) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def test_each_mutant_is_another_program() -> None:
+    module = "gridrun/verdicts.py"
+    changed = [mutants.mutate(module, place) for place in range(mutants.places(module))]
+    assert len(changed) > 50
+    assert len({source for source, _ in changed}) == len(changed)
+    for source, about in changed:
+        compile(source, module, "exec")
+        assert about.startswith(f"{module}:")
 
 
 @pytest.mark.slow

@@ -40,6 +40,7 @@ TIMES = {
     "time_to_train_seconds",
     "images_per_second",
     "peak_memory_mib",
+    "energy_kwh",
     "started_at",
     "ended_at",
     "resumes",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -96,12 +97,17 @@ def test_files_that_cannot_be_decoded_are_named_and_nothing_is_written(images, t
     found = run(tmp_path / "kept.pt", *images, "-o", tmp_path / "f.parquet")
     assert found.exit_code == 2
     assert f"Error: cannot decode {images[1]} (" in found.stderr
+    images[1].unlink()
+    os.mkfifo(images[1])
+    found = run(tmp_path / "kept.pt", *images, "-o", tmp_path / "f.parquet")
+    assert f"Error: cannot decode {images[1]} (is no file)" in found.stderr
     assert not list(tmp_path.glob("*f.parquet*"))
 
 
 def test_other_mistakes(images, tmp_path):
     kept(tmp_path / "kept.pt")
     (tmp_path / "empty").mkdir()
+    os.mkfifo(tmp_path / "fifo")
     for arguments, message in (
         ((tmp_path / "kept.pt", tmp_path / "empty", "-o", "f.parquet"), "empty: has no images"),
         ((tmp_path / "kept.pt", tmp_path / "no.png", "-o", "f.parquet"), "no.png' does not exist"),
@@ -110,6 +116,8 @@ def test_other_mistakes(images, tmp_path):
             (tmp_path / "kept.pt", images[0], "-o", tmp_path / "no" / "f.parquet"),
             "cannot be written (No such",
         ),
+        ((tmp_path / "kept.pt", "-o", *images), "a.png: must end in .parquet"),
+        ((tmp_path / "kept.pt", images[0], "-o", tmp_path / "fifo"), "fifo is not a regular file"),
         ((tmp_path / "kept.pt", "-o", "f.parquet"), "Missing argument 'IMAGES...'"),
     ):
         found = run(*arguments)

@@ -556,10 +556,13 @@ TABLES = AXES + "tables:\n- "
             "`weight_decay` is the text '1e-4' (write 0.0001)",
         ),
         # seeds
-        (BASE + "seeds: 0\n", "g.yaml:2: seeds: must be a count >= 1 or a list of whole numbers, got 0"),
+        (
+            BASE + "seeds: 0\n",
+            "g.yaml:2: seeds: must be a count >= 1, a list of whole numbers or auto, got 0",
+        ),
         (
             BASE + "seeds: []\n",
-            "g.yaml:2: seeds: must be a count >= 1 or a list of whole numbers, got an empty one",
+            "g.yaml:2: seeds: must be a count >= 1, a list of whole numbers or auto, got an empty one",
         ),
         (BASE + "seeds: yes\n", "g.yaml:2: seeds: must be a count >= 1"),
         (BASE + "seeds:\n- 1\n- 1\n", "g.yaml:4: seeds[1]: the seed 1 appears twice"),
@@ -574,7 +577,7 @@ TABLES = AXES + "tables:\n- "
         ),
         (
             BASE + "axes:\n- cases: [{lr: 0.1, seeds: 0}]\n",
-            "g.yaml:3: axes[0].cases[0].seeds: must be a count >= 1 or a list of whole numbers, got 0",
+            "g.yaml:3: axes[0].cases[0].seeds: must be a count >= 1, a list of whole numbers or auto, got 0",
         ),
         (BASE + "axes:\n- cases: [{seeds: 3}]\n", "g.yaml:3: axes[0].cases[0]: is empty"),
         (BASE + "axes: [{zip: {seeds: [1, 2]}}]\n", "axes[0].zip: needs an option beside `seeds`"),

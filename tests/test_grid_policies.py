@@ -84,6 +84,7 @@ def test_what_is_written_reads_the_same(tmp_path):
     path = write(tmp_path / "again.yaml", text := write_schedule(schedule, "where it is from"))
     assert read_schedule(path) == schedule
     assert text.startswith("# where it is from\nepochs: 164\n")
+    assert write_schedule(schedule, "where it\nis\tfrom") == text
     assert max(map(len, text.splitlines())) <= 110
 
 
@@ -102,6 +103,7 @@ def test_what_is_written_reads_the_same(tmp_path):
             ":4: schedule[1][1]: unknown operation 'Colour'. Did you mean 'Color'?",
         ),
         ("schedule:\n- [1, 7]", ":2: schedule[0][1]: must be a policy"),
+        ("schedule:\n- [999999, '']\n- [2, '']", ":1: schedule: is longer than 1000000 epochs"),
         ("epochs: 9\nschedule:\n- [8, '']", ":1: epochs: is 9, but the policies last 8 epochs"),
         ("schedule: !!python/object/apply:os.system ['false']", ":1: unknown tag"),
         ("schedule: &a [*a]", ":1: the alias *a is inside the value it names"),
@@ -123,8 +125,10 @@ def test_a_log_is_imported_or_refused_with_its_line(tmp_path):
     assert import_log(path, 12) == ((3, "Rotate 0 1"), (6, "Rotate 0.1 1"), (3, "Rotate 0.2 1"))
     with pytest.raises(GridError, match=r"pbt_policy_2\.txt:2: the end of the search, 8 is before 9"):
         import_log(path, 8)
-    with pytest.raises(GridError, match=r"other\.txt: no such file"):
-        import_log(tmp_path / "other.txt", 8)
+    with pytest.raises(GridError, match=r"_2\.tx: no such file\. Did you mean 'pbt_policy_2\.txt'\?"):
+        import_log(tmp_path / "pbt_policy_2.tx", 8)
+    with pytest.raises(GridError, match=r"_2\.txt: a search has at most 1000000 epochs, got 1000001"):
+        import_log(path, 1_000_001)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gridrun.grid.settings import known_keys
 from gridrun.grid.table_specs import default_columns
-from gridrun.metrics import COMPUTED, METRICS, format_column, header_of, parse_time
+from gridrun.metrics import ACCURACIES, COMPUTED, METRICS, complement, format_column, header_of, parse_time
 from gridrun.text import format_option, format_time
 from trainer.augmentations.random_crop import RandomCrop
 from trainer.datasets.cifar import Cifar10
@@ -220,3 +220,31 @@ def test_published_text_that_is_not_a_number(text: str) -> None:
 def test_every_metric_is_a_column_of_the_store() -> None:
     columns = record(row(), 0).row().keys()
     assert {metric.record for metric in METRICS.values()} <= columns
+
+
+@pytest.mark.parametrize(
+    ("error", "accuracy"),
+    [
+        (6.37, 93.63),
+        (0, 100.0),
+        (100, 0.0),
+        ("6.37", "93.63"),
+        ("6.37 (5 runs)", "93.63 (5 runs)"),
+        ("about 6", "about 6"),
+        ("101", "101"),
+        (1205, 1205),
+    ],
+)
+def test_an_error_becomes_an_accuracy_and_back(error: float | str, accuracy: float | str) -> None:
+    assert complement(error) == accuracy
+    assert type(complement(error)) is type(accuracy)
+    assert complement(accuracy) == error
+
+
+def test_each_error_has_its_accuracy() -> None:
+    assert ACCURACIES == {
+        "test_error": "test_accuracy",
+        "best_test_error": "best_test_accuracy",
+        "top5_error": "top5_accuracy",
+        "train_error": "train_accuracy",
+    }

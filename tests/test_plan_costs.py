@@ -36,6 +36,7 @@ def past(one: TrainConfig, seconds: float, **more: Any) -> dict[str, Any]:
         "ended_at": "2026-01-01T00:00:00+00:00",
         "resumes": 0,
         "train_seconds": seconds,
+        "energy_kwh": None,
         "macs": 1,
         "gpu": None,
         "cpu": "Xeon",

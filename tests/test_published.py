@@ -14,8 +14,9 @@ from all_grids import GRIDS
 from gridrun.grid import Grid, TableSpec, load_grid
 from gridrun.metrics import METRICS, format_column, header_of
 from gridrun.tables.build import build_table
+from gridrun.tables.csv import to_csv
 from gridrun.tables.model import Cell, Line, Table
-from gridrun.tables.render import text_columns, to_csv, to_json, to_markdown, to_text
+from gridrun.tables.render import text_columns, to_json, to_markdown, to_text
 from trainer import TrainConfig
 from trainer.models._residual import NARROW_FIRST_STAGE
 from trainer.optimizers._groups import parameter_groups

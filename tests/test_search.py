@@ -118,6 +118,12 @@ def test_the_authors_settings_are_the_defaults(file: Path) -> None:
     [
         ("seed: 3", "sed: 3", "search.sed: unknown key. Did you mean 'seed'?"),
         ("population: 4", "population: 1", "search.population: must be a whole number >= 2"),
+        ("population: 4", "population: 250001", "search.population: asks for 1,000,004 trials in 4 rounds"),
+        (
+            "{padding: 1}",
+            "true, randaugment: true",
+            "base: augmentation.policy: cannot be combined",
+        ),
         ("interval: 1", "interval: 4", r"search.interval: must be below epochs \(4\), got 4"),
         ("seed: 3", "quantile: 0.6", "search.quantile: must be above 0 and at most 0.5, got 0.6"),
         ("seed: 3", "resample: 2", r"search.resample: must be a share in 0..1, got 2"),
@@ -154,7 +160,8 @@ def test_only_search_trains_a_search(file: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.yaml"
     other.write_text(SEARCH.partition("search:")[0])
     assert "has no `search`; run it with `gridrun launch`" in search(other, exit_code=2).output
-    assert "name one grid file" in search(file, file, exit_code=2).output
+    assert "name one grid file, got 2" in search(file, file, exit_code=2).output
+    assert "is a search; `gridrun search --retries 1` tries" in run("retry", file, exit_code=2).output
     nowhere = tmp_path / "nowhere" / "best.yaml"
     assert "there is no directory" in search(file, "--export", nowhere, exit_code=2).output
 
@@ -252,8 +259,9 @@ def test_a_segment_whose_parent_is_lost_is_trained_from_the_start_and_says_so(
         return launch(grids, *arguments)
 
     monkeypatch.setattr(search_run, "launch", losing)
-    search(file)
+    said = search(file).stderr.splitlines()
     assert len(lost) == 3
+    assert sum(" validation error " in line for line in said if line.startswith("done ")) == 16
     whole = Store(finished)
     search_id = progress(file, store).search.search_id
     assert store.lineage(search_id) == whole.lineage(search_id)
@@ -261,8 +269,13 @@ def test_a_segment_whose_parent_is_lost_is_trained_from_the_start_and_says_so(
     notes = {row["trial_id"]: row["notes"] for row in store.rows().values()}
     for row in store.lineage(search_id):
         note = f"trained from the start: checkpoint {row.parent_id}.pt, to go on from, is lost"
+        told = f"{row.trial_id}: {note}"
+        path = run("why", "small", row.member, file).stdout.splitlines()
+        ancestry = {segment.trial.trial_id for segment in progress(file, store).ancestry(row.member)}
         if row.parent_id in lost:
             assert notes[row.trial_id] == note
+        assert said.count(told) == (row.parent_id in lost), "once, and not again for what goes on from it"
+        assert path.count(f"  {told}") == (row.parent_id in lost and row.trial_id in ancestry)
     assert not [note for note in (r["notes"] for r in whole.rows().values()) if note]
 
 
@@ -394,6 +407,9 @@ def test_plan_status_and_why_know_how_far_a_search_is(
     assert len(found.rounds) == 3
     (taken,) = [segment for segment in found.current if segment.donor is not None]
     status = run("status", file).stdout
+    tables = run("table", file)
+    assert tables.stdout == ""
+    assert f"a search has no table; `gridrun status {file}` shows how far it is" in tables.stderr
     assert "small: 4 members, round 3 of 4 (epochs 3 to 3 of 4): 0 done; best so far: member" in status
     assert f"member {taken.member}, goes on from member {taken.donor}, validation error" in status
     assert "no more today" in status

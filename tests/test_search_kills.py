@@ -33,7 +33,7 @@ search: {population: 4, interval: 1}
 keep_checkpoint: last
 """
 NOT_COMPARED = {
-    *("train_seconds", "time_to_train_seconds", "images_per_second", "peak_memory_mib"),
+    *("train_seconds", "time_to_train_seconds", "images_per_second", "peak_memory_mib", "energy_kwh"),
     *("started_at", "ended_at", "resumes", "attempts", "commit", "dirty"),
 }
 

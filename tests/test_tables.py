@@ -22,8 +22,8 @@ from gridrun.store import Store, parquet
 from gridrun.store.records import TRIAL_TYPES
 from gridrun.tables.arrange import pivot, sort_lines
 from gridrun.tables.build import build_table, tables_of
+from gridrun.tables.csv import to_csv
 from gridrun.tables.model import Table
-from gridrun.tables.render import to_csv
 from gridrun.trial import Trial
 from trainer import files
 

@@ -18,8 +18,8 @@ from gridrun.errors import GridError
 from gridrun.grid import Published, load_grid
 from gridrun.grid.table_specs import Reported
 from gridrun.tables.build import build_table
+from gridrun.tables.csv import to_csv
 from gridrun.tables.model import Table
-from gridrun.tables.render import to_csv
 from gridrun.text import format_percent
 from gridrun.verdicts import Pool
 

@@ -21,8 +21,9 @@ from gridrun.grid.table_specs import Reported
 from gridrun.store import Store
 from gridrun.store.records import Record
 from gridrun.tables.build import build_table, tables_of
+from gridrun.tables.csv import to_csv
 from gridrun.tables.model import Table
-from gridrun.tables.render import to_csv, to_json, to_markdown, to_text
+from gridrun.tables.render import to_json, to_markdown, to_text
 from gridrun.text import one_line
 from gridrun.trial import Trial
 
@@ -242,6 +243,8 @@ def test_json_holds_raw_values_and_ids() -> None:
         "half_width": None,
         "verdict": None,
         "more_seeds": None,
+        "against": None,
+        "is_best": None,
     }
 
 

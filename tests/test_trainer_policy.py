@@ -542,7 +542,11 @@ def test_a_log_of_the_original():
         (line("1", "7", 31, vector(4), vector(5)), "line 2: the end of the search, 30 is before 31"),
         (
             json.dumps(["1", "7", 1, "x", [], []]),
-            "line 2: the epoch of the donor must be a whole number >= 0",
+            "line 2: the epoch of the donor must be a whole number in 0..1000000",
+        ),
+        (
+            json.dumps(["1", "7", 1, 1e300, [], []]),
+            "line 2: the epoch of the donor must be a whole number in",
         ),
         ("x" * 200_000, "line 2: is longer than 100000 characters"),
     ],

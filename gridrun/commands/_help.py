@@ -34,9 +34,10 @@ GROUPS = {
 class GroupedCommand(click.Command):
     """A command whose `--help` shows its options in groups, and an example at the end."""
 
-    def __init__(self, *arguments: Any, example: str = "", **options: Any) -> None:
+    def __init__(self, *arguments: Any, example: str = "", needs: str = "", **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.example = example
+        self.needs = needs  # what the example needs beside a clone, said in docs/reference.md
         for param in self.params:
             if param.metavar is None and isinstance(param.type, (click.IntRange, click.FloatRange)):
                 param.metavar = "N"  # for INTEGER RANGE

@@ -116,8 +116,8 @@ def _render(home: Path, name: str, parameters: dict[str, Any], figures: dict[Pat
     from gridrun.tables import render
 
     options = _options(GridOptions, parameters)
-    grids = dataclasses.replace(options, paths=[home / grid for grid in options.paths]).read()
     store = Store(home / parameters["results"])
+    grids = dataclasses.replace(options, paths=[home / grid for grid in options.paths]).read(store)
     if not store.root.is_dir():  # a typing error there must not empty the tables
         raise GridrunError(f"{parameters['results']}: no such results directory, seen from {home}/")
     if name == "table":

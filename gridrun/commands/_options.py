@@ -161,31 +161,39 @@ class GridOptions:
         }
         return [f"{name}={value}" for name, values in given.items() for value in values if value is not None]
 
-    def read(self) -> list[Grid]:
+    def read(self, store: Store | None = None) -> list[Grid]:
+        """Load the named files, with as many seeds of `seeds: auto` as the store asks for; see `load`."""
+        from gridrun.looks import settle
+
+        return settle(self.load(), store) if store else self.load()
+
+    def load(self) -> list[Grid]:
         """Load the named files; if none is named every `grids/*.yaml`, or those that have the profile.
 
         A broken file that was not named is reported and left out, a grid without a row that `where` wants
         is left out. Raises GridrunError if nothing is left.
         """
         from gridrun.grid import load_grids
-        from gridrun.grid.sources import parse_overrides, parse_scale
 
-        overrides = parse_overrides(self.settings)
-        where = parse_overrides(self.where, "--where", "epochs=200")
-        scale = None if self.scale is None else parse_scale(self.scale)
+        options = self.row_options()
         found = {} if self.paths else find_grids()
         if found and self.profile is not None:
             found = _with_profile(found, self.profile)
         if found and not self.arguments:
             return list(found.values())
-        return load_grids(
-            [*(self.paths or found)],
-            overrides,
-            profile=self.profile,
-            scale=scale,
-            seeds=self.seeds,
-            where=where,
-        )
+        return load_grids([*(self.paths or found)], **options)
+
+    def row_options(self) -> dict[str, Any]:
+        """Return them, but for the files, as arguments of `load_grids`: plain data. Raises GridError."""
+        from gridrun.grid.sources import parse_overrides, parse_scale
+
+        return {
+            "overrides": parse_overrides(self.settings),
+            "profile": self.profile,
+            "scale": None if self.scale is None else parse_scale(self.scale),
+            "seeds": self.seeds,
+            "where": parse_overrides(self.where, "--where", "epochs=200"),
+        }
 
 
 def _with_profile(grids: dict[Path, Grid], profile: str) -> dict[Path, Grid]:
@@ -224,11 +232,11 @@ ROW_OPTIONS = (profile_option, scale_option, set_option, seeds_option, where_opt
 """Which rows of the grids a command is about. Every command that reads rows takes all of them."""
 
 
-def grid_options(*options: Decorator, required: bool = False) -> Decorator:
+def grid_options(*options: Decorator, required: bool = False, metavar: str = "") -> Decorator:
     """Give a command `GridOptions` as its argument `grids`. `options`: not all of ROW_OPTIONS, but these."""
     paths = click.argument(
         "paths",
-        metavar="GRID..." if required else "[GRID]...",
+        metavar=metavar or ("GRID..." if required else "[GRID]..."),
         nargs=-1,
         required=required,
         type=click.Path(path_type=Path),

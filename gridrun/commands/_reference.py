@@ -24,7 +24,9 @@ def reference(group: click.Group, context: click.Context) -> str:
 
 def _grid_keys() -> Iterable[str]:
     from gridrun.grid import GRID_KEYS
+    from gridrun.grid.comparisons import COMPARE_KEYS
     from gridrun.grid.layers import AXIS_KEYS, CASE_KEYS
+    from gridrun.grid.looks import AUTO_KEYS
     from gridrun.grid.plot_specs import PLOT_KEYS
     from gridrun.grid.profiles import PROFILE_KEYS, SCALE_KEYS
     from gridrun.grid.published import VALUE_KEYS
@@ -37,7 +39,9 @@ def _grid_keys() -> Iterable[str]:
         "The file": GRID_KEYS,
         "An axis, beside the name of an option": AXIS_KEYS,
         "A case or an `extra`, beside options": CASE_KEYS,
+        "Seeds that stop by themselves": AUTO_KEYS,
         "A table": TABLE_KEYS,
+        "A comparison between rows": COMPARE_KEYS,
         "A published value, beside the options that pick its row": VALUE_KEYS,
         "A figure": PLOT_KEYS,
         "A profile": PROFILE_KEYS,
@@ -56,6 +60,8 @@ def _commands(group: click.Group, context: click.Context) -> Iterable[str]:
         yield f"### gridrun {name}\n"
         text = inspect.cleandoc(command.help or "").replace("\b\n", "")
         yield f"{text}\n"
+        if needs := getattr(command, "needs", ""):
+            yield f"    # Needs: {needs}"
         yield f"    {getattr(command, 'example', '') or f'gridrun {name}'}\n"
         inner = click.Context(command, info_name=name, parent=context)
         records = [

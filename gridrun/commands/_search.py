@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gridrun.text import format_percent, number_of
+from gridrun.text import format_percent, number_of, printable
 
 if TYPE_CHECKING:
     from gridrun.grid import Grid
@@ -85,7 +85,14 @@ def lines_of(path: Sequence[Segment], progress: Progress) -> list[str]:
         measured = "" if error is None else f", validation error {format_percent(error)} %"
         about = f"epochs {epochs}: member {first.member}{came}{measured}, {last.trial.trial_id}"
         lines += [about, f"  {schedule[-1][1] or 'no operation'}"]
+        lines += [f"  {note}" for note in filter(None, (note_on(segment, progress) for segment in segments))]
     return lines
+
+
+def note_on(segment: Segment, progress: Progress) -> str:
+    """Return what happened to a segment in a line, empty if nothing did."""
+    notes = printable(progress.notes_on(segment))
+    return f"{segment.trial.trial_id}: {notes}" if notes else ""
 
 
 def as_dict(progress: Progress) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gridrun.commands._search import as_dict, describe_round
-from gridrun.text import format_hours, format_percent, format_time, number_of, printable
+from gridrun.text import format_amount, format_percent, format_time, number_of, printable
 
 if TYPE_CHECKING:
     from gridrun.figures.model import Drawable
@@ -95,7 +95,7 @@ def show_tables(tables: Sequence[Table], output_format: str | None, wide: bool =
 
     On a terminal, text fits by wrapping headers, unless `wide`.
     """
-    from gridrun.tables import latex, render
+    from gridrun.tables import csv, latex, render
 
     on_terminal = bool(sys.stdout and sys.stdout.isatty())
     output_format = output_format or ("text" if on_terminal else "md")
@@ -106,10 +106,11 @@ def show_tables(tables: Sequence[Table], output_format: str | None, wide: bool =
     formatters: dict[str, Callable[[Table], str]] = {
         "text": functools.partial(render.to_text, width=width),
         "md": render.to_markdown,
-        "csv": render.to_csv,
+        "csv": csv.to_csv,
         "latex": latex.to_latex,
     }
-    click.echo("\n\n".join(formatters[output_format](table).rstrip() for table in tables))
+    if tables:
+        click.echo("\n\n".join(formatters[output_format](table).rstrip() for table in tables))
 
 
 def show_summary(summary: Summary, results: Path) -> None:
@@ -167,6 +168,7 @@ def show_plan(
     change: Change | None = None,
     as_json: bool = False,
     searches: Sequence[Progress] = (),
+    price_per_hour: float | None = None,
 ) -> None:
     """Print a plan, and how it differs from what earlier launches asked for. Exit 1 over the budget.
 
@@ -175,17 +177,18 @@ def show_plan(
     from gridrun.sweep import over_budget
 
     if as_json:
-        echo_json({**_plan_dict(plan, forecast, change), "searches": [as_dict(each) for each in searches]})
+        found = _plan_dict(plan, forecast, change, price_per_hour)
+        echo_json({**found, "searches": [as_dict(each) for each in searches]})
     else:
         for progress in searches:
             click.echo(describe_round(progress))
-        _show_plan(plan, forecast, change)
+        _show_plan(plan, forecast, change, price_per_hour)
     if problem := over_budget(forecast, budget_hours):
         click.echo(problem, err=True)
         raise SystemExit(1)
 
 
-def _show_plan(plan: Plan, forecast: Forecast, change: Change | None) -> None:
+def _show_plan(plan: Plan, forecast: Forecast, change: Change | None, price_per_hour: float | None) -> None:
     click.echo(f"{number_of(len(plan.trials), 'trial')}: {format_counts(plan.counts)}")
     shared = plan.num_requested - len(plan.trials)
     if shared:
@@ -200,6 +203,8 @@ def _show_plan(plan: Plan, forecast: Forecast, change: Change | None) -> None:
     from gridrun.grid.describe import tell_apart
 
     click.echo(format_estimate(forecast))
+    if expense := format_expense(forecast, price_per_hour):
+        click.echo(expense)
     shown = forecast.trials[:MAX_TRIALS_SHOWN]
     times = [_time_left(forecast, trial) for trial in shown]
     width = max(map(len, times))
@@ -238,11 +243,21 @@ def format_estimate(forecast: Forecast) -> str:
         return f"some trials fit nowhere {on}; {_hours(forecast, forecast.hours)} in all ({trust})"
     if forecast.makespan_range and forecast.hours_range:
         least, most = map(_rough, forecast.makespan_range)
-        low = format_hours(forecast.hours_range[0])
+        low = format_amount(forecast.hours_range[0])
         hours = f"{low} to {_hours(forecast, forecast.hours_range[1])}"
         return f"a guess: {least} to {most} {on}, {hours} ({trust})"
     time = format_time(forecast.makespan_seconds)
     return f"about {time} {on}, {_hours(forecast, forecast.hours)} ({trust})"
+
+
+def format_expense(forecast: Forecast, price_per_hour: float | None) -> str:
+    """Return in one line what the trials take in energy and money; empty if neither is known."""
+    texts = [] if forecast.kwh is None else [f"about {format_amount(forecast.kwh)} kWh"]
+    if price_per_hour is not None and forecast.hours is not None:
+        least, most = (price_per_hour * hours for hours in forecast.hours_range or 2 * (forecast.hours,))
+        costs = f"{least:,.2f}" if least == most else f"{least:,.2f} to {most:,.2f}"
+        texts.append(f"costs {costs} at {price_per_hour:g} for a {forecast.capacity.unit}-hour")
+    return ", ".join(texts)
 
 
 def _rough(seconds: float) -> str:
@@ -253,10 +268,13 @@ def _rough(seconds: float) -> str:
 
 
 def _hours(forecast: Forecast, hours: float | None) -> str:
-    return f"{format_hours(hours or 0.0)} {forecast.capacity.unit}-hours"
+    return f"{format_amount(hours or 0.0)} {forecast.capacity.unit}-hours"
 
 
-def _plan_dict(plan: Plan, forecast: Forecast, change: Change | None) -> dict[str, Any]:
+def _plan_dict(
+    plan: Plan, forecast: Forecast, change: Change | None, price_per_hour: float | None
+) -> dict[str, Any]:
+    price, hours = price_per_hour, forecast.hours
     capacity, makespan = forecast.capacity, forecast.makespan_seconds
     return {
         "trials": len(plan.trials),
@@ -274,6 +292,8 @@ def _plan_dict(plan: Plan, forecast: Forecast, change: Change | None) -> dict[st
             "hours_range": forecast.hours_range,
             "hours_saved_by_sharing": forecast.shared_hours,
             "hours_of": capacity.unit,
+            "kwh": forecast.kwh,
+            "price": None if price is None or hours is None else price * hours,
             "unmeasured": forecast.num_unmeasured,
             "is_relative": forecast.is_relative,
             "trust": forecast.trust,

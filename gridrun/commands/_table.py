@@ -25,6 +25,8 @@ class TableOptions:
     """Id of the one table to show; None: all of them."""
     spread: str | None = None
     """`minmax`, `std`, `mean` or `none`; None: what each table says."""
+    mark_best: bool = False
+    """Whether to have the best row, and all that cannot be told from it, in bold."""
     accuracy: bool = False
     """Whether to show accuracies in place of errors."""
     pivot: tuple[str, str] | None = None
@@ -46,6 +48,11 @@ class TableOptions:
             grids = [replace(grid, tables=(spec,))]
         if self.accuracy:
             grids = [replace(grid, tables=tuple(map(_with_accuracies, grid.tables))) for grid in grids]
+        if self.mark_best:
+            grids = [
+                replace(grid, tables=tuple(replace(spec, mark_best=True) for spec in grid.tables))
+                for grid in grids
+            ]
         return list(map(self._shown, tables_of(grids, store)))
 
     def _shown(self, table: Table) -> Table:
@@ -79,6 +86,11 @@ def table_options() -> Decorator:
                 help="Show the lowest and highest run, or the standard deviation, beside each median; "
                 "mean: mean ± standard deviation. "
                 "[default: what each table says, else none]",
+            ),
+            click.option(
+                "--mark-best",
+                is_flag=True,
+                help="Put the best row, and all that cannot be told from it, in bold.",
             ),
             click.option("--accuracy", is_flag=True, help="Show accuracies in place of errors."),
             click.option(

@@ -40,6 +40,7 @@ from gridrun.sweep.listener import Listener
 from gridrun.sweep.options import LaunchOptions
 from gridrun.sweep.retries import Failed
 from gridrun.text import format_count, format_percent, format_time, number_of, printable
+from gridrun.trial import Trial
 
 MAX_RUNNING = 16  # running trials shown, so that the screen does not scroll
 WIDE = 100  # columns from which there is room for the speed
@@ -184,9 +185,9 @@ def format_event(event: SearchEvent) -> str | None:
             return f"started {trial.trial_id}  {describe(trial)}"
         case Progress(trial, epoch):
             error = _percent(epoch.test_error) or "none"
-            return f"epoch {epoch.epoch} of {trial.config.last_epoch}: test error {error}"
+            return f"epoch {epoch.epoch} of {trial.config.last_epoch}: {_measured(trial)} {error}"
         case Ended(trial, "done", epoch) if epoch and epoch.test_error is not None:
-            return f"done {trial.trial_id}  test error {_percent(epoch.test_error)}"
+            return f"done {trial.trial_id}  {_measured(trial)} {_percent(epoch.test_error)}"
         case Ended(trial, outcome):
             return f"{outcome} {trial.trial_id}"
         case Failed(trial, failure, reason, will_retry):
@@ -271,6 +272,11 @@ def _ended_table(title: str, trials: Sequence[EndedTrial], style: str) -> Table:
 
 def _count(number: float | None) -> str:
     return "" if number is None else format_count(number)
+
+
+def _measured(trial: Trial) -> str:
+    """Return what the error of a trial is: none of the test set, if it holds training images out for that."""
+    return "validation error" if trial.config.num_held_out else "test error"
 
 
 def _percent(error: float | None) -> str:

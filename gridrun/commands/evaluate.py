@@ -9,6 +9,7 @@ import click
 
 from gridrun.commands._help import GroupedCommand, complete_id
 from gridrun.commands._options import data_option, json_option, results_option, threads_option
+from gridrun.commands._out_file import OUT_FILE
 from gridrun.commands._show import echo_json
 from gridrun.text import format_percent, number_of, printable
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 @click.option(
     "--save",
     metavar="FILE.parquet",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=OUT_FILE,
     help="Write the label, prediction and probabilities of each image to this file. With --by-age: the age "
     "and the loss of each image, or, with the suffix png, svg or pdf, the figure.",
 )
@@ -85,7 +86,7 @@ def command(
         return
     report = evaluation.evaluate(path, dataset=other, tta=tta, runtime=runtime)
     if save:
-        evaluation.save_predictions(report.evaluation, save)
+        evaluation.save_predictions(report, save)
     if as_json:
         echo_json(report.to_dict())
     else:
@@ -96,6 +97,9 @@ def _by_age(path: Path, runtime: Runtime, save: Path | None, as_json: bool) -> N
     from gridrun import ages
     from gridrun.figures.model import FORMATS
 
+    if save and save.suffix.lstrip(".") not in (*FORMATS, "parquet"):
+        known = ", ".join(("parquet", *FORMATS))
+        raise click.UsageError(f"--save {save}: must have one of the suffixes {known}")
     report = ages.report_by_age(path, runtime)
     if save and save.suffix.lstrip(".") in FORMATS:
         from gridrun.figures import draw

@@ -8,6 +8,7 @@ import click
 
 from gridrun.commands._help import GroupedCommand
 from gridrun.commands._options import results_option, threads_option
+from gridrun.commands._out_file import OUT_FILE
 from gridrun.text import number_of
 
 
@@ -21,7 +22,7 @@ from gridrun.text import number_of
     "--out",
     metavar="FILE.parquet",
     required=True,
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=OUT_FILE,
     help="Write one row for each image: its path and its features.",
 )
 @results_option
@@ -39,6 +40,8 @@ def command(
     from gridrun.store import Store
     from trainer import Runtime
 
+    if out.suffix != ".parquet":  # a glob after -o would name an image, and that would be replaced
+        raise click.UsageError(f"--out {out}: must end in .parquet")
     weights = evaluation.checkpoint_path(Store(results), checkpoint)
     found = features.image_files(images)
     runtime = Runtime(device=evaluation.choose_device(gpus), threads=cpus_per_trial)

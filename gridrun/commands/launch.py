@@ -49,13 +49,15 @@ def command(grids: GridOptions, results: Path, options: SweepOptions, dry_run: b
     Run the same command again to resume after an interruption. Press Ctrl-C once to save the running
     trials and stop, twice to stop at once.
     """
+    from gridrun.looks import settle
     from gridrun.plan import forecast_from
     from gridrun.plan.trials import restrict, select_trials
     from gridrun.store import Store
     from gridrun.sweep import plan_launch
     from gridrun.tables.build import tables_of
 
-    loaded, store = grids.read(), Store(results)
+    store = Store(results)
+    loaded = grids.read(store)
     for grid in loaded:
         if grid.search:
             raise GridrunError(f"{grid.path}: is a search; run it with `gridrun search`")
@@ -72,7 +74,7 @@ def command(grids: GridOptions, results: Path, options: SweepOptions, dry_run: b
     listeners = options.listeners(loaded, store)
     executor = options.make_executor(resolved.gpus_per_trial, loaded)
     summary = run_sweep(loaded, store, resolved, executor, listeners=listeners)
-    show_tables(tables_of(loaded, store), None)
+    show_tables(tables_of(settle(loaded, store), store), None)
     show_summary(summary, results)
     if resolved.runtime.keep_checkpoint != "none":
         show_missing_weights(summary.plan, store)

@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 MAX_CONFLICTS = 20
 
 
-@click.command("merge", cls=GroupedCommand, example="gridrun merge ../laptop/results cluster/results")
+@click.command(
+    "merge",
+    cls=GroupedCommand,
+    example="gridrun merge ../laptop/results cluster/results",
+    needs="results of other machines",
+)
 @click.argument("others", metavar="OTHER...", nargs=-1, required=True, type=Directory())
 @results_option
 @json_option

@@ -21,8 +21,9 @@ from gridrun.commands._show import stale_figures
 @click.option("--format", "formats", metavar="FORMAT,...", default="png", help="Any of png, svg and pdf.")
 @click.option(
     "--kind",
-    type=click.Choice(["line", "curves", "bars"]),
-    help="Draw one figure of this kind over all rows, instead of the grid's own figures.",
+    type=click.Choice(["line", "curves", "bars", "spread"]),
+    help="Draw one figure of this kind over all rows, instead of the grid's own figures. spread: how much "
+    "each row varies from seed to seed, beside what all rows share.",
 )
 @click.option("--x", metavar="KEY", help="The same, with this option on the x axis.")
 @click.option("--y", metavar="METRIC,...", help="The same, of these metrics. [default: test_error]")
@@ -50,7 +51,8 @@ def command(
 
     chosen_formats = read_formats(formats)
     warn = functools.partial(click.echo, err=True)
-    figures = figures_of(grids.read(), Store(results), warn, given_options(options), figure)
+    store = Store(results)
+    figures = figures_of(grids.read(store), store, warn, given_options(options), figure)
     paths = {out / f"{one.id}.{name}": one for one in figures for name in chosen_formats}
     if not check:
         from gridrun.figures.draw import save

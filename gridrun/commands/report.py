@@ -12,6 +12,7 @@ import click
 
 from gridrun.commands._help import GroupedCommand
 from gridrun.commands._options import GridOptions, grid_options, results_option
+from gridrun.commands._out_file import OUT_FILE
 from gridrun.commands._show import warn_if_missing
 from gridrun.errors import GridrunError
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     "-o",
     "--out",
     metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=OUT_FILE,
     help="The HTML file to write. [default: report.html]",
 )
 @click.option(
@@ -55,7 +56,8 @@ def command(grids: GridOptions, results: Path, out: Path | None, serve: bool, po
         raise click.UsageError("--serve writes no file; leave out -o")
     if port is not None and not serve:
         raise click.UsageError("--port goes with --serve")
-    loaded, store = grids.read(), Store(results)
+    store = Store(results)
+    loaded = grids.read(store)
     warn_if_missing(store)
     make = functools.partial(make_report, loaded, store, results=results, grid_options=grids.arguments)
     if serve:

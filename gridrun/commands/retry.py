@@ -11,6 +11,7 @@ from gridrun.commands import _options
 from gridrun.commands._help import GroupedCommand
 from gridrun.commands._options import GridOptions, SweepOptions
 from gridrun.commands._show import exit_with, format_end, show_summary, show_tables
+from gridrun.errors import GridrunError
 
 
 @click.command("retry", cls=GroupedCommand, example="gridrun retry grids/quickstart.yaml --failed")
@@ -34,7 +35,11 @@ def command(grids: GridOptions, results: Path, failed: bool, diverged: bool, opt
     flags = {"failed": failed, "diverged": diverged}
     statuses = [status for status, flag in flags.items() if flag or not any(flags.values())]
     if grids:
-        loaded = grids.read()
+        loaded = grids.read(store)
+        for grid in loaded:
+            if grid.search:
+                problem = "is a search; `gridrun search --retries 1` tries its failed segments again"
+                raise GridrunError(f"{grid.path}: {problem}")
     else:
         trials, left_out = stored_trials(store, statuses)
         for trial_id, reason in left_out.items():

@@ -9,6 +9,7 @@ import click
 
 from gridrun.commands._help import GroupedCommand
 from gridrun.commands._options import data_option
+from gridrun.commands._out_file import OUT_FILE
 from gridrun.errors import GridrunError
 
 if TYPE_CHECKING:
@@ -28,13 +29,13 @@ SHEET_IMAGES = 7
 @click.option(
     "--plot",
     metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=OUT_FILE,
     help="Draw probabilities and levels over the epochs to this png, svg or pdf file.",
 )
 @click.option(
     "--sheet",
     metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=OUT_FILE,
     help="Draw what the schedule makes of one image of --dataset to this png, svg or pdf file.",
 )
 @click.option(
@@ -79,9 +80,12 @@ def command(
 
 
 def _drawable(path: Path) -> Path:
-    from gridrun.figures.select import read_formats
+    from gridrun.figures.model import FORMATS
+    from trainer.registry import did_you_mean
 
-    read_formats(path.suffix.lstrip(".") or "none")
+    name = path.suffix.lstrip(".")
+    if name not in FORMATS:
+        raise GridrunError(f"{path}: unknown format {name!r}.{did_you_mean(name, FORMATS)}")
     return path
 
 

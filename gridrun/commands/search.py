@@ -11,6 +11,7 @@ import click
 from gridrun.commands import _options
 from gridrun.commands._help import GroupedCommand
 from gridrun.commands._options import GridOptions, SweepOptions
+from gridrun.commands._out_file import OUT_FILE
 from gridrun.commands._search import describe_round, estimate, lines_of
 from gridrun.commands._show import INTERRUPTED, show_plan
 from gridrun.errors import GridrunError
@@ -25,13 +26,15 @@ if TYPE_CHECKING:
 @click.command(
     "search", cls=GroupedCommand, example="gridrun search grids/pba/search_small_0.yaml --export best.yaml"
 )
-@_options.grid_options(_options.profile_option, _options.scale_option, _options.set_option, required=True)
+@_options.grid_options(
+    _options.profile_option, _options.scale_option, _options.set_option, required=True, metavar="GRID"
+)
 @_options.results_option
 @_options.sweep_options(*_options.RUN_OPTIONS)
 @click.option(
     "--export",
     metavar="FILE",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    type=OUT_FILE,
     help="Write the best member's schedule to this YAML file, for `policy: {schedule: FILE}` of a grid.",
 )
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop; exit 1 if it is over --budget-hours.")
@@ -51,7 +54,7 @@ def command(
 
     loaded, store = grids.read(), Store(results)
     if len(loaded) != 1:
-        raise GridrunError("name one grid file")
+        raise GridrunError(f"name one grid file, got {len(loaded)}; run one search after the other")
     (grid,) = loaded
     if grid.search is None:
         raise GridrunError(f"{grid.path}: has no `search`; run it with `gridrun launch`")

@@ -25,7 +25,7 @@ from gridrun.commands._show import (
     note_line,
     warn_if_missing,
 )
-from gridrun.text import format_percent, printable
+from gridrun.text import format_percent, number_of, printable
 
 if TYPE_CHECKING:
     from gridrun.grid import Grid
@@ -48,13 +48,14 @@ def command(grids: GridOptions, results: Path, watch: bool, as_json: bool) -> No
 
     Covers the named grids, or the whole results directory if none is named.
     """
+    from gridrun.looks import most_more
     from gridrun.plan.overview import overview
     from gridrun.store import Store
 
     if watch and as_json:
         raise click.UsageError("--watch and --json do not go together")
     store = Store(results)
-    loaded = grids.read() if grids else None
+    loaded = grids.read(store) if grids else None
     if watch:
         with contextlib.suppress(KeyboardInterrupt):
             watch_store(store, loaded)
@@ -74,6 +75,8 @@ def command(grids: GridOptions, results: Path, watch: bool, as_json: bool) -> No
     for progress in searches:
         show_search(progress, store)
     click.echo(headline(found))
+    if more := most_more(loaded or ()):
+        click.echo(f"seeds: auto: up to {number_of(more, 'more trial')}, while verdicts are open")
     for alike in dict.fromkeys(state.alike for state in found.launches if state.alike):
         click.echo(f"all: {printable(alike)}")
     for run in found.running:
@@ -112,6 +115,8 @@ def show_search(progress: Progress, store: Store) -> None:
         parts += [] if error is None else [f"validation error {format_percent(error)} %"]
         parts += ["done" if segment.trial.trial_id in progress.errors else "not done"]
         click.echo(f"  {segment.trial.trial_id}  {', '.join(parts)}")
+        if note := progress.notes_on(segment):
+            click.echo(f"    {printable(note)}")
 
 
 def headline(found: Overview) -> str:
@@ -124,11 +129,13 @@ def headline(found: Overview) -> str:
 
 def watch_store(store: Store, grids: Sequence[Grid] | None) -> None:
     """Redraw the state of a store every few seconds. In a pipe, print a line whenever it changes."""
+    from gridrun.looks import settle
     from gridrun.plan.overview import overview
 
     def look() -> tuple[list[str], Overview]:
-        searches = progress_of(grids or (), store)
-        found = overview(store, None if grids is None else to_train(grids, searches))
+        now = None if grids is None else settle(grids, store)
+        searches = progress_of(now or (), store)
+        found = overview(store, None if now is None else to_train(now, searches))
         return [*map(describe_round, searches), headline(found)], found
 
     last = ""

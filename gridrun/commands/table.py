@@ -54,6 +54,11 @@ def command(
         return
     if check:
         raise click.UsageError("--check goes with --readme")
-    loaded, store = grids.read(), Store(results)
+    store = Store(results)
+    loaded = grids.read(store)
     warn_if_missing(store)
+    for grid in loaded:
+        if grid.search:
+            hint = f"`gridrun status {grid.path}` shows how far it is"
+            click.echo(f"{grid.path}: a search has no table; {hint}", err=True)
     show_tables(options.tables_of(loaded, store), output_format, wide)

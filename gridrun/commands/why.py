@@ -42,7 +42,7 @@ def command(table: str, row: str, grids: GridOptions, results: Path, as_json: bo
     from gridrun.tables import why
     from gridrun.tables.judge import pools_of
 
-    loaded = grids.read()
+    loaded = grids.read(Store(results))
     for grid in loaded:
         if grid.search and table in (grid.name, grid.title):
             show_member(read_progress(grid, Store(results)), row, as_json)

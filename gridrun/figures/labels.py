@@ -40,6 +40,8 @@ METRIC_AXES = {
     "time_to_train": "Time to train",
     "images_per_second": "Throughput (images/s)",
     "peak_memory_mib": "Peak memory (MiB)",
+    "gpu_hours": "GPU-hours",
+    "energy_kwh": "Energy (kWh)",
     "num_params": "Parameters",
     "macs": "Multiply-accumulates an image",
     "epochs_trained": "Epochs trained",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gridrun.errors import GridError, GridrunError
+from gridrun.figures import spread
 from gridrun.figures.build import build_figure
 from gridrun.figures.model import FORMATS
 from gridrun.figures.policies import search_figures
@@ -40,6 +41,8 @@ def figures_of(
     Raises:
         GridrunError: no rows can be drawn, no trial has ended, two figures have one id, or none has `only`.
     """
+    if options and options.get("kind") == spread.KIND:
+        return [_of_spread(grids, store, options)]
     found = [figure for grid in grids if grid.search for figure in _of_search(grid, grid.search, store)]
     if all(grid.search for grid in grids):
         if not found:
@@ -62,6 +65,16 @@ def figures_of(
         if figure.is_empty:
             warn(f"{figure.id}: no results yet, not drawn")
     return [*(figure for figure in figures if not figure.is_empty), *found]
+
+
+def _of_spread(grids: Sequence[Grid], store: Store, options: Mapping[str, Any]) -> Drawable:
+    if more := sorted(options.keys() - {"kind"}):
+        raise GridrunError(f"--kind {spread.KIND} goes with no other option, got {', '.join(more)}")
+    records = store.records([i for grid in grids for row in grid.rows for i in row.trial_ids])
+    figure = spread.spread_figure(grids, records)
+    if figure is None:
+        raise GridrunError(f"{store.root}: no row of these grids has two runs that say how much it varies")
+    return figure
 
 
 def _of_search(grid: Grid, search: Search, store: Store) -> Iterator[Drawable]:

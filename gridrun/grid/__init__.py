@@ -68,8 +68,11 @@ GRID_KEYS = {
     "extra": "A list of extra rows, each on top of `base` alone.",
     "derive": "Options that are computed from others: `lr: 0.1 * batch_size / 128`.",
     "seeds": "A count (`3` means 0, 1, 2) or a list. Every row runs once with each seed, unless it has its "
-    "own `seeds`. Default: 1.",
+    "own `seeds`. `auto`, or `{min: 3, max: 12, looks: [3, 5, 8, 12]}`: until the verdicts on the row are "
+    "decided. Default: 1.",
     "tables": "What to render; default: one table of all rows.",
+    "compare": "Compares rows with others, in all tables: `{by: augmentation.cutout, to: false}`.",
+    "mark_best": "true: tables have the best row, and all that cannot be told from it, in bold.",
     "plots": "What `gridrun plot` draws; default: one figure for each table.",
     "profiles": "Smaller versions of the study, by name, for `--profile`.",
     "search": "Makes the file a search by Population Based Augmentation (arXiv:1905.05393).",
@@ -78,6 +81,7 @@ GRID_KEYS = {
     "more time than it takes. They round differently, and the column `compiled` says so.",
     "gpus_per_trial": "Part of a GPU (`0.25`: four trials share one), a whole number, or `auto`: the launch "
     "measures how many fit and gain by sharing.",
+    "skip_hopeless": "true: later seeds of a row that is far off after its first one are left for last.",
     "retries": "How often a failed trial is retried, from its checkpoint. Default: twice after a killed "
     "worker, too little memory, a lost machine or unreadable copies of checkpoints; never after an error.",
     "stop_after_failures": "Start no more trials once this many have failed since the last that was done.",
@@ -103,6 +107,8 @@ class Grid:
     """Which epoch's weights trials keep. This and the next four fields do not affect trial ids."""
     compile: Compile = "off"
     gpus_per_trial: GpusPerTrial | None = None
+    skip_hopeless: bool = False
+    """Whether later seeds of rows that are far off after their first are left for last."""
     retries: int | None = None
     stop_after_failures: int | None = None
     profiles: tuple[str, ...] = ()
@@ -113,6 +119,8 @@ class Grid:
     """What ids of tables and figures say of these changes."""
     parents: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Of each trial that goes on from another's state, the id of that one, by trial id."""
+    files: Mapping[str, Path] = dataclasses.field(default_factory=dict)
+    """All files that it was read from, this one first, by their path within the directory `grids`."""
     search: Search | None = None
     """The search that the file describes. Then it has no rows: what to train shows only as it goes on."""
 
@@ -170,7 +178,7 @@ def load_grid(
     _check_num_trials(given.get("seeds", root), rows)
     name = read_or(given, "name", Node.name, None) or Node(files.path, "name", locate(files.path.stem)).name()
     title = read_or(given, "title", Node.text, name)
-    table = default_table(name, title, rows, read_or(given, "source", Node.text, None))
+    table = default_table(name, title, rows, given)
     tables = read_tables(given["tables"], table, files.find) if "tables" in given else (table,)
     profiles = read_profiles(roots)
     grid = Grid(
@@ -187,9 +195,11 @@ def load_grid(
         ),
         compile=read_or(given, "compile", _read_compile, "off"),
         gpus_per_trial=read_or(given, "gpus_per_trial", _read_gpus, None),
+        skip_hopeless=read_or(given, "skip_hopeless", Node.flag, False),
         retries=read_or(given, "retries", lambda node: node.count(least=0), None),
         stop_after_failures=read_or(given, "stop_after_failures", lambda node: node.count(least=1), None),
         profiles=tuple(profiles),
+        files=files.names,
     )
     chosen = choose(profiles, profile, read_scale(scale) if scale else None, files.path)
     if chosen or options != RowOptions():

@@ -11,6 +11,7 @@ from collections.abc import Collection
 from typing import Any, get_args
 
 from gridrun.grid import GRID_KEYS
+from gridrun.grid.comparisons import COMPARE_KEYS
 from gridrun.grid.json_shapes import (
     FLAG,
     LET_KEY,
@@ -30,6 +31,7 @@ from gridrun.grid.json_shapes import (
     values_of_rows,
 )
 from gridrun.grid.layers import AXIS_KEYS, CASE_KEYS
+from gridrun.grid.looks import AUTO_KEYS
 from gridrun.grid.plot_specs import EPOCH_METRICS, PLOT_KEYS, Kind
 from gridrun.grid.profiles import PROFILE_KEYS, SCALE_KEYS
 from gridrun.grid.published import VALUE_KEYS
@@ -37,7 +39,9 @@ from gridrun.grid.search import Search
 from gridrun.grid.settings import LET, known_keys, settable_keys
 from gridrun.grid.table_specs import TABLE_KEYS, Spread
 from gridrun.metrics import LABELS, METRICS
+from trainer import TrainConfig
 from trainer.runtime import Compile, KeepCheckpoint
+from trainer.schema import field_types
 
 TEXT: Shape = {"type": "string", "minLength": 1}
 NAME: Shape = {"type": "string", "pattern": "^[A-Za-z0-9_-][A-Za-z0-9_.-]*$"}
@@ -58,11 +62,12 @@ def json_schema() -> dict[str, Any]:
             "pick": _pick(),
             "derive": mapping({key: ref("expression") for key in known}),
             "expression": one_or_more({"type": ["number", "string"]}),
-            "seeds": {"anyOf": [count(least=1), several(count(least=0), uniqueItems=True)]},
+            "seeds": _seeds(),
             "published": mapping({**values_of_rows(), "name": TEXT, **_values()}),
             "reported": {"type": "object", "properties": _values(), "additionalProperties": _shown()},
             "metric": {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": r"\d"}]},
             "table": _table(),
+            "compare": mapping(described(COMPARE_KEYS, _compare()), required=["by", "to"]),
             "column": names([*METRICS, *LABELS, *known]),
             "plot": _plot(),
             "key": names([*LABELS, *known]),
@@ -92,15 +97,29 @@ def _grid() -> dict[str, Shape]:
         "derive": ref("derive"),
         "seeds": ref("seeds"),
         "tables": several(ref("table")),
+        "compare": ref("compare"),
+        "mark_best": FLAG,
         "plots": several(ref("plot")),
         "profiles": {"type": "object", "additionalProperties": ref("profile")},
         "search": ref("search"),
         "keep_checkpoint": {**names(get_args(KeepCheckpoint)), "default": "none"},
         "compile": {"enum": [*get_args(Compile), True, False], "default": "off"},
         "gpus_per_trial": {"anyOf": [names(["auto"]), {"type": "number", "exclusiveMinimum": 0}]},
+        "skip_hopeless": FLAG,
         "retries": count(least=0),
         "stop_after_failures": count(least=1),
     }
+
+
+def _seeds() -> Shape:
+    """Return a count, a list, or seeds that stop by themselves."""
+    counts = {
+        "min": count(least=1),
+        "max": count(least=1),
+        "looks": several(count(least=1), uniqueItems=True),
+    }
+    fixed = [count(least=1), several(count(least=0), uniqueItems=True)]
+    return {"anyOf": [*fixed, names(["auto"]), mapping(described(AUTO_KEYS, counts))]}
 
 
 def _axis() -> Shape:
@@ -147,6 +166,8 @@ def _table() -> Shape:
         "reported": several(ref("reported")),
         "source": TEXT,
         "tolerance": {"type": "number", "minimum": 0},
+        "compare": ref("compare"),
+        "mark_best": FLAG,
         "spread": names(get_args(Spread)),
     }
     # Rows that are only reported may have columns of their own.
@@ -156,6 +177,11 @@ def _table() -> Shape:
         "then": mapping(described(TABLE_KEYS, shapes_of_reported)),
         "else": mapping(described(TABLE_KEYS, shapes)),
     }
+
+
+def _compare() -> dict[str, Shape]:
+    key = names(["name", *ordered({*field_types(TrainConfig), *known_keys()})])
+    return {"by": key, "to": _shown(), "within": several(key, uniqueItems=True)}
 
 
 def _plot() -> Shape:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gridrun.grid.looks import read_auto
 from gridrun.grid.node import Node, locate, read_or
 from gridrun.grid.pick import nearest
 from gridrun.grid.published import Published, read_published
@@ -205,12 +206,14 @@ def _values(node: Node) -> list[Node]:
 
 
 def read_seeds(node: Node) -> tuple[int, ...]:
-    """Read a count, which stands for 0, 1, ..., or a list. Raises GridError: it is neither."""
+    """Read a count, which stands for 0, 1, ..., a list, `auto` or how to. Raises GridError: it is none."""
     value = node.plain()
+    if value == "auto" or isinstance(value, dict):
+        return read_auto(node)
     count = len(value) if isinstance(value, list) else value
     if type(count) is not int or count < 1:
         got = "an empty one" if value == [] else node.shown
-        raise node.error(f"must be a count >= 1 or a list of whole numbers, got {got}")
+        raise node.error(f"must be a count >= 1, a list of whole numbers or auto, got {got}")
     if count > MAX_TRIALS:
         raise node.error(f"{count:,} seeds are more than {MAX_TRIALS:,} trials")
     if not isinstance(value, list):

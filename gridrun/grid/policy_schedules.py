@@ -16,7 +16,9 @@ from typing import Any
 from gridrun.errors import GridError
 from gridrun.grid.node import Located, Node, locate
 from gridrun.grid.yaml import load_yaml, read_text
+from gridrun.text import one_line
 from trainer.augmentations.policy.schedules import (
+    MAX_EPOCHS,
     RANDOM,
     LogError,
     Schedule,
@@ -37,6 +39,8 @@ def read_schedule(path: Path) -> Schedule:
     if "schedule" not in given:
         raise GridError(path, 0, "schedule", "is required")
     schedule = tuple(_read_piece(node) for node in given["schedule"].items("a list of [epochs, policy]"))
+    if length(schedule) > MAX_EPOCHS:
+        raise given["schedule"].error(f"is longer than {MAX_EPOCHS} epochs")
     if "epochs" in given and given["epochs"].count(least=1) != length(schedule):
         problem = f"is {given['epochs'].value}, but the policies last {length(schedule)} epochs"
         raise given["epochs"].error(problem)
@@ -61,8 +65,8 @@ def _read_piece(node: Node) -> tuple[int, str]:
 
 
 def write_schedule(schedule: Schedule, source: str = "") -> str:
-    """Return the text of a file that `read_schedule` reads, with its source, one line, as a comment."""
-    lines = [f"# {source}"] if source else []
+    """Return the text of a file that `read_schedule` reads, with its source as a comment."""
+    lines = [f"# {one_line(source)}"] if source else []
     lines += [f"epochs: {length(schedule)}", "schedule:"]
     for epochs, policy in schedule:
         whole_entries = policy.replace(", ", ",\n").replace(" ", "_").replace("\n", " ")

@@ -13,12 +13,14 @@ from gridrun.errors import GridError
 from gridrun.grid.derive import Derivation, names_in
 from gridrun.grid.describe import column_value, describe_options
 from gridrun.grid.layers import Layer
+from gridrun.grid.looks import AdaptiveSeeds
 from gridrun.grid.node import Node
 from gridrun.grid.pick import Pick
 from gridrun.grid.profiles import Profile
 from gridrun.grid.published import Published
 from gridrun.grid.settings import LET, ConfigReader, Settings, config_option, option
 from gridrun.trial import Trial, config_id, trial_id
+from gridrun.verdicts import CONFIDENCE
 from trainer import ConfigError, TrainConfig
 from trainer.registry import did_you_mean
 
@@ -55,6 +57,11 @@ class Row:
     def trial_ids(self) -> tuple[str, ...]:
         """One id for each seed. Quicker than `trials` where the ids are all you need."""
         return tuple([trial_id(self.config_id, seed) for seed in self.seeds])
+
+    @property
+    def confidence(self) -> float:
+        """Confidence of intervals of the row: higher than usual where its verdicts decide on its seeds."""
+        return self.seeds.confidence if isinstance(self.seeds, AdaptiveSeeds) else CONFIDENCE
 
     def option(self, key: str) -> Any:
         """Return an option of the config (or Missing), `name`, or for `seeds` the number of them."""

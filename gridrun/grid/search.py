@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trainer
+from gridrun.grid.layers import MAX_TRIALS
 from gridrun.grid.node import Node, read_or
 from gridrun.trial import digest
 from trainer import TrainConfig
 from trainer.augmentations.policy import Policy
 from trainer.augmentations.policy.schedules import RANDOM, Schedule
+from trainer.schema import ConfigError
 
 if TYPE_CHECKING:
     from gridrun.grid.rows import Row
@@ -102,8 +104,12 @@ def read_search(node: Node, given: Mapping[str, Node], row: Row) -> Search:
     starts = found[0].schedule if found else ((1, ""),)
     if len(starts) != 1 or starts[0][1] == RANDOM or (found and found[0].flattened):
         raise place.error("augmentation.policy: all members begin with one policy; give one or leave it out")
+    try:
+        base = under(base, ((base.num_epochs, starts[0][1]),))
+    except ConfigError as error:
+        raise place.error(str(error)) from None
     search = Search(
-        base=under(base, ((base.num_epochs, starts[0][1]),)),
+        base=base,
         population=read_or(entries, "population", lambda entry: entry.count(least=2), 16),
         interval=read_or(entries, "interval", lambda entry: entry.count(least=1), 3),
         quantile=read_or(entries, "quantile", _share, 0.25),
@@ -114,6 +120,9 @@ def read_search(node: Node, given: Mapping[str, Node], row: Row) -> Search:
     if search.interval >= search.epochs:
         problem = f"must be below epochs ({search.epochs}), got {search.interval}"
         raise entries.get("interval", node).error(problem)
+    if (count := search.population * search.num_rounds) > MAX_TRIALS:
+        problem = f"asks for {count:,} trials in {search.num_rounds:,} rounds; the most is {MAX_TRIALS:,}"
+        raise entries.get("population", node).error(problem)
     if "quantile" in entries and not 0 < search.quantile <= 0.5:
         raise entries["quantile"].must_be("above 0 and at most 0.5")
     return search

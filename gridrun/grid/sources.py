@@ -5,15 +5,14 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from gridrun.errors import GridError
 from gridrun.grid.node import Located, Node
 from gridrun.grid.policy_schedules import put_in_place
-from gridrun.grid.yaml import load_yaml, parse_yaml
-from trainer.registry import did_you_mean
+from gridrun.grid.yaml import load_yaml, nearest_beside, parse_yaml
 
 MAX_INCLUDES = 100
 
@@ -37,6 +36,16 @@ class GridFiles:
             raise GridError(path, 0, "", f"no such file.{hint}")
         self._root = next((parent for parent in (home, *home.parents) if parent.name == "grids"), home)
         self._count = 0
+        self._found: dict[Path, None] = {path: None}
+
+    @property
+    def names(self) -> dict[str, Path]:
+        """The files that were read so far, the grid file first, by their path within the directory."""
+        home = self.path.parent
+        within = home.resolve()
+        within = within.relative_to(self._root) if within.is_relative_to(self._root) else Path()
+        names = (os.path.normpath(within / os.path.relpath(path, home)) for path in self._found)
+        return {Path(name).as_posix(): path for name, path in zip(names, self._found, strict=True)}
 
     def read(self, keys: Collection[str], includable: Collection[str]) -> list[Node]:
         """Read the grid file and the files it includes. Each file comes after those that it includes.
@@ -78,19 +87,11 @@ class GridFiles:
             if Path(text).is_absolute() or not path.resolve().is_relative_to(self._root):
                 raise node.error(f"{text!r} must be a relative path that stays within {self._root.name}/")
             if path.is_file():
+                self._found[path] = None
                 return path
         except (OSError, RuntimeError, ValueError):
             pass  # no file can have such a name
         raise node.error(f"no such file: {text!r}.{nearest_beside(path, Path.is_file)}")
-
-
-def nearest_beside(path: Path, is_kind: Callable[[Path], bool]) -> str:
-    """Return ` Did you mean 'x'?` for the closest name in the same directory, or an empty text."""
-    try:
-        hint = did_you_mean(path.name, [found.name for found in path.parent.iterdir() if is_kind(found)])
-    except (OSError, ValueError):
-        return ""
-    return hint if hint.startswith(" Did") else ""
 
 
 def _nearest_grid(path: Path) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from gridrun.grid.comparisons import Comparison, read_compare
 from gridrun.grid.node import Node, read_or
 from gridrun.grid.pick import nearest, read_pick
 from gridrun.grid.published import VALUE_KEYS, Published, read_csv, read_published
@@ -32,6 +33,10 @@ TABLE_KEYS = {
     "source": "Where the published values come from. Default: the grid's `source`.",
     "tolerance": "Half the width, in points, of what counts as the same error as a published one. Default: "
     f"{100 * DEFAULT_TOLERANCE:g}.",
+    "compare": "Compares rows with others: `{by: augmentation.cutout, to: false}` adds the difference and a "
+    "verdict. Default: the grid's `compare`.",
+    "mark_best": "true: the best row, and all that cannot be told from it, are in bold. Default: the grid's "
+    "`mark_best`, else false.",
     "spread": "What stands beside each median. minmax: the lowest and highest run. std: the standard "
     "deviation.",
 }
@@ -74,12 +79,16 @@ class TableSpec:
     """Where the published values come from."""
     tolerance: float = 100 * DEFAULT_TOLERANCE
     """Half the width, in points, of what counts as the same error as a published one."""
+    compare: Comparison | None = None
+    """Which rows are compared with which others."""
+    mark_best: bool = False
+    """Whether the best row and all that cannot be told from it are in bold."""
     columns_are_given: bool = True
     """Whether the file names the columns; if not, what all rows share stands below the table."""
 
 
-def default_table(table_id: str, title: str, rows: Sequence[Row], source: str | None) -> TableSpec:
-    """Return the one table of a grid that declares none."""
+def default_table(table_id: str, title: str, rows: Sequence[Row], given: Mapping[str, Node]) -> TableSpec:
+    """Return the one table of a grid that declares none, given the file's top-level keys."""
     published = published_of_cases(rows)
     return TableSpec(
         table_id,
@@ -89,7 +98,9 @@ def default_table(table_id: str, title: str, rows: Sequence[Row], source: str | 
         published,
         (),
         {},
-        source=source,
+        source=read_or(given, "source", Node.text, None),
+        compare=read_or(given, "compare", lambda node: read_compare(node, rows, varying_options), None),
+        mark_best=read_or(given, "mark_best", Node.flag, False),
         columns_are_given=False,
     )
 
@@ -122,6 +133,9 @@ def _read_table(node: Node, default: TableSpec, find_file: FindFile, is_alone: b
     if "published" in given:
         for config_id, values in _read_published(given["published"], rows, find_file).items():
             published[config_id] = values.merged(published.get(config_id))
+    compare = default.compare and default.compare.among({row.config_id: row for row in rows})
+    if "compare" in given:
+        compare = read_compare(given["compare"], rows, varying_options)
     may_rename = [column for column in columns if column not in METRICS]
     headers = given["headers"].options(may_rename) if "headers" in given else {}
     return TableSpec(
@@ -135,6 +149,8 @@ def _read_table(node: Node, default: TableSpec, find_file: FindFile, is_alone: b
         spread=read_or(given, "spread", lambda entry: entry.choice(get_args(Spread)), None),
         source=read_or(given, "source", Node.text, default.source),
         tolerance=read_or(given, "tolerance", _read_tolerance, default.tolerance),
+        compare=compare,
+        mark_best=read_or(given, "mark_best", Node.flag, default.mark_best),
         columns_are_given="columns" in given,
     )
 

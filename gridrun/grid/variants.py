@@ -186,7 +186,8 @@ class Variant:
                 whole = whole and bool(reported)
                 if rows and not spec.columns_are_given:
                     columns = default_columns(tuple(rows.values()))
-                spec = dataclasses.replace(spec, columns=columns, reported=reported)
+                compare = spec.compare and spec.compare.among(rows)
+                spec = dataclasses.replace(spec, columns=columns, reported=reported, compare=compare)
             if rows or whole:
                 profile = f"_{self.profile.name}" if self.profile else ""
                 of_spec = tuple(rows.values())

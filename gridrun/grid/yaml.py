@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,6 +15,7 @@ import yaml
 
 from gridrun.errors import GridError
 from gridrun.grid.node import Located
+from trainer.registry import did_you_mean
 
 MAX_BYTES = 4 * 2**20
 MAX_DEPTH = 50
@@ -43,7 +45,7 @@ def read_text(path: Path) -> str:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        raise GridError(path, 0, "", "no such file") from None
+        raise GridError(path, 0, "", f"no such file.{nearest_beside(path, Path.is_file)}") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise GridError(path, 0, "", f"cannot be read: {reason}") from None
@@ -54,6 +56,15 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise GridError(path, line, "", "is not UTF-8 text") from None
+
+
+def nearest_beside(path: Path, is_kind: Callable[[Path], bool]) -> str:
+    """Return ` Did you mean 'x'?` for the closest name in the same directory, or an empty text."""
+    try:
+        hint = did_you_mean(path.name, [found.name for found in path.parent.iterdir() if is_kind(found)])
+    except (OSError, ValueError):
+        return ""
+    return hint if hint.startswith(" Did") else ""
 
 
 def parse_yaml(text: str, source: Path | str) -> Located:

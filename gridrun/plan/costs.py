@@ -37,7 +37,7 @@ Basis = Literal["same", "network", "fitted", "macs"]
 
 PAST_COLUMNS = (
     *("trial_id", "config_id", "config_json", "status", "started_at", "ended_at", "resumes"),
-    *("train_seconds", "macs", *HARDWARE_KEYS),
+    *("train_seconds", "energy_kwh", "macs", *HARDWARE_KEYS),
 )
 """Columns of `trials.parquet` that estimates need."""
 MAX_CONFIGS = 2000  # most configs to learn from; the latest are taken

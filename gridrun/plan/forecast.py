@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gridrun import resources
 from gridrun.plan.costs import PAST_COLUMNS, Cost, Costs
+from gridrun.plan.energy import expected_kwh
 from gridrun.plan.packing import footprint, past_shares
 from gridrun.plan.schedule import Job, makespan, ordered
 from gridrun.plan.trials import Plan
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _RETRY_DELAY = 0.5
 """Rounds by which a retry is put back: behind the first attempts of its round, before the next round."""
+_LAST_DELAY = 1e6
+"""Rounds by which trials of hopeless rows are put back: behind all others."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +51,8 @@ class Forecast:
     """The same of `hours`."""
     shared_hours: float | None
     """Hours saved because grids share trials, counting those already done."""
+    kwh: float | None = None
+    """Energy of the trials. None where none on this hardware was measured, or several GPUs are asked for."""
 
     @property
     def is_relative(self) -> bool:
@@ -100,6 +105,7 @@ def make_forecast(
 
     def job(trial: Trial) -> Job[Trial]:
         delay = _RETRY_DELAY if trial.trial_id in plan.to_retry else 0
+        delay += _LAST_DELAY if trial.trial_id in plan.last else 0
         return Job(trial, left[trial.trial_id], plan.rounds.get(trial.trial_id, 0) + delay, num_gpus(trial))
 
     def hours(trial: Trial, seconds: float) -> float:
@@ -163,4 +169,8 @@ def forecast_from(
     kept = store.checkpointed()
     begun = {child: kept[parent] for child, parent in plan.parents.items() if parent in kept}
     epochs = begun | kept | {trial.trial_id: epoch.epoch for trial, epoch in seen.items()}
-    return make_forecast(plan, trials, Costs(past, hardware, pace), capacity, epochs, running or (), shares)
+    costs = Costs(past, hardware, pace)
+    forecast = make_forecast(plan, trials, costs, capacity, epochs, running or (), shares)
+    if forecast.is_relative or any(trial.config.num_gpus > 1 for trial in trials):
+        return forecast
+    return replace(forecast, kwh=expected_kwh(trials, forecast.left, past, hardware))

@@ -52,7 +52,7 @@ def overview(store: Store, grids: Sequence[Grid] | None) -> Overview:
         running = {t.trial_id: running[t.trial_id] for t in plan.trials if t.trial_id in running}
         plan = dataclasses.replace(plan, to_retry=retries.intersection(plan.status))
         counts, statuses = plan.counts, plan.status
-        own = {trial.trial_id: trial.config.num_epochs for trial in plan.trials if trial.trial_id in saved}
+        own = {trial.trial_id: trial.config.last_epoch for trial in plan.trials if trial.trial_id in saved}
         saved = {i: (saved[i][0], epochs) for i, epochs in own.items()}
         counts["missing"] -= len(running)
     unsuccessful = [i for i, status in statuses.items() if status != "done" and i not in retries]

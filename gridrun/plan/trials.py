@@ -36,6 +36,8 @@ class Plan:
     """How many more grids request a trial, by trial id; trials of one grid are left out."""
     to_retry: frozenset[str] = frozenset()
     """Ids of the failed and diverged trials that will run again."""
+    last: frozenset[str] = frozenset()
+    """Ids of the trials that are left for last."""
     names: Mapping[str, str] = field(default_factory=dict)
     """Names of cases, by the ids of their trials."""
     parents: Mapping[str, str] = field(default_factory=dict)

@@ -12,7 +12,7 @@ from gridrun.grid.describe import varying_columns
 from gridrun.metrics import METRICS, Metric, format_column, header_of
 from gridrun.tables.build import build_table
 from gridrun.tables.notes import line_labels
-from gridrun.tables.render import text_columns
+from gridrun.tables.render import marked, text_columns
 from gridrun.text import one_line
 
 if TYPE_CHECKING:
@@ -98,8 +98,8 @@ def _shown(table: Table) -> list[Column]:
     found = []
     for name in table.columns:
         columns = text_columns(dataclasses.replace(table, columns=(name,)))
-        for place, (header, texts, is_number, *_) in enumerate(columns):
-            title, cells = one_line(header), list(texts)
+        for place, column in enumerate(columns):
+            title, cells, is_number = one_line(column.header), marked(column), column.is_number
             if name not in METRICS:
                 values = [line.options[name] for line in table.lines]
                 found.append(Column(title, cells, _numbers(values), "option", visible=True))

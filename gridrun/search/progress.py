@@ -23,6 +23,7 @@ class Progress(abc.ABC):
         self.search, self.name = search, name
         self.errors: dict[str, float | None] = {}
         """Validation error of each segment that has ended, by trial id; None: it has diverged."""
+        self._notes: dict[str, list[str]] = {}
 
     @abc.abstractmethod
     def update(self, store: Store) -> list[Segment]:
@@ -83,6 +84,14 @@ class Progress(abc.ABC):
             found.append(by_trial[parent])
         return found[::-1]
 
+    def notes_on(self, segment: Segment) -> str:
+        """Return what happened to an ended segment, such as the loss of the state to go on from; often empty.
+
+        A state has the notes of all that it has gone through; those on the segments before are left out.
+        """
+        before = self._notes.get(segment.parent or "", [])
+        return "; ".join(note for note in self._notes.get(segment.trial.trial_id, []) if note not in before)
+
     def lineage(self) -> list[LineageRow]:
         """Return one row for each segment that is decided."""
         return [
@@ -106,9 +115,10 @@ class Progress(abc.ABC):
     def _read_errors(self, store: Store, segments: Iterable[Segment]) -> None:
         """Read the errors of those segments that have ended."""
         wanted = {segment.trial.trial_id for segment in segments} - self.errors.keys()
-        for trial_id, row in store.rows(wanted, ("test_error",)).items() if wanted else ():
+        for trial_id, row in store.rows(wanted, ("test_error", "notes")).items() if wanted else ():
             if row["status"] != "failed":
                 self.errors[trial_id] = row["test_error"] if row["status"] == "done" else None
+                self._notes[trial_id] = (row.get("notes") or "").split("; ")
 
     def forecast(self, current: Forecast) -> Forecast:
         """Return a forecast with later segments added, given one with all that is left of the current ones.
@@ -133,6 +143,7 @@ class Progress(abc.ABC):
             hours=hours,
             makespan_range=_scaled(current.makespan_range, current.makespan_seconds, makespan),
             hours_range=_scaled(current.hours_range, current.hours, hours),
+            kwh=None,
         )
 
 

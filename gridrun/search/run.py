@@ -13,6 +13,7 @@ from gridrun.search.segments import Segment
 from gridrun.store import Store, checkpoint_copies
 from gridrun.store.launches import LaunchState
 from gridrun.sweep import LaunchEvent, Summary, launch
+from gridrun.sweep.events import Warned
 from gridrun.sweep.executor import Executor
 from gridrun.sweep.options import LaunchOptions
 from gridrun.sweep.queue import QueuedTrial
@@ -66,7 +67,7 @@ def search(
         runtime = replace(options.runtime, keep_state=not is_last, keep_checkpoint=keep)
         here = replace(options, runtime=runtime, close_executor=options.close_executor and is_last)
         summary = launch([progress.grid], store, executor, here, on_event, on_state)
-        if not progress.update(store) and not progress.is_over:
+        if not _update(progress, store, on_event) and not progress.is_over:
             return summary
         _tidy(progress, store, options.checkpoints)
         on_event(RoundEnded(progress))
@@ -89,7 +90,7 @@ def _asynchronously(
 
     def more(trial: Trial) -> list[QueuedTrial]:
         known = {segment.trial.trial_id for segment in progress.segments}
-        decided = progress.update(store)
+        decided = _update(progress, store, on_event)
         _tidy(progress, store, options.checkpoints)
         if decided:
             on_event(RoundEnded(progress))
@@ -104,10 +105,21 @@ def _asynchronously(
         while not progress.is_over:
             launched = replace(options, runtime=runtime)
             summary = launch([progress.grid], store, executor, launched, on_event, on_state, more)
-            if not progress.update(store):
+            if not _update(progress, store, on_event):
                 break
         _tidy(progress, store, options.checkpoints)
     return summary
+
+
+def _update(progress: Progress, store: Store, on_event: Callable[[SearchEvent], None]) -> list[Segment]:
+    """Take in what has ended, and tell what happened to it; return the segments that are decided by that."""
+    known = set(progress.errors)
+    decided = progress.update(store)
+    ended = {segment.trial.trial_id: segment for segment in progress.segments}
+    for trial_id in progress.errors.keys() - known:
+        if notes := progress.notes_on(ended[trial_id]):
+            on_event(Warned(f"{trial_id}: {notes}"))
+    return decided
 
 
 def _tidy(progress: Progress, store: Store, checkpoints: str | None) -> None:

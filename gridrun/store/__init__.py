@@ -46,6 +46,8 @@ from trainer.metrics import Epoch
 
 __all__ = ["End", "Store", "TrialStore", "unwritable"]
 
+_EPOCH_FIELDS = [name for name in EPOCH_TYPES if name != "trial_id"]
+
 
 class TrialStore(Protocol):
     """The calls that training one trial makes, to a `Store` or to a `RemoteStore`."""
@@ -138,6 +140,10 @@ class Store:
         pending = self._pending.read(trial_ids)  # first: records only ever move into the Parquet files
         return newer_records(pending, self._stored_ends.read()) if pending else []
 
+    def forgotten(self) -> list[Record]:
+        """Return the records that were taken out and kept, the oldest first."""
+        return self._forgotten.read()
+
     def trials_table(self) -> pa.Table:
         """Return what `trials.parquet` would hold after compaction. Raises StoreError."""
         return self._table(self.trials_path, TRIAL_TYPES, lambda record: [record.row()])
@@ -164,6 +170,15 @@ class Store:
         for row in [] if table is None else table.to_pylist():
             found.setdefault(row["trial_id"], []).append(dict.fromkeys(EPOCH_TYPES) | row)
         return found | {record.trial_id: record.epoch_rows() for record in newer}
+
+    def whole_records(self, trial_ids: Collection[str]) -> list[Record]:
+        """Return the records of some trials, as far as they have ended, with epochs. Raises StoreError."""
+        records = self.records(trial_ids)
+        epochs = self.epochs(records)
+        for record in records.values():
+            rows = epochs.get(record.trial_id, ())
+            record.epochs = tuple(Epoch(**{name: row[name] for name in _EPOCH_FIELDS}) for row in rows)
+        return list(records.values())
 
     def version(self) -> tuple[Any, ...]:
         """Return a value that changes with what the store holds, and with what its launches say."""
@@ -272,23 +287,18 @@ class Store:
             StoreError: a trial is being trained, or the store cannot be written. Nothing is taken out then.
         """
         kept: list[Path] = []
-        fields = [name for name in EPOCH_TYPES if name != "trial_id"]
         with contextlib.ExitStack() as locks:
             for trial_id in trial_ids:
                 if not locks.enter_context(self.lock(trial_id)):
                     raise StoreError(f"trial {trial_id} is being trained; wait for its end, or stop it")
 
             def keep() -> None:
-                records = self.records(trial_ids)
-                epochs = self.epochs(records)
-                for one in records.values():
-                    rows = epochs.get(one.trial_id, ())
-                    one.epochs = tuple(Epoch(**{name: row[name] for name in fields}) for row in rows)
-                kept[:] = self._forgotten.add(list(records.values()))
-                for path, trial_id in zip(kept, records, strict=True):
+                records = self.whole_records(trial_ids)
+                kept[:] = self._forgotten.add(records)
+                for path, record in zip(kept, records, strict=True):
                     with contextlib.suppress(FileNotFoundError):
-                        self.weights_path(trial_id).rename(path.with_suffix(".pt"))
-                    self.drop_checkpoint(trial_id)
+                        self.weights_path(record.trial_id).rename(path.with_suffix(".pt"))
+                    self.drop_checkpoint(record.trial_id)
 
             with self._writing():
                 self._compaction.take_out(trial_ids, keep)

@@ -1,13 +1,20 @@
-"""Records that were taken out of a store: one JSON file each, kept for readers. gridrun never reads them."""
+"""Records that were taken out of a store: one JSON file each, kept for readers.
+
+Only `gridrun compare` reads them, to compare two commits.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from gridrun.store.records import Record
 from trainer import files
+
+MAX_BYTES = 64 << 20
+"""Of a file that is read."""
 
 
 class Forgotten:
@@ -26,6 +33,15 @@ class Forgotten:
         for record, path in zip(records, paths, strict=True):
             files.write_text(path, record.to_json())
         return paths
+
+    def read(self) -> list[Record]:
+        """Return the records, the oldest first; files that are none are left out."""
+        found = []
+        for path in sorted(self.directory.glob("*.json")):
+            with contextlib.suppress(OSError, ValueError):
+                if path.stat().st_size <= MAX_BYTES:
+                    found.append(Record.from_json(path.read_text()))
+        return sorted(found, key=lambda record: record.ended_at)
 
     def path(self, record: Record) -> Path:
         """Return where a record is kept: `ID.2026-11-28T09-03-16Z.json`."""

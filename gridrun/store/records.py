@@ -92,6 +92,9 @@ class Record:
     """Preparation, training and the last test (`trainer.Result`)."""
     images_per_second: float | None = None
     peak_memory_mib: float | None = None
+    energy_kwh: float | None = None
+    """What its GPUs have taken, or on the CPU the CPU packages, tests and idle time included; None where that
+    was not measured (`gridrun.energy`)."""
     num_params: int | None = None
     macs: int | None = None
     """Multiply-accumulates of the conv and linear layers, for one image."""
@@ -113,6 +116,15 @@ class Record:
     """Number of attempts up to and including this end, over all launches."""
     provenance: Provenance = Provenance()
     epochs: tuple[Epoch, ...] = ()
+
+    @property
+    def gpu_hours(self) -> float | None:
+        """Hours of training steps, times GPUs or the part of one; None without a GPU."""
+        share = self.provenance.gpu_share
+        if self.provenance.gpu is None or share is None or self.train_seconds is None:
+            return None
+        num_gpus = measurement(self.config.get("num_gpus", 1))
+        return None if num_gpus is None else self.train_seconds * num_gpus * min(share, 1.0) / 3600
 
     def without_weights(self, error: OSError) -> Record:
         """Return the record of a trial whose weights could not be written, with a note that says so."""

@@ -9,13 +9,14 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from gridrun.errors import LaunchError
 from gridrun.grid import Grid
+from gridrun.looks import hopeless, possible_ids, settle
 from gridrun.plan import Forecast, Plan, forecast_from, make_plan, requested_name
 from gridrun.plan.again import chosen
 from gridrun.plan.trials import select_trials
@@ -25,13 +26,14 @@ from gridrun.store.launches import LaunchState
 from gridrun.sweep import provenance
 from gridrun.sweep.events import Ended, Event, Lost, Progress, Started, Waiting
 from gridrun.sweep.executor import Executor
+from gridrun.sweep.later_seeds import More, with_later_seeds
 from gridrun.sweep.options import LaunchOptions
 from gridrun.sweep.progress import Tracker
 from gridrun.sweep.queue import QueuedTrial, TrialQueue
 from gridrun.sweep.reschedule import Rescheduler
 from gridrun.sweep.retries import Failed, RetryState
 from gridrun.sweep.worker import Setup, failed_record
-from gridrun.text import format_hours, number_of, utc_now
+from gridrun.text import format_amount, number_of, utc_now
 from gridrun.trial import Trial
 from trainer import Runtime, files
 
@@ -57,8 +59,6 @@ class Planned:
 LaunchEvent = Event | Planned | Preparing | Failed
 OnEvent = Callable[[LaunchEvent], None]
 OnState = Callable[[LaunchState], None]
-More = Callable[[Trial], Iterable[QueuedTrial]]
-"""Returns the trials that are to run as well, now that this one has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +98,7 @@ def launch(
         StoreError: the store cannot be used.
         LaunchError: data or resources are missing, `options.only` names no trial, or the budget is too small.
     """
+    asked, grids = grids, settle(grids, store)
     retry_state = RetryState(store, options.retry_policy)
     plan = plan_launch(grids, store, options, retry_state)
     trials = select_trials(plan, options.only)
@@ -124,9 +125,11 @@ def launch(
             stop_file=stop_file,
             checkpoints=options.checkpoints,
         )
+        more = more if options.only else with_later_seeds(asked, store, plan, more)
         bookkeeper = _Bookkeeper(
             store, setup.drain_file, plan, forecast, retry_state, on_event, on_state, more
         )
+        bookkeeper.rescheduler.last = functools.partial(hopeless, grids, store)
         with _heartbeat(store, setup.drain_file, bookkeeper.tracker):
             _run(executor, setup, bookkeeper)
             told_to_stop = stop_file.exists()
@@ -137,7 +140,7 @@ def launch(
         store.clear_locks()  # also those of workers that closing the executor killed
         store.tidy(until=stop_file.exists)
     return Summary(
-        make_plan(grids, store.statuses()),
+        make_plan(settle(asked, store), store.statuses()),
         started=len(bookkeeper.started),
         interrupted=interrupted,
         told_to_stop=told_to_stop,
@@ -150,7 +153,7 @@ def plan_launch(
     grids: Sequence[Grid], store: Store, options: LaunchOptions, retry_state: RetryState | None = None
 ) -> Plan:
     """Return the plan of a launch, with the failed trials that it would retry."""
-    plan = make_plan(grids, store.statuses())
+    plan = replace(make_plan(grids, store.statuses()), last=hopeless(grids, store))
     if options.again:
         anew = chosen(plan, options.again, store)
         plan = replace(plan, status={i: status for i, status in plan.status.items() if i not in anew})
@@ -176,7 +179,7 @@ def over_budget(forecast: Forecast, budget_hours: float | None) -> str | None:
         )
     guess = forecast.hours_range
     unit = f"{forecast.capacity.unit}-hours"
-    spread = f"{format_hours(guess[0])} to {format_hours(guess[1])} {unit}" if guess else ""
+    spread = f"{format_amount(guess[0])} to {format_amount(guess[1])} {unit}" if guess else ""
     if guess and guess[0] <= budget_hours < guess[1]:
         shortest = next(trial for trial in reversed(forecast.trials) if forecast.range_of(trial))
         return (
@@ -185,7 +188,7 @@ def over_budget(forecast: Forecast, budget_hours: float | None) -> str | None:
             f"`--only {shortest.trial_id}`"
         )
     if forecast.hours > budget_hours:
-        hours = f"{spread}, a guess" if guess else f"{format_hours(forecast.hours)} {unit}"
+        hours = f"{spread}, a guess" if guess else f"{format_amount(forecast.hours)} {unit}"
         return f"--budget-hours {budget_hours:g}: {trials} to run, estimated at {hours} ({forecast.trust})"
     return None
 
@@ -194,7 +197,9 @@ def _note_asked(store: Store, grids: Sequence[Grid]) -> None:
     """Remember what the grids ask for, so that the next plan can show what an edit changed."""
     for grid in grids:
         if grid.tables:  # a single trial from the command line is no grid that anyone edits
-            store.requested.add(requested_name(grid, store), [trial.trial_id for trial in grid.trials])
+            store.requested.add(
+                requested_name(grid, store), [i for row in grid.rows for i in possible_ids(row)]
+            )
 
 
 def _prepare_data(trials: Sequence[Trial], runtime: Runtime, on_event: OnEvent) -> None:

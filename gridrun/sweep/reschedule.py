@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 from gridrun.errors import StoreError
@@ -30,6 +31,8 @@ class Rescheduler:
         self._store, self._plan, self._capacity = store, plan, capacity
         self._trial_queue, self._tracker = trial_queue, tracker
         self._next_at = 0.0
+        # Returns the trials to leave for last, as the records have it now.
+        self.last: Callable[[], frozenset[str]] = lambda: plan.last
 
     def update(self) -> None:
         """Reorder the queue, unless that was done a moment ago."""
@@ -41,7 +44,7 @@ class Rescheduler:
         with contextlib.suppress(StoreError):  # the old order still works; whoever needs the file reports it
             forecast = forecast_from(
                 self._store,
-                replace(self._plan, to_retry=again, shared={}),
+                replace(self._plan, to_retry=again, shared={}, last=self.last()),
                 [entry.trial for entry in queued],
                 self._capacity,
                 self._tracker.running,

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gridrun import energy
 from gridrun.store import Store, TrialStore, checkpoint_copies
 from gridrun.store.leases import Claim, kernel
 from gridrun.store.records import Failure, Provenance, Record
@@ -29,6 +30,8 @@ _STOP_POLL_SECONDS = 0.25
 _HELD_POLL_SECONDS = 5.0
 _STEP_SECONDS = 2.0
 """How often a trial says how far it is within an epoch."""
+_METER_SECONDS = 60.0
+"""How often counters of energy are read: some start again after half an hour."""
 _NOTE_SECONDS = 1.0
 """How often the last finished epoch is noted in the store, for estimates of what is left."""
 
@@ -138,10 +141,14 @@ def _train(
     store.drop_weights(trial.trial_id)  # a worker that was killed before it wrote the record leaves them
     should_stop = _make_should_stop(setup.stop_file, claim)
     epochs: list[Epoch] = []
-    noted_at = told_at = time.monotonic()
+    noted_at = told_at = metered_at = time.monotonic()
+    meter = energy.Meter([])
 
     def stepped(step: int) -> None:
-        nonlocal told_at
+        nonlocal told_at, metered_at
+        if time.monotonic() - metered_at >= _METER_SECONDS:
+            metered_at = time.monotonic()
+            meter.update()
         if on_step and time.monotonic() - told_at >= _STEP_SECONDS:
             told_at = time.monotonic()
             epoch, steps = divmod(step, trial.config.steps_per_epoch)
@@ -189,6 +196,10 @@ def _train(
                 checkpoint_copies.fetch(place, each, store.checkpoint(each), _make_sleep(should_stop))
             keep = checkpoint_copies.copies_at(place).keep
             runtime = replace(runtime, on_saved=partial(keep, trial.trial_id, checkpoint))
+        if not parent:  # else it goes on from what another trial has taken
+            config, share = trial.config, runtime.gpu_share
+            meter = energy.start(checkpoint, runtime.device, config.num_gpus, share, runtime.threads)
+            runtime = replace(runtime, on_saved=_both(meter.keep, runtime.on_saved))
         result = train(trial.config, seed=trial.seed, report=report, runtime=runtime)
     except (Interrupted, ClaimLost, ReportError):
         raise
@@ -200,7 +211,16 @@ def _train(
     if runtime.keep_state:
         store.note_epoch(trial.trial_id, len(result.epochs))
     kept = runtime.keep_checkpoint if weights_path.exists() else None
+    fields["energy_kwh"] = meter.kwh(resumed=result.resumes > 0)
     return _record(trial, result, checkpoint=kept, **fields)
+
+
+def _both(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:
+    def call() -> None:
+        first()
+        second()
+
+    return call
 
 
 def _make_should_stop(stop_file: Path, claim: Claim) -> Callable[[], bool]:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 def tables_of(grids: Sequence[Grid], store: Store) -> list[Table]:
     """Build every table of some grids from what is stored. Raises StoreError."""
     specs = [spec for grid in grids for spec in grid.tables]
-    shown = {METRICS[column].record for spec in specs for column in spec.columns if column in METRICS}
+    metrics = [METRICS[column] for spec in specs for column in spec.columns if column in METRICS]
+    shown = {name for metric in metrics for name in metric.reads or (metric.record,)}
     trial_ids = [trial_id for grid in grids for row in grid.rows for trial_id in row.trial_ids]
     records = store.records(trial_ids, NOTED_COLUMNS | shown)
     pools = pools_of(store)
@@ -47,6 +48,7 @@ def build_table(spec: TableSpec, records: Mapping[str, Record], pools: Pools = n
         published_notes=told,
         headers=spec.headers,
         spread=spec.spread,
+        compared_with=spec.compare.label if spec.compare else None,
     )
 
 

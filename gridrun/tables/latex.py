@@ -6,7 +6,7 @@ import re
 import textwrap
 
 from gridrun.tables.model import Table
-from gridrun.tables.render import TextColumn, text_columns
+from gridrun.tables.render import TextColumn, in_bold, text_columns
 from gridrun.text import one_line
 
 _FLOAT = r"""\begin{table}
@@ -66,8 +66,9 @@ def _header(column: TextColumn) -> str:
 
 def _cells(column: TextColumn) -> list[str]:
     """Escape a column's cells, and set the minus of a negative number in math mode."""
-    escaped = list(map(escape, column.cells))
-    return [re.sub(r"^-(?=\d)", "$-$", cell) for cell in escaped] if column.is_number else escaped
+    if not column.is_number:
+        return in_bold(column, escape, r"\textbf{{{}}}")
+    return in_bold(column, lambda cell: re.sub(r"^-(?=\d)", "$-$", escape(cell)), r"\textbf{{{}}}")
 
 
 ESCAPES = {

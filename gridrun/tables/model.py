@@ -13,6 +13,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Against:
+    """What a cell differs by from that of the row it is compared with."""
+
+    median: float
+    """Of the other row."""
+    difference: float
+    half_width: float | None = None
+    """Half the 95 % interval of the difference of the errors; None where nobody can tell."""
+    verdict: Verdict | None = None
+    more_seeds: int | None = None
+    """How many more of both rows would settle an open verdict if the difference stayed; None: too many."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Cell:
     """One metric of one line, in the store's unit: errors are fractions, times seconds."""
 
@@ -41,6 +55,11 @@ class Cell:
     """Test errors only; None where there is nothing to compare, or too few runs to tell."""
     more_seeds: int | None = None
     """How many more would settle an open verdict if the difference stayed; None: too many."""
+
+    against: Against | None = None
+    """Test errors of a table that compares rows; None where there is no other row, or it has no runs."""
+    is_best: bool | None = None
+    """Whether it is the lowest error or cannot be told from it; None where nobody has compared."""
 
     @property
     def mean(self) -> float | None:
@@ -95,6 +114,8 @@ class Table:
     """Headers of config columns that differ from the usual ones."""
     spread: Spread | None
     """What cells show of their runs beside the median, or `mean`: the mean and the standard deviation."""
+    compared_with: str | None = None
+    """What rows are compared with, such as `no cutout`; None: nothing."""
     pivot: Pivot | None = None
     """How the lines are laid out as a matrix; None: one below the other, with a column for each option."""
 

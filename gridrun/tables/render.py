@@ -1,28 +1,26 @@
-"""Tables as text: Markdown, aligned for the terminal, JSON and CSV."""
+"""Tables as text: Markdown, aligned for the terminal, and JSON."""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 import re
 import textwrap
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from gridrun.metrics import METRICS, Metric, format_column, header_of, parse_runs
-from gridrun.tables.model import Cell, Pivot, Table
-from gridrun.text import format_hundredths, format_option, format_percent, number_of, one_line
+from gridrun.tables.model import Against, Cell, Pivot, Table
+from gridrun.text import format_hundredths, format_percent, number_of, one_line
 
 
 def to_markdown(table: Table) -> str:
     """Render a table for GitHub: heading, pipe table, notes. It reads as plain text too."""
     columns = [
-        TextColumn(escape(header), list(map(escape, cells)), is_number)
-        for header, cells, is_number in text_columns(table)
+        TextColumn(escape(column.header), in_bold(column, escape, "**{}**"), column.is_number)
+        for column in text_columns(table)
     ]
     widths = [max(3, _width(column)) for column in columns]
     rule = [
@@ -43,7 +41,7 @@ def to_text(table: Table, width: int | None = None) -> str:
 
     Headers wrap where the table would be wider than `width`, cells never do.
     """
-    columns = text_columns(table)
+    columns = [column._replace(cells=marked(column)) for column in text_columns(table)]
     widths = _narrowed(columns, width)
     wrapped = [textwrap.wrap(column.header, w) for column, w in zip(columns, widths, strict=True)]
     height = max(map(len, wrapped), default=0)
@@ -67,74 +65,6 @@ def to_json(tables: Sequence[Table]) -> str:
     return json.dumps([dataclasses.asdict(table) for table in tables], indent=2, allow_nan=False) + "\n"
 
 
-def to_csv(table: Table) -> str:
-    """Render a table's numbers as RFC 4180: errors in percent, times in seconds, blank where none.
-
-    Each metric has a column for its median and one for its number of runs. There are more for its spread
-    if the table shows one, and for the published value, its runs, the difference, half its 95 %
-    interval and the verdict if anything is published.
-    """
-    published = table.published
-    text = io.StringIO()
-    writer = csv.writer(text)
-    if table.pivot:
-        columns = text_columns(table)
-        writer.writerow([column.header for column in columns])
-        writer.writerows(zip(*(map(_csv_value, column.cells) for column in columns), strict=True))
-        return text.getvalue()
-    writer.writerow(
-        ["config_id", *(name for column in table.columns for name in _csv_names(table, column, published))]
-    )
-    for line in table.lines:
-        values: list[Any] = [line.config_id]
-        for column in table.columns:
-            if column not in METRICS:
-                values.append(_csv_value(line.options[column]))
-                continue
-            cell, metric = line.cells[column], METRICS[column]
-            values += [_scaled(cell.median, metric.scale), cell.n]
-            if table.spread == "mean" and metric.varies:
-                values += [_scaled(cell.mean, metric.scale)]
-            if table.spread and metric.varies:
-                values += [_scaled(value, metric.scale) for value in (cell.low, cell.high, cell.std)]
-            if column in published:
-                values += [_scaled(cell.published, metric.scale), cell.published_runs]
-                if metric.is_error:
-                    percent = (_scaled(value, 100.0) for value in (cell.difference, cell.half_width))
-                    values += [*percent, cell.verdict]
-        writer.writerow(values)
-    return text.getvalue()
-
-
-def _csv_names(table: Table, column: str, published: Sequence[str]) -> Iterator[str]:
-    if column not in METRICS:
-        yield column
-        return
-    metric = METRICS[column]
-    yield from (f"{column}{metric.suffix}", f"{column}_runs")
-    if table.spread == "mean" and metric.varies:
-        yield f"{column}_mean{metric.suffix}"
-    if table.spread and metric.varies:
-        yield from (f"{column}_{which}{metric.suffix}" for which in ("min", "max", "std"))
-    if column in published:
-        yield from (f"published_{column}{metric.suffix}", f"published_{column}_runs")
-        if metric.is_error:
-            yield from (f"{column}_{what}" for what in ("difference_pp", "half_width_pp", "verdict"))
-
-
-def _csv_value(value: Any) -> Any:
-    """Keep numbers; quote text that a spreadsheet would take for a formula."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return value
-    text = "" if value is None else one_line(format_option(value))
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
-
-
-def _scaled(value: float | None, scale: float) -> float | None:
-    """Convert a value from the store's unit to the column's, without binary rounding noise."""
-    return value if value is None or scale == 1 else float(f"{value * scale:.12g}")
-
-
 # --- text columns --------------------------------------------------------------------------------
 
 
@@ -144,6 +74,24 @@ class TextColumn(NamedTuple):
     header: str
     cells: list[str]
     is_number: bool
+    bold: Sequence[bool] = ()
+    """Which cells are in bold; empty: none."""
+
+
+def in_bold(column: TextColumn, escape: Callable[[str], str], form: str) -> list[str]:
+    """Return a column's cells escaped, with those in bold put into `form`, such as `**{}**`."""
+    cells = list(map(escape, column.cells))
+    bold = column.bold or [False] * len(cells)
+    return [form.format(cell) if is_bold else cell for cell, is_bold in zip(cells, bold, strict=True)]
+
+
+def marked(column: TextColumn) -> list[str]:
+    """Return a column's cells with an arrow behind those in bold, for where there is no bold."""
+    if not any(column.bold):
+        return column.cells
+    return [
+        f"{cell} {'←' if is_bold else ' '}" for cell, is_bold in zip(column.cells, column.bold, strict=True)
+    ]
 
 
 def text_columns(table: Table) -> list[TextColumn]:
@@ -212,7 +160,8 @@ def _metric_columns(table: Table, name: str, is_published: bool) -> list[TextCol
     if not any(line.trials for line in table.lines):  # every row is published elsewhere
         return [_published_column(metric.header, cells)]
     medians = [_median_text(table, metric, cell, runs) for cell in cells]
-    columns = [TextColumn(_metric_header(table, metric, cells), medians, True)]
+    bold = [bool(cell.is_best) for cell in cells]
+    columns = [TextColumn(_metric_header(table, metric, cells), medians, True, bold if any(bold) else ())]
     with_mean = table.spread == "mean"
     if is_published:
         columns.append(_published_column(metric.with_unit("Published"), cells))
@@ -224,7 +173,26 @@ def _metric_columns(table: Table, name: str, is_published: bool) -> list[TextCol
     if any(cell.verdict for cell in cells):
         header = "Verdict on Medians" if with_mean else "Verdict"
         columns.append(TextColumn(header, [verdict_text(cell) for cell in cells], False))
-    return columns
+    return [*columns, *_against_columns(table, cells)]
+
+
+def _against_columns(table: Table, cells: Sequence[Cell]) -> Iterator[TextColumn]:
+    """Yield the difference to the row that each row is compared with, and the verdict on it."""
+    found = [cell.against for cell in cells]
+    if not any(found):
+        return
+    of_medians = ", medians" if table.spread == "mean" else ""
+    is_judged = any(one and one.half_width is not None for one in found)
+    header = f"To {table.compared_with} (pp){of_medians}{', 95 %' if is_judged else ''}"
+    texts = [
+        _signed_points(cell.median, cell.against.median, cell.against.half_width)
+        if cell.against and cell.median is not None
+        else ""
+        for cell in cells
+    ]
+    yield TextColumn(header, texts, True)
+    if is_judged:
+        yield TextColumn(f"Against {table.compared_with}", [verdict_text(one) for one in found], False)
 
 
 _SPREADS = {"minmax": ", min–max", "std": " ± std", "mean": " ± std"}
@@ -292,19 +260,23 @@ def difference(cell: Cell, *, with_mean: bool = False) -> str:
     middle = cell.mean if with_mean else cell.median
     if middle is None or cell.published is None or cell.difference is None:
         return ""
-    ours, theirs = (float(format_percent(value)) for value in (middle, cell.published))
-    text = format_hundredths(ours - theirs)
+    return _signed_points(middle, cell.published, None if with_mean else cell.half_width)
+
+
+def _signed_points(ours: float, theirs: float, half_width: float | None) -> str:
+    """Write ours - theirs in percentage points with its sign, computed from the two as printed."""
+    text = format_hundredths(float(format_percent(ours)) - float(format_percent(theirs)))
     if float(text) == 0:
         text = "0.00"
     elif not text.startswith("-"):
         text = f"+{text}"
-    return text if cell.half_width is None or with_mean else f"{text} ± {format_percent(cell.half_width)}"
+    return text if half_width is None else f"{text} ± {format_percent(half_width)}"
 
 
-def verdict_text(cell: Cell) -> str:
+def verdict_text(cell: Cell | Against | None) -> str:
     """Write a verdict; of an open one, how many more seeds may settle it."""
-    if cell.verdict != "open" or cell.more_seeds is None:
-        return cell.verdict or ""
+    if cell is None or cell.verdict != "open" or cell.more_seeds is None:
+        return (cell and cell.verdict) or ""
     return f"open, {number_of(cell.more_seeds, 'more seed')}"
 
 

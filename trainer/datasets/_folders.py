@@ -68,10 +68,12 @@ def opened(path: Path, channels: int) -> Image.Image:
     """Decode an image file: grey for one channel, else RGB.
 
     Raises:
-        ValueError: it has more than MAX_PIXELS. A damaged file may raise any exception.
+        ValueError: it is no regular file, or has more than MAX_PIXELS. A damaged one may raise any exception.
     """
     from PIL import Image
 
+    if not path.is_file():  # a FIFO would keep its reader waiting for ever
+        raise ValueError("is no file" if path.exists() else "no such file")
     with Image.open(path, formats=FORMATS) as image:  # any other could start a program, such as Ghostscript
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"has {image.width} x {image.height} pixels; the most is {MAX_PIXELS:,}")

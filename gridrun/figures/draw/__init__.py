@@ -20,9 +20,11 @@ from matplotlib.figure import Figure as Canvas
 from gridrun.errors import StoreError
 from gridrun.figures.draw.canvas import draw
 from gridrun.figures.draw.policies import draw_lineage, draw_schedule, draw_sheet
+from gridrun.figures.draw.spread import draw_spread
 from gridrun.figures.model import Drawable, Figure
 from gridrun.figures.policies import LineageFigure, ScheduleFigure
 from gridrun.figures.sheet import SheetFigure
+from gridrun.figures.spread import SpreadFigure
 from gridrun.text import printable_lines
 from trainer import files
 
@@ -65,6 +67,7 @@ DRAW: dict[type, Callable[[Any], Canvas]] = {
     ScheduleFigure: draw_schedule,
     LineageFigure: draw_lineage,
     SheetFigure: draw_sheet,
+    SpreadFigure: draw_spread,
 }
 
 

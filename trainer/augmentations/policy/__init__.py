@@ -13,6 +13,7 @@ from trainer.augmentations.policy.actions import ActionAugmentation, Shape
 from trainer.augmentations.policy.schedules import (
     COPIES,
     LEVELS,
+    MAX_EPOCHS,
     OPERATIONS,
     RANDOM,
     TENTHS,
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from trainer.augmentations.policy.operations import Action
 
 SIGNED = frozenset({"Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY"})
-MAX_EPOCHS = 1_000_000
 BUDGETS = (0.2, 0.3, 0.5)
 """Probabilities that an image gets at most 0, 1 or 2 operations."""
 

@@ -29,6 +29,8 @@ WITHOUT_LEVEL = frozenset({"Invert", "Equalize", "AutoContrast"})
 RANDOM = "random"
 """Stands for a policy that is drawn with the trial's seed."""
 MAX_LINE = 100_000
+MAX_EPOCHS = 1_000_000
+"""The longest schedule."""
 
 Schedule = tuple[tuple[int, str], ...]
 
@@ -109,7 +111,7 @@ def from_vector(vector: Sequence[int]) -> str:
     for name, tenths, level in entries:
         if not (0 <= tenths <= TENTHS and 0 <= level < LEVELS):
             limits = f"0..{TENTHS} for the probability, 0..{LEVELS - 1} for the level"
-            raise ValueError(f"{name} has {tenths} and {level}; must be in {limits}")
+            raise ValueError(f"{name} has {_shown(tenths)} and {_shown(level)}; must be in {limits}")
     return policy_text(entries)
 
 
@@ -155,6 +157,8 @@ def read_log(text: str, epochs: int, initial: str = "") -> Schedule:
     Raises:
         LogError: a line is no such list, or the epochs do not add up.
     """
+    if epochs > MAX_EPOCHS:
+        raise LogError(0, f"a search has at most {MAX_EPOCHS} epochs, got {epochs}")
     lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     rows = [_read_row(number, line) for number, line in lines]
     for i in reversed(range(len(rows) - 1)):
@@ -196,8 +200,10 @@ def _read_row(number: int, line: str) -> _Row:
     if not isinstance(row, (list, tuple)) or len(row) != 6:
         raise LogError(number, "must be a list of 6: receiver, donor, their epochs, two policies")
     receiver, donor, _, epoch, before, after = row
-    if not _is_whole(epoch) or epoch < 0:
-        raise LogError(number, f"the epoch of the donor must be a whole number >= 0, got {_shown(epoch)}")
+    if not _is_whole(epoch) or not 0 <= epoch <= MAX_EPOCHS:
+        limits = f"0..{MAX_EPOCHS}"
+        problem = f"the epoch of the donor must be a whole number in {limits}, got {_shown(epoch)}"
+        raise LogError(number, problem)
     try:
         policies = [from_vector(_vector(policy)) for policy in (before, after)]
     except ValueError as error:

@@ -1,0 +1,272 @@
+"""Do the tests notice it when code that decides numbers or truth is wrong?
+
+    python benchmarks/mutants.py [--number 40] [--seed 1] [--module gridrun/verdicts.py]
+
+Changes one place at a time, sampled from the modules below: a comparison, an operator, a number, a condition,
+the branch of an `if`, min and max. Then runs the tests of that module, in a copy of the repository. A mutant
+is killed when a test fails, or hangs. Left out: annotations, decorators, error messages, f-strings, and how
+long something waits. Prints the survivors; `docs/benchmarks.md` says of each why it may live. Exits with 1 if
+fewer than 95 % are killed. Linux: each mutant is a fork of a process that has imported torch and pandas.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+KILLED_SHARE = 0.95
+LIMIT_SECONDS = 300.0
+PRELOADED = (
+    *("torch", "torchvision", "numpy", "pandas", "pyarrow.parquet", "scipy.stats", "sklearn.datasets"),
+    *("click.testing", "rich.live", "yaml", "pytest"),
+)
+TESTS = {
+    "gridrun/metrics.py": "metrics tables_render tables tables_published",
+    "gridrun/plan/costs.py": "plan_costs plan",
+    "gridrun/plan/packing.py": "plan_packing",
+    "gridrun/plan/schedule.py": "plan_schedule plan",
+    "gridrun/plan/trials.py": "plan commands_retry",
+    "gridrun/search/segments.py": "search_segments search",
+    "gridrun/store/compaction.py": "store store_overtaken store_unstorable",
+    "gridrun/store/ends.py": "store store_overtaken commands_retry",
+    "gridrun/store/leases.py": "store_leases",
+    "gridrun/store/parquet.py": "store_parquet store store_unstorable",
+    "gridrun/sweep/queue.py": "sweep_queue",
+    "gridrun/sweep/retries.py": "sweep_failing commands_retry",
+    "gridrun/tables/arrange.py": "tables tables_render tables_published",
+    "gridrun/tables/build.py": "tables tables_published",
+    "gridrun/tables/judge.py": "tables_published tables_why verdicts",
+    "gridrun/tables/why.py": "tables_why",
+    "gridrun/trial.py": "ids plan",
+    "gridrun/verdicts.py": "verdicts tables_published",
+    "trainer/averages/_average.py": "trainer_averages",
+    "trainer/checkpoint.py": "trainer_checkpoint trainer_loop",
+    "trainer/clock.py": "trainer_clock",
+    "trainer/config.py": "trainer_config trainer_schedules trainer_segments",
+    "trainer/data/splits.py": "trainer_splits",
+    "trainer/evaluation.py": "trainer_evaluation evaluation",
+    "trainer/loss.py": "trainer_loss trainer_batch_augmentations",
+    "trainer/metrics.py": "trainer_loop",
+    "trainer/optimizers/_groups.py": "trainer_parameter_groups trainer_optimizers",
+    "trainer/schedules/cosine.py": "trainer_schedules",
+    "trainer/schedules/multistep.py": "trainer_schedules",
+    "trainer/schedules/piecewise_linear.py": "trainer_schedules",
+    "trainer/schedules/sgdr.py": "trainer_schedules",
+    "trainer/seeds.py": "trainer_loop ids",
+    "trainer/warmups/exponential.py": "trainer_schedules",
+}
+_PAIRS = (
+    *((ast.Lt, ast.LtE), (ast.Gt, ast.GtE), (ast.Eq, ast.NotEq), (ast.Is, ast.IsNot), (ast.In, ast.NotIn)),
+    *((ast.Add, ast.Sub), (ast.Mult, ast.Div), (ast.And, ast.Or)),
+)
+SWAPPED: dict[type, type] = {
+    **dict(_PAIRS),
+    **{new: old for old, new in _PAIRS},
+    ast.FloorDiv: ast.Mult,
+    ast.Mod: ast.Mult,
+    ast.Pow: ast.Mult,
+}
+NAMES = {"min": "max", "max": "min", "any": "all", "all": "any"}
+
+
+class Mutator(ast.NodeTransformer):
+    """Counts the places of a module that can be changed, and changes the one with the number `wanted`."""
+
+    def __init__(self, wanted: int | None = None) -> None:
+        self.wanted, self.places = wanted, 0
+        self.line, self.change = 0, ""
+
+    def _is_wanted(self, node: ast.AST, change: str) -> bool:
+        self.places += 1
+        if self.places - 1 != self.wanted:
+            return False
+        self.line, self.change = node.lineno, change  # type: ignore[attr-defined]
+        return True
+
+    def _swap(self, node: ast.AST, op: ast.AST) -> ast.AST:
+        new = SWAPPED.get(type(op))
+        if new and self._is_wanted(node, f"{type(op).__name__} becomes {new.__name__}"):
+            return new()
+        return op
+
+    def visit_Compare(self, node: ast.Compare) -> ast.AST:
+        node.ops = [self._swap(node, op) for op in node.ops]  # type: ignore[misc]
+        return self.generic_visit(node)
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        if not any(isinstance(side, (ast.JoinedStr, ast.List)) for side in (node.left, node.right)):
+            node.op = self._swap(node, node.op)  # type: ignore[assignment]
+        return self.generic_visit(node)
+
+    def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:
+        node.op = self._swap(node, node.op)  # type: ignore[assignment]
+        return self.generic_visit(node)
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST:
+        node.op = self._swap(node, node.op)  # type: ignore[assignment]
+        return self.generic_visit(node)
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
+        if isinstance(node.op, ast.Not) and self._is_wanted(node, "`not` goes"):
+            return node.operand
+        return self.generic_visit(node)
+
+    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
+        if self._is_wanted(node, "the branches of `... if ... else` change places"):
+            node.body, node.orelse = node.orelse, node.body
+        return self.generic_visit(node)
+
+    def visit_If(self, node: ast.If) -> ast.AST:
+        if ast.unparse(node.test) == "TYPE_CHECKING":
+            return node
+        if isinstance(node.test, (ast.Name, ast.Call, ast.Attribute, ast.NamedExpr)) and self._is_wanted(
+            node, "`if` becomes `if not`"
+        ):
+            node.test = ast.UnaryOp(ast.Not(), node.test)
+        return self.generic_visit(node)
+
+    def visit_comprehension(self, node: ast.comprehension) -> ast.AST:
+        for number, test in enumerate(node.ifs):
+            if self._is_wanted(test, "a filter goes"):
+                node.ifs[number] = ast.Constant(True)
+        return self.generic_visit(node)
+
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
+        if isinstance(node.value, bool):
+            new: object = not node.value
+        elif isinstance(node.value, (int, float)):
+            new = node.value + 1
+        else:
+            return node
+        return ast.Constant(new) if self._is_wanted(node, f"{node.value} becomes {new}") else node
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        new = NAMES.get(node.id)
+        return ast.Name(new) if new and self._is_wanted(node, f"{node.id} becomes {new}") else node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        node.body = [self.visit(part) for part in node.body]
+        return node
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        node.body = [self.visit(part) for part in node.body]
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        if node.value:
+            node.value = self.visit(node.value)
+        return node
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST:
+        waits = [t for t in node.targets if isinstance(t, ast.Name) and t.id.endswith("_SECONDS")]
+        return node if waits else self.generic_visit(node)
+
+    def visit_Raise(self, node: ast.Raise) -> ast.AST:
+        return node
+
+    visit_JoinedStr = visit_Import = visit_ImportFrom = visit_Raise  # type: ignore[assignment]  # noqa: N815
+
+
+def places(module: str) -> int:
+    """Return how many places of a module can be changed."""
+    mutator = Mutator()
+    mutator.visit(ast.parse((ROOT / module).read_text()))
+    return mutator.places
+
+
+def mutate(module: str, place: int) -> tuple[str, str]:
+    """Return a module with one place changed, and what was changed."""
+    source = (ROOT / module).read_text()
+    mutator = Mutator(place)
+    changed = ast.unparse(ast.fix_missing_locations(mutator.visit(ast.parse(source))))
+    line = source.splitlines()[mutator.line - 1].strip()
+    return changed, f"{module}:{mutator.line}: {mutator.change} in `{line}`"
+
+
+def run_tests(copy: Path, names: str) -> int:
+    """Run tests in a fork of this process; return 0 if they pass."""
+    files = [f"tests/test_{name}.py" for name in names.split()]
+    pid = os.fork()
+    if not pid:
+        os.setsid()  # so that what the tests start can be killed with them
+        null = os.open(os.devnull, os.O_RDWR)
+        for number in range(3):
+            os.dup2(null, number)
+        os.chdir(copy)
+        sys.path.insert(0, str(copy))
+        import pytest
+
+        os._exit(int(pytest.main(["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", *files])))
+    end = time.monotonic() + LIMIT_SECONDS
+    try:
+        while time.monotonic() < end:
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                return os.waitstatus_to_exitcode(status)
+            time.sleep(0.05)
+        os.killpg(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        return -signal.SIGKILL
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+
+
+def copy_repository(to: Path) -> None:
+    """Copy the tracked files, as they are on disk."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in filter(None, listed.stdout.split("\0")):
+        (to / name).parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / name).is_file():
+            shutil.copy2(ROOT / name, to / name)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--number", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--module", choices=TESTS, metavar="FILE")
+    arguments = parser.parse_args()
+    modules = [arguments.module] if arguments.module else list(TESTS)
+    every = [(module, place) for module in modules for place in range(places(module))]
+    sample = random.Random(arguments.seed).sample(every, min(arguments.number, len(every)))
+    for name in PRELOADED:
+        __import__(name)
+    survivors: list[str] = []
+    passed: set[str] = set()
+    with tempfile.TemporaryDirectory(prefix="mutants") as directory:
+        copy = Path(directory)
+        copy_repository(copy)
+        for module, place in sorted(sample):
+            if TESTS[module] not in passed and (code := run_tests(copy, TESTS[module])):
+                sys.exit(f"{TESTS[module]}: the tests fail as it is ({code})")
+            passed.add(TESTS[module])
+            before = (copy / module).read_text()
+            changed, about = mutate(module, place)
+            (copy / module).write_text(changed)
+            killed = run_tests(copy, TESTS[module]) != 0
+            (copy / module).write_text(before)
+            print(f"{'killed  ' if killed else 'SURVIVED'} {about}", flush=True)
+            if not killed:
+                survivors.append(about)
+    number = len(sample)
+    share = 1 - len(survivors) / number
+    print(
+        f"{number - len(survivors)} of {number} mutants killed ({100 * share:.0f} %), of {len(every)} places"
+    )
+    sys.exit(share < KILLED_SHARE)
+
+
+if __name__ == "__main__":
+    main()

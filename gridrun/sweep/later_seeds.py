@@ -1,0 +1,33 @@
+"""The seeds that rows with `seeds: auto` get while a launch runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from gridrun.grid import Grid
+from gridrun.looks import adaptive_rows, settle
+from gridrun.plan import Plan
+from gridrun.store import Store
+from gridrun.sweep.queue import QueuedTrial
+from gridrun.trial import Trial
+
+More = Callable[[Trial], Iterable[QueuedTrial]]
+"""Returns the trials that are to run as well, now that this one has ended."""
+
+
+def with_later_seeds(grids: Sequence[Grid], store: Store, plan: Plan, more: More) -> More:
+    """Return `more` with the later seeds of rows whose look has decided nothing."""
+    rows = {config_id for grid in grids for config_id in adaptive_rows(grid)}
+    if not rows:
+        return more
+    planned = {trial.trial_id for trial in plan.trials}
+
+    def found(trial: Trial) -> Iterator[QueuedTrial]:
+        yield from more(trial)
+        if trial.config_id in rows:
+            asked = (one for grid in settle(grids, store) for one in grid.trials)
+            wanted = {one.trial_id: one for one in asked if one.trial_id not in planned}
+            planned.update(wanted)
+            yield from map(QueuedTrial, wanted.values())
+
+    return found

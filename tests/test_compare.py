@@ -1,0 +1,212 @@
+"""`gridrun compare`: rows, grids, stores and commits against each other, also image by image."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+from cli import main
+from gridrun import evaluation
+from gridrun.errors import StoreError
+from gridrun.grid import load_grid
+from gridrun.paired import paired, read_predictions
+from gridrun.store import Store
+from gridrun.store.records import Provenance, Record
+from gridrun.trial import Trial
+from trainer.evaluation import Evaluation
+
+GRID = """
+base: {model: {name: resnet, depth: DEPTH}, dataset: cifar10, epochs: 1}
+axes: {lr: [0.1, 0.2]}
+seeds: 3
+"""
+
+
+def grid_file(folder: Path, name: str, depth: int) -> Path:
+    path = folder / f"{name}.yaml"
+    path.write_text(GRID.replace("DEPTH", str(depth)))
+    return path
+
+
+def fill(store: Store, grid: Path, *errors: float, commit: str = "a" * 40) -> list[Trial]:
+    """Add three runs for each row, 0.1 points apart around its error."""
+    store.create()
+    trials = []
+    for row, error in zip(load_grid(grid).rows, errors, strict=True):
+        for trial, shift in zip(row.trials, (-0.001, 0.0, 0.001), strict=True):
+            trials.append(trial)
+            store.add(record(trial, error + shift, commit))
+    return trials
+
+
+def record(trial: Trial, error: float, commit: str) -> Record:
+    return Record(
+        trial_id=trial.trial_id,
+        config_id=trial.config_id,
+        seed=trial.seed,
+        status="done",
+        config=trial.config.flat(),
+        config_json=json.dumps(trial.config.canonical()),
+        ended_at=f"2026-01-01T00:00:0{trial.seed}.000+00:00",
+        provenance=Provenance(commit=commit),
+        test_error=error,
+    )
+
+
+def run(*arguments: Any, code: int = 0) -> str:
+    result = CliRunner().invoke(main, ["compare", *map(str, arguments)])
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> SimpleNamespace:
+    store, small, large = (
+        Store(tmp_path / "one"),
+        grid_file(tmp_path, "small", 8),
+        grid_file(tmp_path, "large", 14),
+    )
+    trials = fill(store, small, 0.10, 0.12), fill(store, large, 0.08, 0.1201)
+    return SimpleNamespace(store=store, small=small, large=large, trials=trials, folder=tmp_path)
+
+
+def test_two_rows_by_the_beginning_of_their_ids(filled: SimpleNamespace) -> None:
+    first, second = filled.trials[0][0], filled.trials[1][0]
+    output = run(first.config_id[:8], second.trial_id[:8], "--results", filled.store.root)
+    assert "model.depth: depth 8 | depth 14" in output
+    assert "10.00 (3 runs)  8.00 (3 runs)" in output
+    assert output.splitlines()[-1].endswith("worse")
+    found = json.loads(run(first.config_id, second.config_id, "--results", filled.store.root, "--json"))
+    (pair,) = found["pairs"]
+    assert pair["difference"] == pytest.approx(0.02)
+    # phi of two rows with variance 1e-6 each: (1e-6 / 9e-6 + 1e-6 / 7.36e-6) / 2; t of 4 degrees: 2.776
+    phi = (1 / 9 + 1 / 7.36) / 2
+    width = 2.776 * np.sqrt(phi * 0.4487 * (0.09 + 0.0736) / 10_000)
+    assert pair["half_width"] == pytest.approx(width, rel=1e-3)
+
+
+def test_two_grids_row_by_row(filled: SimpleNamespace) -> None:
+    lines = run(filled.small, filled.large, "--results", filled.store.root).splitlines()
+    assert [line.split("  ")[0] for line in lines[4:6]] == ["lr 0.1", "lr 0.2"]
+    assert lines[4].endswith("worse")
+    assert "-0.01 ±" in lines[5]
+    assert "- 1 of 2 differ if all are looked at together (Holm, 5 %)" in lines
+
+
+def test_two_stores_by_config(filled: SimpleNamespace) -> None:
+    other = Store(filled.folder / "two")
+    fill(other, filled.small, 0.10, 0.14)
+    output = run(filled.store.root, other.root)
+    assert "- 2 rows of A alone" in output
+    assert "- 3 trials with exactly the same error in both" in output
+    assert output.splitlines()[5].endswith("better")
+
+
+def test_two_commits_also_of_trials_that_were_trained_anew(filled: SimpleNamespace) -> None:
+    store, trials = filled.store, filled.trials[0][:3]
+    store.compact(now=True)
+    store.forget([trial.trial_id for trial in trials])
+    for trial, error in zip(trials, (0.13, 0.131, 0.129), strict=True):
+        store.add(record(trial, error, "b" * 40))
+    output = run("aaaa", "bbbb", "--results", store.root)
+    assert "10.00 (3 runs)  13.00 (3 runs)" in output
+    assert "- 3 rows of A alone" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("small.yaml", "one"), "small.yaml is a grid"),
+        (("nothing.yaml", "small.yaml"), "nothing.yaml"),
+        (("abc", "abd"), "is no grid file, no directory"),
+        (("00000000", "11111111"), "no row, trial or commit of it begins with '00000000'"),
+    ],
+)
+def test_what_cannot_be_compared_is_named(
+    filled: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, str], problem: str
+) -> None:
+    monkeypatch.chdir(filled.folder)
+    assert problem in run(*arguments, "--results", "one", code=2)
+
+
+# --- image by image ------------------------------------------------------------------------------
+
+
+def save(path: Path, trial_id: str, predictions: np.ndarray) -> None:
+    """Write the predictions of a trial for images of class 0."""
+    made = Evaluation(np.zeros(len(predictions), np.int64), np.eye(2, dtype=np.float32)[predictions], 0.1)
+    checkpoint = SimpleNamespace(trial_id=trial_id)
+    report = evaluation.Report(path=path, checkpoint=checkpoint, on="test set of digits", evaluation=made)  # type: ignore[arg-type]
+    path.parent.mkdir(exist_ok=True)
+    evaluation.save_predictions(report, path)
+
+
+def test_one_seed_is_compared_over_images_by_hand() -> None:
+    """Of 8 images, 3 are wrong in the first alone and 1 in the second alone: mean 2 / 8.
+
+    Differences 1, 1, 1, -1, 0, 0, 0, 0 have variance (4 - 8 x 1/16) / 7 = 0.5, so the standard error is 0.25;
+    t(0.975, 7) = 2.3646.
+    """
+    first, second = np.array([1, 1, 1, 0, 1, 0, 0, 0], bool), np.array([0, 0, 0, 1, 1, 0, 0, 0], bool)
+    found = paired([first], [second])
+    assert (found.difference, found.only_first, found.only_second) == (0.25, 3, 1)
+    assert found.half_width == pytest.approx(2.364624 * 0.25, rel=1e-5)
+    assert found.half_width_seeds is None
+
+
+def test_seeds_and_images_are_both_drawn_at_random() -> None:
+    """Simulate both: the interval covers a true difference of 0 in nineteen of twenty cases."""
+    random = np.random.default_rng(0)
+    missed, cases, images, seeds = 0, 300, 300, 4
+    for _ in range(cases):
+        hardness = random.beta(0.5, 4, images)
+        skew = random.normal(0, 0.05, images)  # images that suit one of the networks
+        shift = random.normal(0, 0.02, (2, seeds, 1))  # seeds that are good or bad as a whole
+        p = np.clip(np.stack([hardness + skew, hardness - skew])[:, None, :] + shift, 0, 1)
+        wrong = random.random(p.shape) < p
+        found = paired(list(wrong[0]), list(wrong[1]))
+        missed += abs(found.difference) > found.half_width
+    assert missed / cases == pytest.approx(0.05, abs=0.035)
+
+
+@pytest.mark.parametrize(("first", "second"), [([], []), ([np.ones(3)], []), ([np.ones(3)], [np.ones(4)])])
+def test_rows_that_do_not_pair_are_refused(first: list[np.ndarray], second: list[np.ndarray]) -> None:
+    with pytest.raises(ValueError, match="same"):
+        paired(first, second)
+
+
+def test_kept_predictions_of_the_same_seeds_are_compared(filled: SimpleNamespace) -> None:
+    first, second = filled.trials[0][:2], filled.trials[1][1:3]  # seeds 0 and 1; 1 and 2
+    for trial, wrong in zip(
+        (*first, *second), ([0, 0, 0, 0], [1, 1, 0, 0], [0, 1, 0, 0], [1, 1, 1, 1]), strict=True
+    ):
+        save(
+            filled.store.root / "predictions" / f"{trial.seed}-{trial.trial_id}.parquet",
+            trial.trial_id,
+            np.array(wrong),
+        )
+    output = run(first[0].config_id, second[0].config_id, "--results", filled.store.root)
+    assert "mean difference over 1 seed and 4 images of both: +25.00 ± 79.56" in output  # t 3.182 x 0.5 / 2
+    assert "wrong in A alone: 1; in B alone: 0" in output
+
+
+def test_files_that_are_no_predictions_are_left_out_and_damaged_ones_refused(tmp_path: Path) -> None:
+    save(tmp_path / "good.parquet", "a" * 16, np.array([0, 1]))
+    pq.write_table(pa.table({"index": [0]}), tmp_path / "other.parquet")
+    assert list(read_predictions(tmp_path)) == ["a" * 16]
+    assert read_predictions(tmp_path / "nowhere") == {}
+    table = pq.read_table(tmp_path / "good.parquet")
+    pq.write_table(table.drop_columns(["label"]), tmp_path / "zz.parquet")
+    with pytest.raises(StoreError, match=r"zz\.parquet: cannot be read"):
+        read_predictions(tmp_path)
+    (tmp_path / "zz.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(StoreError, match=r"zz\.parquet: cannot be read"):
+        read_predictions(tmp_path)
