@@ -6,7 +6,7 @@
 #
 # Needs this project's requirements, with Ray; for `rows` FashionMNIST and MNIST in GRIDRUN_DATA. It downloads
 # nothing. OUT gets log.txt and, of `rows`, the store's two Parquet files: the records of real trials.
-# A step that fails or runs out of time ends alone. LIMIT multiplies all limits (default 1: at most 48 minutes in all).
+# A step that fails or runs out of time ends alone. LIMIT multiplies all limits (default 1: at most 49 minutes in all).
 set -u
 cd "$(dirname "$0")/.."
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} RAY_USAGE_STATS_ENABLED=0 PYTHONUNBUFFERED=1
@@ -51,7 +51,7 @@ device=cuda sizes=(128 512 4096) precisions=(fp32 tf32 mixed_bf16 mixed_fp16) ro
 share=(--gpus-per-trial auto --cpus-per-trial 2) small=() scale=() pack=(--images 50000) numbers=(1 2 4 8 16)
 if [ "${SMOKE:-}" ]; then
   device=cpu sizes=(128) precisions=(fp32) rounds=1 images=128
-  share=(--gpus 0) small=(--gpus 0 --seeds 1 --scale epochs=0.2) scale=(--scale epochs=0.01,train=256)
+  share=(--gpus 0) small=(--gpus 0 --seeds 1 --scale epochs=0.2 --where schedule=multistep --where batch_size=32) scale=(--scale epochs=0.01,train=256)
   pack=(--cpu --images 128 --precision fp32 --limit 300) numbers=(1 2)
 fi
 run() { # a function of this file under `timeout`, which takes programs only
@@ -72,7 +72,7 @@ step packing 240 "$PYTHON" benchmarks/packing.py --at-once "${numbers[@]}" "${pa
   --precisions mixed_bf16 --rounds 5 --images 16384 --compile
 step fashion_mnist 900 bash -c "$(run rows grids/fashion_mnist.yaml "${scale[@]}")"
 step mnist 600 bash -c "$(run rows grids/mnist.yaml "${scale[@]}")"
-step kill 120 bash -c "$(run killed 25 grids/quickstart.yaml)"
+step kill 180 bash -c "$(run killed 25 grids/quickstart.yaml)"
 [ "${SMOKE:-}" ] || step memory 120 bash -c "$(run out_of_memory)"
 for name in trials epochs; do
   [ -e "$OUT/rows/$name.parquet" ] && cp "$OUT/rows/$name.parquet" "$OUT/$name.parquet"

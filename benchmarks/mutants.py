@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import itertools
 import os
 import random
 import shutil
@@ -223,6 +224,16 @@ def run_tests(copy: Path, names: str) -> int:
             os.killpg(pid, signal.SIGKILL)
 
 
+_written = itertools.count(10**9)
+
+
+def write(path: Path, text: str) -> None:
+    """Write a module. Each time is another whole second, so that Python takes no old bytecode for it."""
+    path.write_text(text)
+    second = next(_written)
+    os.utime(path, (second, second))
+
+
 def copy_repository(to: Path) -> None:
     """Copy the tracked files, as they are on disk."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -241,6 +252,7 @@ def main() -> None:
     modules = [arguments.module] if arguments.module else list(TESTS)
     every = [(module, place) for module in modules for place in range(places(module))]
     sample = random.Random(arguments.seed).sample(every, min(arguments.number, len(every)))
+    sys.dont_write_bytecode = False  # pytest would read each test file anew for every mutant
     for name in PRELOADED:
         __import__(name)
     survivors: list[str] = []
@@ -254,9 +266,9 @@ def main() -> None:
             passed.add(TESTS[module])
             before = (copy / module).read_text()
             changed, about = mutate(module, place)
-            (copy / module).write_text(changed)
+            write(copy / module, changed)
             killed = run_tests(copy, TESTS[module]) != 0
-            (copy / module).write_text(before)
+            write(copy / module, before)
             print(f"{'killed  ' if killed else 'SURVIVED'} {about}", flush=True)
             if not killed:
                 survivors.append(about)

@@ -138,3 +138,29 @@ def test_launch_again_trains_what_was_done_and_keeps_the_old_record(store: Store
     assert found[row.trial_ids[0]].train_seconds != found[row.trial_ids[1]].train_seconds
     assert found[row.trial_ids[0]].provenance.sources
     assert found[row.trial_ids[1]].provenance.sources is None
+
+
+@pytest.mark.parametrize("how", ["forget", "again"])
+def test_what_is_trained_anew_does_not_go_on_from_a_copy_elsewhere(
+    store: Store, tmp_path: Path, how: str
+) -> None:
+    """A trial failed and left its checkpoint at `--checkpoints`, from code that is another one today."""
+    (trial,) = rows()[0].trials[:1]
+    place = tmp_path / "copies"
+    place.mkdir()
+    others = [place / f"{rows()[1].trials[0].trial_id}.pt", place / "notes.txt"]
+    own = [place / f"{trial.trial_id}.pt", place / f"{trial.trial_id}.pt.0123.partial"]
+    for path in (*others, *own):
+        path.write_bytes(b"damaged, so that a trial that goes on from it has a note")
+    store.add(record(rows()[0], trial.seed, "failed", failure="exception", error="broken", test_error=None))
+    launch = ["launch", "g.yaml", "--executor", "serial", "--only", trial.trial_id, "--checkpoints", place]
+    if how == "forget":
+        assert run("forget", trial.trial_id).exit_code == 0
+        assert all(path.exists() for path in own), "forget does not know the place"
+    else:
+        launch += ["--again", trial.trial_id]
+    assert run(*launch).exit_code == 0
+    row = store.rows()[trial.trial_id]
+    assert (row["status"], row["resumes"], row["notes"]) == ("done", 0, None)
+    assert sorted(place.iterdir()) == sorted(others), "the copies of others stay"
+    assert not list((store.root / ".work" / "anew").iterdir())

@@ -156,9 +156,16 @@ def _timeline() -> dict[str, Any]:
 
 def _search() -> dict[str, Any]:
     return _common() | {
-        "grid": {"left": 64, "right": 90, "top": 32, "bottom": 48},
+        "grid": {"left": 64, "right": 130, "top": 32, "bottom": 48},
         "xAxis": _value_axis("Round", nameGap=28, minInterval=1, axisLine={"onZero": False}),
-        "yAxis": _value_axis("Member", nameGap=36, minInterval=1, inverse=True, min=-1),
+        "yAxis": _value_axis(
+            "Member",
+            nameGap=36,
+            minInterval=1,
+            inverse=True,
+            min=-1,  # room above the first member; the page leaves the same below the last
+            axisLabel={"showMinLabel": False, "showMaxLabel": False},
+        ),
         "visualMap": {
             "type": "continuous",
             "right": 8,
@@ -191,6 +198,7 @@ def _schedule() -> dict[str, Any]:
         "xAxis": [
             {
                 **_value_axis("Epoch" if i == panels[-1] else "", nameGap=28, minInterval=1, min=1),
+                "axisLabel": {"showMaxLabel": False},  # the edge after the last epoch
                 "gridIndex": i,
             }
             for i in panels

@@ -8,6 +8,7 @@
     results/.work/ended/ID.json       ended trials that are not in the Parquet files yet
     results/.work/checkpoints/ID.pt   running trials, and what others will go on from; ID.pt.epoch says how
                                       far they are
+    results/.work/anew/ID             forgotten trials whose checkpoints may have copies elsewhere
     results/.work/asked/NAME.*        ids of trials that launches of a grid have asked for
     results/.work/leases/             who trains which trial, and who writes the Parquet files
     results/.work/launches/ID.json    what a running launch does
@@ -77,6 +78,7 @@ class Store:
         self._leases = Leases(self._work / "leases")
         self.launches = Launches(self._work / "launches")
         self.requested = RequestedTrials(self._work / "asked")
+        self._anew = self._work / "anew"
         self._forgotten = Forgotten(self.root / "forgotten")
         self.notes = Notes(self.root / "notes")
         self._stored_ends = StoredEnds(self.trials_path)
@@ -302,7 +304,22 @@ class Store:
 
             with self._writing():
                 self._compaction.take_out(trial_ids, keep)
+                self._anew.mkdir(exist_ok=True)
+                for path in kept:
+                    files.touch(self._anew / path.name.partition(".")[0])
         return kept
+
+    def drop_old_copies(self, trial_ids: Collection[str], remove: Callable[[str], None]) -> None:
+        """Call `remove` for each of these trials that was forgotten and not called it for since.
+
+        Its checkpoint may also lie elsewhere, where only a launch knows; nothing may go on from there. Raises
+        OSError, StoreError.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            for name in sorted({path.name for path in self._anew.iterdir()} & set(trial_ids)):
+                remove(name)
+                with self._writing():
+                    (self._anew / name).unlink(missing_ok=True)
 
     def compact_leftovers(self) -> None:
         """Compact what a killed launch left. A store that cannot be written stays as it is."""

@@ -95,9 +95,13 @@ class CheckpointCopies:
     def drop(self, trial_id: str) -> None:
         """Remove a trial's checkpoint, and what a killed upload left beside it."""
         with contextlib.suppress(OSError):  # what is left takes some space, no more
-            for found in self._system.get_file_info(FileSelector(self._root)):
-                if found.base_name.startswith(f"{trial_id}.pt"):
-                    self._system.delete_file(found.path)
+            self.remove(trial_id)
+
+    def remove(self, trial_id: str) -> None:
+        """Remove the same of a trial that is trained anew: it must not go on from there. Raises OSError."""
+        for found in self._system.get_file_info(FileSelector(self._root)):
+            if found.base_name.startswith(f"{trial_id}.pt"):
+                self._system.delete_file(found.path)
 
     def _file(self, trial_id: str) -> str:
         return f"{self._root}/{trial_id}.pt"

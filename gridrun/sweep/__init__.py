@@ -9,7 +9,7 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -111,12 +111,15 @@ def launch(
         raise LaunchError(problem)
     on_event(Planned(forecast.trials, forecast))
     store.create()
-    if options.checkpoints:
-        CheckpointCopies(options.checkpoints).check()
+    copies = CheckpointCopies(options.checkpoints) if options.checkpoints else None
+    if copies:
+        copies.check()
     _note_asked(store, grids)
     _prepare_data(forecast.trials, options.runtime, on_event)
     if options.again:
         store.forget([t.trial_id for t in trials if t.trial_id not in plan.status and store.end(t.trial_id)])
+    if copies:
+        _drop_old_copies(store, copies, trials)
     with _stop_file(store) as stop_file:
         setup = Setup(
             results=store.root,
@@ -147,6 +150,15 @@ def launch(
         failed_in_a_row=len(bookkeeper.failed_in_a_row) if bookkeeper.gave_up else 0,
         elsewhere=len(bookkeeper.elsewhere),
     )
+
+
+def _drop_old_copies(store: Store, copies: CheckpointCopies, trials: Iterable[Trial]) -> None:
+    """Remove the copies of checkpoints of trials that were forgotten. Raises LaunchError."""
+    try:
+        store.drop_old_copies([trial.trial_id for trial in trials], copies.remove)
+    except OSError as error:
+        problem = f"the copies of forgotten trials cannot be removed ({error})"
+        raise LaunchError(f"--checkpoints {copies.uri}: {problem}") from None
 
 
 def plan_launch(

@@ -81,17 +81,20 @@ function rowsOfCurves() {
   return { chosen: (chosen.length ? chosen : own.slice(0, 6)).slice(0, DATA.charts.max_curves), all: chosen.length ? chosen.length : own.length, selected: chosen.length > 0 };
 }
 
-// Median, lowest and highest of several curves, epoch by epoch.
+// Median, lowest and highest of several curves, as [epoch, value]; epochs without any value are left out.
 function summary(curves) {
   const length = Math.max(0, ...curves.map((curve) => curve.length));
   const found = { median: [], low: [], high: [] };
+  const values = new Float64Array(curves.length);
   for (let at = 0; at < length; at++) {
-    const values = curves.map((curve) => curve[at]).filter((value) => value !== null && value !== undefined).sort((a, b) => a - b);
-    if (!values.length) continue;
-    const middle = values.length >> 1;
-    found.median.push([at + 1, values.length % 2 ? values[middle] : (values[middle - 1] + values[middle]) / 2]);
-    found.low.push([at + 1, values[0]]);
-    found.high.push([at + 1, values[values.length - 1]]);
+    let count = 0;
+    for (const curve of curves) if (curve[at] > -Infinity) values[count++] = curve[at]; // not untested (NaN), nor beyond its end
+    if (!count) continue;
+    const sorted = values.subarray(0, count).sort();
+    const middle = count >> 1;
+    found.median.push([at + 1, count % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2]);
+    found.low.push([at + 1, sorted[0]]);
+    found.high.push([at + 1, sorted[count - 1]]);
   }
   return found;
 }
@@ -118,10 +121,10 @@ function curveSeries(name, color, metric, all, id, dashed) {
   const hidden = { ...plain, showSymbol: false, silent: true, tooltip: { show: false }, lineStyle: { opacity: 0 }, emphasis: { disabled: true } };
   const series = [];
   if ($("curve-band").checked && done.length > 1) {
-    const band = positive(low).map(([epoch, value]) => [epoch, value, high.find(([at]) => at === epoch)[1]]);
+    const height = low.map(([epoch, value], place) => [epoch, high[place][1] - value]);
     series.push(
-      { ...hidden, stack: `${id} ${metric}`, data: band.map(([epoch, value]) => [epoch, value]) },
-      { ...hidden, stack: `${id} ${metric}`, areaStyle: { color, opacity: 0.16 }, data: band.map(([epoch, value, top]) => [epoch, top - value]) });
+      { ...hidden, stack: `${id} ${metric}`, data: positive(low) },
+      { ...hidden, stack: `${id} ${metric}`, areaStyle: { color, opacity: 0.16 }, data: height.filter((_, place) => !logY || low[place][1] > 0) });
   }
   if (weight && median.length) series.push({ ...hidden, data: positive(median), lineStyle: { width: 1, opacity: 0.3 } });
   if (median.length) series.push({ ...plain, data: positive(weight ? smoothed(median, weight) : median), lineStyle: { width: 2, type: dashed ? "dashed" : "solid" } });
@@ -130,6 +133,14 @@ function curveSeries(name, color, metric, all, id, dashed) {
     series.push({ ...plain, data: positive(own), lineStyle: { width: 1.5, type: "dotted" } });
   }
   return series;
+}
+
+// The reader's next choice of a metric need not wait: unpack the others, one after the other, while nothing else is to do.
+async function unpackNext() {
+  const metric = Object.keys(DATA.curves.metrics).find((name) => !kept.has(`curves-${name}`));
+  if (!metric) return;
+  await steps(metric);
+  requestIdleCallback(unpackNext);
 }
 
 let drawing = 0;
@@ -145,6 +156,7 @@ async function drawCurves() {
   }
   const columns = await Promise.all(choice.metrics.map(steps));
   if (turn !== drawing) return; // another choice was made meanwhile
+  if (!DATA.live) requestIdleCallback(unpackNext);
   const series = chosen.flatMap((id, place) => {
     const name = `${id + 1}: ${cut(shown().labels[id])}`;
     const color = palette()[place % palette().length];
@@ -477,6 +489,7 @@ function drawSearches() {
     };
     const errors = rows.map((row) => row.error).filter((error) => error !== null);
     draw(`search-${place}`, DATA.charts.search, {
+      yAxis: { max: 1 + Math.max(...rows.map((row) => row.member)) },
       visualMap: { min: Math.min(...errors), max: Math.max(...errors) },
       series: [
         { type: "lines", coordinateSystem: "cartesian2d", data: rows.filter((row) => row.round > 1).map(link), lineStyle: { color: "#888", curveness: 0 }, silent: true },

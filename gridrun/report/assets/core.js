@@ -92,8 +92,8 @@ function curveOf(all, metric, trial) {
   const value = log[trial]
     ? (share) => floor * Math.pow(top / floor, share)
     : (share) => floor + (top - floor) * share;
-  return Array.from(all.subarray(starts()[trial], starts()[trial + 1]), (step) =>
-    step === 65535 ? null : value(step / 65534));
+  return Float64Array.from(all.subarray(starts()[trial], starts()[trial + 1]), (step) =>
+    step === 65535 ? NaN : value(step / 65534));
 }
 
 // --- views and themes ------------------------------------------------------------------------------

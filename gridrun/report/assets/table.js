@@ -84,7 +84,26 @@ function applyFilters() {
 
 // --- building --------------------------------------------------------------------------------------
 
+const ROW_HEIGHT = 32;
+const [MIN_WIDTH, MAX_WIDTH] = [70, 280];
+
+// Width of a column, from its longest text. Tabulator would lay out the whole page once for each column.
+function widths() {
+  const pen = el("canvas").getContext("2d");
+  const { fontFamily } = getComputedStyle($("table"));
+  const measure = (text, weight) => {
+    pen.font = `${weight} 13.5px ${fontFamily}`;
+    return pen.measureText(text).width;
+  };
+  const longest = (texts) => texts.reduce((most, text) => (text.length > most.length ? text : most), "");
+  return shown().columns.map((column, place) => {
+    const widest = Math.max(measure(longest(shown().texts[place]), 400) + 20, measure(column.title, 700) + 36);
+    return Math.ceil(Math.min(MAX_WIDTH, Math.max(MIN_WIDTH, widest)));
+  });
+}
+
 function tabulatorColumns() {
+  const wide = widths();
   const plain = { headerSort: false, headerFilter: false, resizable: false, frozen: innerWidth > 700 };
   const checkbox = (cell) => {
     const { id } = cell.getData();
@@ -104,8 +123,8 @@ function tabulatorColumns() {
       ...column,
       titleFormatter: "plaintext",
       formatter: "plaintext",
-      minWidth: 70,
-      maxInitialWidth: 280,
+      minWidth: MIN_WIDTH,
+      width: wide[place],
       sorter: compare(column.field),
       headerFilterFunc: (text, value, row) => passes(row, column.field, String(text)),
       tooltip: (event, cell) => {
@@ -126,14 +145,16 @@ function buildTable(keep = {}) {
   $("table-title").textContent = table.title;
   $("notes").replaceChildren(...table.notes.map((note) => el("li", {}, note)));
   grid?.destroy();
+  const room = innerHeight > 560 ? Math.max(260, Math.round(innerHeight * 0.55)) : innerHeight;
   grid = new Tabulator($("table"), {
     data: state.rows,
     index: "id",
     columns: tabulatorColumns(),
     layout: "fitDataFill",
     renderVerticalBuffer: 120,
-    rowHeight: 32, // else Tabulator measures each row
-    maxHeight: innerHeight > 560 ? Math.max(260, Math.round(innerHeight * 0.55)) : innerHeight,
+    rowHeight: ROW_HEIGHT, // else Tabulator measures each row
+    // A long table keeps its height while you filter. Otherwise Tabulator lays it out twice, and the page jumps.
+    ...(ROW_HEIGHT * state.rows.length > room ? { height: room } : { maxHeight: room }),
     placeholder: "No row passes the filters",
     initialSort: keep.sort || [],
     initialHeaderFilter: keep.filters || [],
