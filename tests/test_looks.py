@@ -168,7 +168,7 @@ def test_far_off_rows_go_last(tmp_path: Path) -> None:
     (far, *_) = grid.rows
     assert hopeless([grid], store) == set(far.trial_ids[1:])
     assert not hopeless([grid_of(tmp_path, GRID)], store)
-    from gridrun.commands._options import SweepOptions
+    from gridrun.commands._sweep_options import SweepOptions
     from gridrun.plan import forecast_from
 
     options = SweepOptions(cpus=1, gpus=0).resolve([grid])

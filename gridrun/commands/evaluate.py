@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gridrun.commands._help import GroupedCommand, complete_id
-from gridrun.commands._options import data_option, json_option, results_option, threads_option
+from gridrun.commands._options import data_option, json_option, results_option
 from gridrun.commands._out_file import OUT_FILE
 from gridrun.commands._show import echo_json
+from gridrun.commands._sweep_options import threads_option
 from gridrun.text import format_percent, number_of, printable
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from gridrun.commands._help import GroupedCommand
-from gridrun.commands._options import results_option, threads_option
+from gridrun.commands._options import results_option
 from gridrun.commands._out_file import OUT_FILE
+from gridrun.commands._sweep_options import threads_option
 from gridrun.text import number_of
 
 

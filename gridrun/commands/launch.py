@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from gridrun.commands import _options
+from gridrun.commands import _options, _sweep_options
 from gridrun.commands._help import GroupedCommand, complete_planned_id
-from gridrun.commands._options import GridOptions, SweepOptions
+from gridrun.commands._options import GridOptions
 from gridrun.commands._show import (
     exit_with,
     show_changed_sources,
@@ -17,14 +17,15 @@ from gridrun.commands._show import (
     show_summary,
     show_tables,
 )
+from gridrun.commands._sweep_options import SweepOptions
 from gridrun.errors import GridrunError
 
 
 @click.command("launch", cls=GroupedCommand, example="gridrun launch grids/quickstart.yaml --seeds 5")
 @_options.grid_options(required=True)
 @_options.results_option
-@_options.sweep_options(
-    *_options.RUN_OPTIONS,
+@_sweep_options.sweep_options(
+    *_sweep_options.RUN_OPTIONS,
     click.option(
         "--only",
         metavar="ID",

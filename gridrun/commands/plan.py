@@ -6,18 +6,19 @@ from pathlib import Path
 
 import click
 
-from gridrun.commands import _options
+from gridrun.commands import _options, _sweep_options
 from gridrun.commands._help import GroupedCommand
-from gridrun.commands._options import GridOptions, SweepOptions
+from gridrun.commands._options import GridOptions
 from gridrun.commands._search import progress_of, to_train
 from gridrun.commands._show import show_changed_sources, show_plan
+from gridrun.commands._sweep_options import SweepOptions
 from gridrun.text import number_of
 
 
 @click.command("plan", cls=GroupedCommand, example="gridrun plan grids/linear_scaling.yaml --gpus 8")
 @_options.grid_options()
 @_options.results_option
-@_options.sweep_options(*_options.PLAN_OPTIONS)
+@_sweep_options.sweep_options(*_sweep_options.PLAN_OPTIONS)
 @click.option(
     "--price-per-hour",
     metavar="P",

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import click
 
-from gridrun.commands import _options
+from gridrun.commands import _options, _sweep_options
 from gridrun.commands._help import GroupedCommand
-from gridrun.commands._options import GridOptions, SweepOptions
+from gridrun.commands._options import GridOptions
 from gridrun.commands._show import exit_with, format_end, show_summary, show_tables
+from gridrun.commands._sweep_options import SweepOptions
 from gridrun.errors import GridrunError
 
 
@@ -19,7 +20,7 @@ from gridrun.errors import GridrunError
 @_options.results_option
 @click.option("--failed", is_flag=True, help="Only failed trials.")
 @click.option("--diverged", is_flag=True, help="Only diverged trials.")
-@_options.sweep_options(*_options.RUN_OPTIONS)
+@_sweep_options.sweep_options(*_sweep_options.RUN_OPTIONS)
 def command(grids: GridOptions, results: Path, failed: bool, diverged: bool, options: SweepOptions) -> None:
     """Run failed and diverged trials again.
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gridrun.commands import _options
+from gridrun.commands import _options, _sweep_options
 from gridrun.commands._help import GroupedCommand
-from gridrun.commands._options import GridOptions, SweepOptions
+from gridrun.commands._options import GridOptions
 from gridrun.commands._out_file import OUT_FILE
 from gridrun.commands._search import describe_round, estimate, lines_of
 from gridrun.commands._show import INTERRUPTED, show_plan
+from gridrun.commands._sweep_options import SweepOptions
 from gridrun.errors import GridrunError
 from gridrun.text import number_of
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     _options.profile_option, _options.scale_option, _options.set_option, required=True, metavar="GRID"
 )
 @_options.results_option
-@_options.sweep_options(*_options.RUN_OPTIONS)
+@_sweep_options.sweep_options(*_sweep_options.RUN_OPTIONS)
 @click.option(
     "--export",
     metavar="FILE",

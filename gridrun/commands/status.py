@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gridrun.commands._help import GroupedCommand
-from gridrun.commands._options import GridOptions, SweepOptions, grid_options, json_option, results_option
+from gridrun.commands._options import GridOptions, grid_options, json_option, results_option
 from gridrun.commands._search import as_dict, describe_round, estimate, progress_of, to_train
 from gridrun.commands._show import (
     echo_json,
@@ -25,6 +25,7 @@ from gridrun.commands._show import (
     note_line,
     warn_if_missing,
 )
+from gridrun.commands._sweep_options import SweepOptions
 from gridrun.text import format_percent, number_of, printable
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
-from gridrun.commands import _options
+from gridrun.commands import _options, _sweep_options
 from gridrun.commands._help import GroupedCommand, complete_setting
-from gridrun.commands._options import SweepOptions
 from gridrun.commands._show import INTERRUPTED, exit_with, format_end, show_missing_weights
+from gridrun.commands._sweep_options import SweepOptions
 from gridrun.text import number_of, printable
 
 
@@ -21,13 +21,13 @@ from gridrun.text import number_of, printable
 )
 @click.argument("settings", metavar="KEY=VALUE...", nargs=-1, required=True, shell_complete=complete_setting)
 @_options.results_option
-@_options.sweep_options(
+@_sweep_options.sweep_options(
     _options.data_option,
-    _options.threads_option,
+    _sweep_options.threads_option,
     click.option("--gpus", type=click.IntRange(min=0), help="0 trains on the CPU. [default: a GPU if any]"),
-    _options.checkpoint_seconds_option,
-    _options.keep_option(),
-    _options.compile_option(),
+    _sweep_options.checkpoint_seconds_option,
+    _sweep_options.keep_option(),
+    _sweep_options.compile_option(),
     click.option(
         "--executor",
         type=click.Choice(["ray", "serial"]),

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gridrun.commands import _options
+from gridrun.commands import _options, _sweep_options
 from gridrun.commands._help import GroupedCommand
-from gridrun.commands._options import SweepOptions
+from gridrun.commands._sweep_options import SweepOptions
 from gridrun.text import format_time, number_of, printable
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ MAX_DIFFERENCES = 10
 @click.option(
     "--retrain", metavar="N", type=click.IntRange(min=1), help="Train N rows, picked at random, again."
 )
-@_options.sweep_options(
+@_sweep_options.sweep_options(
     _options.data_option,
-    _options.threads_option,
+    _sweep_options.threads_option,
     click.option("--gpus", type=click.IntRange(min=0), help="0 trains on the CPU. [default: a GPU if any]"),
     click.option(
         "--executor",
