@@ -72,10 +72,7 @@ def _write(report: Report, place: Path) -> None:
 
     text = page.to_html(report)
     try:
-        if place.exists() and not place.is_file():  # a pipe or a device is written to, never replaced
-            place.write_text(text, encoding="utf-8")
-        else:
-            files.write_text(place, text)
+        files.write_text(place, text)
     except OSError as error:
         raise GridrunError(f"{place}: cannot be written ({error.strerror or error})") from None
     click.echo(f"{place}: {len(text.encode()) / 1e6:.1f} MB")
