@@ -34,6 +34,9 @@ def test_each_mutant_is_another_program() -> None:
     for source, about in changed:
         compile(source, module, "exec")
         assert about.startswith(f"{module}:")
+    for module, names in mutants.TESTS.items():
+        assert mutants.places(module), module
+        assert all((BENCHMARKS.parent / f"tests/test_{name}.py").is_file() for name in names.split()), names
 
 
 @pytest.mark.slow
