@@ -22,7 +22,7 @@ from gridrun.store.launches import LaunchState
 from gridrun.store.leases import Claim, Leases
 from gridrun.store.records import Provenance, Record
 from gridrun.sweep.worker import Setup
-from trainer import Runtime
+from trainer import Runtime, files
 
 _opened: list[Path] | None = None
 
@@ -127,7 +127,10 @@ def test_a_lease_that_goes_while_it_is_looked_at_is_dead(
 def test_a_record_that_is_compacted_while_it_is_read_is_no_mistake(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Path, "read_text", stale)
+    opened = files.open_to_read
+    monkeypatch.setattr(
+        files, "open_to_read", lambda path: stale() if path.suffix == ".json" else opened(path)
+    )
     assert store.statuses() == {record(1).trial_id: "done"}
 
 
@@ -135,13 +138,13 @@ def test_what_is_replaced_while_it_is_read_is_read_anew(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.launches.write("launch", LaunchState(started_at="2026-01-01", total=1))
-    read, left = Path.read_text, [0]
+    opened, left = files.open_to_read, [0]
 
-    def replaced(path: Path, **named: Any) -> str:
+    def replaced(path: Path) -> Any:
         left[0] -= 1
-        return str(stale() if left[0] >= 0 else read(path, **named))
+        return stale() if left[0] >= 0 else opened(path)
 
-    monkeypatch.setattr(Path, "read_text", replaced)
+    monkeypatch.setattr(files, "open_to_read", replaced)
     left[0] = 2
     assert store.statuses().keys() == {record(1).trial_id, record(2).trial_id}
     left[0] = 2

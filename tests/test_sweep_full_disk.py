@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 import cli
 from gridrun.errors import StoreError
 from gridrun.store import Store
+from trainer import files
 
 ROOT = Path(__file__).parent.parent
 GRID = """
@@ -113,6 +114,6 @@ def test_an_unreadable_store_is_reported(tmp_path: Path, monkeypatch: pytest.Mon
     def denied(path: Path, *_: object) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "open", denied)
+    monkeypatch.setattr(files, "open_to_read", denied)
     with pytest.raises(StoreError, match=r"trials\.parquet: cannot be read \(Permission denied\)"):
         store.rows()

@@ -36,7 +36,7 @@ ORIGINS = ("commit", "sources", "trainer_version", "torch_version", "gpu", "cpu"
 @results_option
 @json_option
 def command(old: str, new: str, rows: GridOptions, results: Path, as_json: bool) -> None:
-    """Show what differs between two trials, two grids, or a grid and its past.
+    """Show what differs between two trials, two grids, or a grid's past.
 
     A and B are ids of ended trials, or their beginnings; or grid files. REVISION:FILE is a grid file as it
     was at a git revision. For a grid and its past, B may be the revision alone. The past comes first then:

@@ -23,6 +23,8 @@ the Parquet files later. This room must not know grids, torch, Ray or the termin
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
@@ -98,6 +100,8 @@ class Store:
             shutil.rmtree(self._work / "locks", ignore_errors=True)  # of older versions
             readme = "Working files of gridrun. Leave them while a launch runs.\n"
             files.write_in_place(self._work / "README", readme)  # a part of it would do
+            if not os.access(self._work, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self._work))
         for path in (self.trials_path, self.epochs_path):  # better now than after hours of training
             parquet.read(path)
 
