@@ -4,10 +4,10 @@
 
 Changes one place at a time, sampled from the modules below: a comparison, an operator, a number, a condition,
 the branch of an `if`, min and max. Then runs the tests of that module, in a copy of the repository. A mutant
-is killed when a test fails, or hangs. Left out: annotations, decorators, error messages, f-strings, how long
-something waits, and the `strict` of `zip`. Prints the survivors; `docs/benchmarks.md` says of each why it may
-live. Exits with 1 if fewer than 95 % are killed. Linux: each mutant is a fork of a process that has imported
-torch and pandas.
+is killed when a test fails that passes without it, or hangs. Left out: annotations, decorators, error
+messages, f-strings, how long something waits, and the `strict` of `zip`. Prints the survivors;
+`docs/benchmarks.md` says of each why it may live. Exits with 1 if fewer than 95 % are killed. Linux: each
+mutant is a fork of a process that has imported torch and pandas.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import ast
 import contextlib
 import itertools
 import json
-import math
 import os
 import random
 import shutil
@@ -32,7 +31,10 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 KILLED_SHARE = 0.95
-SECONDS_FILE = "seconds.json"
+NOTES = "mutants.json"
+TEST_SECONDS = 180
+"""A single test that takes longer hangs."""
+LIMIT_SECONDS = 1800.0
 PRELOADED = (
     *("torch", "torchvision", "numpy", "pandas", "pyarrow.parquet", "scipy.stats", "sklearn.datasets"),
     *("click.testing", "hypothesis", "rich.live", "yaml", "pytest"),
@@ -212,46 +214,68 @@ def mutate(module: str, place: int) -> tuple[str, str]:
     return changed, f"{module}:{mutator.line}: {mutator.change} in `{line}`"
 
 
-class FastestFirst:
-    """Sorts tests by the seconds that they took when they last passed, which it notes in a file.
+class Watch:
+    """Puts tests first that have killed a mutant, then the fastest; notes which test failed.
 
-    Most mutants are killed by many tests, so by one that takes no time.
+    Args:
+        notes: the file where it keeps what it knows from one mutant to the next.
     """
 
     def __init__(self, notes: Path) -> None:
         self.notes = notes
-        self.before: dict[str, float] = json.loads(notes.read_text()) if notes.exists() else {}
-        self.seconds: dict[str, float] = {}
+        known = json.loads(notes.read_text()) if notes.exists() else {}
+        self.seconds: dict[str, float] = known.get("seconds", {})
+        self.kills: dict[str, int] = known.get("kills", {})
+        self.killer: str | None = None
+        self.note()
+
+    def note(self) -> None:
+        """Write what is known, also if the process does not live to its end."""
+        known = {"seconds": self.seconds, "kills": self.kills, "killer": self.killer}
+        self.notes.write_text(json.dumps(known))
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
-        items.sort(key=lambda item: self.before.get(item.nodeid, 0.0))
+        items.sort(key=lambda item: (-self.kills.get(item.nodeid, 0), self.seconds.get(item.nodeid, 0.0)))
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0.0) + report.duration
+        if report.failed:
+            self.killer = report.nodeid
+            self.kills[report.nodeid] = self.kills.get(report.nodeid, 0) + 1
+        elif report.when == "call":
+            self.seconds[report.nodeid] = report.duration
 
-    def pytest_sessionfinish(self, exitstatus: int) -> None:
-        if exitstatus == 0:
-            self.notes.write_text(json.dumps(self.before | self.seconds))
+    def pytest_collectreport(self, report: Any) -> None:
+        if report.failed:
+            self.killer = report.nodeid
+
+    def pytest_sessionfinish(self) -> None:
+        self.note()
 
 
-def run_tests(
-    copy: Path, names: Iterable[str], limit_seconds: float = math.inf, *, quiet: bool = True
-) -> int:
-    """Run tests in a fork of this process; return 0 if they pass."""
+def run_tests(copy: Path, tests: Iterable[str], *options: str) -> int:
+    """Run tests, one file after the other, in a fork of this process; return 0 if they pass."""
     pid = os.fork()
     if not pid:
         os.setsid()  # so that what the tests start can be killed with them
         null = os.open(os.devnull, os.O_RDWR)
-        for number in range(3 if quiet else 1):
+        for number in range(3):
             os.dup2(null, number)
         os.chdir(copy)
         sys.path.insert(0, str(copy))
         import pytest
 
-        options = ["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", "--assert=plain"]
-        files = [f"tests/test_{name}.py" for name in names]
-        os._exit(int(pytest.main([*options, *files], plugins=[FastestFirst(copy / SECONDS_FILE)])))
-    end = time.monotonic() + limit_seconds
+        always = [
+            "-x",
+            "-m",
+            "not slow",
+            "-p",
+            "no:cacheprovider",
+            "--assert=plain",
+            f"--timeout={TEST_SECONDS}",
+        ]
+        codes = (pytest.main([*always, *options, test], plugins=[Watch(copy / NOTES)]) for test in tests)
+        os._exit(next((int(code) for code in codes if code), 0))
+    end = time.monotonic() + LIMIT_SECONDS
     try:
         while time.monotonic() < end:
             done, status = os.waitpid(pid, os.WNOHANG)
@@ -264,13 +288,6 @@ def run_tests(
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
-
-
-def seconds_of(copy: Path, names: Iterable[str]) -> float:
-    """Return how long the tests of some files took when they passed."""
-    seconds = json.loads((copy / SECONDS_FILE).read_text())
-    files = {f"tests/test_{name}.py" for name in names}
-    return sum(took for test, took in seconds.items() if test.split("::")[0] in files)
 
 
 _written = itertools.count(10**9)
@@ -305,22 +322,27 @@ def main() -> None:
     for name in PRELOADED:
         __import__(name)
     survivors: list[str] = []
+    right: set[str] = set()  # tests that pass if nothing is changed
     with tempfile.TemporaryDirectory(prefix="mutants") as directory:
         copy = Path(directory)
         copy_repository(copy)
-        needed = sorted({name for module, _ in sample for name in TESTS[module].split()})
-        if code := run_tests(copy, needed, quiet=False):
-            sys.exit(f"the tests fail as it is ({code})")
         for module, place in sorted(sample):
-            names = TESTS[module].split()
             before = (copy / module).read_text()
             changed, about = mutate(module, place)
             write(copy / module, changed)
-            killed = run_tests(copy, names, 60 + 5 * seconds_of(copy, names)) != 0
+            files = [f"tests/test_{name}.py" for name in TESTS[module].split()]
+            failed = run_tests(copy, files)
             write(copy / module, before)
-            print(f"{'killed  ' if killed else 'SURVIVED'} {about}", flush=True)
-            if not killed:
+            print(f"{'killed  ' if failed else 'SURVIVED'} {about}", flush=True)
+            if not failed:
                 survivors.append(about)
+                continue
+            killer = json.loads((copy / NOTES).read_text())["killer"]
+            for test in (killer.split("[")[0],) if killer else files:  # none: it hangs, or ends the process
+                only = ["--collect-only"] if killer in files else []  # could not be imported
+                if test not in right and run_tests(copy, [test], *only):
+                    sys.exit(f"{test} fails as it is")
+                right.add(test)
     number = len(sample)
     share = 1 - len(survivors) / number
     print(
