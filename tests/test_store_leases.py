@@ -94,11 +94,13 @@ def test_a_file_that_says_nothing_is_a_holder_until_it_is_silent(tmp_path: Path)
     assert watch(asker, clock, 4)
 
 
+@pytest.mark.parametrize("has_room_for_a_name", [True, False])
 def test_a_lease_that_a_full_disk_has_no_room_for_leaves_no_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    has_room_for_a_name: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(path: Path, *_: object, **__: object) -> None:
-        path.touch()
+        if has_room_for_a_name:
+            path.touch()
         raise OSError(28, "No space left on device", str(path))
 
     store = Store(tmp_path)
