@@ -82,6 +82,7 @@ def test_two_rows_by_the_beginning_of_their_ids(filled: SimpleNamespace) -> None
     first, second = filled.trials[0][0], filled.trials[1][0]
     output = run(first.config_id[:8], second.trial_id[:8], "--results", filled.store.root)
     assert "model.depth: depth 8 | depth 14" in output
+    assert output.count(" | ") == 1, "nothing else differs"
     assert "10.00 (3 runs)  8.00 (3 runs)" in output
     assert output.splitlines()[-1].endswith("worse")
     found = json.loads(run(first.config_id, second.config_id, "--results", filled.store.root, "--json"))

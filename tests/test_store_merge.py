@@ -6,7 +6,7 @@ import hashlib
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -104,9 +104,11 @@ def test_other_numbers_under_one_id_are_shown_and_ours_stay(tmp_path: Path) -> N
 
 def test_a_result_takes_the_place_of_a_failure_and_no_failure_that_of_a_result(tmp_path: Path) -> None:
     ours = store_of(tmp_path / "ours", record(1, status="failed"), record(2), record(3, status="failed"))
-    theirs = store_of(tmp_path / "theirs", record(1), record(2, status="failed"), record(3, status="failed"))
+    ours.add(record(4))
+    failed = (record(n, status="failed") for n in (2, 3, 4))
+    theirs = store_of(tmp_path / "theirs", record(1), *failed)
     (found,) = merged(ours, theirs)
-    assert (found.replaced, found.behind, found.equal) == ((record(1).trial_id,), 1, 1)
+    assert (found.replaced, found.behind, found.equal) == ((record(1).trial_id,), 2, 1)
     assert ours.statuses()[record(1).trial_id] == ours.statuses()[record(2).trial_id] == "done"
     assert len(ours.epochs([record(1).trial_id])[record(1).trial_id]) == 2
 
@@ -335,6 +337,27 @@ def _launch(root: Path, first: int, count: int) -> None:
             store.add(record(number, status="failed", attempts=1))
         store.add(replace(record(number), ended_at="2026-01-01T00:00:09.000+00:00"))
         store.compact()
+
+
+class Racing(Store):
+    """A store in which a launch ends trial 1 after a merge has looked, and before it writes."""
+
+    def lock(self, name: str):  # type: ignore[no-untyped-def]
+        self.add(record(1))
+        return super().lock(name)
+
+    def insert(self, records: Collection[Record]) -> list[str]:
+        self.add(record(1))
+        return super().insert(records)
+
+
+@pytest.mark.parametrize("checkpoint", [None, "last"])
+def test_what_a_launch_trains_meanwhile_stays(checkpoint: str | None, tmp_path: Path) -> None:
+    ours = Racing(tmp_path / "ours")
+    theirs = store_of(tmp_path / "theirs", record(1, 0.2, checkpoint=checkpoint), record(2))
+    (found,) = merged(ours, theirs)
+    assert (found.added, found.behind, found.weights) == ((record(2).trial_id,), 1, 0)
+    assert ours.records()[record(1).trial_id].test_error == 0.1
 
 
 def test_two_launches_write_into_stores_that_are_being_merged(tmp_path: Path) -> None:
