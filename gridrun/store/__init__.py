@@ -307,8 +307,8 @@ class Store:
                     self.drop_checkpoint(record.trial_id)
 
             with self._writing():
+                files.make_directory(self._anew)  # before anything is taken out
                 self._compaction.take_out(trial_ids, keep)
-                self._anew.mkdir(exist_ok=True)
                 for path in kept:
                     files.touch(self._anew / path.name.partition(".")[0])
         return kept

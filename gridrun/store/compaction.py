@@ -65,7 +65,9 @@ class Compaction:
             ends = self.stored.read()
             ends = ends | {r.trial_id: end_of(r) for r in newer_records(self.pending.read(), ends)}
             new = [
-                replace(r, attempts=(ends[r.trial_id].attempts or 1) + r.attempts) if r.trial_id in ends else r
+                replace(r, attempts=(ends[r.trial_id].attempts or 1) + r.attempts)
+                if r.trial_id in ends
+                else r
                 for r in records
                 if r.trial_id not in ends or ends[r.trial_id].status == "failed"
             ]

@@ -83,7 +83,11 @@ def _sizes(metadata: pq.FileMetaData) -> Iterator[tuple[str, int]]:
 def _text_bytes(file: pq.ParquetFile, source: Any, path: str) -> int:
     """Return the bytes of the texts of one column, each counted as often as a row names it."""
     named = pq.ParquetFile(
-        source, metadata=file.metadata, read_dictionary=[path], pre_buffer=False, page_checksum_verification=True
+        source,
+        metadata=file.metadata,
+        read_dictionary=[path],
+        pre_buffer=False,
+        page_checksum_verification=True,
     )
     found = 0
     for group in range(file.metadata.num_row_groups):
