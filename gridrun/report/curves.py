@@ -28,7 +28,7 @@ LOG_RATIO = 100.0
 LOG_SPAN = 1e-30
 """What is smaller than this part of the highest value is drawn as that."""
 MAX_GAPS = 10
-"""An epoch later than so many times its trial's rows was not measured; the page would grow with its number."""
+"""An epoch later than so many times its trial's rows was not measured; the page would grow with it."""
 METRICS = {
     "test_error": 100.0,
     "train_error": 100.0,
