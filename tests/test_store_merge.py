@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 import cli
 from gridrun.errors import StoreError
-from gridrun.store import Store
+from gridrun.store import Store, parquet
 from gridrun.store.lineage import LineageRow
 from gridrun.store.merge import Merged, merge, open_source
 from gridrun.store.notes import Note
@@ -136,6 +137,39 @@ def test_a_result_takes_the_place_of_a_failure_and_no_failure_that_of_a_result(t
     assert (found.replaced, found.behind, found.equal) == ((record(1).trial_id,), 2, 1)
     assert ours.statuses()[record(1).trial_id] == ours.statuses()[record(2).trial_id] == "done"
     assert len(ours.epochs([record(1).trial_id])[record(1).trial_id]) == 2
+
+
+@pytest.mark.parametrize("failed_before", [0, 2])
+def test_a_failure_in_mid_merge_does_not_replace_a_diverged_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failed_before: int
+) -> None:
+    before = [record(1, status="failed", attempts=failed_before)] if failed_before else []
+    ours, theirs = (
+        store_of(tmp_path / "ours", *before),
+        store_of(tmp_path / "theirs", record(1, status="diverged", attempts=1)),
+    )
+    ours.compact(now=True)
+    append = parquet.append
+
+    def late(*arguments: Any) -> None:  # a launch was training this trial all the while
+        again = replace(record(1, status="failed", attempts=failed_before + 1), ended_at="2026-01-02")
+        if arguments[0] == ours.epochs_path and arguments[1]:
+            Store(ours.root)._pending.add(again)
+        append(*arguments)
+        if arguments[0] == ours.trials_path:
+            Store(ours.root).add(again)
+
+    monkeypatch.setattr(parquet, "append", late)
+    merged(ours, theirs)
+    monkeypatch.undo()
+    for _ in range(2):
+        assert ours.statuses() == {record(1).trial_id: "diverged"}
+        assert ours.records()[record(1).trial_id].attempts == failed_before + 1
+        ours.compact(now=True)
+    assert not list(ours.root.glob(".work/ended/*"))
+    retried = replace(record(1, status="failed", attempts=failed_before + 2), ended_at="2026-01-03")
+    ours.add(retried)  # as `gridrun retry --diverged` does
+    assert ours.statuses() == {record(1).trial_id: "failed"}
 
 
 STORES = st.dictionaries(st.integers(1, 4), st.sampled_from(["done", "diverged", "failed"]), max_size=4)
