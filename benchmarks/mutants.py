@@ -51,7 +51,7 @@ TESTS = {
     "gridrun/plan/trials.py": "plan commands_retry",
     "gridrun/search/segments.py": "search_segments search",
     "gridrun/store/compaction.py": "store store_overtaken store_unstorable",
-    "gridrun/store/ends.py": "store_overtaken commands_retry store",
+    "gridrun/store/ends.py": "store_ends store_overtaken commands_retry store",
     "gridrun/store/leases.py": "store_leases",
     "gridrun/store/merge.py": "store_merge",
     "gridrun/store/parquet.py": "store_parquet store store_unstorable",
