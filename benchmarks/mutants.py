@@ -68,7 +68,7 @@ TESTS = {
     "trainer/averages/lookahead.py": "trainer_averages trainer_defaults",
     "trainer/checkpoint.py": "trainer_checkpoint trainer_loop",
     "trainer/clock.py": "trainer_clock",
-    "trainer/config.py": "trainer_config trainer_defaults trainer_schedules trainer_segments trainer_splits",
+    "trainer/config.py": "trainer_config trainer_defaults trainer_schedules trainer_parameter_groups trainer_splits",
     "trainer/data/splits.py": "trainer_splits",
     "trainer/evaluation.py": "trainer_evaluation evaluation",
     "trainer/loop.py": "trainer_loop trainer_parameter_groups trainer_train_seconds trainer_segments",
