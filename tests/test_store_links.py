@@ -136,6 +136,15 @@ def test_the_results_directory_itself_may_be_a_link(tmp_path: Path) -> None:
     assert store.statuses() == {ID: "done"}
 
 
+@pytest.mark.parametrize("name", [".", "checkpoints", ".work/ended"])
+def test_a_link_to_nowhere_is_named_with_its_target(name: str, tmp_path: Path) -> None:
+    link = tmp_path / "results" / name
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to("/nowhere/else")
+    with pytest.raises(StoreError, match=f"{link}[:,] (is )?a link to /nowhere/else"):
+        Store(tmp_path / "results").create()
+
+
 def test_a_fifo_does_not_stop_a_trial(tmp_path: Path) -> None:
     store = Store(tmp_path / "results")
     store.create()
