@@ -75,7 +75,7 @@ class Merged:
     equal: int = 0
     """Trials that both stores have with the same numbers, or that failed in both."""
     behind: int = 0
-    """Trials that failed there and have a result here."""
+    """Trials that failed there and have a result here, or that a launch has ended here meanwhile."""
     conflicts: tuple[Conflict, ...] = ()
     busy: tuple[str, ...] = ()
     """Trials with kept weights that a launch trains here at this moment."""
@@ -255,10 +255,10 @@ def _add(
                 record = replace(record, checkpoint=None, notes=notes)
             target.insert([record])
         _count(record.trial_id, ours, found)
-    if plain:
-        for each in target.insert(plain):
-            _count(each, ours, found)
-    found.behind += len(plain) - sum(not r.checkpoint for r in plain)
+    added = target.insert(plain) if plain else []
+    for each in added:
+        _count(each, ours, found)
+    found.behind += len(plain) - len(added)  # a launch has trained these meanwhile
 
 
 def _count(trial_id: str, ours: Mapping[str, Record], found: _Found) -> None:
