@@ -108,10 +108,14 @@ def runtime(cache_dir: Path) -> Runtime:
     return Runtime(cache_dir=cache_dir, checkpoint_seconds=math.inf)
 
 
-@pytest.fixture
-def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+def fork_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fork ranks from a process that has imported torch, which takes each of them seconds otherwise."""
     monkeypatch.setattr(parallel, "multiprocessing", SimpleNamespace(get_context=lambda _: SpawnContext()))
+
+
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    fork_ranks(monkeypatch)
 
 
 def nobody_is_left() -> bool:
@@ -208,6 +212,7 @@ def test_two_ranks_are_one_with_synchronised_batch_norm_alone(
     assert [epoch.train_error for epoch in two.epochs] == [epoch.train_error for epoch in one.epochs]
     assert [epoch.lr for epoch in two.epochs] == [epoch.lr for epoch in one.epochs]
     assert (two.num_images, two.num_params) == (one.num_images, one.num_params)
+    fork_ranks(monkeypatch)
     unsynchronised = train(apart, seed=0, runtime=runtime)
     assert losses(unsynchronised) != pytest.approx(losses(one), rel=1e-3)
 
