@@ -1,12 +1,13 @@
 """Do the tests notice it when code that decides numbers or truth is wrong?
 
-    python benchmarks/mutants.py [--number 40] [--seed 1] [--module gridrun/verdicts.py]
+    python benchmarks/mutants.py [--number 40] [--seed 1] [--minutes 30] [--module gridrun/verdicts.py]
 
 Changes one place at a time, sampled from the modules below: a comparison, an operator, a number, a condition,
 the branch of an `if`, min and max. Then runs the tests of that module, in a copy of the repository. A mutant
-is killed when a test fails, or hangs. Left out: annotations, decorators, error messages, f-strings, and how
-long something waits. Prints the survivors; `docs/benchmarks.md` says of each why it may live. Exits with 1 if
-fewer than 95 % are killed. Linux: each mutant is a fork of a process that has imported torch and pandas.
+is killed when a test fails that passes without it, or hangs. Left out: annotations, decorators, error
+messages, f-strings, how long something waits, and the `strict` of `zip`. Prints the survivors;
+`docs/benchmarks.md` says of each why it may live. Exits with 1 if fewer than 95 % are killed. Linux: each
+mutant is a fork of a process that has imported torch and pandas.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import gc
 import itertools
+import json
 import os
 import random
 import shutil
@@ -23,16 +26,24 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 KILLED_SHARE = 0.95
-LIMIT_SECONDS = 300.0
+NOTES = "mutants.json"
+TEST_SECONDS = 180
+"""A single test that takes longer hangs."""
+LIMIT_SECONDS = 1800.0
 PRELOADED = (
     *("torch", "torchvision", "numpy", "pandas", "pyarrow.parquet", "scipy.stats", "sklearn.datasets"),
-    *("click.testing", "rich.live", "yaml", "pytest"),
+    *("click.testing", "hypothesis", "rich.live", "yaml", "pytest"),
 )
 TESTS = {
+    "gridrun/changed_code.py": "changed_code",
+    "gridrun/compare.py": "compare",
+    "gridrun/looks.py": "looks",
     "gridrun/metrics.py": "metrics tables_render tables tables_published",
     "gridrun/plan/costs.py": "plan_costs plan",
     "gridrun/plan/packing.py": "plan_packing",
@@ -40,32 +51,38 @@ TESTS = {
     "gridrun/plan/trials.py": "plan commands_retry",
     "gridrun/search/segments.py": "search_segments search",
     "gridrun/store/compaction.py": "store store_overtaken store_unstorable",
-    "gridrun/store/ends.py": "store store_overtaken commands_retry",
+    "gridrun/store/ends.py": "store_overtaken commands_retry store",
     "gridrun/store/leases.py": "store_leases",
+    "gridrun/store/merge.py": "store_merge",
     "gridrun/store/parquet.py": "store_parquet store store_unstorable",
+    "gridrun/store/records.py": "store_records store store_unstorable",
     "gridrun/sweep/queue.py": "sweep_queue",
-    "gridrun/sweep/retries.py": "sweep_failing commands_retry",
-    "gridrun/tables/arrange.py": "tables tables_render tables_published",
-    "gridrun/tables/build.py": "tables tables_published",
-    "gridrun/tables/judge.py": "tables_published tables_why verdicts",
+    "gridrun/sweep/retries.py": "sweep_retries commands_retry sweep_failing",
+    "gridrun/tables/arrange.py": "tables tables_render",
+    "gridrun/tables/build.py": "tables tables_published tables_notes",
+    "gridrun/tables/judge.py": "tables_published tables_compare tables_why verdicts",
     "gridrun/tables/why.py": "tables_why",
     "gridrun/trial.py": "ids plan",
-    "gridrun/verdicts.py": "verdicts tables_published",
+    "gridrun/verdicts.py": "verdicts tables_compare tables_published",
     "trainer/averages/_average.py": "trainer_averages",
+    "trainer/averages/lookahead.py": "trainer_averages trainer_defaults",
     "trainer/checkpoint.py": "trainer_checkpoint trainer_loop",
     "trainer/clock.py": "trainer_clock",
-    "trainer/config.py": "trainer_config trainer_schedules trainer_segments",
+    "trainer/config.py": "trainer_config trainer_defaults trainer_schedules trainer_segments trainer_splits",
     "trainer/data/splits.py": "trainer_splits",
     "trainer/evaluation.py": "trainer_evaluation evaluation",
+    "trainer/loop.py": "trainer_loop trainer_checkpoint trainer_segments trainer_train_seconds",
     "trainer/loss.py": "trainer_loss trainer_batch_augmentations",
     "trainer/metrics.py": "trainer_loop",
     "trainer/optimizers/_groups.py": "trainer_parameter_groups trainer_optimizers",
-    "trainer/schedules/cosine.py": "trainer_schedules",
-    "trainer/schedules/multistep.py": "trainer_schedules",
-    "trainer/schedules/piecewise_linear.py": "trainer_schedules",
-    "trainer/schedules/sgdr.py": "trainer_schedules",
+    "trainer/optimizers/lars/optimizer.py": "trainer_optimizers",
+    "trainer/optimizers/muon/optimizer.py": "trainer_muon",
+    "trainer/schedules/cosine.py": "trainer_schedules trainer_config trainer_defaults",
+    "trainer/schedules/multistep.py": "trainer_schedules trainer_config trainer_defaults",
+    "trainer/schedules/piecewise_linear.py": "trainer_schedules trainer_config trainer_defaults",
+    "trainer/schedules/sgdr.py": "trainer_schedules trainer_config trainer_defaults",
     "trainer/seeds.py": "trainer_loop ids",
-    "trainer/warmups/exponential.py": "trainer_schedules",
+    "trainer/warmups/exponential.py": "trainer_schedules trainer_config trainer_defaults",
 }
 _PAIRS = (
     *((ast.Lt, ast.LtE), (ast.Gt, ast.GtE), (ast.Eq, ast.NotEq), (ast.Is, ast.IsNot), (ast.In, ast.NotIn)),
@@ -156,6 +173,9 @@ class Mutator(ast.NodeTransformer):
         new = NAMES.get(node.id)
         return ast.Name(new) if new and self._is_wanted(node, f"{node.id} becomes {new}") else node
 
+    def visit_keyword(self, node: ast.keyword) -> ast.AST:
+        return node if node.arg == "strict" else self.generic_visit(node)
+
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         node.body = [self.visit(part) for part in node.body]
         return node
@@ -195,9 +215,46 @@ def mutate(module: str, place: int) -> tuple[str, str]:
     return changed, f"{module}:{mutator.line}: {mutator.change} in `{line}`"
 
 
-def run_tests(copy: Path, names: str) -> int:
-    """Run tests in a fork of this process; return 0 if they pass."""
-    files = [f"tests/test_{name}.py" for name in names.split()]
+class Watch:
+    """Puts tests first that have killed a mutant, then the fastest; notes which test failed.
+
+    Args:
+        notes: the file where it keeps what it knows from one mutant to the next.
+    """
+
+    def __init__(self, notes: Path) -> None:
+        self.notes = notes
+        known = json.loads(notes.read_text()) if notes.exists() else {}
+        self.seconds: dict[str, float] = known.get("seconds", {})
+        self.kills: dict[str, int] = known.get("kills", {})
+        self.killer: str | None = None
+        self.note()
+
+    def note(self) -> None:
+        """Write what is known, also if the process does not live to its end."""
+        known = {"seconds": self.seconds, "kills": self.kills, "killer": self.killer}
+        self.notes.write_text(json.dumps(known))
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        items.sort(key=lambda item: (-self.kills.get(item.nodeid, 0), self.seconds.get(item.nodeid, 0.0)))
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.failed:
+            self.killer = report.nodeid
+            self.kills[report.nodeid] = self.kills.get(report.nodeid, 0) + 1
+        elif report.when == "call":
+            self.seconds[report.nodeid] = report.duration
+
+    def pytest_collectreport(self, report: Any) -> None:
+        if report.failed:
+            self.killer = report.nodeid
+
+    def pytest_sessionfinish(self) -> None:
+        self.note()
+
+
+def run_tests(copy: Path, groups: Iterable[Sequence[str]]) -> int:
+    """Run groups of tests, one after the other, in a fork of this process; return 0 if they pass."""
     pid = os.fork()
     if not pid:
         os.setsid()  # so that what the tests start can be killed with them
@@ -208,7 +265,17 @@ def run_tests(copy: Path, names: str) -> int:
         sys.path.insert(0, str(copy))
         import pytest
 
-        os._exit(int(pytest.main(["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", *files])))
+        always = [
+            "-x",
+            "-m",
+            "not slow",
+            "-p",
+            "no:cacheprovider",
+            "--assert=plain",
+            f"--timeout={TEST_SECONDS}",
+        ]
+        codes = (pytest.main([*always, *group], plugins=[Watch(copy / NOTES)]) for group in groups if group)
+        os._exit(next((int(code) for code in codes if code), 0))
     end = time.monotonic() + LIMIT_SECONDS
     try:
         while time.monotonic() < end:
@@ -247,6 +314,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--number", type=int, default=40)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=600, help="try no more mutants after so long")
     parser.add_argument("--module", choices=TESTS, metavar="FILE")
     arguments = parser.parse_args()
     modules = [arguments.module] if arguments.module else list(TESTS)
@@ -255,24 +323,36 @@ def main() -> None:
     sys.dont_write_bytecode = False  # pytest would read each test file anew for every mutant
     for name in PRELOADED:
         __import__(name)
+    gc.collect()
+    gc.freeze()  # a fork that collects all of it copies it: half of the CPU time of a mutant
     survivors: list[str] = []
-    passed: set[str] = set()
+    tried: list[str] = []
+    killers: set[str] = set()
+    end = time.monotonic() + 60 * arguments.minutes
     with tempfile.TemporaryDirectory(prefix="mutants") as directory:
         copy = Path(directory)
         copy_repository(copy)
-        for module, place in sorted(sample):
-            if TESTS[module] not in passed and (code := run_tests(copy, TESTS[module])):
-                sys.exit(f"{TESTS[module]}: the tests fail as it is ({code})")
-            passed.add(TESTS[module])
+        for module, place in sample:  # in any order, so that a part of them is a sample too
+            if time.monotonic() > end:
+                break
             before = (copy / module).read_text()
             changed, about = mutate(module, place)
             write(copy / module, changed)
-            killed = run_tests(copy, TESTS[module]) != 0
+            files = [f"tests/test_{name}.py" for name in TESTS[module].split()]
+            failed = run_tests(copy, [[file] for file in files])
             write(copy / module, before)
-            print(f"{'killed  ' if killed else 'SURVIVED'} {about}", flush=True)
-            if not killed:
+            print(f"{'killed  ' if failed else 'SURVIVED'} {about}", flush=True)
+            tried.append(about)
+            if not failed:
                 survivors.append(about)
-    number = len(sample)
+            elif killer := json.loads((copy / NOTES).read_text())["killer"]:  # None: it hangs
+                killers.add(killer.split("[")[0])
+        imports = sorted(killer for killer in killers if "::" not in killer)
+        tests = sorted(killers.difference(imports))
+        if run_tests(copy, [tests, ["--collect-only", *imports] if imports else []]):
+            killer = json.loads((copy / NOTES).read_text())["killer"]
+            sys.exit(f"{killer} fails also if nothing is changed, so that it kills no mutant")
+    number = len(tried)
     share = 1 - len(survivors) / number
     print(
         f"{number - len(survivors)} of {number} mutants killed ({100 * share:.0f} %), of {len(every)} places"

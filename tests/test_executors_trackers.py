@@ -14,6 +14,7 @@ from gridrun.executors.ray.trackers import Tracker, Trackers
 from gridrun.grid import Grid, load_grid
 from gridrun.store import Store
 from gridrun.sweep.events import Ended, Event, Lost, Progress, Started
+from gridrun.sweep.mlflow import MLflowRuns, MLflowServer
 from gridrun.sweep.names import TrialName, names_of
 from gridrun.sweep.tensorboard import EventFiles
 from gridrun.trial import Trial
@@ -110,7 +111,7 @@ def test_a_package_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(LaunchError, match="pip install wandb"):
         Trackers(wandb=True)
     with pytest.raises(LaunchError, match="pip install mlflow"):
-        Trackers(mlflow="http://localhost:5000")
+        MLflowRuns("http://localhost:5000", {}, pytest.fail)
     assert not Trackers()
 
 
@@ -142,14 +143,104 @@ def test_runs_are_named_by_what_differs_and_experiments_by_the_grid(tmp_path: Pa
     assert names[last].path(last) == ("study", f"hot-wide__batch-size-128__seed-1__{last[:8]}")
 
 
-def test_a_tracker_is_told_of_one_experiment_under_the_names_of_its_runs(tmp_path: Path) -> None:
-    notes, names = Notes(), {TRIAL.trial_id: TrialName("study", "lr 0.1, seed 7")}
-    for experiment in ("study", "other"):
-        tracker = Tracker("Notes", notes, tmp_path, pytest.fail, names=names, experiment=experiment)
-        tracker.handle(Progress(TRIAL, at(1)))
-    assert [line for line in notes.lines if line[0] == "start"] == [
-        ("start", "lr 0.1, seed 7", 7, TRIAL.config.lr)
+# --- MLflow --------------------------------------------------------------------------------------
+
+
+class Server(MLflowServer):
+    """Takes notes. `runs` are those that it has: their last epochs, by trial id."""
+
+    def __init__(self, runs: dict[str, int] | None = None, *, is_down: bool = False) -> None:
+        self.lines: list[tuple[Any, ...]] = []
+        self.runs, self.is_down = runs or {}, is_down
+
+    def open(self, trial: Trial, name: TrialName) -> tuple[str, int]:
+        if self.is_down:
+            raise ConnectionError("server\nis down")
+        self.lines.append(("open", *name))
+        return "run " + trial.trial_id[:4], self.runs.get(trial.trial_id, 0)
+
+    def log(self, run: str, epoch: Epoch) -> None:
+        self.lines.append((run, epoch.epoch))
+
+    def close(self, run: str, status: str) -> None:
+        self.lines.append((run, status))
+
+
+RUN = "run " + TRIAL.trial_id[:4]
+
+
+def told_mlflow(server: Server, *events: object) -> list[str]:
+    warnings: list[str] = []
+    names = {TRIAL.trial_id: TrialName("study", "lr 0.1, seed 7")}
+    with MLflowRuns("http://there", names, warnings.append, lambda _: server) as runs:
+        for event in events:
+            runs.show(event)
+    return warnings
+
+
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [
+        (Ended(TRIAL, "done", at(2)), "FINISHED"),
+        (Ended(TRIAL, "diverged", at(2)), "FINISHED"),
+        (Ended(TRIAL, "failed", at(2)), "FAILED"),
+        (Ended(TRIAL, "interrupted", at(2)), "KILLED"),
+    ],
+)
+def test_a_run_ends_as_its_trial_does(end: Event, status: str) -> None:
+    server = Server()
+    assert not told_mlflow(server, Started(TRIAL), Progress(TRIAL, at(1)), Progress(TRIAL, at(1)), end)
+    assert server.lines == [("open", "study", "lr 0.1, seed 7"), (RUN, 1), (RUN, 2), (RUN, status)]
+
+
+def test_runs_of_a_dead_worker_fail_and_those_left_at_a_sudden_end_are_killed() -> None:
+    server = Server()
+    told_mlflow(
+        server, Progress(TRIAL, at(1)), Lost(TRIAL, "worker_killed", "it died"), Progress(TRIAL, at(2))
+    )
+    assert server.lines[2:] == [
+        (RUN, "FAILED"),
+        ("open", "study", "lr 0.1, seed 7"),
+        (RUN, 2),
+        (RUN, "KILLED"),
     ]
+
+
+def test_a_resumed_trial_goes_on_in_its_run_without_the_epochs_that_are_there() -> None:
+    server = Server({TRIAL.trial_id: 3})
+    told_mlflow(server, Progress(TRIAL, at(3)), Ended(TRIAL, "done", at(4)))
+    assert server.lines[1:] == [(RUN, 4), (RUN, "FINISHED")]
+
+
+def test_an_attempt_without_an_epoch_opens_no_run() -> None:
+    server = Server()
+    told_mlflow(server, Started(TRIAL), Ended(TRIAL, "busy"), Lost(TRIAL, "worker_killed", "it died"))
+    assert server.lines == []
+
+
+def test_a_server_that_is_down_is_one_line() -> None:
+    warnings = told_mlflow(Server(is_down=True), Progress(TRIAL, at(1)), Ended(TRIAL, "done", at(2)))
+    assert warnings == ["--mlflow http://there: is told no more: ConnectionError: server is down"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_mlflow_itself_keeps_runs_as_we_mean_them(tmp_path: Path) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="it is no part of what the tests need")
+    pytest.importorskip("sqlalchemy", reason="mlflow-skinny has no store of its own")
+    uri = f"sqlite:///{tmp_path}/runs.db"
+    name = TrialName("study", "lr 0.1, seed 7")
+    for last, status in ((2, "KILLED"), (4, "FINISHED")):
+        server = MLflowServer(uri)
+        run, logged = server.open(TRIAL, name)
+        for epoch in range(logged + 1, last + 1):
+            server.log(run, at(epoch, None if epoch == 1 else 0.5))
+        server.close(run, status)
+    client = mlflow.MlflowClient(uri)
+    (found,) = client.search_runs([client.get_experiment_by_name("study").experiment_id])
+    assert (found.info.run_name, found.info.status) == ("lr 0.1, seed 7", "FINISHED")
+    assert (found.data.params["seed"], found.data.params["lr"]) == ("7", str(TRIAL.config.lr))
+    assert [m.step for m in client.get_metric_history(run, "test_error")] == [2, 3, 4]
+    assert server.open(TRIAL, name)[1] == 0, "a finished trial that is trained anew gets a run of its own"
 
 
 # --- TensorBoard ---------------------------------------------------------------------------------

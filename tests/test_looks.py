@@ -146,6 +146,25 @@ def test_a_look_that_has_begun_is_completed_and_an_incomplete_one_decides_nothin
     assert counts(settle([grid], store)[0]) == [5, 3, 3]
 
 
+def test_a_row_that_is_open_gets_seeds_also_if_another_has_all(tmp_path: Path) -> None:
+    store, grid = Store(tmp_path / "results"), grid_of(tmp_path)
+    store.create()
+    for row, n in zip(grid.rows, (12, 3, 0), strict=True):
+        for seed in range(n):
+            store.add(record(Trial(row.config, seed), 0.101 + (-0.0015, 0.0, 0.0015)[seed % 3]))
+    assert counts(settle([grid], store)[0]) == [12, 5, 3]
+
+
+def test_grids_with_and_without_fixed_seeds_are_settled_side_by_side(tmp_path: Path) -> None:
+    store, auto = Store(tmp_path / "results"), grid_of(tmp_path)
+    fixed = grid_of(tmp_path, GRID.replace("auto", "2"))
+    store.create()
+    train(store, auto, 0.101, 0.15, 0.2)
+    first, second = settle([fixed, auto], store)
+    assert first is fixed
+    assert counts(second) == [5, 3, 3]
+
+
 def test_a_comparison_gives_seeds_to_both_rows(tmp_path: Path) -> None:
     text = GRID.partition("tables")[0] + "compare: {by: lr, to: 0.1}"
     store, grid = Store(tmp_path / "results"), grid_of(tmp_path, text)

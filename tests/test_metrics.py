@@ -59,6 +59,20 @@ def test_values_are_written_as_in_tables_elsewhere(column: str, value: Any, text
     assert format_column(column, value) == text
 
 
+def test_the_longest_list_that_is_written_out_has_60_characters() -> None:
+    exactly, longer = [10**9] * 4 + [10**11], [10**9] * 3 + [10**10, 10**11]
+    assert len(format_option(exactly)) == 60
+    assert format_column("schedule.milestones", exactly) == format_option(exactly)
+    assert format_column("schedule.milestones", longer).startswith("5 parts, ")
+
+
+def test_what_a_config_decides_has_no_median() -> None:
+    columns = ("num_params", "macs", "epochs_trained")
+    found = [record(row(), seed, num_params=10, macs=20, epochs_trained=3) for seed in range(2)]
+    table = build(Spec((row(),), columns, spread="minmax"), range(3), *found)
+    assert markdown_cells(table) == [["# of Params", "# of MACs", "Epochs Trained"], ["10", "20", "3"]]
+
+
 def test_config_columns() -> None:
     rows = (row(augmentation=(RandomCrop(),), weight_decay=5e-4), row())
     columns = (

@@ -120,6 +120,10 @@ def test_without_done_trials_costs_only_tell_long_from_short() -> None:
     assert of(costs, config(model={"name": "resnet_preact", "depth": 20})).amount > 2 * plain.amount
     assert of(costs, config(batch_size=8)).amount > plain.amount
     assert of(costs, config(num_gpus=2)).amount < plain.amount
+    one, two, small = (config(train_size=25600, **more) for more in ({}, {"num_gpus": 2}, {"batch_size": 32}))
+    assert one.num_images == two.num_images == small.num_images
+    assert of(costs, two).amount == of(costs, one).amount / 2
+    assert of(costs, small).amount == pytest.approx(of(costs, one).amount * (1 + 32 / 32) / (1 + 32 / 128))
 
 
 def test_only_done_trials_of_the_same_hardware_count() -> None:
@@ -205,6 +209,10 @@ def test_evaluation_and_loading_count_but_not_the_import_of_torch() -> None:
         )
 
     assert of(Costs([took(12), took(12), took(40)], CPU), one).amount == pytest.approx(12.0)
+    put_back = {**took(12), "started_at": "2026-01-01T00:00:20+00:00"}
+    assert of(Costs([put_back], CPU), one).amount == 10.0, "the clock was put back"
+    odd = {**took(12), "started_at": "yesterday"}
+    assert of(Costs([odd], CPU), one).amount == 10.0
     resumed = {**took(59), "resumes": 1}
     assert of(Costs([took(12), resumed], CPU), one).amount == pytest.approx(12.0)
 
@@ -215,6 +223,10 @@ def test_records_give_the_macs_of_a_network_that_cannot_compute_them(monkeypatch
     monkeypatch.setattr(ResNetPreactOptions, "macs", lambda self, data: None)
     small, large = config(), config(model={"name": "resnet_preact", "depth": 14})
     costs = Costs([past(small, 10.0, macs=100), past(large, 20.0, macs=200)], CPU)
+    # The record of this network, though none of this batch size.
+    wider = of(costs, config(model={"name": "resnet_preact", "depth": 14}, batch_size=256))
+    assert wider.factor == pytest.approx(3.0), "a network of this size was measured"
+    assert wider.amount == pytest.approx(20.0 * (1 + 32 / 256) / (1 + 32 / 128))
     # No record has this network: the median of all records.
     assert of(costs, config(model={"name": "resnet_preact", "depth": 20})).amount == pytest.approx(
         10.0, rel=0.2

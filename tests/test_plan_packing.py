@@ -138,6 +138,8 @@ def test_as_many_trials_run_side_by_side_as_fit_into_memory() -> None:
         return Load(10 * GIB, 64 * GIB, 100.0 * number)
 
     assert threads_per_trial(measure, 16, 99) == 4, "0.92 of 64 GiB hold four of 10 GiB"
+    exactly = lambda number, threads: Load(46, 100, 100.0 * number)  # noqa: E731
+    assert threads_per_trial(exactly, 4, 99) == 2, "0.92 of 100 bytes hold two of 46"
 
 
 def test_threads_are_measured_once_for_configs_that_take_the_same() -> None:

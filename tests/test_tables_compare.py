@@ -10,13 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from by_hand import Spec, build, errors, markdown_cells, row
+from by_hand import Spec, build, errors, markdown_cells, records, row
 from scipy import stats
 
 from gridrun import verdicts
 from gridrun.errors import GridError
 from gridrun.grid import load_grid
 from gridrun.grid.comparisons import Comparison
+from gridrun.grid.looks import AdaptiveSeeds
+from gridrun.tables.build import build_table
 from gridrun.tables.csv import to_csv
 from gridrun.tables.latex import to_latex
 from gridrun.tables.render import to_markdown, to_text
@@ -142,6 +144,23 @@ def test_columns_against_a_row() -> None:
     cell = accuracy.lines[1].cells["test_accuracy"].against
     assert cell
     assert (round(cell.difference, 9), cell.verdict) == (-0.01, "worse")
+
+
+def test_a_row_with_more_looks_widens_the_interval_of_both() -> None:
+    """Of looks at 3 and 12 seeds, the first spends 3/12 of 5 %, the second 9/12: 98.75 % and 96.25 %."""
+    few, many = AdaptiveSeeds((3, 12)), AdaptiveSeeds((3, 12), 12)
+    one, two = replace(row(lr=0.1), seeds=few), replace(row(lr=0.2), seeds=many)
+    made = ((0.060, 0.061, 0.062), (0.070, 0.071, 0.072) * 4)
+    found = records(*errors(one, *made[0]), *errors(two, *made[1]))
+    pool = verdicts.pool(runs(*each) for each in made)
+    assert pool
+    difference = verdicts.compare_rows(runs(*made[0]), runs(*made[1]), pool, pool)
+    for place, (ours, theirs) in enumerate(((one, two), (two, one))):
+        compared = Comparison("the other", {ours.config_id: theirs.config_id})
+        spec = Spec((one, two), ("lr", "test_error"), compare=compared)
+        against = build_table(spec, found).lines[place].cells["test_error"].against  # type: ignore[arg-type]
+        assert against
+        assert against.half_width == pytest.approx(difference.half_width(0.9875))
 
 
 GRID = """

@@ -115,6 +115,27 @@ def test_an_interval_by_hand() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "runs", "variance"),
+    [
+        ("5.5", 4, 0.2982),  # the median of four normal draws has 0.2982 of the variance of one
+        ("5.5 (median of 4 runs)", 4, 0.2982),
+        ("5.5 (mean of 4 runs)", 4, 1 / 4),
+        ("5.5 (average of 4 runs)", 4, 1 / 4),
+        ("5.5 +/- 0.1", 4, 1 / 4),
+        ("5.5 ± 0.1", 4, 1 / 4),
+        ("5.5", None, 1),
+    ],
+)
+def test_a_published_mean_is_better_known_than_a_median(text: str, runs: int | None, variance: float) -> None:
+    one, ours = row(), (0.06, 0.061, 0.059, 0.0605, 0.0595)
+    spec = Spec((one,), ("test_error",), {one.config_id: Published({"test_error": text}, runs=runs)})
+    half_width = 2.776 * statistics.stdev(ours) * math.sqrt(0.2868 + variance)
+    assert only_cell(build(spec, range(5), *errors(one, *ours))).half_width == pytest.approx(
+        half_width, rel=1e-3
+    )
+
+
 def test_rows_share_their_spread() -> None:
     rows = [row(lr=lr) for lr in (0.1, 0.2, 0.3)]
     spec = Spec(tuple(rows), ("lr", "test_error"), {rows[0].config_id: Published({"test_error": 6.0})})

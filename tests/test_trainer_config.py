@@ -146,6 +146,40 @@ BASE: dict[str, Any] = {"model": {"name": "resnet", "depth": 20}, "epochs": 10}
             "precision: unknown choice 'bf16'. Choose from: fp32, mixed_bf16, mixed_fp16, pure_fp16, tf32.",
         ),
         ({"learning_rate": 1}, "learning_rate: unknown option."),
+        ({"epochs": -0.5}, "epochs: must be > 0, got -0.5"),
+        ({"stop_after": 0}, "stop_after: must be in 1..10 (epochs), got 0"),
+        ({"stop_after": 11}, "stop_after: must be in 1..10 (epochs), got 11"),
+        ({"label_smoothing": -0.1}, "label_smoothing: must be in 0..1, got -0.1"),
+        ({"label_smoothing": 1}, "label_smoothing: must be in 0..1, got 1"),
+        ({"eval_every": 0}, "eval_every: must be > 0, got 0"),
+        ({"num_gpus": 0}, "num_gpus: must be > 0, got 0"),
+        ({"sync_bn": True}, "sync_bn: has no effect without num_gpus > 1"),
+        (
+            {"batch_size": 722, "num_gpus": 2},
+            "batch_size: 722 on each of 2 GPUs is larger than the training set of digits (1442 images)",
+        ),
+        (
+            {"ema_decay": 0.9, "average": {"name": "ema", "decay": 0.9}},
+            "ema_decay: is short for an average, and there is one already",
+        ),
+        ({"clip_weight_decay": True}, "clip_weight_decay: has no effect without gradient_clip"),
+        (
+            {"clip_weight_decay": True, "gradient_clip": 1, "optimizer": "lars"},
+            "clip_weight_decay: LARS has weight decay that is no term added to the gradient",
+        ),
+        ({"bn_momentum": 0}, "bn_momentum: must be > 0 and <= 1, or dynamic, got 0"),
+        ({"bn_momentum": 1.5}, "bn_momentum: must be > 0 and <= 1, or dynamic, got 1.5"),
+        ({"weight_decay_on": []}, "weight_decay_on: must name a kind; without decay, say weight_decay: 0"),
+        ({"weight_decay_on": ["bn", "conv", "bn"]}, "weight_decay_on: names one twice: bn, conv, bn"),
+        (
+            {"weight_decay_on": ["conv"], "no_weight_decay_on_bn": True},
+            "weight_decay_on: cannot stand beside no_weight_decay_on_bn",
+        ),
+        ({"tta": "flip", "tta_least_confident": 0}, "tta_least_confident: must be > 0 and <= 1, got 0"),
+        ({"tta": "flip", "tta_least_confident": 1.1}, "tta_least_confident: must be > 0 and <= 1, got 1.1"),
+        ({"tta_least_confident": 0.5}, "tta_least_confident: has no effect without tta"),
+        ({"tta": "ten_crop"}, "tta: ten_crop needs images that are streamed"),
+        ({"subdivision": 6, "batch_size": 10}, "subdivision: must divide batch_size (10), got 6; nearest: 5"),
     ],
 )
 def test_a_config_that_cannot_be_trained_is_refused(values, message):
@@ -169,6 +203,64 @@ def test_the_bounds_themselves_are_taken():
     TrainConfig.from_dict(BASE | {"schedule": {"name": "sgdr", "first_period": 10}})
     TrainConfig.from_dict(BASE | {"schedule": {"name": "piecewise_linear", "knots": [[0, 0], [10, 1]]}})
     TrainConfig.from_dict(BASE | {"subdivision": 128, "ema_decay": 0, "gradient_clip": 1e-9})
+    TrainConfig.from_dict(BASE | {"lr": 65504, "precision": "pure_fp16", "weight_decay": 0})
+    TrainConfig.from_dict(BASE | {"lr": 65505, "precision": "fp32", "label_smoothing": 0.99})
+    TrainConfig.from_dict(BASE | {"epochs": 0.5, "eval_every": 1, "bn_momentum": 1})
+    TrainConfig.from_dict(BASE | {"batch_size": 721, "num_gpus": 2, "sync_bn": True})
+    TrainConfig.from_dict(BASE | {"clip_weight_decay": True, "gradient_clip": 1})
+    TrainConfig.from_dict(BASE | {"tta": "flip", "tta_least_confident": 1})
+    TrainConfig.from_dict(BASE | {"tta": "flip", "tta_least_confident": 1e-3})
+    TrainConfig.from_dict(BASE | {"schedule": {"name": "cosine", "min_factor": 0}})
+    TrainConfig.from_dict(BASE | {"schedule": {"name": "cosine", "min_factor": 1}})
+
+
+def test_stopping_after_the_last_epoch_is_no_stop():
+    assert TrainConfig.from_dict(BASE | {"stop_after": 10}) == TrainConfig.from_dict(BASE)
+    for stop_after in (1, 9):
+        assert TrainConfig.from_dict(BASE | {"stop_after": stop_after}).last_epoch == stop_after
+    assert TrainConfig.from_dict(BASE | {"epochs": 9.5}).last_epoch == 10
+
+
+def test_images_and_steps_of_whole_and_partial_runs():
+    """Digits has 1,442 images: 11 steps of 128 an epoch."""
+    of = lambda **options: TrainConfig.from_dict(BASE | options)  # noqa: E731
+    assert (of().total_steps, of().num_images, of().images_per_epoch) == (110, 110 * 128, 11 * 128)
+    assert of(stop_after=3).num_images == 33 * 128
+    assert (of(epochs=1.5).total_steps, of(epochs=1.5).num_epochs) == (17, 2)  # 16.5
+    assert of(epochs=1.5).num_images == 17 * 128
+    assert of(num_gpus=2).num_images == 10 * 5 * 256
+    assert of(train_size=300, val_size=100).num_train == 300
+    assert of(val_size=100).num_train == 1342
+
+
+def test_decay_is_said_in_two_ways():
+    of = lambda **options: TrainConfig.from_dict(BASE | options).decayed  # noqa: E731
+    assert of() is None
+    assert of(no_weight_decay_on_bn=True) == ("conv",)
+    assert of(weight_decay_on=["linear", "conv"]) == of(weight_decay_on=["conv", "linear"])
+    assert of(weight_decay_on=["linear", "conv"]) == ("conv", "linear")
+
+
+def test_an_optimiser_that_divides_by_an_eps_of_0_is_named_before_it_trains():
+    """2^-24 is the smallest fp16 number; half of it is rounded to 0, anything above that to it."""
+    of = lambda **options: TrainConfig.from_dict(BASE | options)  # noqa: E731
+    for eps in (2.0**-25, 1e-8):
+        with pytest.raises(ConfigError, match="diverges in pure_fp16") as caught:
+            of(precision="pure_fp16", optimizer={"name": "adam", "eps": eps}).check_precision()
+        assert caught.value.key == "precision"
+    of(precision="pure_fp16", optimizer={"name": "adam", "eps": 2.0**-25 * 1.01}).check_precision()
+    of(precision="mixed_fp16", optimizer={"name": "adam", "eps": 1e-8}).check_precision()
+    of(precision="pure_fp16").check_precision()
+
+
+def test_a_run_goes_on_from_one_that_begins_like_it():
+    of = lambda **options: TrainConfig.from_dict(BASE | options)  # noqa: E731
+    flips = lambda p: {"augmentation": {"horizontal_flip": {"probability": p}}}  # noqa: E731
+    assert of().goes_on_from(of(stop_after=4), seed=0)
+    assert of(stop_after=4).goes_on_from(of(stop_after=4), seed=0)
+    assert not of(stop_after=4).goes_on_from(of(stop_after=5), seed=0)
+    assert not of().goes_on_from(of(stop_after=4, lr=0.2), seed=0)
+    assert not of(**flips(0.5)).goes_on_from(of(stop_after=4, **flips(0.4)), seed=0)
 
 
 @pytest.mark.parametrize(("batch_size", "steps"), [(1442, 1), (721, 2), (722, 1), (128, 11), (1, 1442)])

@@ -34,6 +34,15 @@ class TestPool:
     def test_what_says_nothing_stays_out(self, row: tuple[float, ...]) -> None:
         assert verdicts.pool([runs(*row)]) is None
 
+    @pytest.mark.parametrize(
+        ("error", "num_classes", "counts"),
+        [(0.80, 10, True), (0.82, 10, False), (0.44, 2, True), (0.46, 2, False), (1e-4, 10, True)],
+    )
+    def test_a_row_has_learnt_below_nine_tenths_of_the_error_of_guessing(
+        self, error: float, num_classes: int, counts: bool
+    ) -> None:
+        assert runs(error, error, num_classes=num_classes).counts == counts
+
     def test_equal_runs_still_vary_by_rounding_to_images(self) -> None:
         # of 355 images 4 are wrong in each run: the variance of rounding over that of the binomial
         equal = runs(4 / 355, 4 / 355, 4 / 355, num_test=355)
@@ -117,6 +126,35 @@ class TestVerdict:
     def test_no_number_of_seeds_makes_one_published_run_exact(self) -> None:
         assert verdicts.more_seeds(Difference(0.0, 0.0013, 30, 1.4487), 3) is None
 
+    def test_the_bounds_of_an_interval_themselves(self) -> None:
+        assert Difference(0.002, 0.0, 12, 1.0).verdict(0.002) == "reproduced"
+        assert Difference(-0.002, 0.0, 12, 1.0).verdict(0.002) == "reproduced"
+        assert Difference(0.002, 0.0, 12, 1.0, between_rows=True).verdict(0.002) == "equivalent"
+        half_width = Difference(0.0, 0.001, 12, 1.0).half_width()
+        for value in (half_width, -half_width):  # the interval ends at 0
+            assert Difference(value, 0.001, 12, 1.0).verdict(0.0) == "open"
+
+    def test_a_hundred_more_seeds_is_the_most(self) -> None:
+        """One run against an exact value: 4 runs of ours, 8 degrees, and each run adds one."""
+        for more, found in ((1, 1), (7, 7), (100, 100), (101, None)):
+            n, t = 4 + more, stats.t.ppf(0.975, 8 + more)
+            sigma = 0.002 / t / math.sqrt(verdicts.median_variance(n)) * (1 - 1e-6)
+            difference = Difference(0.0, sigma, 8, verdicts.median_variance(4))
+            assert verdicts.more_seeds(difference, 4) == found
+
+    def test_more_seeds_of_two_rows_add_two_degrees_each(self) -> None:
+        """Rows of 4 and 6 runs, the other one of twice our variance."""
+        for more in (1, 5, 20):
+            variance = verdicts.median_variance(4 + more) + 2 * verdicts.median_variance(6 + more)
+            sigma = 0.002 / stats.t.ppf(0.975, 8 + 2 * more) / math.sqrt(variance) * (1 - 1e-6)
+            now = verdicts.median_variance(4) + 2 * verdicts.median_variance(6)
+            difference = Difference(0.0, sigma, 8, now, between_rows=True)
+            assert verdicts.more_seeds(difference, 4, other=6) == more
+
+    def test_runs_without_any_spread(self) -> None:
+        assert Difference(0.003, 0.0, 10, 1.0).p_value == 0
+        assert Difference(0.0, 0.0, 10, 1.0).p_value == 1
+
     def test_p_value_is_that_of_t(self) -> None:
         found = Difference(0.003, 0.0013, 10, 1.4487)
         assert found.p_value == pytest.approx(2 * stats.t.sf(0.003 / 0.0013 / math.sqrt(1.4487), 10))
@@ -126,6 +164,8 @@ def test_holm_by_hand() -> None:
     assert verdicts.holm([0.01, 0.04, 0.03]) == [True, False, False]  # 0.01 <= 0.05 / 3; 0.03 > 0.05 / 2
     assert verdicts.holm([0.01, 0.02, 0.03]) == [True, True, True]
     assert verdicts.holm([]) == []
+    assert verdicts.holm([0.05], 0.05) == [True]
+    assert verdicts.holm([0.04, 0.01, 0.02], 0.05) == [True, True, True]
 
 
 def simulated(draw: random.Random, *, rows: int, n: int, published: int, shift: float = 0.0) -> list[str]:

@@ -56,16 +56,21 @@ class SweepOptions:
         """Return who follows the sweep of these grids, beside the screen.
 
         Raises:
-            LaunchError: `notify` names no program.
+            LaunchError: `notify` names no program, or the package of a tracker is missing.
             GridrunError: event files cannot be written.
         """
+        from gridrun.sweep.names import names_of
+
         found: list[Listener] = []
         warn = functools.partial(click.echo, err=True)
         if self.tensorboard:
-            from gridrun.sweep.names import names_of
             from gridrun.sweep.tensorboard import EventFiles
 
             found.append(EventFiles(self.tensorboard, store, names_of(grids), warn))
+        if self.mlflow:
+            from gridrun.sweep.mlflow import MLflowRuns
+
+            found.append(MLflowRuns(self.mlflow, names_of(grids), warn))
         if self.notify is not None:
             from gridrun.sweep.notify import Notifier, read_command
 
@@ -122,8 +127,8 @@ class SweepOptions:
         `resolve` gives `gpus_per_trial`; trackers name trials after `grids`.
         """
         if self.executor == "serial":
-            if self.mlflow or self.wandb:
-                raise LaunchError("--mlflow and --wandb need --executor ray")
+            if self.wandb:
+                raise LaunchError("--wandb needs --executor ray")
             if self.address:
                 raise LaunchError("--address needs --executor ray")
             if self.cpus_per_trial == "auto":
@@ -140,8 +145,8 @@ class SweepOptions:
             gpus=self.gpus,
             gpus_per_trial=gpus_per_trial,
             cpus_per_trial=self.cpus_per_trial,
-            trackers=Trackers(mlflow=self.mlflow, wandb=self.wandb, names=names_of(grids)),
-            every_epoch=self.tensorboard is not None,
+            trackers=Trackers(wandb=self.wandb, names=names_of(grids)),
+            every_epoch=bool(self.tensorboard or self.mlflow),
             address=self.address,
         )
 

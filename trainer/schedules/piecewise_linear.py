@@ -24,7 +24,7 @@ class PiecewiseLinear(ScheduleOptions):
         epochs = [epoch for epoch, _ in self.knots]
         knots = [list(knot) for knot in self.knots]
         check(bool(knots), "knots", "must have at least one [epoch, factor]")
-        ordered = all(a < b for a, b in itertools.pairwise([-1.0, *epochs])) and epochs[0] >= 0
+        ordered = all(a < b for a, b in itertools.pairwise(epochs)) and epochs[0] >= 0
         check(ordered, "knots", f"must have epochs that are >= 0 and increasing, got {knots}")
         check(all(0 <= f <= 1 for _, f in self.knots), "knots", f"must have factors in 0..1, got {knots}")
 

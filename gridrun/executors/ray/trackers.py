@@ -1,7 +1,7 @@
-"""Log trials to MLflow and Weights & Biases, through Ray's own callbacks for them.
+"""Log trials to Weights & Biases, through Ray's own callback for it.
 
-They get every epoch. An experiment is named after the grid, a run after what tells it from the grid's others.
-If a tracker fails (its server is down), it gets no more; the trials go on.
+It gets every epoch. A group is named after the grid, a run after what tells it from the grid's others.
+If it fails, it gets no more; the trials go on.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gridrun.trial import Trial
 from trainer.metrics import Epoch
 
 NAME = "gridrun"
-"""Weights & Biases project unless WANDB_PROJECT names one, and experiment of trials that no grid names."""
+"""Weights & Biases project unless WANDB_PROJECT names one, and group of trials that no grid names."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,33 +32,21 @@ class Trackers:
         LaunchError: the package of one is not installed.
     """
 
-    mlflow: str | None = None
-    """URI of the tracking server."""
     wandb: bool = False
     names: Mapping[str, TrialName] = field(default_factory=dict)
     """Of the trials, by id."""
 
     def __post_init__(self) -> None:
-        for wanted, package in ((self.mlflow, "mlflow"), (self.wandb, "wandb")):
-            if wanted and importlib.util.find_spec(package) is None:
-                raise LaunchError(f"--{package} needs the package {package}: pip install {package}")
+        if self.wandb and importlib.util.find_spec("wandb") is None:
+            raise LaunchError("--wandb needs the package wandb: pip install wandb")
 
     def __bool__(self) -> bool:
-        return bool(self.mlflow or self.wandb)
+        return self.wandb
 
     @contextlib.contextmanager
     def start(self, directory: Path, warn: Callable[[str], None]) -> Iterator[list[Tracker]]:
         """Yield the trackers, which keep files in `directory`; `warn` gets a line when one fails."""
         trackers = []
-        if self.mlflow:
-            from ray.air.integrations.mlflow import MLflowLoggerCallback
-
-            for experiment in dict.fromkeys(name.experiment for name in self.names.values()) or (NAME,):
-                logger: Any = MLflowLoggerCallback(self.mlflow, experiment_name=experiment)
-                named = self.names if self.names else None
-                trackers.append(
-                    Tracker("MLflow", logger, directory, warn, names=named, experiment=experiment)
-                )
         if self.wandb:
             from ray.air.integrations.wandb import WandbLoggerCallback
 
@@ -95,7 +83,6 @@ class Tracker:
         directory: for its files.
         warn: gets a line when it fails.
         names: of trials, by id; others are called by their ids.
-        experiment: the only one whose trials it is told of; None: of all.
     """
 
     def __init__(
@@ -106,10 +93,9 @@ class Tracker:
         warn: Callable[[str], None],
         *,
         names: Mapping[str, TrialName] | None = None,
-        experiment: str | None = None,
     ) -> None:
         self._name, self._logger, self._directory, self._warn = name, logger, directory, warn
-        self._names, self._experiment = names or {}, experiment
+        self._names = names or {}
         self._tracked: dict[str, _TrackedTrial] = {}  # by trial id
         self._logged: dict[str, int] = {}  # last epoch, by trial id
         self._failed = False
@@ -134,10 +120,8 @@ class Tracker:
 
     def _log(self, trial: Trial, epoch: Epoch) -> None:
         key = trial.trial_id
-        name = self._names.get(key) or TrialName(self._experiment or NAME, key)
-        if self._experiment not in (None, name.experiment):
-            return
         if key not in self._tracked:
+            name = self._names.get(key) or TrialName(NAME, key)
             self._tracked[key] = _TrackedTrial(trial, self._directory, name)
             self._call(self._logger.log_trial_start, self._tracked[key])
         if epoch.epoch > self._logged.get(key, 0):
