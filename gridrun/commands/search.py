@@ -47,7 +47,13 @@ def _refuse_again(_: click.Context, __: click.Parameter, what: str | None) -> No
     type=OutFile(".yaml", ".yml"),
     help="Write the best member's schedule to this YAML file, for `policy: {schedule: FILE}` of a grid.",
 )
-@click.option("--again", hidden=True, expose_value=False, callback=_refuse_again)
+@click.option(
+    "--again",
+    hidden=True,
+    expose_value=False,
+    callback=_refuse_again,
+    help="Refused, with what to do instead.",
+)
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop; exit 1 if it is over --budget-hours.")
 def command(
     grids: GridOptions, results: Path, options: SweepOptions, export: Path | None, dry_run: bool
