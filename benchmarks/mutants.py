@@ -71,7 +71,7 @@ TESTS = {
     "trainer/config.py": "trainer_config trainer_defaults trainer_schedules trainer_segments trainer_splits",
     "trainer/data/splits.py": "trainer_splits",
     "trainer/evaluation.py": "trainer_evaluation evaluation",
-    "trainer/loop.py": "trainer_loop trainer_checkpoint trainer_segments trainer_train_seconds",
+    "trainer/loop.py": "trainer_loop trainer_parameter_groups trainer_train_seconds trainer_segments",
     "trainer/loss.py": "trainer_loss trainer_batch_augmentations",
     "trainer/metrics.py": "trainer_loop",
     "trainer/optimizers/_groups.py": "trainer_parameter_groups trainer_optimizers",

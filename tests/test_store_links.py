@@ -13,6 +13,7 @@ from gridrun.errors import StoreError
 from gridrun.store import Store
 from gridrun.store.launches import LaunchState
 from gridrun.store.lineage import LineageRow
+from gridrun.store.notes import Note
 from trainer import checkpoint, files
 
 ID = record(1).trial_id
@@ -103,6 +104,28 @@ def test_no_file_is_written_into_a_directory_that_is_a_link(name: str, tmp_path:
     link.symlink_to(target)
     assert write_everything(Store(tmp_path / "results")) == 5, "all but the note of an epoch, which may fail"
     assert list(target.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["notes", "forgotten"])
+def test_no_note_or_forgotten_record_is_written_into_a_link(name: str, tmp_path: Path) -> None:
+    store, victim = Store(tmp_path / "results"), tmp_path / "victim"
+    store.create()
+    store.add(record(1))
+    victim.mkdir()
+    (victim / f"{ID}.theirs.json").write_text("theirs")
+    (store.root / name).symlink_to(victim)
+    if name == "forgotten":
+        with pytest.raises(StoreError, match=r"cannot be written to \(Is a link: .*/forgotten\)"):
+            store.forget([ID])
+    else:
+        for write in (
+            lambda: store.notes.add(Note(about=ID, text="a note", at="")),
+            lambda: store.notes.clear([ID]),
+        ):
+            with pytest.raises(OSError, match="Is a link"):
+                write()
+    assert [path.name for path in victim.iterdir()] == [f"{ID}.theirs.json"]
+    assert store.statuses() == {ID: "done"}
 
 
 def test_the_results_directory_itself_may_be_a_link(tmp_path: Path) -> None:

@@ -365,6 +365,17 @@ def test_a_folder_that_is_not_there(folders):
         load(dataset, *folders)
 
 
+def test_a_link_to_nowhere_is_named_with_its_target(folders):
+    root = image_folder(folders[0])
+    dataset = folder_options(root)
+    (root / "train/ant/2.png").symlink_to("/nowhere/ant.png")
+    with pytest.raises(DataError) as caught:
+        load(dataset, *folders)
+    assert str(caught.value).endswith(
+        f"cannot be read: No such file or directory ({root}/train/ant/2.png, a link to /nowhere/ant.png)"
+    )
+
+
 @pytest.mark.parametrize(
     ("changed", "problem"),
     [
