@@ -61,13 +61,13 @@ def read_text(path: Path) -> str:
 def nearest_beside(path: Path, is_kind: Callable[[Path], bool]) -> str:
     """Return ` Did you mean 'x'?` for the closest name in the same directory, or an empty text."""
     try:
-        known = {found.name: found.stem for found in path.parent.iterdir() if is_kind(found)}
+        known = {found.stem: found.name for found in path.parent.iterdir() if is_kind(found)}
     except (OSError, ValueError):
         return ""
-    stems = difflib.get_close_matches(path.stem, list(known.values()), n=len(known) or 1, cutoff=0.4)
-    alike = sorted(name for name, stem in known.items() if stem in stems)  # not by the suffix alone
-    near = difflib.get_close_matches(path.name, alike, n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
+    stems = sorted(known)  # a common suffix alone makes no two names alike
+    longer = [stem for stem in stems if stem.startswith(path.stem)]
+    near = difflib.get_close_matches(path.stem, stems, n=1) or longer[:1]
+    return f" Did you mean {known[near[0]]!r}?" if near else ""
 
 
 def parse_yaml(text: str, source: Path | str) -> Located:
