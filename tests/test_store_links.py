@@ -115,14 +115,14 @@ def test_no_note_or_forgotten_record_is_written_into_a_link(name: str, tmp_path:
     (victim / f"{ID}.theirs.json").write_text("theirs")
     (store.root / name).symlink_to(victim)
     if name == "forgotten":
-        with pytest.raises(StoreError, match=r"cannot be written to \(Is a link: .*/forgotten\)"):
+        with pytest.raises(StoreError, match=r"Leads elsewhere: .*/forgotten, a link to .*/victim\)"):
             store.forget([ID])
     else:
         for write in (
             lambda: store.notes.add(Note(about=ID, text="a note", at="")),
             lambda: store.notes.clear([ID]),
         ):
-            with pytest.raises(OSError, match="Is a link"):
+            with pytest.raises(OSError, match="Leads elsewhere"):
                 write()
     assert [path.name for path in victim.iterdir()] == [f"{ID}.theirs.json"]
     assert store.statuses() == {ID: "done"}
@@ -134,6 +134,15 @@ def test_the_results_directory_itself_may_be_a_link(tmp_path: Path) -> None:
     store = Store(tmp_path / "results")
     assert write_everything(store) == 0
     assert store.statuses() == {ID: "done"}
+
+
+@pytest.mark.parametrize("name", [".", "checkpoints", ".work/ended"])
+def test_a_link_to_nowhere_is_named_with_its_target(name: str, tmp_path: Path) -> None:
+    link = tmp_path / "results" / name
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to("/nowhere/else")
+    with pytest.raises(StoreError, match=f"{link}[:,] (is )?a link to /nowhere/else"):
+        Store(tmp_path / "results").create()
 
 
 def test_a_fifo_does_not_stop_a_trial(tmp_path: Path) -> None:

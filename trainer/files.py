@@ -79,7 +79,7 @@ def make_directory(path: Path) -> None:
 def check_no_link(path: Path) -> None:
     """Raise OSError if a path is a link."""
     if path.is_symlink():
-        raise OSError(errno.ELOOP, "Is a link", str(path))
+        raise OSError(errno.ELOOP, "Leads elsewhere", str(path))
 
 
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:

@@ -247,7 +247,8 @@ class Store:
             for path in (*own, *(self._work.iterdir() if self._work.is_dir() else ())):
                 if path.is_symlink():
                     raise StoreError(
-                        f"{path}: is a link; what belongs to a store lies in it. Link it whole instead."
+                        f"{path}: is a link to {path.readlink()}; what belongs to a store lies in it. "
+                        "Link it whole instead."
                     )
             yield
         except OSError as error:
@@ -430,4 +431,6 @@ def unwritable(root: Path, error: OSError) -> StoreError:
     """Return the error to raise when a store cannot be written."""
     partial = str(error.filename).endswith(".partial")
     place = f": {Path(error.filename).parent if partial else error.filename}" if error.filename else ""
+    if error.filename and Path(error.filename).is_symlink():
+        place += f", a link to {Path(error.filename).readlink()}"
     return StoreError(f"{root}: cannot be written to ({error.strerror or error}{place})")
