@@ -176,14 +176,16 @@ def test_a_file_that_would_take_far_more_memory_than_results_is_refused(tmp_path
         parquet.read(path)
 
 
-@pytest.mark.parametrize("in_list", [False, True])
-def test_one_long_text_in_many_rows_is_counted_in_each(tmp_path: Path, in_list: bool) -> None:
+@pytest.mark.parametrize("kind", ["text", "list", "struct"])
+def test_one_long_text_in_many_rows_is_counted_in_each(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "any.parquet"
     append(path, [row(number) for number in range(20_000)])
     table = pq.read_table(path)
     long = pa.array(["".join(random.Random(1).choices("0123456789abcdef", k=100_000))], pa.string())
     texts = pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), len(table)), long)
-    if in_list:
+    if kind == "struct":
+        texts = pa.StructArray.from_arrays([texts], ["text"])
+    if kind == "list":
         texts = pa.ListArray.from_arrays(pa.array(range(len(table) + 1), pa.int32()), texts)
     table = table.append_column("text", texts)
     with pq.ParquetWriter(path, table.schema, compression="zstd", store_schema=False) as writer:

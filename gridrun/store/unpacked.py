@@ -42,7 +42,7 @@ def problem_of_texts(
     """
     most: dict[str, int] = {}
     for path, number, width in _leaves(file):
-        if not width and (columns is None or path in columns or path.partition(".list.")[0] in columns):
+        if not width and (columns is None or any(f"{path}.".startswith(f"{name}.") for name in columns)):
             most[path] = most.get(path, 0) + number
     encoded = dict.fromkeys(most, 0)
     for path, size in _sizes(file.metadata):
@@ -92,12 +92,22 @@ def _text_bytes(file: pq.ParquetFile, source: Any, path: str) -> int:
     found = 0
     for group in range(file.metadata.num_row_groups):
         for part in named.read_row_group(group, columns=[path], use_threads=False).itercolumns():
-            for chunk in part.chunks:
-                while pa.types.is_list(chunk.type) or pa.types.is_large_list(chunk.type):
-                    chunk = chunk.flatten()
+            for chunk in (leaf for whole in part.chunks for leaf in _innermost(whole)):
                 if pa.types.is_dictionary(chunk.type):
                     lengths = pc.binary_length(chunk.dictionary).take(chunk.indices)
                     found += pc.sum(lengths).as_py() or 0
                 else:
                     found += chunk.nbytes
     return found
+
+
+def _innermost(array: pa.Array) -> Iterator[pa.Array]:
+    """Yield what is in lists of lists and the like."""
+    kind = array.type
+    if pa.types.is_struct(kind):
+        for part in array.flatten():
+            yield from _innermost(part)
+    elif pa.types.is_nested(kind):
+        yield from _innermost(array.flatten())
+    else:
+        yield array
