@@ -155,6 +155,7 @@ def test_two_commits_also_of_trials_that_were_trained_anew(filled: SimpleNamespa
         (("small.yaml", "one"), "small.yaml is a grid"),
         (("nothing.yaml", "small.yaml"), "nothing.yaml"),
         (("abc", "abd"), "is no grid file, no directory"),
+        (("noise", "plain"), "`gridrun why TABLE ROW` shows the id of a row"),
         (("00000000", "11111111"), "no row, trial or commit of it begins with '00000000'"),
     ],
 )
@@ -163,6 +164,12 @@ def test_what_cannot_be_compared_is_named(
 ) -> None:
     monkeypatch.chdir(filled.folder)
     assert problem in run(*arguments, "--results", "one", code=2)
+
+
+def test_a_row_is_not_compared_with_itself(filled: SimpleNamespace) -> None:
+    trial = filled.trials[0][0]
+    problem = run(trial.config_id, trial.trial_id, "--results", filled.store.root, code=2)
+    assert f"{trial.config_id} and {trial.trial_id} are of the same row" in problem
 
 
 # --- image by image ------------------------------------------------------------------------------
