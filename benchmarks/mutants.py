@@ -51,7 +51,7 @@ TESTS = {
     "gridrun/plan/trials.py": "plan commands_retry",
     "gridrun/search/segments.py": "search_segments search",
     "gridrun/store/compaction.py": "store store_overtaken store_unstorable",
-    "gridrun/store/ends.py": "store_overtaken commands_retry store",
+    "gridrun/store/ends.py": "store_ends store_overtaken commands_retry store",
     "gridrun/store/leases.py": "store_leases",
     "gridrun/store/merge.py": "store_merge",
     "gridrun/store/parquet.py": "store_parquet store store_unstorable",
@@ -68,10 +68,12 @@ TESTS = {
     "trainer/averages/lookahead.py": "trainer_averages trainer_defaults",
     "trainer/checkpoint.py": "trainer_checkpoint trainer_loop",
     "trainer/clock.py": "trainer_clock",
-    "trainer/config.py": "trainer_config trainer_defaults trainer_schedules trainer_segments trainer_splits",
+    "trainer/config.py": "trainer_config trainer_defaults trainer_schedules trainer_parameter_groups "
+    "trainer_splits trainer_segments",
     "trainer/data/splits.py": "trainer_splits",
     "trainer/evaluation.py": "trainer_evaluation evaluation",
-    "trainer/loop.py": "trainer_loop trainer_checkpoint trainer_segments trainer_train_seconds",
+    "trainer/loop.py": "trainer_loop trainer_parameter_groups trainer_train_seconds trainer_checkpoint "
+    "trainer_segments",
     "trainer/loss.py": "trainer_loss trainer_batch_augmentations",
     "trainer/metrics.py": "trainer_loop",
     "trainer/optimizers/_groups.py": "trainer_parameter_groups trainer_optimizers",

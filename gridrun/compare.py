@@ -108,7 +108,7 @@ def read_side(text: str, store: Store, load: Callable[[Path], Grid]) -> Side:
     if not re.fullmatch(r"[0-9a-f]+", text) or len(text) < SHORTEST_ID:
         raise GridrunError(
             f"{text}: is no grid file, no directory and not the beginning of an id or a commit (at least "
-            f"{SHORTEST_ID} hex digits)"
+            f"{SHORTEST_ID} hex digits); `gridrun why TABLE ROW` shows the id of a row"
         )
     records = store.records()
     ids = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -60,7 +61,8 @@ def save_features(weights: Path, images: Sequence[Path], path: Path, runtime: Ru
         ):
             for batch in batches:
                 width = batch.shape[1]
-                names = [str(image) for image in images[done : done + len(batch)]]
+                paths = images[done : done + len(batch)]
+                names = [os.fsencode(image).decode(errors="replace") for image in paths]  # any bytes on Linux
                 values = pa.FixedSizeListArray.from_arrays(pa.array(batch.ravel()), width)
                 table = pa.table({"path": names, "features": values})
                 if not done:

@@ -220,6 +220,17 @@ METRICS: dict[str, Metric] = {
     "epochs_trained": Metric("Epochs Trained", "epochs_trained", format_whole, varies=False),
 }
 """Metrics that a table can show, by their name in a grid file."""
+
+
+def metric_of(name: str, *, held_out: bool = False) -> Metric:
+    """Return a metric by its name; `held_out`: with a label for images held out of the training set."""
+    metric = METRICS[name]
+    if not (held_out and metric.is_of_test):
+        return metric
+    label = metric.label.replace("Test ", "Validation ")
+    return dataclasses.replace(metric, label=label if label != metric.label else f"Validation {label}")
+
+
 ACCURACIES = {metric.error: name for name, metric in METRICS.items() if metric.error}
 """The accuracy of each error: 1 minus it."""
 

@@ -39,6 +39,8 @@ class Capacity:
     cpus_per_trial: int = 1
     is_measured: bool = False
     """Whether the launch measures how many trials share a GPU (`gpus_per_trial: auto`)."""
+    measures_threads: bool = False
+    """Whether the launch measures how many threads a trial has on CPUs (`--cpus-per-trial auto`)."""
 
     def share(self, num_gpus: float = 1) -> tuple[float, float]:
         """Return how many CPUs and GPUs a trial on `num_gpus` takes."""
@@ -78,6 +80,7 @@ def capacity(
     If `gpus` is more than this machine has, it gets as many CPUs as trials on these GPUs need. What is
     measured later (`auto`) counts as one thread, and as a whole GPU.
     """
+    measures_threads = cpus_per_trial == "auto"
     cpus_per_trial = 1 if cpus_per_trial == "auto" else cpus_per_trial
     here = len(gpu_names())
     gpus = here if gpus is None else gpus
@@ -91,6 +94,7 @@ def capacity(
         gpus_per_trial=share,
         cpus_per_trial=cpus_per_trial,
         is_measured=gpus_per_trial == "auto" and gpus > 0,
+        measures_threads=measures_threads and not gpus,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, Literal
 
 from hypothesis import assume
@@ -54,6 +55,7 @@ WHOLE = [0, 1, 2, 3, 4, 6, 8, 12, 16, 20, 23, 28, 32, 40]
 TRIES = 30
 
 
+@cache
 def values_of(hint: Any) -> st.SearchStrategy[Any]:
     """Return values of a field's type, most of which a well-chosen range would refuse."""
     if (inner := without_none(hint)) is not hint:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gridrun.grid import Published, Row
-from gridrun.grid.table_specs import Reported
+from gridrun.grid.table_specs import Reported, TableSpec
 from gridrun.store.records import Provenance, Record
 from gridrun.tables.build import build_table
 from gridrun.tables.model import Cell, Table
@@ -49,6 +49,7 @@ class Spec:
     compare: Any = None
     mark_best: bool = False
     columns_are_given: bool = True
+    held_out = TableSpec.held_out
 
 
 def row(name: str | None = None, *, model: FakeNet | None = None, **options: Any) -> Row:

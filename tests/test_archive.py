@@ -182,6 +182,23 @@ def test_tables_that_do_not_follow_are_shown(archive: Path) -> None:
     assert "tables[0].lines[1].cells.test_error.median: 0.01 in the file, 0.075" in done.stdout
 
 
+def test_tables_for_readers_that_do_not_follow_are_shown(archive: Path) -> None:
+    markdown = contents_of(archive)["tables.md"].decode()
+    (line,) = re.findall(r"^\| +0\.1 \|.*$", markdown, re.MULTILINE)
+    noted = markdown + "- other notes are no finding\n"
+    rewrite(archive, {"tables.md": noted.encode()})
+    assert gridrun("verify", archive).exit_code == 0
+    for forged in (
+        markdown.replace(line, re.sub(r"\d+\.\d\d", "1.50", line, count=1)),
+        f"Ours is the best.\n{markdown}",
+        "",
+    ):
+        assert forged != markdown
+        rewrite(archive, {"tables.md": forged.encode()})
+        done = gridrun("verify", archive)
+        assert (done.exit_code, "WRONG 1 table" in done.stdout, "tables.md" in done.stdout) == (1, True, True)
+
+
 def _records_with(archive: Path, **fields: Any) -> bytes:
     first, *others = contents_of(archive)["records.jsonl"].splitlines()
     return b"\n".join([json.dumps({**json.loads(first), **fields}).encode(), *others])

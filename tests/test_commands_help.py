@@ -81,6 +81,9 @@ def test_options_stand_in_groups() -> None:
         "Options:",
         "Example:",
     ]
+    assert (
+        shown.index("Which trials:") < shown.index("--again") < shown.index("Results, data and checkpoints:")
+    )
     assert shown.index("Where trials run:") < shown.index("--address") < shown.index("When to stop:")
 
 

@@ -82,6 +82,7 @@ def test_two_rows_by_the_beginning_of_their_ids(filled: SimpleNamespace) -> None
     first, second = filled.trials[0][0], filled.trials[1][0]
     output = run(first.config_id[:8], second.trial_id[:8], "--results", filled.store.root)
     assert "model.depth: depth 8 | depth 14" in output
+    assert output.count(" | ") == 1, "nothing else differs"
     assert "10.00 (3 runs)  8.00 (3 runs)" in output
     assert output.splitlines()[-1].endswith("worse")
     found = json.loads(run(first.config_id, second.config_id, "--results", filled.store.root, "--json"))
@@ -108,6 +109,33 @@ def test_two_stores_by_config(filled: SimpleNamespace) -> None:
     assert "- 2 rows of A alone" in output
     assert "- 3 trials with exactly the same error in both" in output
     assert output.splitlines()[5].endswith("better")
+    found = json.loads(run(filled.store.root, other.root, "--json"))
+    assert found["only"] == [2, 0]
+    same, changed = found["pairs"]
+    assert (same["runs"], same["medians"], same["same_runs"]) == ([3, 3], [0.1, 0.1], 3)
+    assert (changed["runs"], changed["medians"], changed["same_runs"]) == ([3, 3], [0.12, 0.14], 0)
+    assert (same["p_value"], same["is_told"], changed["is_told"]) == (1, False, True)
+    assert changed["difference"] == pytest.approx(-0.02)
+    backwards = json.loads(run(other.root, filled.store.root, "--json"))
+    assert backwards["only"] == [0, 2]
+    assert [pair["verdict"] for pair in backwards["pairs"]] == ["open", "worse"]
+
+
+def test_errors_on_other_images_get_no_verdict(filled: SimpleNamespace) -> None:
+    cifar100 = filled.folder / "cifar100.yaml"
+    cifar100.write_text(GRID.replace("DEPTH", "8").replace("cifar10,", "cifar100,"))
+    fill(filled.store, cifar100, 0.40, 0.42)
+    ids = filled.trials[0][0].config_id, load_grid(cifar100).rows[0].config_id
+    (pair,) = json.loads(run(*ids, "--results", filled.store.root, "--json"))["pairs"]
+    assert pair["difference"] == pytest.approx(-0.3)
+    assert (pair["verdict"], pair["half_width"], pair["p_value"]) == (None, None, None)
+
+
+def test_an_id_is_known_by_four_digits_and_not_by_three(filled: SimpleNamespace) -> None:
+    first, second = (trials[0].config_id for trials in filled.trials)
+    assert "depth 8 | depth 14" in run(first[:4], second[:4], "--results", filled.store.root)
+    problem = "not the beginning of an id or a commit (at least 4 hex digits)"
+    assert problem in run(first[:3], second[:3], "--results", filled.store.root, code=2)
 
 
 def test_two_commits_also_of_trials_that_were_trained_anew(filled: SimpleNamespace) -> None:
@@ -127,6 +155,7 @@ def test_two_commits_also_of_trials_that_were_trained_anew(filled: SimpleNamespa
         (("small.yaml", "one"), "small.yaml is a grid"),
         (("nothing.yaml", "small.yaml"), "nothing.yaml"),
         (("abc", "abd"), "is no grid file, no directory"),
+        (("noise", "plain"), "`gridrun why TABLE ROW` shows the id of a row"),
         (("00000000", "11111111"), "no row, trial or commit of it begins with '00000000'"),
     ],
 )
@@ -135,6 +164,12 @@ def test_what_cannot_be_compared_is_named(
 ) -> None:
     monkeypatch.chdir(filled.folder)
     assert problem in run(*arguments, "--results", "one", code=2)
+
+
+def test_a_row_is_not_compared_with_itself(filled: SimpleNamespace) -> None:
+    trial = filled.trials[0][0]
+    problem = run(trial.config_id, trial.trial_id, "--results", filled.store.root, code=2)
+    assert f"{trial.config_id} and {trial.trial_id} are of the same row" in problem
 
 
 # --- image by image ------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from trainer.loop import Interrupted
 
 if TYPE_CHECKING:
     from trainer.metrics import Epoch
+    from trainer.metrics import Result as TrialResult
 
 MODEL = {"name": "resnet_preact", "depth": 8, "initial_channels": 4}
 
@@ -49,12 +51,34 @@ def runtime(tmp_path: Path, cache_dir: Path) -> Runtime:
     )
 
 
+def train_and_keep(
+    one: TrainConfig, which: str, directory: Path, cache_dir: Path
+) -> tuple[TrialResult, Path]:
+    """Train seed 0 and return its result and its checkpoint."""
+    path = directory / "kept.pt"
+    runtime = Runtime(cache_dir=cache_dir, weights_path=path, keep_checkpoint=which)  # type: ignore[arg-type]
+    return train(one, seed=0, runtime=runtime), path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Path:
+    """Return the checkpoint of a trial of two epochs, which no test may change."""
+    return train_and_keep(config(), "last", tmp_path_factory.mktemp("trained"), cache_dir)[1]
+
+
 @pytest.fixture
-def kept(runtime: Runtime) -> Path:
-    """Return the checkpoint of a trial of two epochs."""
-    train(config(), seed=0, runtime=runtime)
-    assert runtime.weights_path
-    return runtime.weights_path
+def kept(trained: Path, tmp_path: Path) -> Path:
+    """Return a checkpoint of a trial of two epochs."""
+    return Path(shutil.copy(trained, tmp_path))
+
+
+@pytest.fixture(scope="module")
+def best(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> tuple[TrialResult, Path]:
+    """Return the result of the restless trial and the checkpoint of its best epoch."""
+    result, path = train_and_keep(restless(), "best", tmp_path_factory.mktemp("best"), cache_dir)
+    assert result.best
+    assert result.best.epoch < 6, "tests need a trial whose best epoch is not its last"
+    return result, path
 
 
 # --- which weights are kept --------------------------------------------------------------------------
@@ -79,22 +103,23 @@ def kept(runtime: Runtime) -> Path:
 def test_the_last_weights_give_the_trial_s_own_test_error_and_loss(
     options: dict[str, Any], runtime: Runtime
 ) -> None:
-    result = train(config(**options), seed=1, runtime=runtime)
+    one = config(train_size=500, **options)
+    result = train(one, seed=1, runtime=runtime)
     assert runtime.weights_path
     found = load_weights(runtime.weights_path)
-    assert (found.config, found.seed, found.epoch, found.which) == (config(**options), 1, 2, "last")
+    assert (found.config, found.seed, found.epoch, found.which) == (one, 1, 2, "last")
     own = evaluate(found, runtime=runtime)
     assert own.error == pytest.approx(result.epochs[-1].test_error, abs=1e-12)
     assert own.loss == pytest.approx(result.epochs[-1].test_loss, rel=1e-6)
 
 
-def test_the_best_weights_are_those_of_the_lowest_test_error(runtime: Runtime) -> None:
-    runtime = replace(runtime, keep_checkpoint="best")
-    result = train(restless(), seed=0, runtime=runtime)
+def test_the_best_weights_are_those_of_the_lowest_test_error(
+    best: tuple[TrialResult, Path], runtime: Runtime
+) -> None:
+    result, path = best
     assert result.best
-    assert result.best.epoch < 6, "this test is of a trial whose best epoch is not its last"
-    assert runtime.weights_path
-    found = load_weights(runtime.weights_path)
+    assert result.best.test_error == min(epoch.test_error for epoch in result.epochs if epoch.test_error)
+    found = load_weights(path)
     assert (found.which, found.epoch) == ("best", result.best.epoch)
     assert evaluate(found, runtime=runtime).error == pytest.approx(result.best.test_error, abs=1e-12)
 
@@ -107,22 +132,19 @@ def crash_after(epoch: int) -> Callable[[Epoch], None]:
     return report
 
 
-def test_the_best_weights_outlive_a_crash(runtime: Runtime, tmp_path: Path) -> None:
-    runtime = replace(runtime, keep_checkpoint="best")
-    result = train(restless(), seed=0, runtime=runtime)
-    crashing = replace(
-        runtime, weights_path=tmp_path / "again.pt", checkpoint=tmp_path / "work.pt", checkpoint_seconds=0
-    )
+def test_the_best_weights_outlive_a_crash(
+    best: tuple[TrialResult, Path], runtime: Runtime, tmp_path: Path
+) -> None:
+    result, path = best
+    crashing = replace(runtime, keep_checkpoint="best", checkpoint=tmp_path / "work.pt", checkpoint_seconds=0)
     assert result.best
-    assert result.best.epoch < 6
     for epoch in (result.best.epoch, 6):  # the last one after all is trained, and nothing written
         with pytest.raises(KeyboardInterrupt):
             train(restless(), seed=0, report=crash_after(epoch), runtime=crashing)
     again = train(restless(), seed=0, runtime=crashing)
     assert again.resumes == 2
-    assert runtime.weights_path
     assert crashing.weights_path
-    assert_same(checkpoint.load(crashing.weights_path), checkpoint.load(runtime.weights_path))
+    assert_same(checkpoint.load(crashing.weights_path), checkpoint.load(path))
 
 
 def test_best_weights_that_were_not_kept_are_reported_as_lost(runtime: Runtime, tmp_path: Path) -> None:
@@ -145,12 +167,10 @@ def test_a_trial_that_diverges_or_stops_keeps_nothing(keep: Any, runtime: Runtim
     assert not runtime.weights_path.exists()
 
 
-def test_keeping_weights_changes_no_result(runtime: Runtime) -> None:
-    runs = [
-        train(restless(), seed=0, runtime=replace(runtime, keep_checkpoint=keep))
-        for keep in ("none", "last", "best")
-    ]
-    assert tiny.figures(runs[0]) == tiny.figures(runs[1]) == tiny.figures(runs[2])
+def test_keeping_weights_changes_no_result(best: tuple[TrialResult, Path], runtime: Runtime) -> None:
+    for keep in ("none", "last"):
+        result = train(restless(), seed=0, runtime=replace(runtime, keep_checkpoint=keep))
+        assert tiny.figures(result) == tiny.figures(best[0])
 
 
 # --- records -----------------------------------------------------------------------------------------

@@ -55,6 +55,21 @@ def images(tmp_path: Path) -> list[Path]:
     return paths
 
 
+def test_names_that_are_no_text_are_written_as_far_as_they_are(images, tmp_path):
+    kept(tmp_path / "kept.pt", dataset=FOLDER)
+    odd = images[0].rename(os.fsdecode(os.fsencode(tmp_path) + b"/odd-\xff.png"))
+    assert run(tmp_path / "kept.pt", odd, "-o", tmp_path / "features.parquet").exit_code == 0
+    assert pd.read_parquet(tmp_path / "features.parquet")["path"].tolist() == [f"{tmp_path}/odd-\ufffd.png"]
+
+
+@pytest.mark.parametrize("wrong", [{"epoch": 0}, {"epoch": 10**12}, {"seed": -1}, {"kept": "\x1b[31m"}])
+def test_weights_of_an_epoch_that_no_trial_has_are_refused(wrong, images, tmp_path):
+    kept(tmp_path / "kept.pt", dataset=FOLDER)
+    checkpoint.save(tmp_path / "odd.pt", checkpoint.load(tmp_path / "kept.pt") | wrong)
+    found = run(tmp_path / "odd.pt", images[0], "-o", tmp_path / "features.parquet")
+    assert (found.exit_code, "of an epoch or a seed that its trial cannot have" in found.stderr) == (2, True)
+
+
 @pytest.mark.parametrize("size", [1000, 3])
 def test_the_head_makes_logits_of_the_features(size, images, tmp_path, monkeypatch):
     """The trial's own size, resize, mean and std are used: by hand from the pixels to the logits."""

@@ -207,6 +207,16 @@ def test_diverged_and_guessing_rows_are_hopeless(tmp_path: Path) -> None:
     assert hopeless([grid], store) == {second.trial_ids[1], third.trial_ids[1]}
 
 
+def test_a_first_seed_without_any_error_is_not_hopeless(tmp_path: Path) -> None:
+    """Against 0 %, 0.1 % is 3.2 binomial sigmas of 10,000 images off, and 1 % is 10."""
+    text = GRID.partition("tables")[0].replace("auto", "2") + "skip_hopeless: true"
+    store, grid = Store(tmp_path / "results"), grid_of(tmp_path, text)
+    store.create()
+    for row, error in zip(grid.rows, (0.0, 0.001, 0.01), strict=True):
+        store.add(record(row.trials[0], error))
+    assert hopeless([grid], store) == {grid.rows[2].trial_ids[1]}
+
+
 def test_a_launch_trains_later_seeds_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Digits, one epoch: 2 seeds cannot tell two rates apart, so there are later looks."""
     monkeypatch.chdir(tmp_path)

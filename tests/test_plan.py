@@ -334,3 +334,13 @@ def _grids() -> list[Grid]:
 
 
 GRIDS = _grids()
+
+
+def test_threads_to_be_measured_are_said_to_be_a_guess(tmp_path: Path) -> None:
+    grid = tmp_path / "small.yaml"
+    grid.write_text("base: {dataset: digits, model: {name: resnet_preact, depth: 8}, epochs: 1}")
+    plan = ["plan", str(grid), f"--results={tmp_path}", "--gpus=0"]
+    assert (
+        "1 thread a trial is a guess" in CliRunner().invoke(cli.main, [*plan, "--cpus-per-trial=auto"]).stdout
+    )
+    assert "a guess" not in CliRunner().invoke(cli.main, plan).stdout

@@ -214,6 +214,12 @@ def test_the_latest_share_of_a_footprint_counts_and_records_without_one_do_not()
     rows = [row("b", 2, gpu_share=0.5), row("a", 1, gpu_share=0.25), row("c", 3), row("d", 4, gpu_share=None)]
     assert past_shares(rows, ["H200"]) == past_shares(rows, []) == {footprint(config): 0.5}
     assert past_shares(rows, ["T4"]) == {}
+    later = ((0.0, 0.5), (1.5, 0.5), (-0.5, 0.5), (1, 0.5), ("0.2", 0.5), (1.0, 1.0), (0.1, 0.1))
+    for share, found in later:
+        assert past_shares([*rows, row("e", 5, gpu_share=share)], []) == {footprint(config): found}, share
+    assert past_shares([*rows, row("e", 5, gpu_share=0.1, status="failed")], []) == {footprint(config): 0.5}
+    gone = row("e", 5, gpu_share=0.1, config_json="{}")
+    assert past_shares([*rows, gone], []) == {footprint(config): 0.5}
 
 
 @pytest.mark.parametrize(

@@ -255,14 +255,14 @@ def test_packing_loses_nothing(steps: np.ndarray) -> None:
 def test_rows_of_epochs_that_nobody_can_have_measured_are_left_out() -> None:
     table = pa.table(
         {
-            "trial_id": ["a", "a", "a", "a", "b", None],
-            "epoch": pa.array([1, 2, -3, None, 10**9, 1], pa.int64()),
-            "test_loss": pa.array([1.0, float("nan"), 3.0, 4.0, 5.0, 6.0]),
+            "trial_id": ["a", "a", "a", "a", "b", "b", "b", None],
+            "epoch": pa.array([1, 2, -3, None, 2**62, 10**6, 30, 1], pa.int64()),
+            "test_loss": pa.array([1.0, float("nan"), 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]),
         }
     )
     found, blobs = curves.curves_of(table, ["a", "b"], {"test_loss": 1.0, "lr": 1.0})
-    assert found["num_epochs"] == [2, 0]
-    assert read_curves(found, blobs["curves-test_loss"], "test_loss") == [[1.0, None], []]
+    assert found["num_epochs"] == [2, 30]
+    assert read_curves(found, blobs["curves-test_loss"], "test_loss") == [[1.0, None], [*[None] * 29, 7.0]]
     assert set(found["metrics"]) == {"test_loss"}
 
 

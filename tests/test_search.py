@@ -513,3 +513,30 @@ def test_a_launch_counts_what_a_parent_has_done_as_done_before(file: Path, store
     }
     tracker.handle(Epochs(after[0], Epoch(epoch=2, train_seconds=1.0, **measured)))
     assert tracker.snapshot().share == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("rows", ["--seeds=2", "--where=lr=0.1"])
+def test_a_search_has_no_rows_to_choose_from(rows: str, tmp_path: Path) -> None:
+    file = tmp_path / "small.yaml"
+    file.write_text(SEARCH)
+    for command in ("plan", "status", "launch"):
+        result = CliRunner().invoke(cli.main, [command, str(file), rows])
+        assert result.exit_code == 2
+        assert "is a search: --seeds and --where pick rows" in result.stderr
+
+
+def test_a_grid_beside_a_search_keeps_its_rows(tmp_path: Path) -> None:
+    files = tmp_path / "search.yaml", tmp_path / "rows.yaml"
+    files[0].write_text(SEARCH)
+    files[1].write_text("base: {dataset: digits, model: {name: resnet_preact, depth: 8}, epochs: 1}")
+    arguments = ["plan", *map(str, files), "--seeds=2", f"--results={tmp_path}"]
+    planned = CliRunner().invoke(cli.main, arguments).stdout
+    assert planned.startswith("2 trials: 2 missing"), "the search is left out, as a grid without such rows"
+
+
+def test_a_search_says_what_to_do_in_place_of_again_and_keeps_its_own_file(tmp_path: Path) -> None:
+    file = tmp_path / "small.yaml"
+    file.write_text(SEARCH)
+    assert "takes no --again: `gridrun forget ID...`" in search(file, "--again", "all", exit_code=2).stderr
+    assert "is the grid itself" in search(file, "--export", file, exit_code=2).stderr
+    assert file.read_text() == SEARCH

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import signal
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forks import CONTEXT
 
 import cli
 from gridrun.grid import load_grid
@@ -38,15 +38,11 @@ NOT_COMPARED = {
 }
 
 
-CONTEXT = multiprocessing.get_context("forkserver")
-"""Its processes are forked from one that has imported all this, so that kills hit the search, not imports."""
-CONTEXT.set_forkserver_preload(
-    ["torch._dynamo", "sklearn.datasets", "trainer.loop", "gridrun.search.run", "gridrun.executors.serial"]
-)
-
-
 def run(file: Path, results: Path, log: Path, cache_dir: Path, seconds: float | None = None) -> int:
-    """Run a search in a process of its own, and kill it after so many seconds; return how it ended."""
+    """Run a search in a process of its own, and kill it after so many seconds; return how it ended.
+
+    Nothing heavy is left to import there, so that kills hit the search.
+    """
     for suffix in (".out", ".err"):
         log.with_suffix(suffix).write_text("")
     process = CONTEXT.Process(target=_run, args=(file, results, log, cache_dir))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -80,6 +81,16 @@ def test_a_forgotten_record_is_kept_whole_and_can_be_put_back(store: Store, comp
     shutil.copy(kept, f"results/.work/ended/{row.trial_ids[0]}.json")
     store.compact(now=True)
     assert (store.records(), store.epochs([row.trial_ids[0]])) == before
+
+
+def test_what_lies_among_forgotten_records_and_is_none_is_left_out(store: Store) -> None:
+    kept = record(load_grid("g.yaml").rows[0], 0)
+    store.add(replace(kept, ended_at="9" * 300))  # too long for the name of a file
+    (path,) = store.forget([kept.trial_id])
+    os.mkfifo(path.with_name("pipe.json"))  # whoever reads it would wait for ever
+    path.with_name("zero.json").symlink_to("/dev/zero")
+    path.with_name("deep.json").write_text("[" * 100_000)
+    assert [each.trial_id for each in store.forgotten()] == [kept.trial_id]
 
 
 def test_a_trial_that_is_being_trained_is_not_forgotten(store: Store) -> None:

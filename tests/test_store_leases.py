@@ -94,11 +94,30 @@ def test_a_file_that_says_nothing_is_a_holder_until_it_is_silent(tmp_path: Path)
     assert watch(asker, clock, 4)
 
 
+def test_of_two_processes_that_find_a_lease_dead_either_removes_it(tmp_path: Path) -> None:
+    path, now = tmp_path / "x.4567", 0.0
+    path.write_text("[")
+
+    def clock() -> float:
+        if now >= DURATION_SECONDS:  # the other one has just looked, too
+            path.unlink(missing_ok=True)
+        return now
+
+    asker = Leases(tmp_path, clock=clock)
+    while asker.is_held("x"):
+        assert now < 2 * DURATION_SECONDS
+        now += 1
+    assert now >= DURATION_SECONDS
+    assert asker.claim("x")
+
+
+@pytest.mark.parametrize("has_room_for_a_name", [True, False])
 def test_a_lease_that_a_full_disk_has_no_room_for_leaves_no_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    has_room_for_a_name: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(path: Path, *_: object, **__: object) -> None:
-        path.touch()
+        if has_room_for_a_name:
+            path.touch()
         raise OSError(28, "No space left on device", str(path))
 
     store = Store(tmp_path)

@@ -13,6 +13,7 @@ from gridrun.errors import StoreError
 from gridrun.store import Store
 from gridrun.store.launches import LaunchState
 from gridrun.store.lineage import LineageRow
+from gridrun.store.notes import Note
 from trainer import checkpoint, files
 
 ID = record(1).trial_id
@@ -105,12 +106,43 @@ def test_no_file_is_written_into_a_directory_that_is_a_link(name: str, tmp_path:
     assert list(target.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["notes", "forgotten"])
+def test_no_note_or_forgotten_record_is_written_into_a_link(name: str, tmp_path: Path) -> None:
+    store, victim = Store(tmp_path / "results"), tmp_path / "victim"
+    store.create()
+    store.add(record(1))
+    victim.mkdir()
+    (victim / f"{ID}.theirs.json").write_text("theirs")
+    (store.root / name).symlink_to(victim)
+    if name == "forgotten":
+        with pytest.raises(StoreError, match=r"Leads elsewhere: .*/forgotten, a link to .*/victim\)"):
+            store.forget([ID])
+    else:
+        for write in (
+            lambda: store.notes.add(Note(about=ID, text="a note", at="")),
+            lambda: store.notes.clear([ID]),
+        ):
+            with pytest.raises(OSError, match="Leads elsewhere"):
+                write()
+    assert [path.name for path in victim.iterdir()] == [f"{ID}.theirs.json"]
+    assert store.statuses() == {ID: "done"}
+
+
 def test_the_results_directory_itself_may_be_a_link(tmp_path: Path) -> None:
     (tmp_path / "large_disk").mkdir()
     (tmp_path / "results").symlink_to(tmp_path / "large_disk")
     store = Store(tmp_path / "results")
     assert write_everything(store) == 0
     assert store.statuses() == {ID: "done"}
+
+
+@pytest.mark.parametrize("name", [".", "checkpoints", ".work/ended"])
+def test_a_link_to_nowhere_is_named_with_its_target(name: str, tmp_path: Path) -> None:
+    link = tmp_path / "results" / name
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to("/nowhere/else")
+    with pytest.raises(StoreError, match=f"{link}[:,] (is )?a link to /nowhere/else"):
+        Store(tmp_path / "results").create()
 
 
 def test_a_fifo_does_not_stop_a_trial(tmp_path: Path) -> None:

@@ -6,9 +6,10 @@ import hashlib
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 import cli
 from gridrun.errors import StoreError
-from gridrun.store import Store
+from gridrun.store import Store, parquet
 from gridrun.store.lineage import LineageRow
 from gridrun.store.merge import Merged, merge, open_source
 from gridrun.store.notes import Note
@@ -102,13 +103,73 @@ def test_other_numbers_under_one_id_are_shown_and_ours_stay(tmp_path: Path) -> N
     assert found.conflicts[0].number == "test_error of epoch 1"
 
 
+def test_a_number_that_one_of_two_versions_did_not_record_is_no_conflict(tmp_path: Path) -> None:
+    ours = store_of(tmp_path / "ours", record(1, num_params=5), record(2), record(3, num_params=5))
+    theirs = store_of(tmp_path / "theirs", record(1), record(2, num_params=5), record(3, num_params=6))
+    (found,) = merged(ours, theirs)
+    assert found.equal == 2
+    (conflict,) = found.conflicts
+    assert (conflict.trial_id, conflict.number) == (record(3).trial_id, "num_params")
+    assert (conflict.ours, conflict.theirs) == (5, 6)
+
+
+@pytest.mark.parametrize(
+    ("source", "named"),
+    [
+        ({"gpu": "H200", "cpu": "Xeon", "host": "box"}, "H200 (box)"),
+        ({"cpu": "Xeon"}, "Xeon"),
+        ({"host": "box"}, "an unknown machine (box)"),
+    ],
+)
+def test_a_conflict_names_both_machines(source: dict[str, str], named: str, tmp_path: Path) -> None:
+    here = record(1, provenance=Provenance(trainer_version=1, **source))  # type: ignore[arg-type]
+    ours, theirs = store_of(tmp_path / "ours", here), store_of(tmp_path / "theirs", record(1, 0.2))
+    (conflict,) = merged(ours, theirs)[0].conflicts
+    assert (conflict.our_machine, conflict.their_machine) == (named, "an unknown machine (a)")
+
+
 def test_a_result_takes_the_place_of_a_failure_and_no_failure_that_of_a_result(tmp_path: Path) -> None:
     ours = store_of(tmp_path / "ours", record(1, status="failed"), record(2), record(3, status="failed"))
-    theirs = store_of(tmp_path / "theirs", record(1), record(2, status="failed"), record(3, status="failed"))
+    ours.add(record(4))
+    failed = (record(n, status="failed") for n in (2, 3, 4))
+    theirs = store_of(tmp_path / "theirs", record(1), *failed)
     (found,) = merged(ours, theirs)
-    assert (found.replaced, found.behind, found.equal) == ((record(1).trial_id,), 1, 1)
+    assert (found.replaced, found.behind, found.equal) == ((record(1).trial_id,), 2, 1)
     assert ours.statuses()[record(1).trial_id] == ours.statuses()[record(2).trial_id] == "done"
     assert len(ours.epochs([record(1).trial_id])[record(1).trial_id]) == 2
+
+
+@pytest.mark.parametrize("failed_before", [0, 2])
+def test_a_failure_in_mid_merge_does_not_replace_a_diverged_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failed_before: int
+) -> None:
+    before = [record(1, status="failed", attempts=failed_before)] if failed_before else []
+    ours, theirs = (
+        store_of(tmp_path / "ours", *before),
+        store_of(tmp_path / "theirs", record(1, status="diverged", attempts=1)),
+    )
+    ours.compact(now=True)
+    append = parquet.append
+
+    def late(*arguments: Any) -> None:  # a launch was training this trial all the while
+        again = replace(record(1, status="failed", attempts=failed_before + 1), ended_at="2026-01-02")
+        if arguments[0] == ours.epochs_path and arguments[1]:
+            Store(ours.root)._pending.add(again)
+        append(*arguments)
+        if arguments[0] == ours.trials_path:
+            Store(ours.root).add(again)
+
+    monkeypatch.setattr(parquet, "append", late)
+    merged(ours, theirs)
+    monkeypatch.undo()
+    for _ in range(2):
+        assert ours.statuses() == {record(1).trial_id: "diverged"}
+        assert ours.records()[record(1).trial_id].attempts == failed_before + 1
+        ours.compact(now=True)
+    assert not list(ours.root.glob(".work/ended/*"))
+    retried = replace(record(1, status="failed", attempts=failed_before + 2), ended_at="2026-01-03")
+    ours.add(retried)  # as `gridrun retry --diverged` does
+    assert ours.statuses() == {record(1).trial_id: "failed"}
 
 
 STORES = st.dictionaries(st.integers(1, 4), st.sampled_from(["done", "diverged", "failed"]), max_size=4)
@@ -232,6 +293,14 @@ def test_lineages_grow_and_contradictions_are_told(tmp_path: Path) -> None:
     assert found.search_conflicts == ("a" * 16,), "two histories make no third one"
 
 
+def test_a_lineage_that_a_search_holds_here_is_left_alone(tmp_path: Path) -> None:
+    ours, theirs = store_of(tmp_path / "ours"), store_of(tmp_path / "theirs")
+    theirs.write_lineage("a" * 16, [lineage_row(1, 0.5)])
+    with Store(ours.root).lock("a" * 16):
+        (found,) = merged(ours, theirs)
+    assert (found.searches, found.has_conflicts, ours.lineage("a" * 16)) == ((), False, [])
+
+
 # --- hostile and damaged stores ---------------------------------------------------------------------
 
 
@@ -335,6 +404,27 @@ def _launch(root: Path, first: int, count: int) -> None:
             store.add(record(number, status="failed", attempts=1))
         store.add(replace(record(number), ended_at="2026-01-01T00:00:09.000+00:00"))
         store.compact()
+
+
+class Racing(Store):
+    """A store in which a launch ends trial 1 after a merge has looked, and before it writes."""
+
+    def lock(self, name: str):  # type: ignore[no-untyped-def]
+        self.add(record(1))
+        return super().lock(name)
+
+    def insert(self, records: Collection[Record]) -> list[str]:
+        self.add(record(1))
+        return super().insert(records)
+
+
+@pytest.mark.parametrize("checkpoint", [None, "last"])
+def test_what_a_launch_trains_meanwhile_stays(checkpoint: str | None, tmp_path: Path) -> None:
+    ours = Racing(tmp_path / "ours")
+    theirs = store_of(tmp_path / "theirs", record(1, 0.2, checkpoint=checkpoint), record(2))
+    (found,) = merged(ours, theirs)
+    assert (found.added, found.behind, found.weights) == ((record(2).trial_id,), 1, 0)
+    assert ours.records()[record(1).trial_id].test_error == 0.1
 
 
 def test_two_launches_write_into_stores_that_are_being_merged(tmp_path: Path) -> None:

@@ -117,6 +117,7 @@ def test_files_that_are_no_notes_are_left_out(row: Row, tmp_path: Path) -> None:
         (["0123456", "text"], "has an id that begins with '0123456'"),
         (["abc", "text"], "give at least 4 characters"),
         (["ID", " "], "a note has 1 to 2,000 characters"),
+        (["ID", "\ud800"], "a note is text in UTF-8"),
         (["ID", "x" * 2001], "a note has 1 to 2,000 characters"),
         (["--clear"], "--clear needs an ID"),
         (["ID", "text", "--results", "nowhere"], "no such results directory"),

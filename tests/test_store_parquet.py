@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import random
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -173,3 +174,40 @@ def test_a_file_that_would_take_far_more_memory_than_results_is_refused(tmp_path
     assert path.stat().st_size < 10**5
     with pytest.raises(StoreError, match=r"trials\.parquet: names 1 rows in \d+ bytes, which cannot be"):
         parquet.read(path)
+
+
+@pytest.mark.parametrize("kind", ["text", "list", "struct"])
+def test_one_long_text_in_many_rows_is_counted_in_each(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "any.parquet"
+    append(path, [row(number) for number in range(20_000)])
+    table = pq.read_table(path)
+    long = pa.array(["".join(random.Random(1).choices("0123456789abcdef", k=100_000))], pa.string())
+    texts = pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), len(table)), long)
+    if kind == "struct":
+        texts = pa.StructArray.from_arrays([texts], ["text"])
+    if kind == "list":
+        texts = pa.ListArray.from_arrays(pa.array(range(len(table) + 1), pa.int32()), texts)
+    table = table.append_column("text", texts)
+    with pq.ParquetWriter(path, table.schema, compression="zstd", store_schema=False) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({"gridrun.format": "1"})
+    assert pq.read_metadata(path).row_group(0).total_byte_size < 10**6  # harmless, says the footer
+    refused = r"any\.parquet: would take 1,9\d\d MiB for its \d+ bytes, which cannot be results"
+    with pytest.raises(StoreError, match=refused):
+        parquet.read(path)
+    with pytest.raises(StoreError, match=refused):
+        append(path, [row(1)])
+    names = parquet.read(path, ["n"])
+    assert names
+    assert len(names) == len(table)
+
+
+def test_a_list_of_many_values_in_one_row_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "any.parquet"
+    append(path, [row(0)])
+    many = pa.ListArray.from_arrays(pa.array([0, 4 * 10**7], pa.int32()), pa.repeat(pa.scalar(1), 4 * 10**7))
+    table = pq.read_table(path).append_column("list", many)
+    pq.write_table(table.replace_schema_metadata({"gridrun.format": "1"}), path, compression="zstd")
+    assert path.stat().st_size < 10**5
+    with pytest.raises(StoreError, match=r"would take 305 MiB for its \d+ bytes, which cannot be"):
+        parquet.read(path, ["n"])

@@ -95,6 +95,13 @@ def test_a_launch_tells_of_its_own_trials_and_sums_up_the_others(
     assert "meanwhile" not in capsys.readouterr().err
 
 
+def test_a_trial_that_another_process_holds_is_told_as_such(path: Path) -> None:
+    trial = load_grid(path).trials[0]
+    assert format_event(Ended(trial, "busy")) == (
+        f"busy {trial.trial_id}: another process trains it, or this machine lacks its data"
+    )
+
+
 def test_what_a_stopped_launch_saved_is_in_the_status(store: Store, path: Path) -> None:
     trials = load_grid(path).trials
     for trial, epoch in zip(trials, (7, 3), strict=False):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 import time
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 import tiny
 from broken import DyingInTrainingNet, DyingNet, FlakyNet, LosingNet, RaisingNet, SealingNet
+from forks import CONTEXT
 
 from gridrun import sweep
 from gridrun.errors import LaunchError, StoreError
@@ -361,9 +361,8 @@ def test_two_launches_at_once_share_the_attempts_of_a_failing_trial(
         failing = [DyingNet(log=str(log), deaths=99) for log in logs]
     bad = [tiny.config(model=model) for model in failing]
     good = [tiny.config(epochs=epochs) for epochs in (20, 21, 22)]
-    spawning = multiprocessing.get_context("spawn")
     arguments = (tmp_path, cache_dir, name, [*bad, *good])
-    both = [spawning.Process(target=_sweep, args=arguments) for _ in range(2)]
+    both = [CONTEXT.Process(target=_sweep, args=arguments) for _ in range(2)]
     for process in both:
         process.start()
     for process in both:

@@ -12,7 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from cli import main
+from gridrun.commands._sweep_options import SweepOptions
 from gridrun.errors import LaunchError
+from gridrun.store import Store
 from gridrun.store.launches import LaunchState
 from gridrun.sweep import notify
 from gridrun.sweep.events import Ended, Progress, Started, Waiting
@@ -152,3 +154,12 @@ def test_a_launch_tells_its_end(tmp_path: Path, writer: list[str]) -> None:
     (last,) = said(tmp_path)
     assert (last["event"], last["outcome"], last["counts"]["done"]) == ("ended", "done", 1)
     assert last["grids"] == [str(grid)]
+
+
+def test_what_a_command_says_steers_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = tmp_path / "fail.sh"
+    script.write_text("printf 'a\\033[31mb\\n' >&2; exit 3\n")
+    (notifier,) = SweepOptions(notify=f"sh {script}").listeners([], Store(tmp_path))
+    with notifier:
+        notifier.show(Failed(TRIAL, "exception", "a reason", will_retry=False))
+    assert capsys.readouterr().err == f"--notify sh {script}: ended with 3: a[31mb; the sweep goes on\n"

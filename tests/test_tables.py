@@ -183,6 +183,13 @@ def test_lines_are_sorted_by_any_column() -> None:
         lrs("test_eror")
 
 
+def test_numbers_are_sorted_before_texts() -> None:
+    rows = row(), row(subdivision=4), row(subdivision=2), row(subdivision=8)
+    table = build(Spec(rows, ("ghost_batch_size", "test_error")), [0])
+    found = [line.options["ghost_batch_size"] for line in sort_lines(table, "ghost_batch_size").lines]
+    assert found == [16, 32, 64, "N/A"]
+
+
 def test_accuracies_are_a_hundred_minus_errors_published_ones_too() -> None:
     rows = row(), row(lr=0.2), row(lr=0.3)
     given = {

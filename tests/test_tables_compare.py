@@ -66,6 +66,19 @@ def test_the_best_and_what_cannot_be_told_from_it() -> None:
     assert verdicts.best_rows(rows, own) == {0, 1, 2, 3}, "one degree of freedom each tells nothing apart"
 
 
+def test_rows_with_their_own_spreads_are_told_apart_by_welchs_test() -> None:
+    """One run each, of 6 % and 7 %, with 2 and 3 degrees of freedom."""
+    pools = Pool(0.31, 2, 1, 1.0), Pool(0.62, 3, 1, 1.0)
+    parts = [0.31 * 0.06 * 0.94 / 10_000, 0.62 * 0.07 * 0.93 / 10_000]
+    degrees = sum(parts) ** 2 / (parts[0] ** 2 / 2 + parts[1] ** 2 / 3)
+    p_value = 2 * stats.t.sf(0.01 / math.sqrt(sum(parts)), degrees)
+    for alpha, best in ((p_value * 1.001, {0}), (p_value * 0.999, {0, 1})):
+        assert verdicts.best_rows([runs(0.06), runs(0.07)], pools, alpha) == best
+        assert verdicts.best_rows([runs(0.07), runs(0.06)], pools[::-1], alpha) == {
+            1 - place for place in best
+        }
+
+
 def test_no_more_than_five_percent_of_tables_leave_out_a_row_as_good_as_the_best() -> None:
     draw, wrong, tables = random.Random(3), 0, 300
     sigma = SHARED.sigma(0.06, 10_000)

@@ -96,6 +96,22 @@ def test_test_time_augmentation_stands_under_the_table() -> None:
     assert notes_below(SOME, FLIP) == (f"Test Error of lr 0.1: {some}", f"Test Error of lr 0.2: {words}")
 
 
+def test_errors_on_held_out_images_are_called_validation_errors() -> None:
+    rows = (row(lr=0.1, val_size=1000), row(lr=0.2, val_size=1000))
+    found = [record(one, 0, test_error=0.1) for one in rows]
+    shown = markdown_cells(build(Spec(rows, ("lr", "test_error", "top5_error", "train_error")), [0], *found))
+    assert shown[0] == [
+        "Initial LR",
+        "Validation Error (%), 1 run",
+        "Validation Top-5 Error (%), 1 run",
+        "Training Error (%), 1 run",
+    ]
+    mixed = (rows[0], row(lr=0.2))
+    table = build(Spec(mixed, ("lr", "test_error")), [0], *(record(one, 0, test_error=0.1) for one in mixed))
+    assert markdown_cells(table)[0][1] == "Test Error (%), 1 run"
+    assert "Test Error of lr 0.1: on images held out of the training set" in table.notes
+
+
 def test_what_has_not_run_was_not_augmented() -> None:
     assert build(Spec((row(tta="flip"),)), [0]).notes == ("not run yet",)
 

@@ -321,3 +321,22 @@ def test_headers_wrap_where_a_table_is_too_wide_and_cells_never_do() -> None:
     assert rows[0] == rows[1]
     impossible = to_text(table, 10)
     assert [line.split() for line in impossible.splitlines() if line.startswith("ResNet")] == rows[0]
+
+
+def test_a_table_that_is_too_wide_says_once_how_many_runs_there_are() -> None:
+    (only,) = (row(lr=0.1),)
+    found = [record(only, seed, test_error=0.1, train_seconds=60.0) for seed in (0, 1)]
+    table = build(Spec((only,), ("lr", "test_error", "train_time")), [0, 1, 2], *found)
+    assert to_text(table).count("(2 of 3 runs)") == 2
+    narrow = to_text(table, 40)
+    assert narrow.count("(2 of 3 runs)") == 1
+    assert max(map(len, narrow.splitlines()[2:6])) <= 40
+    assert to_markdown(table).count("(2 of 3 runs)") == 2, "Markdown has no width"
+
+
+def test_runs_that_only_a_later_metric_lacks_are_told_there() -> None:
+    (only,) = (row(lr=0.1),)
+    found = [record(only, seed, test_error=0.1, energy_kwh=0.5 if seed else None) for seed in (0, 1)]
+    table = build(Spec((only,), ("lr", "test_error", "energy_kwh")), [0, 1, 2], *found)
+    assert "(2 of 3 runs)" in to_text(table, 20)
+    assert "(1 of 3 runs)" in to_text(table, 20)

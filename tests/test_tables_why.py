@@ -229,6 +229,24 @@ def cell(*values: float) -> Cell:
     return make_cell("test_error", dict(enumerate(values)), 3, None)
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "text"),
+    [
+        ("num_params", (10, 10), "of every run"),
+        ("num_params", (10,), "of every run"),
+        ("num_params", (10, 20), "median of 10, 20: the mean of 10 and 20"),
+        ("num_params", (), "no run is done"),
+        ("test_error", (0.05, 0.05), "median of 5.00, 5.00: the mean of 5.00 and 5.00"),
+        ("test_error", (0.05,), "the only run"),
+        ("test_error", (0.07, 0.05, 0.06), "median of 5.00, 6.00, 7.00"),
+        ("test_error", (), "no run is done"),
+    ],
+)
+def test_the_computation_in_words(name: str, values: tuple[float, ...], text: str) -> None:
+    cell = make_cell(name, dict(enumerate(values)), 3, None)
+    assert computation(METRICS[name], cell) == text
+
+
 @given(st.lists(st.integers(0, 10000), max_size=8))
 def test_the_computation_gives_the_median(values: list[int]) -> None:
     of = cell(*(value / 10000 for value in values))

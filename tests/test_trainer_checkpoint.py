@@ -135,3 +135,15 @@ def test_a_state_that_cannot_be_written_leaves_the_old_checkpoint(saved):
         checkpoint.save(saved, {"step": lambda: None})
     assert_same(checkpoint.load(saved), STATE)
     assert list(saved.parent.iterdir()) == [saved]
+
+
+@pytest.mark.parametrize(
+    ("state", "steps"), [({"step": 7}, 7), ({}, -1), ({"step": "7"}, -1), ({"step": 0}, 0)]
+)
+def test_steps_of_a_checkpoint(state: dict[str, object], steps: int, tmp_path: Path) -> None:
+    path = tmp_path / "one.pt"
+    assert checkpoint.steps_in(path) == -1
+    checkpoint.save(path, state)
+    assert checkpoint.steps_in(path) == steps
+    path.write_bytes(b"damaged")
+    assert checkpoint.steps_in(path) == -1

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torchvision
+from forks import CONTEXT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_dataset import Toy, num_decodes
@@ -528,13 +529,20 @@ def run_python(code: str, folders: tuple[Path, Path]) -> subprocess.Popen[str]:
     )
 
 
+def put_sum(dataset, folders, sums):
+    sums.put(load(dataset, *folders).train_x.sum())
+
+
 def test_processes_at_once_decode_once(folders):
     toy = Toy(decode_seconds=0.5)
-    code = "print(load(Toy(decode_seconds=0.5), data_dir, cache_dir).train_x.sum())"
-    processes = [run_python(code, folders) for _ in range(4)]
-    sums = {process.communicate(timeout=60)[0] for process in processes}
-    assert [process.returncode for process in processes] == [0] * 4
-    assert sums == {f"{load(toy, *folders).train_x.sum()}\n"}
+    sums = CONTEXT.SimpleQueue()
+    processes = [CONTEXT.Process(target=put_sum, args=(toy, folders, sums)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * 4
+    assert {sums.get() for _ in processes} == {load(toy, *folders).train_x.sum()}
     assert num_decodes(folders[0]) == 1
 
 

@@ -734,6 +734,7 @@ def test_a_diverged_epoch_is_never_the_best():
     assert several.train_seconds == 8.0
     assert several.images_per_second == 15.0
     assert result(epoch(1, None)).best is None
+    assert result(epoch(1, 0.1), epoch(2, 0.0), epoch(3, 0.05)).best.epoch == 2
 
 
 # --- on a GPU ----------------------------------------------------------------------------------

@@ -229,6 +229,18 @@ def test_other_parameters_take_the_very_steps_of_sgd(weight_decay, dtype):
         assert all(torch.equal(p, other) for p, other in zip(params, others, strict=True))
 
 
+def test_filters_and_other_parameters_in_one_group_step_as_they_do_alone():
+    together = parameters(SHAPES[0], (5,), SHAPES[1])
+    apart = [[nn.Parameter(p.detach().clone()) for p in some] for some in (together[::2], together[1:2])]
+    grads = gradients(together, 3)
+    optimizers = [build(AIRBENCH, some) for some in (together, *apart)]
+    for each, lr in zip(grads, LRS, strict=False):
+        for optimizer, own in zip(optimizers, (each, each[::2], each[1:2]), strict=True):
+            take_step(optimizer, own, lr)
+    for p, alone in zip(together, (apart[0][0], apart[1][0], apart[0][1]), strict=True):
+        torch.testing.assert_close(p, alone, rtol=0, atol=0)
+
+
 def test_each_group_has_its_own_rate_and_decay():
     (filters, bias), (frozen, _) = parameters((4, 3, 2, 2), (5,)), parameters((4, 3, 2, 2), (1,))
     groups = [

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from forks import CONTEXT
 from PIL import Image
 from tiny import TinyNet, config
 
@@ -365,6 +366,17 @@ def test_a_folder_that_is_not_there(folders):
         load(dataset, *folders)
 
 
+def test_a_link_to_nowhere_is_named_with_its_target(folders):
+    root = image_folder(folders[0])
+    dataset = folder_options(root)
+    (root / "train/ant/2.png").symlink_to("/nowhere/ant.png")
+    with pytest.raises(DataError) as caught:
+        load(dataset, *folders)
+    assert str(caught.value).endswith(
+        f"cannot be read: No such file or directory ({root}/train/ant/2.png, a link to /nowhere/ant.png)"
+    )
+
+
 @pytest.mark.parametrize(
     ("changed", "problem"),
     [
@@ -426,28 +438,22 @@ def test_many_broken_images_are_counted(folders):
         load(folder_options(root), *folders)
 
 
+def put_sum(dataset, folders, sums):
+    sums.put(load(dataset, *folders).train_x.sum())
+
+
 def test_processes_at_once_share_one_cache(folders):
     root = image_folder(folders[0])
-    code = (
-        "import sys; from pathlib import Path; from trainer.data import load\n"
-        "from trainer.datasets import datasets; from trainer.schema import read_options\n"
-        f"dataset = read_options(datasets, {{'name': 'image_folder', 'digest': {digest_of(root)!r},"
-        f" **{options(channels=3, mean=[0.5] * 3, std=[0.25] * 3)!r}}}, 'dataset')\n"
-        "print(load(dataset, *map(Path, sys.argv[1:])).train_x.sum())"
-    )
+    sums = CONTEXT.SimpleQueue()
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", code, *map(str, folders)],
-            cwd=ROOT,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(2)
+        CONTEXT.Process(target=put_sum, args=(folder_options(root), folders, sums)) for _ in range(2)
     ]
-    sums = {process.communicate(timeout=60)[0] for process in processes}
-    assert [process.returncode for process in processes] == [0, 0]
-    assert sums == {f"{load(folder_options(root), *folders).train_x.sum()}\n"}
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert {sums.get() for _ in processes} == {load(folder_options(root), *folders).train_x.sum()}
     assert len([path for path in (folders[1] / "datasets").iterdir() if path.is_dir()]) == 1
 
 

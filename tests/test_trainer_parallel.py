@@ -14,11 +14,13 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 import tiny
 import torch
+from forks import SpawnContext
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny import TinyNet, figures
@@ -32,7 +34,7 @@ from gridrun.sweep.events import Ended, Event, Started
 from gridrun.sweep.queue import QueuedTrial, TrialQueue
 from gridrun.sweep.worker import Setup
 from gridrun.trial import Trial
-from trainer import ConfigError, Runtime, TrainConfig, train
+from trainer import ConfigError, Runtime, TrainConfig, parallel, train
 from trainer.augmentations.horizontal_flip import HorizontalFlip
 from trainer.augmentations.random_crop import RandomCrop
 from trainer.loop import Interrupted
@@ -104,6 +106,16 @@ class DropoutNet(TinyNet):
 @pytest.fixture
 def runtime(cache_dir: Path) -> Runtime:
     return Runtime(cache_dir=cache_dir, checkpoint_seconds=math.inf)
+
+
+def fork_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fork ranks from a process that has imported torch, which takes each of them seconds otherwise."""
+    monkeypatch.setattr(parallel, "multiprocessing", SimpleNamespace(get_context=lambda _: SpawnContext()))
+
+
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    fork_ranks(monkeypatch)
 
 
 def nobody_is_left() -> bool:
@@ -200,10 +212,12 @@ def test_two_ranks_are_one_with_synchronised_batch_norm_alone(
     assert [epoch.train_error for epoch in two.epochs] == [epoch.train_error for epoch in one.epochs]
     assert [epoch.lr for epoch in two.epochs] == [epoch.lr for epoch in one.epochs]
     assert (two.num_images, two.num_params) == (one.num_images, one.num_params)
+    fork_ranks(monkeypatch)
     unsynchronised = train(apart, seed=0, runtime=runtime)
     assert losses(unsynchronised) != pytest.approx(losses(one), rel=1e-3)
 
 
+@pytest.mark.usefixtures("forked")
 def test_ranks_and_parts_of_a_batch_both_are_ghost_batches(runtime: Runtime) -> None:
     """Running statistics, and test losses with them, are those of the first rank's parts."""
     both = train(tiny.config(batch_size=4, num_gpus=2, subdivision=2), seed=0, runtime=runtime)
@@ -212,6 +226,7 @@ def test_ranks_and_parts_of_a_batch_both_are_ghost_batches(runtime: Runtime) -> 
     assert [epoch.train_loss for epoch in both.epochs] == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.usefixtures("forked")
 def test_resumed_in_an_epoch_three_ranks_end_bit_identical(runtime: Runtime, tmp_path: Path) -> None:
     config = tiny.config(
         batch_size=4,
@@ -235,6 +250,7 @@ def test_resumed_in_an_epoch_three_ranks_end_bit_identical(runtime: Runtime, tmp
     assert (resumed.resumes, resumed.notes) == (1, ())
 
 
+@pytest.mark.usefixtures("forked")
 def test_ranks_draw_dropout_masks_of_their_own_also_after_an_interruption(
     runtime: Runtime, tmp_path: Path
 ) -> None:
@@ -268,6 +284,7 @@ def test_two_gpus_are_one_with_synchronised_batch_norm(runtime: Runtime) -> None
 # --- failures ----------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize(
     ("how", "message"),
     [
@@ -286,6 +303,7 @@ def test_a_rank_that_fails_ends_the_trial_with_its_error(how: str, message: str,
     assert nobody_is_left()
 
 
+@pytest.mark.usefixtures("forked")
 def test_an_error_of_the_first_rank_stays_its_own(runtime: Runtime) -> None:
     def report(epoch: Epoch) -> None:
         raise ArithmeticError("no room for an epoch")

@@ -202,6 +202,8 @@ def load_weights(path: Path) -> KeptWeights:
         config = TrainConfig.from_dict(state["config"])
     except ConfigError as error:
         raise CheckpointError(f"has a config that cannot be read: {error}") from None
+    if state["kept"] not in ("last", "best") or not 1 <= state["epoch"] <= config.epochs or state["seed"] < 0:
+        raise CheckpointError("holds weights of an epoch or a seed that its trial cannot have")
     _check_fit(config, state["state_dict"])
     trial_id = state.get("trial_id")
     trial_id = trial_id if isinstance(trial_id, str) else None

@@ -70,6 +70,18 @@ def commit_directory(partial: Path, directory: Path) -> None:
     sync(directory.parent)
 
 
+def make_directory(path: Path) -> None:
+    """Make a directory if there is none. Raises OSError, also if it is a link, as `write_in_place`."""
+    path.mkdir(parents=True, exist_ok=True)
+    check_no_link(path)
+
+
+def check_no_link(path: Path) -> None:
+    """Raise OSError if a path is a link."""
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, "Leads elsewhere", str(path))
+
+
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:
     """Write a text file in one step; `durable` as for `replacing`."""
     with replacing(path, durable=durable) as partial:

@@ -80,7 +80,7 @@ def export(
         "records.jsonl": _lines(each.to_json() for each in records),
         "notes.jsonl": _lines(json.dumps(each.as_dict(), ensure_ascii=False) for each in notes),
         "tables.json": render.to_json(tables).encode(),
-        "tables.md": "\n\n".join(render.to_markdown(each).rstrip() for each in tables).encode() + b"\n",
+        "tables.md": markdown_of(tables).encode(),
         "environment.json": (json.dumps(environment(), indent=2) + "\n").encode(),
     }
     made = {
@@ -104,6 +104,11 @@ def made_of(records: Sequence[Record], notes: Sequence[Note], grids: Sequence[Gr
     """Return the tables of grids as these records alone give them. Raises StoreError."""
     with tempfile.TemporaryDirectory(prefix="gridrun-") as directory:
         return tables_of(grids, store_of(Path(directory), records, notes))
+
+
+def markdown_of(tables: Sequence[Any]) -> str:
+    """Return tables as readers of an archive see them."""
+    return "\n\n".join(render.to_markdown(each).rstrip() for each in tables) + "\n"
 
 
 def store_of(root: Path, records: Sequence[Record], notes: Sequence[Note] = ()) -> Store:

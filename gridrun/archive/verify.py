@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from gridrun import verdicts
 from gridrun.archive import container
 from gridrun.archive.container import ArchiveError
-from gridrun.archive.export import made_of, store_of
+from gridrun.archive.export import made_of, markdown_of, store_of
 from gridrun.errors import GridError
 from gridrun.grid import Grid, Row, load_grids
 from gridrun.looks import settle
@@ -52,6 +52,8 @@ class Archive:
     notes: Sequence[Note]
     tables: list[Any]
     """As `tables.json` has them."""
+    markdown: str
+    """As `tables.md` has them."""
     others: int
     """Records that no row of the grids asks for."""
 
@@ -95,6 +97,7 @@ def open_archive(path: Path, directory: Path) -> Archive:
         records=records,
         notes=notes,
         tables=tables,
+        markdown=contents.get("tables.md", b"").decode(errors="replace"),
         others=len(records.keys() - asked),
     )
 
@@ -166,10 +169,15 @@ def differences(archive: Archive) -> list[str]:
     """
     tables = made_of(list(archive.records.values()), archive.notes, archive.grids)
     ours = container.json_of(archive.path, "tables", render.to_json(tables).encode())
-    return [
-        f"{place}: {theirs} in the file, {own} from its records"
-        for place, theirs, own in _unlike(archive.tables, ours)
-    ]
+    found = list(_unlike(archive.tables, ours))
+    if not found:  # else the same once more
+        found += _unlike(_lines_of(archive.markdown), _lines_of(markdown_of(tables)), "tables.md")
+    return [f"{place}: {theirs} in the file, {own} from its records" for place, theirs, own in found]
+
+
+def _lines_of(markdown: str) -> list[str]:
+    """Return the lines of tables in Markdown but for their notes."""
+    return [line for line in markdown.splitlines() if line.strip() and not line.startswith("- ")]
 
 
 def _unlike(theirs: Any, ours: Any, place: str = "tables") -> Iterator[tuple[str, str, str]]:

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from gridrun.grid import Grid
 
 GROUPS = {
-    "Which trials": ("profile", "scale", "settings", "seeds", "where", "only", "retry", "failed", "diverged"),
+    "Which trials": (
+        *("profile", "scale", "settings", "seeds", "where"),
+        *("only", "again", "retry", "failed", "diverged"),
+    ),
     "Results, data and checkpoints": ("results", "data", "checkpoints", "keep", "checkpoint_seconds"),
     "Where trials run": (
         "executor",

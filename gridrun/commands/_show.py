@@ -237,6 +237,8 @@ def format_estimate(forecast: Forecast) -> str:
     if forecast.num_unmeasured:
         trials = number_of(forecast.num_unmeasured, "trial")
         trust += f"; a GPU for each of {trials} is a guess, to be measured"
+    if capacity.measures_threads:
+        trust += "; 1 thread a trial is a guess, to be measured"
     if forecast.makespan_seconds is None:
         return f"longest first {on} ({trust})"
     if math.isinf(forecast.makespan_seconds):

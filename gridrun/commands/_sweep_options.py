@@ -14,6 +14,7 @@ import click
 
 from gridrun.commands._options import Decorator, Directory, data_option, not_empty, not_nan, options_as
 from gridrun.errors import LaunchError
+from gridrun.text import printable_lines
 
 if TYPE_CHECKING:
     from gridrun.grid import Grid
@@ -62,7 +63,10 @@ class SweepOptions:
         from gridrun.sweep.names import names_of
 
         found: list[Listener] = []
-        warn = functools.partial(click.echo, err=True)
+
+        def warn(text: str) -> None:  # what a tracker's server or a command of the user's has said
+            click.echo(printable_lines(text), err=True)
+
         if self.tensorboard:
             from gridrun.sweep.tensorboard import EventFiles
 

@@ -188,6 +188,8 @@ def format_event(event: SearchEvent) -> str | None:
             return f"epoch {epoch.epoch} of {trial.config.last_epoch}: {_measured(trial)} {error}"
         case Ended(trial, "done", epoch) if epoch and epoch.test_error is not None:
             return f"done {trial.trial_id}  {_measured(trial)} {_percent(epoch.test_error)}"
+        case Ended(trial, "busy"):
+            return f"busy {trial.trial_id}: another process trains it, or this machine lacks its data"
         case Ended(trial, outcome):
             return f"{outcome} {trial.trial_id}"
         case Failed(trial, failure, reason, will_retry):

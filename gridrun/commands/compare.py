@@ -12,6 +12,7 @@ import click
 from gridrun.commands._help import GroupedCommand
 from gridrun.commands._options import Directory, json_option, results_option
 from gridrun.commands._show import echo_json
+from gridrun.errors import GridrunError
 from gridrun.text import format_percent, number_of, printable
 
 if TYPE_CHECKING:
@@ -68,6 +69,9 @@ def command(
 
     store = Store(results)
     sides = read_side(first, store, load_grid), read_side(second, store, load_grid)
+    a, b = ([row.config for row in side.rows] for side in sides)
+    if a == b and sides[0].kind == sides[1].kind == "row":
+        raise GridrunError(f"{first} and {second} are of the same row; compare two rows")
     kept = read_predictions(predictions or results / "predictions")
     found = compare(*sides, metric, tolerance / 100, kept)
     if as_json:

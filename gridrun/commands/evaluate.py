@@ -9,7 +9,7 @@ import click
 
 from gridrun.commands._help import GroupedCommand, complete_id
 from gridrun.commands._options import data_option, json_option, results_option
-from gridrun.commands._out_file import OUT_FILE
+from gridrun.commands._out_file import FIGURE_SUFFIXES, OutFile
 from gridrun.commands._show import echo_json
 from gridrun.commands._sweep_options import threads_option
 from gridrun.text import format_percent, number_of, printable
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 @click.option(
     "--save",
     metavar="FILE.parquet",
-    type=OUT_FILE,
+    type=OutFile(".parquet", *FIGURE_SUFFIXES),
     help="Write the label, prediction and probabilities of each image to this file. With --by-age: the age "
     "and the loss of each image, or, with the suffix png, svg or pdf, the figure.",
 )

@@ -8,7 +8,7 @@ import click
 
 from gridrun.commands._help import GroupedCommand
 from gridrun.commands._options import GridOptions, grid_options, results_option
-from gridrun.commands._out_file import OUT_FILE
+from gridrun.commands._out_file import OutFile
 from gridrun.commands._show import format_counts
 from gridrun.text import number_of
 
@@ -21,7 +21,7 @@ from gridrun.text import number_of
     "--out",
     metavar="FILE.zip",
     required=True,
-    type=OUT_FILE,
+    type=OutFile(".zip"),
     help="File to write; one that is there is replaced.",
 )
 @click.option(

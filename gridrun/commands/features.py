@@ -8,7 +8,7 @@ import click
 
 from gridrun.commands._help import GroupedCommand
 from gridrun.commands._options import results_option
-from gridrun.commands._out_file import OUT_FILE
+from gridrun.commands._out_file import OutFile
 from gridrun.commands._sweep_options import threads_option
 from gridrun.text import number_of
 
@@ -23,7 +23,7 @@ from gridrun.text import number_of
     "--out",
     metavar="FILE.parquet",
     required=True,
-    type=OUT_FILE,
+    type=OutFile(".parquet"),
     help="Write one row for each image: its path and its features.",
 )
 @results_option

@@ -68,7 +68,7 @@ def _show(other: Path, merged: Merged) -> None:
         "in conflict": len(merged.conflicts),
         "being trained here (merge again later)": len(merged.busy),
     }
-    click.echo(f"{other}: {format_counts(counts)}")
+    click.echo(f"{printable(str(other))}: {format_counts(counts)}")
     if merged.weights:
         click.echo(f"  weights of {number_of(merged.weights, 'trial')} came with them")
     for trial_id in merged.damaged_weights:

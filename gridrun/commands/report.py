@@ -12,7 +12,7 @@ import click
 
 from gridrun.commands._help import GroupedCommand
 from gridrun.commands._options import GridOptions, grid_options, results_option
-from gridrun.commands._out_file import OUT_FILE
+from gridrun.commands._out_file import OutFile
 from gridrun.commands._show import warn_if_missing
 from gridrun.errors import GridrunError
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     "-o",
     "--out",
     metavar="FILE",
-    type=OUT_FILE,
+    type=OutFile(".html", ".htm"),
     help="The HTML file to write. [default: report.html]",
 )
 @click.option(

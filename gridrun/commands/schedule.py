@@ -9,7 +9,7 @@ import click
 
 from gridrun.commands._help import GroupedCommand
 from gridrun.commands._options import data_option
-from gridrun.commands._out_file import OUT_FILE
+from gridrun.commands._out_file import FIGURE_SUFFIXES, OutFile
 from gridrun.errors import GridrunError
 
 if TYPE_CHECKING:
@@ -29,13 +29,13 @@ SHEET_IMAGES = 7
 @click.option(
     "--plot",
     metavar="FILE",
-    type=OUT_FILE,
+    type=OutFile(*FIGURE_SUFFIXES),
     help="Draw probabilities and levels over the epochs to this png, svg or pdf file.",
 )
 @click.option(
     "--sheet",
     metavar="FILE",
-    type=OUT_FILE,
+    type=OutFile(*FIGURE_SUFFIXES),
     help="Draw what the schedule makes of one image of --dataset to this png, svg or pdf file.",
 )
 @click.option(

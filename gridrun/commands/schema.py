@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from gridrun.commands._help import GroupedCommand
-from gridrun.commands._out_file import OUT_FILE
+from gridrun.commands._out_file import OutFile
 from gridrun.errors import GridrunError
 
 
@@ -17,7 +17,7 @@ from gridrun.errors import GridrunError
     "-o",
     "--out",
     metavar="FILE",
-    type=OUT_FILE,
+    type=OutFile(".json"),
     help="Write the schema to this file. [default: print it]",
 )
 def command(out: Path | None) -> None:

@@ -11,7 +11,7 @@ import click
 from gridrun.commands import _options, _sweep_options
 from gridrun.commands._help import GroupedCommand
 from gridrun.commands._options import GridOptions
-from gridrun.commands._out_file import OUT_FILE
+from gridrun.commands._out_file import OutFile
 from gridrun.commands._search import describe_round, estimate, lines_of
 from gridrun.commands._show import INTERRUPTED, show_plan
 from gridrun.commands._sweep_options import SweepOptions
@@ -22,6 +22,15 @@ if TYPE_CHECKING:
     from gridrun.search import Progress
     from gridrun.store import Store
     from gridrun.sweep.options import LaunchOptions
+
+
+def _refuse_again(_: click.Context, __: click.Parameter, what: str | None) -> None:
+    """Say what to do instead: a segment that is trained anew may change all that follow."""
+    if what is not None:
+        raise click.UsageError(
+            "a search takes no --again: `gridrun forget ID...` takes segments out of the results, and "
+            "another --results begins it anew"
+        )
 
 
 @click.command(
@@ -35,8 +44,15 @@ if TYPE_CHECKING:
 @click.option(
     "--export",
     metavar="FILE",
-    type=OUT_FILE,
+    type=OutFile(".yaml", ".yml"),
     help="Write the best member's schedule to this YAML file, for `policy: {schedule: FILE}` of a grid.",
+)
+@click.option(
+    "--again",
+    hidden=True,
+    expose_value=False,
+    callback=_refuse_again,
+    help="Refused, with what to do instead.",
 )
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop; exit 1 if it is over --budget-hours.")
 def command(
@@ -61,6 +77,8 @@ def command(
         raise GridrunError(f"{grid.path}: has no `search`; run it with `gridrun launch`")
     if export and not export.absolute().parent.is_dir():  # better now than after hours of training
         raise GridrunError(f"--export {export}: there is no directory {export.parent}")
+    if export and export.exists() and any(export.samefile(path) for path in grid.files.values()):
+        raise GridrunError(f"--export {export}: is the grid itself, or a file that it reads")
     resolved = options.resolve([grid])
     progress = read_progress(grid, store)
     if dry_run or not progress.is_over:

@@ -78,7 +78,9 @@ def command(grids: GridOptions, results: Path, watch: bool, as_json: bool) -> No
     click.echo(headline(found))
     if more := most_more(loaded or ()):
         click.echo(f"seeds: auto: up to {number_of(more, 'more trial')}, while verdicts are open")
-    for alike in dict.fromkeys(state.alike for state in found.launches if state.alike):
+    shown = {run.trial_id for run in found.running}
+    launches = (state for state in found.launches if any(run.trial_id in shown for run in state.running))
+    for alike in dict.fromkeys(state.alike for state in launches if state.alike):
         click.echo(f"all: {printable(alike)}")
     for run in found.running:
         error = "" if run.test_error is None else f", test error {format_percent(run.test_error)} %"

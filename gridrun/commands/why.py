@@ -85,7 +85,7 @@ def show(found: Why, notes: Sequence[Note] = ()) -> None:
     if not found.runs:
         click.echo("as published, not trained here")
     for run in found.runs:
-        _show_run(run)
+        _show_run(run, found.held_out)
     seeds = {run.trial_id: f"seed {run.seed}" for run in found.runs}
     for note in notes:
         click.echo(note_line(note, seeds.get(note.about, "the row")))
@@ -104,12 +104,13 @@ def show(found: Why, notes: Sequence[Note] = ()) -> None:
         click.echo(f"or a single trial without its grid:\n  {found.runs[0].train}")
 
 
-def _show_run(run: Run) -> None:
-    from gridrun.metrics import METRICS, format_column
+def _show_run(run: Run, held_out: bool) -> None:
+    from gridrun.metrics import format_column, metric_of
 
     values = [
-        f"{METRICS[column].label} {METRICS[column].format(value)} {METRICS[column].unit}".rstrip()
+        f"{metric.label} {metric.format(value)} {metric.unit}".rstrip()
         for column, value in run.values.items()
+        for metric in [metric_of(column, held_out=held_out)]
         if value is not None and run.status == "done"
     ]
     click.echo(f"seed {run.seed}  {run.trial_id}  {', '.join([run.status, *values])}")
@@ -126,12 +127,12 @@ def _show_run(run: Run) -> None:
 
 def _show_cells(found: Why) -> None:
     """Print how each number of the row is computed, and the published one beside it."""
-    from gridrun.metrics import METRICS
+    from gridrun.metrics import metric_of
     from gridrun.tables.render import difference, published_text, verdict_text
     from gridrun.tables.why import computation
 
     for column, cell in found.cells.items():
-        metric = METRICS[column]
+        metric = metric_of(column, held_out=found.held_out)
         ours = f"{metric.format(cell.median)}, " if cell.median is not None else ""
         if found.runs:
             click.echo(f"{metric.header}: {ours}{computation(metric, cell)}")

@@ -52,6 +52,7 @@ def build_figure(spec: PlotSpec, records: Mapping[str, Record], epochs: EpochRow
         records,
     )
     pairs = list(zip(spec.rows, table.lines, strict=True))
+    held_out = bool(pairs) and all(row.config.num_held_out for row in spec.rows)
     positions = _Positions(spec)
     if spec.kind == "curves":
         x = Axis(label="Epoch", log=spec.log_x)
@@ -61,6 +62,8 @@ def build_figure(spec: PlotSpec, records: Mapping[str, Record], epochs: EpochRow
         scale, y_label = _scale(spec.y[0], table.lines)
         x = _x_axis(spec, positions)
         made = [(row, one) for row, line in pairs for one in _points(spec, row, line, positions, scale)]
+    if held_out:
+        y_label = y_label.replace("Test", "Validation").replace("test", "validation")
     zeros = [point.median == 0 for _, series in made for point in series.points if point.median is not None]
     wants_log = _spans_factors(spec, made) if spec.log_y is None else spec.log_y
     log_y = wants_log and not all(zeros)

@@ -216,16 +216,21 @@ def load_grid(
             variant=options.variant,
             suffix=options.suffix,
         )
-    return _as_search(grid, given) if "search" in given else grid
+    if "search" not in given:
+        return grid
+    if seeds is not None or where:
+        problem = "is a search: --seeds and --where pick rows, and its members have seeds of their own"
+        raise NoRowsError(files.path, 0, "", problem)
+    return _as_search(grid, given)
 
 
 def load_grids(
     paths: Sequence[str | os.PathLike[str]], overrides: Mapping[str, Any] | None = None, **options: Any
 ) -> list[Grid]:
-    """Read grid files as `load_grid` does, without those in which `where` leaves no row.
+    """Read grid files as `load_grid` does, without those in which `seeds` and `where` leave no row.
 
     Raises:
-        GridError: a file is not valid, or `where` leaves no row of any.
+        GridError: a file is not valid, or `seeds` and `where` leave no row of any.
     """
     grids: list[Grid] = []
     empty: list[NoRowsError] = []

@@ -107,7 +107,7 @@ def read_case(node: Node) -> Layer:
     if not entries and "name" not in given:
         raise node.error("is empty")
     return dataclasses.replace(
-        read_layer(node, entries),
+        read_layer(node, entries, also=CASE_KEYS),
         name=read_or(given, "name", Node.text, None),
         published=read_or(given, "published", lambda entry: read_published(entry, entry.mapping()), None),
         seeds=read_or(given, "seeds", read_seeds, None),

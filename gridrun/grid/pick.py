@@ -51,6 +51,9 @@ def nearest(key: str, known: Collection[str]) -> str:
 
     Where nothing is near, it lists the options without a dot: all of them would be hundreds.
     """
+    inside = sorted(name for name in known if name.startswith(f"{key}.") and name.count(".") == 1)
+    if inside:
+        return f" Name one of it, such as {inside[0]!r}."
     ends = sorted(name for name in known if name.endswith(f".{key}"))
     if ends:
         return f" Did you mean {ends[0]!r}?"

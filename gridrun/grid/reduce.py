@@ -36,7 +36,8 @@ def reduce(recipe: Recipe, made: Sequence[tuple[Row, Choices]]) -> Reduction:
         try:
             new = maker.row(choices, maker.settings(choices))
         except GridError as error:
-            raise GridError(error.path, error.line, error.key, f"{error.problem}{advice}") from None
+            told = "" if str(error.path) == "--set" and not profile else advice  # it says so already
+            raise GridError(error.path, error.line, error.key, f"{error.problem}{told}") from None
         if new.config in study:
             raise node.error(f"the row ({choices_text(choices)}) is also a row of the full study{advice}")
         if new.config in found:

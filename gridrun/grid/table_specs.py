@@ -86,6 +86,11 @@ class TableSpec:
     columns_are_given: bool = True
     """Whether the file names the columns; if not, what all rows share stands below the table."""
 
+    @property
+    def held_out(self) -> bool:
+        """Whether every row is tested on images that it holds out of the training set (`val_size`)."""
+        return bool(self.rows) and not self.reported and all(row.config.num_held_out for row in self.rows)
+
 
 def default_table(table_id: str, title: str, rows: Sequence[Row], given: Mapping[str, Node]) -> TableSpec:
     """Return the one table of a grid that declares none, given the file's top-level keys."""

@@ -41,7 +41,7 @@ MAX_VALUES = 8
 
 
 class NoRowsError(GridError):
-    """`--where` leaves no row of a grid."""
+    """`--where` leaves no row of a grid, or the grid is a search, which has none to choose from."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

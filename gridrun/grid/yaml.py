@@ -5,6 +5,7 @@ What YAML would misread in silence is an error here: `010`, a date, `no: 1`, a k
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from collections.abc import Callable
@@ -15,7 +16,6 @@ import yaml
 
 from gridrun.errors import GridError
 from gridrun.grid.node import Located
-from trainer.registry import did_you_mean
 
 MAX_BYTES = 4 * 2**20
 MAX_DEPTH = 50
@@ -61,10 +61,13 @@ def read_text(path: Path) -> str:
 def nearest_beside(path: Path, is_kind: Callable[[Path], bool]) -> str:
     """Return ` Did you mean 'x'?` for the closest name in the same directory, or an empty text."""
     try:
-        hint = did_you_mean(path.name, [found.name for found in path.parent.iterdir() if is_kind(found)])
+        known = {found.stem: found.name for found in path.parent.iterdir() if is_kind(found)}
     except (OSError, ValueError):
         return ""
-    return hint if hint.startswith(" Did") else ""
+    stems = sorted(known)  # a common suffix alone makes no two names alike
+    longer = [stem for stem in stems if stem.startswith(path.stem)]
+    near = difflib.get_close_matches(path.stem, stems, n=1) or longer[:1]
+    return f" Did you mean {known[near[0]]!r}?" if near else ""
 
 
 def parse_yaml(text: str, source: Path | str) -> Located:

@@ -27,8 +27,8 @@ LOG_RATIO = 100.0
 """From this ratio of highest to lowest on, the logarithm is quantised."""
 LOG_SPAN = 1e-30
 """What is smaller than this part of the highest value is drawn as that."""
-MAX_EPOCHS = 1_000_000
-"""No trial has more; a damaged row may say so."""
+MAX_GAPS = 10
+"""An epoch later than so many times its trial's rows was not measured; the page would grow with it."""
 METRICS = {
     "test_error": 100.0,
     "train_error": 100.0,
@@ -54,8 +54,9 @@ def curves_of(
     builder.append_values(list(trial_ids))
     places = pc.index_in(epochs["trial_id"], value_set=builder.finish())
     trial = pc.fill_null(places, -1).to_numpy().astype(np.int64)
-    epoch = pc.fill_null(epochs["epoch"].cast(pa.float64()), -1).to_numpy()
-    is_epoch = (epoch >= 1) & (epoch <= MAX_EPOCHS) & (epoch == np.floor(epoch))
+    epoch = pc.fill_null(epochs["epoch"].cast(pa.float64(), safe=False), -1).to_numpy()
+    rows = np.bincount(trial[trial >= 0], minlength=1)[trial]  # of trial -1, that of the last one
+    is_epoch = (epoch >= 1) & (epoch <= MAX_GAPS * rows) & (epoch == np.floor(epoch))
     kept = np.flatnonzero((trial >= 0) & is_epoch)
     trial, at = trial[kept], epoch[kept].astype(np.int64) - 1
     num_epochs = np.zeros(len(trial_ids), np.int64)

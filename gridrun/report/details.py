@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gridrun.metrics import METRICS
+from gridrun.metrics import METRICS, metric_of
 from gridrun.tables.notes import line_labels
 from gridrun.tables.render import difference, published_text, verdict_text
 from gridrun.tables.why import computation, explain_line
@@ -60,8 +60,11 @@ def _details(why: Why, records: Mapping[str, Record]) -> dict[str, Any]:
         "about": one_line(why.about),
         "place": f"row {why.row} of {why.rows} of {why.table}, {why.grid}",
         "config": why.config_id,
-        "numbers": [[METRICS[name].header, _number(name, cell, why)] for name, cell in why.cells.items()],
-        "runs": [_run(run) for run in why.runs],
+        "numbers": [
+            [metric_of(name, held_out=why.held_out).header, _number(name, cell, why)]
+            for name, cell in why.cells.items()
+        ],
+        "runs": [_run(run, why.held_out) for run in why.runs],
         "facts": [[name, one_line(text)] for name, text in facts.items() if text],
         "commands": [[name, text] for name, text in commands.items() if text],
         "tracebacks": [
@@ -87,11 +90,12 @@ def _number(name: str, cell: Cell, why: Why) -> str:
     return "; ".join(parts)
 
 
-def _run(run: Run) -> list[str]:
+def _run(run: Run, held_out: bool) -> list[str]:
     results = [
-        f"{METRICS[name].header} {METRICS[name].format(value)}"
+        f"{metric.header} {metric.format(value)}"
         for name, value in run.values.items()
-        if value is not None and run.status == "done" and METRICS[name].varies
+        for metric in [metric_of(name, held_out=held_out)]
+        if value is not None and run.status == "done" and metric.varies
     ]
     commit = f"{run.commit or 'unknown'}"[:10] + (" + changes" if run.dirty else "")
     ran = run.status != "not run"

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gridrun.grid.describe import varying_columns
-from gridrun.metrics import METRICS, Metric, format_column, header_of
+from gridrun.metrics import METRICS, Metric, format_column, header_of, metric_of
 from gridrun.tables.build import build_table
 from gridrun.tables.notes import line_labels
 from gridrun.tables.render import marked, text_columns
@@ -140,7 +140,8 @@ def _other_metrics(spec: TableSpec, table: Table, records: Mapping[str, Record])
     wide = build_table(dataclasses.replace(spec, columns=names, reported=()), records)
     columns = []
     for name in names:
-        metric, cells = METRICS[name], [line.cells[name] for line in wide.lines]
+        metric = metric_of(name, held_out=wide.held_out)
+        cells = [line.cells[name] for line in wide.lines]
         if all(cell.median is None for cell in cells):
             continue
         padding = len(table.lines) - len(cells)

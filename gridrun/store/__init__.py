@@ -247,20 +247,21 @@ class Store:
             for path in (*own, *(self._work.iterdir() if self._work.is_dir() else ())):
                 if path.is_symlink():
                     raise StoreError(
-                        f"{path}: is a link; what belongs to a store lies in it. Link it whole instead."
+                        f"{path}: is a link to {path.readlink()}; what belongs to a store lies in it. "
+                        "Link it whole instead."
                     )
             yield
         except OSError as error:
             raise unwritable(self.root, error) from error
 
     def add(self, record: Record) -> None:
-        """Write the record of an ended trial durably. Does nothing if a `done` record exists.
+        """Write the record of an ended trial durably. Does nothing if what exists counts (`ends.later`).
 
         If another launch has added an attempt meanwhile, that is counted in `attempts`. Raises StoreError.
         """
         with contextlib.suppress(StoreError):  # another file's damage must not cost this result
             if old := self.end(record.trial_id):
-                if old.status == "done":
+                if old.status == "done" or (old.status == "diverged" and later(old, end_of(record)) is old):
                     return
                 before = old.attempts or 1
                 if record.attempts and record.attempts <= before and record.ended_at != old.ended_at:
@@ -307,8 +308,8 @@ class Store:
                     self.drop_checkpoint(record.trial_id)
 
             with self._writing():
+                files.make_directory(self._anew)  # before anything is taken out
                 self._compaction.take_out(trial_ids, keep)
-                self._anew.mkdir(exist_ok=True)
                 for path in kept:
                     files.touch(self._anew / path.name.partition(".")[0])
         return kept
@@ -430,4 +431,6 @@ def unwritable(root: Path, error: OSError) -> StoreError:
     """Return the error to raise when a store cannot be written."""
     partial = str(error.filename).endswith(".partial")
     place = f": {Path(error.filename).parent if partial else error.filename}" if error.filename else ""
+    if error.filename and Path(error.filename).is_symlink():
+        place += f", a link to {Path(error.filename).readlink()}"
     return StoreError(f"{root}: cannot be written to ({error.strerror or error}{place})")

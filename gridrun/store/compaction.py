@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -64,7 +64,13 @@ class Compaction:
             # A launch may have added more since.
             ends = self.stored.read()
             ends = ends | {r.trial_id: end_of(r) for r in newer_records(self.pending.read(), ends)}
-            new = [r for r in records if r.trial_id not in ends or ends[r.trial_id].status == "failed"]
+            new = [
+                replace(r, attempts=(ends[r.trial_id].attempts or 1) + r.attempts)
+                if r.trial_id in ends
+                else r
+                for r in records
+                if r.trial_id not in ends or ends[r.trial_id].status == "failed"
+            ]
             with self._partials(claim) as (trials, epochs):
                 self._append(new, trials, epochs)
             return [record.trial_id for record in new]

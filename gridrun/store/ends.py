@@ -44,9 +44,15 @@ def _ends_of(table: pa.Table) -> dict[str, End]:
 def later(old: End | None, new: End) -> End:
     """Return which of two ends of a trial counts: `done` if the old one is, else the one added later.
 
-    Their times are not compared, since the clocks of two machines differ.
+    Their times are not compared, since the clocks of two machines differ. A failure replaces a diverged end
+    only if it is a retry of it: a result may come from another store while the trial is being trained here.
     """
-    return new if old is None or (old.status != "done" and new[:2] != old[:2]) else old
+    if old is None:
+        return new
+    counts_old = old.status == "done" or new[:2] == old[:2]
+    if old.status == "diverged" and new.status == "failed":
+        counts_old |= (new.attempts or 1) <= (old.attempts or 1)
+    return old if counts_old else new
 
 
 def newer_records(records: Iterable[Record], ends: Mapping[str, End]) -> list[Record]:

@@ -28,7 +28,7 @@ class Forgotten:
 
     def add(self, records: Sequence[Record]) -> list[Path]:
         """Write records durably and return their files. Raises OSError."""
-        self.directory.mkdir(parents=True, exist_ok=True)
+        files.make_directory(self.directory)
         paths = [self.path(record) for record in records]
         for record, path in zip(records, paths, strict=True):
             files.write_text(path, record.to_json())
@@ -40,9 +40,10 @@ class Forgotten:
         for path in sorted(self.directory.glob("*.json")):
             with contextlib.suppress(OSError, ValueError):
                 if path.stat().st_size <= MAX_BYTES:
-                    found.append(Record.from_json(path.read_text()))
+                    found.append(Record.from_json(files.read_text(path)))
         return sorted(found, key=lambda record: record.ended_at)
 
     def path(self, record: Record) -> Path:
         """Return where a record is kept: `ID.2026-11-28T09-03-16Z.json`."""
-        return self.directory / f"{record.trial_id}.{re.sub(r'[^0-9A-Za-z+-]', '-', record.ended_at)}.json"
+        when = re.sub(r"[^0-9A-Za-z+-]", "-", record.ended_at)[:40]
+        return self.directory / f"{record.trial_id}.{when}.json"

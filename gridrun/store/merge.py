@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gridrun.errors import StoreError
+from gridrun.store import unwritable
 from gridrun.store.from_json import read
 from gridrun.store.lineage import LineageRow
 from gridrun.store.records import EPOCH_TYPES, Record, is_trial_id
@@ -74,7 +75,7 @@ class Merged:
     equal: int = 0
     """Trials that both stores have with the same numbers, or that failed in both."""
     behind: int = 0
-    """Trials that failed there and have a result here."""
+    """Trials that failed there and have a result here, or that a launch has ended here meanwhile."""
     conflicts: tuple[Conflict, ...] = ()
     busy: tuple[str, ...] = ()
     """Trials with kept weights that a launch trains here at this moment."""
@@ -198,8 +199,11 @@ def merge(target: Store, source: Source) -> Merged:
     searches, search_conflicts = _merge_lineages(target, source)
     known = set(target.notes.read())
     new_notes = [note for note in source.store.notes.read() if note not in known]
-    for note in new_notes:
-        target.notes.add(note)
+    try:
+        for note in new_notes:
+            target.notes.add(note)
+    except OSError as error:
+        raise unwritable(target.root, error) from error
     return Merged(
         added=tuple(found.added),
         replaced=tuple(found.replaced),
@@ -251,10 +255,10 @@ def _add(
                 record = replace(record, checkpoint=None, notes=notes)
             target.insert([record])
         _count(record.trial_id, ours, found)
-    if plain:
-        for each in target.insert(plain):
-            _count(each, ours, found)
-    found.behind += len(plain) - sum(not r.checkpoint for r in plain)
+    added = target.insert(plain) if plain else []
+    for each in added:
+        _count(each, ours, found)
+    found.behind += len(plain) - len(added)  # a launch has trained these meanwhile
 
 
 def _count(trial_id: str, ours: Mapping[str, Record], found: _Found) -> None:
@@ -318,8 +322,10 @@ def _as_if_pending(root: Path, record: Record) -> Record:
     """Return a record, checked as one that waits for compaction is. Raises StoreError."""
     try:
         return Record.from_json(record.to_json())
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise StoreError(f"{root}: trial {record.trial_id}: {error}") from None
+    except TypeError:  # bytes, times, decimals
+        raise StoreError(f"{root}: trial {record.trial_id}: has a value that no config has") from None
 
 
 def _checked_lineages(store: Store) -> dict[str, list[LineageRow]]:

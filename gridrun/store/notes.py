@@ -35,6 +35,10 @@ class Note:
             raise ValueError(f"a note is about an id of 16 hex digits, got {self.about!r}")
         if not self.text.strip() or len(self.text) > MAX_TEXT:
             raise ValueError(f"a note has 1 to {MAX_TEXT:,} characters")
+        try:
+            self.text.encode()
+        except UnicodeEncodeError:
+            raise ValueError("a note is text in UTF-8") from None
 
     def as_dict(self) -> dict[str, str | None]:
         """Return it as plain data."""
@@ -61,7 +65,7 @@ class Notes:
 
     def add(self, note: Note) -> None:
         """Add a note; nothing happens if it is here already. Raises OSError."""
-        self._directory.mkdir(parents=True, exist_ok=True)
+        files.make_directory(self._directory)
         content = dataclasses.asdict(note)
         path = self._directory / f"{note.about}.{digest(content)}.json"
         if not path.exists():
@@ -69,6 +73,7 @@ class Notes:
 
     def clear(self, about: Collection[str]) -> int:
         """Remove the notes about some ids, and return how many there were. Raises OSError."""
+        files.check_no_link(self._directory)
         paths = [path for each in about for path in self._directory.glob(f"{each}.*.json")]
         for path in paths:
             path.unlink(missing_ok=True)

@@ -34,6 +34,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gridrun.errors import StoreError
+from gridrun.store import unpacked
 from gridrun.store.records import EPOCH_TYPES, TRIAL_TYPES
 from trainer import files
 
@@ -54,8 +55,6 @@ _OWN: dict[str, tuple[tuple[str, ...], Mapping[str, type]]] = {
     "epochs.parquet": (("trial_id", "epoch"), EPOCH_TYPES),
 }
 """Of each file by name: the columns that all versions have, and the types of those that are ours."""
-_MOST = 1000
-"""Bytes that a byte of a file may become."""
 
 
 def read(
@@ -88,7 +87,7 @@ def read(
                 if lacking := set(columns) - found:
                     raise _foreign(path, f"has no column {min(lacking)!r}")
                 wanted = list({"trial_id", *columns, *optional} & found)
-            table = file.read(columns=wanted, use_threads=False)
+            table = _columns(path, file, handle, wanted)
             return table if trial_ids is None else table.filter(_named(table, trial_ids))
 
     return _looked(path, look)
@@ -218,7 +217,8 @@ class _Version:
         self.content = content
         self.settled = settled
         """Whether it is so old that no reader has the footer of the version before."""
-        self.file = _ours(path, pa.BufferReader(content))
+        self.path, self.source = path, pa.BufferReader(content)
+        self.file = _ours(path, self.source)
         self.num_groups = self.file.metadata.num_row_groups
         self.footer = _footer(content)
         """Offset of the footer. Bytes of the previous version may lie between `end` and it."""
@@ -243,7 +243,7 @@ class _Version:
         return memoryview(self.content)[len(_MAGIC) : self.end if self.settled else self.footer]
 
     def read(self, columns: list[str] | None = None) -> pa.Table:
-        return self.file.read(columns=columns, use_threads=False)
+        return _columns(self.path, self.file, self.source, columns)
 
 
 def _version(path: Path, partial: Path) -> _Version | None:
@@ -364,7 +364,8 @@ def _ours(path: Path, source: Any) -> pq.ParquetFile:
     # Without Arrow's threads: if they read from a Python file, the process may abort at its end
     # (https://github.com/apache/arrow/issues/50482).
     file = pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True)
-    _check_size(path, file.metadata, source.seek(0, os.SEEK_END) or source.tell())
+    if problem := unpacked.problem(file, _length(source)):
+        raise _foreign(path, problem)
     if not _FORMAT.items() <= (file.schema_arrow.metadata or {}).items():
         raise _foreign(path, "was not written by gridrun")
     found = {field.name: field.type for field in file.schema_arrow}
@@ -387,14 +388,15 @@ def _fits(found: pa.DataType, kind: type) -> bool:
     return any(check(found) for check in (pa.types.is_null, *checks))
 
 
-def _check_size(path: Path, metadata: pq.FileMetaData, num_bytes: int) -> None:
-    """Refuse a file that would take far more memory than any file of ours: it may be made to.
+def _columns(path: Path, file: pq.ParquetFile, source: Any, columns: list[str] | None) -> pa.Table:
+    if problem := unpacked.problem_of_texts(file, source, _length(source), columns):
+        raise _foreign(path, problem)
+    return file.read(columns=columns, use_threads=False)
 
-    The losses of an epoch alone take several bytes, and names of columns and configs shrink less than this.
-    """
-    groups = map(metadata.row_group, range(metadata.num_row_groups))
-    if metadata.num_rows > num_bytes or sum(group.total_byte_size for group in groups) > _MOST * num_bytes:
-        raise _foreign(path, f"names {metadata.num_rows} rows in {num_bytes} bytes, which cannot be results")
+
+def _length(source: Any) -> int:
+    """Return the number of bytes of an open file."""
+    return int(source.seek(0, os.SEEK_END) or source.tell())
 
 
 def _foreign(path: Path, why: str) -> StoreError:

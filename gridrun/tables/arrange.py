@@ -7,7 +7,7 @@ from typing import Any
 
 from gridrun.errors import GridrunError
 from gridrun.grid.describe import varying_columns
-from gridrun.metrics import METRICS, format_column, header_of
+from gridrun.metrics import METRICS, format_column, header_of, metric_of
 from gridrun.tables.model import Line, Pivot, Table
 from gridrun.tables.render import pivot_title
 from trainer.registry import did_you_mean
@@ -57,7 +57,7 @@ def pivot(table: Table, rows: str, columns: str) -> Table:
             differ = f"; they differ in {', '.join(names)}, which --where can choose" if names else ""
             which = f"rows {other} and {number} of {table.id!r}"
             raise GridrunError(f"--pivot: {which} have the same {rows} and {columns}{differ}")
-    others = tuple(METRICS[column].label for column in metrics[1:])
+    others = tuple(metric_of(column, held_out=table.held_out).label for column in metrics[1:])
     hidden = (*others, *(f"* {label}" for label in others))
     of_trials = (note for note in table.notes if note not in table.published_notes)
     kept = tuple(note for note in of_trials if not note.startswith(hidden))
@@ -74,7 +74,8 @@ def find_column(table: Table, name: str, option: str) -> str:
     """Return the column with this name or header. Raises GridrunError: there is none."""
     names: dict[str, str] = {}
     for column in table.columns:
-        header = METRICS[column].label if column in METRICS else header_of(column)
+        is_metric = column in METRICS
+        header = metric_of(column, held_out=table.held_out).label if is_metric else header_of(column)
         names |= {header.casefold(): column, table.headers.get(column, header).casefold(): column}
     names |= {column: column for column in table.columns}
     if name.casefold() not in names and name not in names:

@@ -49,6 +49,7 @@ def build_table(spec: TableSpec, records: Mapping[str, Record], pools: Pools = n
         headers=spec.headers,
         spread=spec.spread,
         compared_with=spec.compare.label if spec.compare else None,
+        held_out=spec.held_out,
     )
 
 

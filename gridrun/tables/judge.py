@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gridrun import verdicts
 from gridrun.grid.looks import AdaptiveSeeds
 from gridrun.grid.settings import freeze
-from gridrun.metrics import METRICS
+from gridrun.metrics import METRICS, metric_of
 from gridrun.tables.model import Against, Cell
 from gridrun.text import number_of
 from gridrun.verdicts import MIN_DEGREES, Pool, Runs
@@ -184,7 +184,8 @@ class _Column:
 
     def notes(self, cells: Sequence[Cell]) -> Iterator[str]:
         """Say what the verdicts rest on."""
-        label, tolerance = METRICS[self._column].label, f"±{self._spec.tolerance:g} points"
+        label = metric_of(self._column, held_out=self._spec.held_out).label
+        tolerance = f"±{self._spec.tolerance:g} points"
         for judged in self._used.values():
             yield _note_on(judged, label)
         looks = {row.seeds.looks: None for row in self._spec.rows if isinstance(row.seeds, AdaptiveSeeds)}

@@ -118,6 +118,8 @@ class Table:
     """What rows are compared with, such as `no cutout`; None: nothing."""
     pivot: Pivot | None = None
     """How the lines are laid out as a matrix; None: one below the other, with a column for each option."""
+    held_out: bool = False
+    """Whether test metrics are those of images held out of the training set, and are called so."""
 
     @property
     def runs(self) -> int | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gridrun.changed_code import source_notes
 from gridrun.grid.describe import describe_options, describe_shared, describe_tta, varying_columns
-from gridrun.metrics import METRICS
+from gridrun.metrics import METRICS, metric_of
 from gridrun.resources import HARDWARE_KEYS, UNKNOWN, hardware_of
 from gridrun.text import format_option, number_of
 
@@ -45,7 +45,11 @@ def notes_of(
         yield f"all: {describe_shared([row.config for row in spec.rows])}"
     label = line_labels(spec.columns, lines)
     measured = (pair for pair in zip(spec.rows, lines, strict=True) if pair[1].done)
-    yield from tta_notes(spec.columns, ((row.config, label(line)) for row, line in measured))
+    pairs = [(row.config, label(line)) for row, line in measured]
+    yield from _held_out_notes(
+        spec, [(row.config, label(line)) for row, line in zip(spec.rows, lines, strict=True)]
+    )
+    yield from tta_notes(spec.columns, pairs, held_out=spec.held_out)
     yield from _ending_notes(label, lines, records)
     yield from _trial_notes(label, lines, records)
     yield from provenance_notes(spec.columns, origins)
@@ -68,9 +72,22 @@ def line_labels(columns: Sequence[str], lines: Sequence[Line]) -> Callable[[Line
     return label
 
 
-def tta_notes(columns: Sequence[str], rows: Iterable[tuple[TrainConfig, str]]) -> Iterator[str]:
+def _held_out_notes(spec: TableSpec, rows: Sequence[tuple[TrainConfig, str]]) -> Iterator[str]:
+    """Say which rows are tested on held-out images, if others are not. `rows`: configs and their labels."""
+    found = [METRICS[name] for name in spec.columns if name in METRICS]
+    metrics = [metric.label for metric in found if metric.is_of_test]
+    held = [label for config, label in rows if config.num_held_out]
+    if metrics and held and not spec.held_out:
+        named = "; ".join(held) if len(held) <= MAX_NAMED else number_of(len(held), "row")
+        yield f"{', '.join(metrics)} of {named}: on images held out of the training set"
+
+
+def tta_notes(
+    columns: Sequence[str], rows: Iterable[tuple[TrainConfig, str]], *, held_out: bool = False
+) -> Iterator[str]:
     """Say which test metrics are with test-time augmentation. `rows` are configs and their labels."""
-    metrics = [METRICS[name].label for name in columns if name in METRICS and METRICS[name].is_of_test]
+    found = [metric_of(name, held_out=held_out) for name in columns if name in METRICS]
+    metrics = [metric.label for metric in found if metric.is_of_test]
     labels: dict[str, list[str]] = {}
     for config, label in rows:
         labels.setdefault(describe_tta(config.tta, config.tta_least_confident), []).append(label)

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from gridrun.metrics import METRICS, Metric, format_column, header_of, parse_runs
+from gridrun.metrics import METRICS, Metric, format_column, header_of, metric_of, parse_runs
 from gridrun.tables.model import Against, Cell, Pivot, Table
 from gridrun.text import format_hundredths, format_percent, number_of, one_line
 
@@ -39,10 +39,14 @@ def to_markdown(table: Table) -> str:
 def to_text(table: Table, width: int | None = None) -> str:
     """Render a table for the terminal: aligned columns, no control characters.
 
-    Headers wrap where the table would be wider than `width`, cells never do.
+    Headers wrap where the table would be wider than `width`, cells never do. If that is not enough, only the
+    first metric says how many runs a cell has.
     """
     columns = [column._replace(cells=marked(column)) for column in text_columns(table)]
     widths = _narrowed(columns, width)
+    if width is not None and _total(widths) > width:
+        columns = [column._replace(cells=marked(column)) for column in text_columns(table, brief=True)]
+        widths = _narrowed(columns, width)
     wrapped = [textwrap.wrap(column.header, w) for column, w in zip(columns, widths, strict=True)]
     height = max(map(len, wrapped), default=0)
     stacked = [[""] * (height - len(lines)) + lines for lines in wrapped]
@@ -94,15 +98,19 @@ def marked(column: TextColumn) -> list[str]:
     ]
 
 
-def text_columns(table: Table) -> list[TextColumn]:
-    """Return a table's columns. A metric may need more than one: published value, difference, verdict."""
+def text_columns(table: Table, *, brief: bool = False) -> list[TextColumn]:
+    """Return a table's columns. A metric may need more than one: published value, difference, verdict.
+
+    `brief`: metrics behind the first one leave out a number of runs that is also that of the first.
+    """
     if table.pivot:
         return _pivot_columns(table, table.pivot)
     columns, published = [], table.published
     headers = _headers(table)
+    first = next((name for name in table.columns if name in METRICS), None) if brief else None
     for name in table.columns:
         if name in METRICS:
-            columns += _metric_columns(table, name, name in published)
+            columns += _metric_columns(table, name, name in published, first if name != first else None)
         else:
             values = [line.options[name] for line in table.lines]
             is_number = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
@@ -134,7 +142,9 @@ def _pivot_columns(table: Table, pivot: Pivot) -> list[TextColumn]:
 
 def pivot_title(table: Table, metric: str) -> str:
     """Return the title of a matrix, which says what its cells are."""
-    header = _metric_header(table, METRICS[metric], [line.cells[metric] for line in table.lines])
+    header = _metric_header(
+        table, metric_of(metric, held_out=table.held_out), [line.cells[metric] for line in table.lines]
+    )
     return f"{table.title}: {header}"
 
 
@@ -154,12 +164,16 @@ def _headers(table: Table) -> dict[str, str]:
     }
 
 
-def _metric_columns(table: Table, name: str, is_published: bool) -> list[TextColumn]:
-    metric, runs = METRICS[name], table.runs
+def _metric_columns(table: Table, name: str, is_published: bool, told: str | None) -> list[TextColumn]:
+    """Return the columns of a metric; `told` is one that says how many runs there are, if any does."""
+    metric, runs = metric_of(name, held_out=table.held_out), table.runs
     cells = [line.cells[name] for line in table.lines]
     if not any(line.trials for line in table.lines):  # every row is published elsewhere
         return [_published_column(metric.header, cells)]
-    medians = [_median_text(table, metric, cell, runs) for cell in cells]
+    medians = [
+        _median_text(table, metric, cell, runs, is_told=told is not None and line.cells[told].n == cell.n)
+        for line, cell in zip(table.lines, cells, strict=True)
+    ]
     bold = [bool(cell.is_best) for cell in cells]
     columns = [TextColumn(_metric_header(table, metric, cells), medians, True, bold if any(bold) else ())]
     with_mean = table.spread == "mean"
@@ -209,8 +223,8 @@ def _metric_header(table: Table, metric: Metric, cells: Sequence[Cell]) -> str:
     return header if metric.portable or not table.mixed_hardware else f"{header}*"
 
 
-def _median_text(table: Table, metric: Metric, cell: Cell, runs: int | None) -> str:
-    """Write a median, its spread if the table shows one, and its number of runs if the header does not."""
+def _median_text(table: Table, metric: Metric, cell: Cell, runs: int | None, *, is_told: bool = False) -> str:
+    """Write a median, its spread if the table shows one, and its number of runs if nothing else tells it."""
     if cell.median is None:
         return ""
     shown = cell.mean if table.spread == "mean" and metric.varies else cell.median
@@ -222,7 +236,9 @@ def _median_text(table: Table, metric: Metric, cell: Cell, runs: int | None) -> 
         in_parentheses.append(f"{metric.format(cell.low)}–{metric.format(cell.high)}")
     elif table.spread in ("std", "mean") and cell.std is not None:
         text += f" ± {metric.format(cell.std)}"
-    if cell.n < cell.wanted:
+    if is_told:
+        pass
+    elif cell.n < cell.wanted:
         in_parentheses.append(f"{cell.n} of {_runs(cell.wanted)}")
     elif metric.portable and not runs:
         in_parentheses.append(_runs(cell.n))
@@ -307,7 +323,7 @@ def _narrowed(columns: Sequence[TextColumn], width: int | None) -> list[int]:
     Each time, the header is wrapped that has the fewest lines afterwards.
     """
     widths = list(map(_width, columns))
-    while width is not None and sum(widths) + 2 * (len(widths) - 1) > width:
+    while width is not None and _total(widths) > width:
         narrower = {}
         for number, column in enumerate(columns):
             lines = textwrap.wrap(column.header, widths[number] - 1, break_long_words=False) or [""]
@@ -319,6 +335,11 @@ def _narrowed(columns: Sequence[TextColumn], width: int | None) -> list[int]:
         chosen = min(narrower, key=narrower.__getitem__)
         widths[chosen] = narrower[chosen][-1]
     return widths
+
+
+def _total(widths: Sequence[int]) -> int:
+    """Return how wide a table is whose columns are so wide."""
+    return sum(widths) + 2 * (len(widths) - 1)
 
 
 def _width(column: TextColumn) -> int:

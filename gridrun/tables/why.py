@@ -85,6 +85,8 @@ class Why:
     """Command that trains the done trials once more, in another store; None if there are none."""
     rest: str | None
     """Command that trains the missing, failed and diverged trials; None if there are none."""
+    held_out: bool = False
+    """Whether test metrics of the table are those of held-out training images (`Table.held_out`)."""
 
 
 def explain(
@@ -156,6 +158,7 @@ def explain_line(
         paper=published.paper if published else None,
         again=_again(launch, runs),
         rest=_rest(launch, runs, results),
+        held_out=table.held_out,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
@@ -63,7 +64,17 @@ class ImageFiles(NamedTuple):
 
 
 class DataError(RuntimeError):
-    """A data set is not available on this machine. The message says what to do."""
+    """A data set is not available on this machine. The message says what to do.
+
+    It also names the file whose error caused it, and where that points if it is a link.
+    """
+
+    def __str__(self) -> str:
+        said, file = super().__str__(), getattr(self.__cause__, "filename", None)
+        if not isinstance(file, str | Path) or not os.path.lexists(file) or str(file) in said:
+            return said
+        target = f", a link to {Path(file).readlink()}" if Path(file).is_symlink() else ""
+        return f"{said} ({file}{target})"
 
 
 class DatasetOptions(Options, abc.ABC):
