@@ -418,7 +418,7 @@ def changed_weights(
         (changed(config={"model": MODEL}), "epochs: is required"),
         (changed(config={"model": {**MODEL, "depth": torch.ones(2)}, "epochs": 1}), "model.depth"),
         (changed(config={"model": {**MODEL, "initial_channels": 2**40}, "epochs": 1}), "has "),
-        (changed(config={"model": {**MODEL, "initial_channels": 8}, "epochs": 1}), "are not those of"),
+        (changed(config={"model": {**MODEL, "initial_channels": 8}, "epochs": 6}), "are not those of"),
         (changed(config=[1]), "holds no kept weights"),
         (lambda state: {"model": state["state_dict"]}, "holds no kept weights"),
         (lambda state: state["state_dict"], "holds no kept weights"),

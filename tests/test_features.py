@@ -131,7 +131,8 @@ def test_other_mistakes(images, tmp_path):
             (tmp_path / "kept.pt", images[0], "-o", tmp_path / "no" / "f.parquet"),
             "cannot be written (No such",
         ),
-        ((tmp_path / "kept.pt", "-o", *images), "a.png: must end in .parquet"),
+        ((tmp_path / "kept.pt", "-o", *images), "a.png is there already, and is no .parquet file"),
+        ((tmp_path / "kept.pt", images[0], "-o", tmp_path / "f.csv"), "f.csv: must end in .parquet"),
         ((tmp_path / "kept.pt", images[0], "-o", tmp_path / "fifo"), "fifo is not a regular file"),
         ((tmp_path / "kept.pt", "-o", "f.parquet"), "Missing argument 'IMAGES...'"),
     ):
