@@ -69,7 +69,7 @@ TESTS = {
     "trainer/checkpoint.py": "trainer_checkpoint trainer_loop",
     "trainer/clock.py": "trainer_clock",
     "trainer/config.py": "trainer_config trainer_defaults trainer_schedules trainer_parameter_groups "
-    "trainer_splits trainer_segments",
+    "trainer_splits trainer_segments trainer_batch_norm",
     "trainer/data/splits.py": "trainer_splits",
     "trainer/evaluation.py": "trainer_evaluation evaluation",
     "trainer/loop.py": "trainer_loop trainer_parameter_groups trainer_train_seconds trainer_checkpoint "

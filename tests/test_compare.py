@@ -121,6 +121,18 @@ def test_two_stores_by_config(filled: SimpleNamespace) -> None:
     assert [pair["verdict"] for pair in backwards["pairs"]] == ["open", "worse"]
 
 
+def test_the_spread_of_errors_is_that_on_the_same_images(tmp_path: Path) -> None:
+    store = Store(tmp_path / "results")
+    for name, depth, errors in (("small", 8, (0.10, 0.40)), ("large", 14, (0.08, 0.42))):
+        text = GRID.replace("DEPTH", str(depth)).replace(", dataset: cifar10", "")
+        (tmp_path / f"{name}.yaml").write_text(text.replace("lr: [0.1, 0.2]", "dataset: [cifar10, cifar100]"))
+        fill(store, tmp_path / f"{name}.yaml", *errors)
+    arguments = tmp_path / "small.yaml", tmp_path / "large.yaml", "--results", store.root, "--json"
+    phi = (1 / 9 + 1 / 7.36) / 2  # as for two rows alone: 2.776 is t of their 4 degrees
+    width = 2.776 * np.sqrt(phi * 0.4487 * (0.09 + 0.0736) / 10_000)
+    assert json.loads(run(*arguments))["pairs"][0]["half_width"] == pytest.approx(width, rel=1e-3)
+
+
 def test_errors_on_other_images_get_no_verdict(filled: SimpleNamespace) -> None:
     cifar100 = filled.folder / "cifar100.yaml"
     cifar100.write_text(GRID.replace("DEPTH", "8").replace("cifar10,", "cifar100,"))

@@ -257,6 +257,11 @@ def test_an_error_becomes_an_accuracy_and_back(error: float | str, accuracy: flo
     assert complement(accuracy) == error
 
 
+def test_what_depends_on_the_machine_is_said_to() -> None:
+    own = {"train_time", "time_to_train", "images_per_second", "peak_memory_mib", "gpu_hours", "energy_kwh"}
+    assert {name for name, metric in METRICS.items() if not metric.portable} == own
+
+
 def test_each_error_has_its_accuracy() -> None:
     assert ACCURACIES == {
         "test_error": "test_accuracy",

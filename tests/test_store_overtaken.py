@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from test_store import record
 
 from gridrun import store
+from gridrun.errors import StoreError
 from gridrun.store import Store, compaction, ends, leases, parquet, pending
 from trainer import files
 
@@ -118,3 +120,32 @@ def test_what_another_machine_compacted_meanwhile_stays(
             check(root)
         except AssertionError as error:
             raise AssertionError(f"paused before {line}") from error
+
+
+@pytest.mark.parametrize("overtaken", [True, False])
+def test_records_that_are_inserted_are_written_anew_by_who_was_overtaken_and_refused_on_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overtaken: bool
+) -> None:
+    here = begun(tmp_path, "done")
+    write, times = parquet.append, 0
+
+    def fail_once(*arguments: Any) -> None:
+        nonlocal times
+        times += 1
+        assert times < 10, "it goes on for ever"
+        if times == 1 or not overtaken:
+            if overtaken:
+                taken_over(tmp_path, "done")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(*arguments)
+
+    monkeypatch.setattr(parquet, "append", fail_once)
+    if overtaken:
+        assert here.insert([record(4)]) == [record(4).trial_id]
+        monkeypatch.undo()
+        here.compact(now=True)
+        assert here.statuses() == {record(number).trial_id: "done" for number in range(5)}
+    else:
+        with pytest.raises(StoreError, match="No space left on device"):
+            here.insert([record(4)])
+        assert times == 1

@@ -114,6 +114,19 @@ def test_a_fresh_version_is_not_moved_under_its_readers(tmp_path: Path) -> None:
     assert path.read_bytes() == waiting
 
 
+def test_what_is_stored_is_not_written_again_until_it_has_moved(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    for number in range(20):
+        append(path, [row(number)])
+        assert pq.read_metadata(path).num_row_groups == number + 1
+        age(path)
+    assert tidy(path)  # its rows stand behind the bytes of older versions now
+    age(path)
+    append(path, [row(20)])
+    assert pq.read_metadata(path).num_row_groups == 1
+    assert content(path) == {row(number)["trial_id"]: number for number in range(21)}
+
+
 @pytest.mark.parametrize("mask", [0x01, 0x80, 0xFF])
 def test_a_flipped_byte_is_an_error_or_changes_nothing(tmp_path: Path, mask: int) -> None:
     path = tmp_path / "rows.parquet"

@@ -49,6 +49,8 @@ def test_spread_is_the_sample_standard_deviation() -> None:
     assert only_cell(build(Spec((row(),)), [0, 1, 2], *errors(row(), 0.1, 0.2, 0.3))).std == pytest.approx(
         0.1
     )
+    two = only_cell(build(Spec((row(),)), [0, 1], *errors(row(), 0.1, 0.2)))
+    assert two.std == pytest.approx(0.0707107)  # 0.1 / sqrt(2)
     assert only_cell(build(Spec((row(),)), [0], *errors(row(), 0.1))).std is None
 
 
