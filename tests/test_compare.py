@@ -102,6 +102,13 @@ def test_two_grids_row_by_row(filled: SimpleNamespace) -> None:
     assert "- 1 of 2 differ if all are looked at together (Holm, 5 %)" in lines
 
 
+def test_rows_of_which_a_seed_is_missing(filled: SimpleNamespace) -> None:
+    filled.large.write_text(filled.large.read_text().replace("seeds: 3", "seeds: 4"))
+    lines = run(filled.small, filled.large, "--results", filled.store.root).splitlines()
+    assert "10.00 (3 runs)" in lines[4]
+    assert "8.00 (3 runs)" in lines[4]
+
+
 def test_two_stores_by_config(filled: SimpleNamespace) -> None:
     other = Store(filled.folder / "two")
     fill(other, filled.small, 0.10, 0.14)

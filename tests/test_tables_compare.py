@@ -18,11 +18,13 @@ from gridrun.errors import GridError
 from gridrun.grid import load_grid
 from gridrun.grid.comparisons import Comparison
 from gridrun.grid.looks import AdaptiveSeeds
+from gridrun.store.records import Record
 from gridrun.tables.build import build_table
 from gridrun.tables.csv import to_csv
 from gridrun.tables.latex import to_latex
 from gridrun.tables.render import to_markdown, to_text
 from gridrun.verdicts import Pool, Runs
+from trainer.datasets.cifar import Cifar10, Cifar100
 
 
 def runs(*values: float) -> Runs:
@@ -96,11 +98,13 @@ def marked_spec() -> tuple[Spec, list[tuple[float, ...]]]:
     return Spec(rows, ("lr", "test_error"), mark_best=True), made
 
 
+def found_of(spec: Spec, made: list[tuple[float, ...]]) -> list[Record]:
+    return [r for one, e in zip(spec.rows, made, strict=True) for r in errors(one, *e)]
+
+
 def test_bold_rows_in_each_format() -> None:
     spec, made = marked_spec()
-    table = build(
-        spec, range(3), *(r for one, e in zip(spec.rows, made, strict=True) for r in errors(one, *e))
-    )
+    table = build(spec, range(3), *found_of(spec, made))
     assert [line.cells["test_error"].is_best for line in table.lines] == [True, True, False, None]
     assert [cells[1] for cells in markdown_cells(table)][1:] == ["**6.05**", "**6.10**", "10.10", "90.00"]
     assert r"0.1 & \textbf{6.05} \\" in to_latex(table)
@@ -117,11 +121,13 @@ def test_bold_rows_in_each_format() -> None:
     note = "bold, or ←: the lowest Test Error and all that cannot be told from it, all pairs of rows compared"
     assert any(one.startswith(note) for one in table.notes)
     assert any(one.startswith("1 row not compared") for one in table.notes)
+    missing = build(replace(spec, rows=(*spec.rows, row(lr=0.5))), range(3), *found_of(spec, made))
+    assert any(one.startswith("1 row not compared") for one in missing.notes), "a row without runs is none"
 
 
 def test_no_row_is_marked_unless_asked_or_where_one_has_no_error() -> None:
     spec, made = marked_spec()
-    found = [r for one, e in zip(spec.rows, made, strict=True) for r in errors(one, *e)]
+    found = found_of(spec, made)
     assert "**" not in to_markdown(build(replace(spec, mark_best=False), range(3), *found))
     table = build(spec, range(3), *found[:9], *errors(spec.rows[3], 0.0, 0.0, 0.0))
     assert "**" not in to_markdown(table)
@@ -157,6 +163,17 @@ def test_columns_against_a_row() -> None:
     cell = accuracy.lines[1].cells["test_accuracy"].against
     assert cell
     assert (round(cell.difference, 9), cell.verdict) == (-0.01, "worse")
+
+
+def test_rows_on_other_images_get_no_verdict_against_each_other() -> None:
+    rows = [row(lr=lr, dataset=dataset) for dataset in (Cifar10(), Cifar100()) for lr in (0.1, 0.2)]
+    compared = Comparison("CIFAR-10", {rows[2].config_id: rows[0].config_id})
+    spec = Spec(tuple(rows), ("dataset", "lr", "test_error"), compare=compared)
+    made = [(0.060, 0.061, 0.062), (0.070, 0.071, 0.072), (0.26, 0.261, 0.262), (0.27, 0.271, 0.272)]
+    against = build(spec, range(3), *found_of(spec, made)).lines[2].cells["test_error"].against
+    assert against
+    assert against.difference == pytest.approx(0.2)
+    assert (against.half_width, against.verdict) == (None, None)
 
 
 def test_a_row_with_more_looks_widens_the_interval_of_both() -> None:
