@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -107,6 +108,30 @@ def test_rows_of_which_a_seed_is_missing(filled: SimpleNamespace) -> None:
     lines = run(filled.small, filled.large, "--results", filled.store.root).splitlines()
     assert "10.00 (3 runs)" in lines[4]
     assert "8.00 (3 runs)" in lines[4]
+
+
+def test_rows_without_runs_on_one_side_are_left_out(filled: SimpleNamespace) -> None:
+    for grid in (filled.small, filled.large):
+        grid.write_text(grid.read_text().replace("0.2]", "0.2, 0.3, 0.4]"))
+    for grid, place in ((filled.small, 2), (filled.large, 3)):
+        for trial in load_grid(grid).rows[place].trials:
+            filled.store.add(record(trial, 0.2, "a" * 40))
+    found = json.loads(run(filled.small, filled.large, "--results", filled.store.root, "--json"))
+    assert (len(found["pairs"]), found["only"]) == (2, [2, 2])
+
+
+def test_runs_without_the_metric_are_left_out(tmp_path: Path) -> None:
+    store, grids = (
+        Store(tmp_path / "results"),
+        [grid_file(tmp_path, name, len(name)) for name in ("a" * 8, "b" * 14)],
+    )
+    store.create()
+    for grid in grids:
+        for trial in load_grid(grid).trials:
+            top5 = 0.01 * (1 + trial.seed) if trial.seed else None
+            store.add(replace(record(trial, 0.1, "a" * 40), top5_error=top5))
+    found = json.loads(run(*grids, "--results", store.root, "--metric", "top5_error", "--json"))
+    assert [(pair["runs"], pair["medians"]) for pair in found["pairs"]] == [([2, 2], [0.025, 0.025])] * 2
 
 
 def test_two_stores_by_config(filled: SimpleNamespace) -> None:
