@@ -198,9 +198,12 @@ def damage_store(results: Path, outside: Path, rng: random.Random) -> str:
     kind = rng.choice(("bytes", "link", "directory", "foreign", "json", "empty", "gone", "value"))
     if kind in ("bytes", "value") and (place.is_symlink() or not place.is_file()):
         kind = "link"
-    content = place.read_bytes() if place.is_file() else b""
-    if kind == "value" and content.startswith(b"{") and content.endswith(b"}"):
-        place.write_text(json.dumps(changed(json.loads(content), rng)))
+    content, value = place.read_bytes() if place.is_file() else b"", None
+    if kind == "value":
+        with contextlib.suppress(ValueError):  # no JSON, or damaged before
+            value = json.loads(content)
+    if isinstance(value, dict):
+        place.write_text(json.dumps(changed(value, rng)))
     elif kind in ("bytes", "value"):
         place.write_bytes(damaged(content, rng))
     elif kind == "json":
