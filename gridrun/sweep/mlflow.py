@@ -32,7 +32,7 @@ NAMELESS = "gridrun"
 STATUS = {"done": "FINISHED", "diverged": "FINISHED", "failed": "FAILED"}
 """Of a run by how its trial ended; all others are KILLED, and are taken up when the trial is."""
 PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
-"""MLflow's settings unless they are set: at its end a launch waits a minute for a silent server, not 20."""
+"""MLflow's settings unless they are set: at its end a launch waits for a silent server, some 80 s."""
 
 
 class MLflowRuns(contextlib.AbstractContextManager["MLflowRuns"]):
