@@ -94,11 +94,10 @@ def predictions(
         mean = torch.zeros((), device=pixels.device)
         for weight, view in _views(pipeline.normalise(pixels), views):
             with autocast(precision, pixels.device):
-                found = model(like_weights(view, model))
-            found = found.float()
-            mean = mean + weight * (found.softmax(1) if views.of_probabilities else found)
-        mean = mean.unflatten(0, (-1, views.crops)).mean(1)
-        return mean.clamp(min=SMALLEST).log() if views.of_probabilities else mean
+                logits = model(like_weights(view, model)).float()
+            mean = mean + weight * (logits.softmax(1) if views.of_probabilities else logits)
+        found: torch.Tensor = mean.unflatten(0, (-1, views.crops)).mean(1)
+        return found.clamp(min=SMALLEST).log() if views.of_probabilities else found
 
     model.eval()
     views = VIEWS[tta]
