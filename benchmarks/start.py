@@ -68,10 +68,10 @@ def child(notes: Path, arguments: list[str]) -> None:
 
         setattr(owner, name, timed)
 
-    import gridrun.sweep
     from cli import main
     from gridrun.executors.ray import session
     from gridrun.executors.ray.session import RaySession
+    from gridrun.sweep.bookkeeper import Bookkeeper
     from gridrun.sweep.events import Ended, Started
 
     note("imported")
@@ -82,7 +82,7 @@ def child(notes: Path, arguments: list[str]) -> None:
         replaced.ended_at_once = lambda *_: contextlib.nullcontext()
     around(RaySession, "start", "ray begins", "ray runs")
     around(RaySession, "close", "ray ends", "ray ended")
-    bookkeeper: Any = gridrun.sweep._Bookkeeper
+    bookkeeper: Any = Bookkeeper
     handle = bookkeeper.handle
 
     def handled(self: Any, event: Any) -> None:

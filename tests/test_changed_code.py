@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from tiny import config
 
 import cli
-from gridrun.changed_code import changed_sources, source_notes
+from gridrun.changed_code import changed_sources, is_of_today, source_notes
 from gridrun.store import Store
 from trainer import TrainConfig, sources
 from trainer.sources import sources as sources_of
@@ -64,6 +64,14 @@ def test_an_edit_changes_the_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 )
 def test_a_record_that_says_nothing_is_no_finding(recorded: str | None) -> None:
     assert changed_sources(sources_of(config()), recorded) == []
+
+
+def test_a_part_is_of_today_if_its_record_has_todays_digest() -> None:
+    now = sources_of(config())
+    path, *_ = sorted(now)
+    assert is_of_today(path, config(), json.dumps(now))
+    assert not is_of_today(path, config(), json.dumps({**now, path: "0" * 12}))
+    assert not is_of_today(path, config(), None), "nothing is known of it"
 
 
 def test_notes_count_trials() -> None:

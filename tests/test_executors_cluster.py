@@ -24,7 +24,8 @@ from gridrun.executors.ray.tune import RayTuneExecutor
 from gridrun.grid import load_grid
 from gridrun.store import Store
 from gridrun.store.records import Provenance
-from gridrun.sweep import LaunchEvent, launch
+from gridrun.sweep import launch
+from gridrun.sweep.bookkeeper import LaunchEvent
 from gridrun.sweep.events import Ended, Event, Outcome, Started, Warned
 from gridrun.sweep.options import LaunchOptions
 from gridrun.sweep.queue import QueuedTrial, TrialQueue

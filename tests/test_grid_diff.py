@@ -194,3 +194,17 @@ def test_two_trials(tmp_path: Path) -> None:
     )
     options = json.loads(gridrun(first.trial_id, third.trial_id, "--json", "--results", store.root).stdout)
     assert options["options"] == {"batch_size": [32, 64]}
+
+
+def test_trials_that_hold_images_out_and_what_is_switched_off(tmp_path: Path) -> None:
+    plain = load_grid(write(tmp_path, "plain")).trials[0]
+    cut = "epochs: 2, val_size: 100, augmentation: {cutout: {size: 8}}"
+    other = load_grid(write(tmp_path, "cut", ("epochs: 2", cut))).trials[0]
+    store = store_of(tmp_path, [plain, other])
+    lines = gridrun(plain.trial_id, other.trial_id, "--results", store.root).stdout.splitlines()
+    assert lines[:2] == [
+        f"--- {plain.trial_id}  done: test error 5.00 %",
+        f"+++ {other.trial_id}  done: validation error 5.00 %",
+    ]
+    assert "augmentation.cutout: off -> on" in lines
+    assert "augmentation.cutout.size: (no such option) -> 8" in lines

@@ -53,6 +53,14 @@ def test_ids_are_16_hex_digits() -> None:
     assert all(len(i) == 16 and int(i, 16) >= 0 for i in (trial().trial_id, trial().config_id))
 
 
+def test_equal_data_has_one_digest_and_what_equals_nothing_has_none() -> None:
+    assert digest({"a": 1, "b": [2.0, {"d": 3, "c": 0.5}]}) == digest(
+        {"b": [2, {"c": 0.5, "d": 3}], "a": 1.0}
+    )
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        digest({"lr": float("nan")})
+
+
 def test_seeds_share_the_config_id_alone() -> None:
     assert trial(0).config_id == trial(1).config_id
     assert trial(0).trial_id != trial(1).trial_id

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 import cli
 from gridrun import resources
+from gridrun.errors import LaunchError
 from gridrun.grid import Grid, load_grid
 from gridrun.plan import Plan, changed, forecast_from, make_plan, requested_name
 from gridrun.plan.costs import Costs
 from gridrun.plan.forecast import make_forecast
+from gridrun.plan.trials import restrict, select_trials
 from gridrun.resources import Capacity, Hardware
 from gridrun.store import Store
 from gridrun.store.records import Provenance, Record
@@ -96,6 +98,52 @@ def test_grids_share_trials(path: Path, tmp_path: Path) -> None:
     expected = make_forecast(plan, plan.missing, past(plan, 900.0), CORES)
     assert expected.shared_hours == pytest.approx(2 * 4 * 900 / 3600)
     assert expected.hours == pytest.approx((2 * 1 + 3 * 4 + 3 * 6) * 900 / 3600)
+
+
+def test_a_trial_has_the_earliest_round_of_its_requests_and_the_name_of_its_case(
+    path: Path, tmp_path: Path
+) -> None:
+    named, second = tmp_path / "named.yaml", tmp_path / "second.yaml"
+    cases = "axes: [{cases: [{epochs: 1, name: short}, {epochs: 4, name: long}]}]"
+    named.write_text(GRID.replace("axes: [{epochs: [1, 4]}]", cases))
+    second.write_text(GRID.replace("seeds: 2", "seeds: [1, 0]"))
+    plan = make_plan([load_grid(path), load_grid(named), load_grid(second)], {})
+    assert len(plan.trials) == 4
+    assert {plan.names[trial.trial_id]: trial.config.epochs for trial in plan.trials} == {
+        "short": 1,
+        "long": 4,
+    }
+    assert set(plan.rounds.values()) == {0}
+
+
+def test_trials_are_selected_by_id_or_by_its_beginning(path: Path) -> None:
+    plan = make_plan([load_grid(path)], {})
+    done, failed, one, other = (trial.trial_id for trial in plan.trials)
+    plan = make_plan([load_grid(path)], {done: "done", failed: "failed"})
+    plan = replace(plan, to_retry=frozenset({failed}))
+
+    def selected(*only: str) -> list[str]:
+        return [trial.trial_id for trial in select_trials(plan, only)]
+
+    assert selected() == [one, other, failed]
+    assert selected(one) == [one]
+    assert selected(one[:10]) == [one]
+    assert selected(other[:10], failed) == [other, failed]
+    assert selected(done) == [], "it is there, and nothing is to be started"
+    for unknown in ("x", "", f"{one}0"):
+        with pytest.raises(LaunchError, match="no trial of these grids has an id that begins with"):
+            selected(one, unknown)
+
+
+def test_a_part_of_a_plan_counts_its_own_trials_alone(path: Path) -> None:
+    plan = make_plan([load_grid(path)], {})
+    done, failed, missing, other = plan.trials
+    statuses = {done.trial_id: "done", failed.trial_id: "failed", other.trial_id: "failed"}
+    plan = replace(plan, status=statuses, to_retry=frozenset({failed.trial_id, other.trial_id}))
+    part = restrict(plan, [done, missing, other])
+    assert part.counts == {"done": 1, "diverged": 0, "failed": 0, "to be tried again": 1, "missing": 1}
+    assert (part.ended("done"), part.missing, part.to_start) == ((done,), (missing,), (missing, other))
+    assert (part.num_requested, part.shared) == (3, {})
 
 
 @given(st.data())
@@ -184,6 +232,9 @@ def test_an_edited_grid_shows_added_and_dropped_trials(path: Path) -> None:
     both = changed([after, before], make_plan([after, before], statuses), [ids, ids], statuses)
     assert both is not None
     assert not both.dropped, "another grid still requests them"
+    first = changed([before, after], make_plan([before, after], statuses), [ids, ()], statuses)
+    assert first is not None
+    assert not first.added, "the other grid has never been launched"
     never_ran = changed([after], plan, [ids], {})
     assert never_ran is not None
     assert not never_ran.dropped

@@ -43,6 +43,17 @@ def test_the_first_seed_of_every_row_comes_first_and_the_longest_of_each_round()
     assert names(ordered(jobs, cores(1))) == "b0a0b1a1"
 
 
+def test_what_says_no_round_is_of_the_first() -> None:
+    assert names(ordered([Job("b", 1.0, 1), Job("a", 1.0)], cores(1))) == "ab"
+
+
+@pytest.mark.parametrize(("seconds", "order"), [(100.0, "abz"), (99.0, "azb")])
+def test_rounds_may_cost_a_hundredth_and_no_more(seconds: float, order: str) -> None:
+    """By round, z starts after a second."""
+    jobs = [Job("a", 1.0, 0), Job("b", 1.0, 0), Job("z", seconds, 1)]
+    assert names(ordered(jobs, TWO_CORES)) == order
+
+
 def test_equally_long_trials_keep_the_order_of_the_grid() -> None:
     assert names(ordered([Job(name, 1.0) for name in "abcd"], TWO_CORES)) == "abcd"
 
@@ -114,7 +125,7 @@ def test_hours_are_counted_in_what_is_scarce() -> None:
 
 
 def test_makespan_by_hand() -> None:
-    assert makespan_of([], 3) == 0
+    assert makespan_of([], 3) == makespan_of([], 0) == 0
     assert makespan_of([3, 3, 2, 2, 2], 2) == 7  # 3 2 2 | 3 2
     assert lower_bound([3, 3, 2, 2, 2], 2) == 6
     assert lower_bound([9, 1], 2) == 9

@@ -33,6 +33,12 @@ def errors_of(segments: tuple[Segment, ...], errors: list[float | None]) -> dict
     return {segment.trial.trial_id: error for segment, error in zip(segments, errors, strict=True)}
 
 
+def test_members_of_round_1_differ_by_seeds_that_no_other_search_has() -> None:
+    segments = first_round(search(seed=2, population=4))
+    assert [segment.trial.seed for segment in segments] == [8, 9, 10, 11]
+    assert {(segment.round, segment.trial.config.stop_after) for segment in segments} == {(1, 3)}
+
+
 # --- explore ---------------------------------------------------------------------------------------
 
 

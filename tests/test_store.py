@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import random
 import signal
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -361,6 +363,34 @@ def test_a_stored_failure_without_attempts_was_the_first(store: Store) -> None:
     assert store.records()[record(1).trial_id].attempts == 2
     store.compact(now=True)
     assert pq.read_table(store.trials_path)["attempts"].to_pylist() == [2]
+
+
+@pytest.mark.parametrize(("before", "attempts"), [(2, 5), (None, 4)])
+def test_what_is_inserted_replaces_failures_alone_and_counts_their_attempts(
+    store: Store, before: int | None, attempts: int
+) -> None:
+    store.add(record(1))
+    store.add(replace(record(2, "failed"), attempts=before or 1))
+    store.compact(now=True)
+    if before is None:  # as by a version that did not count them
+        table = pq.read_table(store.trials_path)
+        pq.write_table(table.drop_columns(["attempts"]), store.trials_path)
+    results = [replace(record(number, at=9), attempts=3) for number in (1, 2, 3)]
+    assert store.insert(results) == [record(2).trial_id, record(3).trial_id]
+    found = store.records().values()
+    assert {each.trial_id: (each.ended_at, each.attempts) for each in found} == {
+        record(1).trial_id: (record(1).ended_at, 1),
+        record(2).trial_id: (record(2, at=9).ended_at, attempts),
+        record(3).trial_id: (record(3, at=9).ended_at, 3),
+    }
+
+
+def test_an_insertion_waits_for_who_compacts(store: Store) -> None:
+    with contextlib.ExitStack() as stack:
+        assert stack.enter_context(Store(store.root).lock("compact"))
+        threading.Timer(0.1, stack.pop_all().close).start()
+        assert store.insert([record(1)]) == [record(1).trial_id]
+    assert store.statuses() == {record(1).trial_id: "done"}
 
 
 def test_files_of_a_version_without_top5_error_are_read_and_added_to(store: Store) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import signal
 import subprocess
@@ -52,6 +53,32 @@ def test_a_lease_is_one_holder_at_a_time_and_leaves_no_file(tmp_path: Path) -> N
     assert there.claim("y"), "another name is free"
     first.release()
     assert there.claim("x")
+
+
+def test_a_name_is_held_within_its_block_and_who_waits_is_next(tmp_path: Path) -> None:
+    here = Leases(tmp_path / "not" / "there" / "yet")
+    with here.hold("x") as claim, here.hold("x") as second:
+        assert claim
+        assert second is None
+    assert not here.names()
+    claim = here.claim("x")
+    assert claim
+    threading.Timer(0.05, claim.release).start()
+    with here.hold("x", wait=True) as waited:
+        assert waited
+        assert not claim.held()
+        assert here.names() == {"x"}
+    assert not here.names()
+
+
+def test_what_a_dead_process_left_takes_nothing_from_a_live_one(tmp_path: Path) -> None:
+    holder = Leases(tmp_path).claim("x")
+    assert holder
+    me = leases._this_process()
+    for token in "0", "z":  # before and behind the other by name
+        (tmp_path / f"x.{token}").write_text(json.dumps({**me, "started": me["started"] - 1}))
+    assert Leases(tmp_path).claim("x") is None
+    assert holder.held()
 
 
 def test_what_a_silent_machine_holds_is_taken_over_and_it_learns_of_it(tmp_path: Path) -> None:
@@ -299,20 +326,19 @@ def test_a_paused_process_of_this_machine_keeps_what_it_holds(tmp_path: Path) ->
     holder.communicate()
 
 
-HOLD_IN_A_THREAD = """
-import ctypes, sys, threading, time
-from pathlib import Path
-from gridrun.store.leases import Leases
-claim = Leases(Path(sys.argv[1])).claim("x")
+END_THE_FIRST_THREAD = """
+import ctypes, threading, time
 threading.Thread(target=time.sleep, args=(1000,)).start()
-print(bool(claim), flush=True)
+print("begun", flush=True)
 ctypes.CDLL(None).pthread_exit(None)
 """
 
 
 def test_a_process_lives_until_its_last_thread_has_ended(tmp_path: Path) -> None:
-    holder = script(HOLD_IN_A_THREAD, tmp_path)
-    assert said(holder) == "True"
+    holder = script(END_THE_FIRST_THREAD)
+    assert said(holder) == "begun"
+    of_holder = {"pid": holder.pid, "started": leases._started(holder.pid)}
+    (tmp_path / "x.0").write_text(json.dumps({**leases._this_process(), **of_holder}))
     while b") Z" not in Path(f"/proc/{holder.pid}/stat").read_bytes():
         time.sleep(0.01)
     assert Leases(tmp_path).claim("x") is None
@@ -362,7 +388,9 @@ def test_what_killed_processes_left_goes_and_what_live_ones_hold_stays(tmp_path:
 def test_a_process_id_that_is_used_again_is_not_the_holder(tmp_path: Path) -> None:
     me = leases._this_process()
     (tmp_path / "x.0").write_text(json.dumps(me))
+    grown = mmap.mmap(-1, 2**26)
     assert Leases(tmp_path).claim("x") is None
+    grown.close()
     (tmp_path / "x.0").write_text(json.dumps({**me, "started": me["started"] - 1}))
     assert Leases(tmp_path).claim("x")
     assert leases._started(os.getppid()) != me["started"], "each has a start of its own"

@@ -134,7 +134,7 @@ def test_a_result_takes_the_place_of_a_failure_and_no_failure_that_of_a_result(t
     failed = (record(n, status="failed") for n in (2, 3, 4))
     theirs = store_of(tmp_path / "theirs", record(1), *failed)
     (found,) = merged(ours, theirs)
-    assert (found.replaced, found.behind, found.equal) == ((record(1).trial_id,), 2, 1)
+    assert (found.replaced, found.behind, found.equal) == ([record(1).trial_id], 2, 1)
     assert ours.statuses()[record(1).trial_id] == ours.statuses()[record(2).trial_id] == "done"
     assert len(ours.epochs([record(1).trial_id])[record(1).trial_id]) == 2
 
@@ -202,7 +202,7 @@ def test_the_order_of_merging_does_not_matter(
     backwards = joined("back", of_c, of_b, of_a)
     assert numbers(left) == numbers(right) == numbers(backwards)
     again = merged(left, right, left_copy := make(root / "empty", {}))
-    assert (again[0].added, again[0].replaced) == ((), ()), "idempotent"
+    assert (again[0].added, again[0].replaced) == ([], []), "idempotent"
     assert numbers(left) == numbers(right)
     merged(left_copy, left)
     assert numbers(left_copy) == numbers(left)
@@ -227,22 +227,23 @@ def weights_of(store: Store, number: int, content: bytes = b"weights") -> Path:
     return path
 
 
-def test_kept_weights_come_along_unless_they_are_damaged_or_a_link(tmp_path: Path) -> None:
-    theirs = store_of(tmp_path / "theirs", *(record(n, checkpoint="last") for n in (1, 2, 3)))
-    whole = weights_of(theirs, 1)
-    weights_of(theirs, 2).write_bytes(b"not whole" * 10)
+def test_kept_weights_come_along_unless_they_are_damaged_or_no_file(tmp_path: Path) -> None:
+    theirs = store_of(tmp_path / "theirs", *(record(n, checkpoint="last") for n in range(1, 7)))
+    whole = [weights_of(theirs, n) for n in (1, 2)]
+    weights_of(theirs, 3).write_bytes(b"not whole" * 10)
     secret = tmp_path / "secret"
-    secret.write_bytes(whole.read_bytes())
-    weights_of(theirs, 3).unlink()
-    theirs.weights_path(record(3).trial_id).symlink_to(secret)
+    secret.write_bytes(whole[0].read_bytes())
+    theirs.weights_path(record(4).trial_id).symlink_to(secret)
+    theirs.weights_path(record(5).trial_id).mkdir()
+    os.mkfifo(theirs.weights_path(record(6).trial_id))
     ours = store_of(tmp_path / "ours")
     (found,) = merged(ours, theirs)
-    assert found.weights == 1
-    assert set(found.damaged_weights) == {record(2).trial_id, record(3).trial_id}
-    assert ours.weights_path(record(1).trial_id).read_bytes() == whole.read_bytes()
-    assert [path.name for path in (ours.root / "checkpoints").iterdir()] == [whole.name]
+    assert found.weights == 2
+    assert set(found.damaged_weights) == {record(n).trial_id for n in (3, 4, 5, 6)}
+    copies = {path.name: path.read_bytes() for path in (ours.root / "checkpoints").iterdir()}
+    assert copies == {path.name: path.read_bytes() for path in whole}
     kept = {trial_id: one.checkpoint for trial_id, one in ours.records().items()}
-    assert kept == {record(1).trial_id: "last", record(2).trial_id: None, record(3).trial_id: None}
+    assert kept == {record(n).trial_id: "last" if n < 3 else None for n in range(1, 7)}
 
 
 def test_a_trial_that_is_trained_here_keeps_its_weights_to_itself(tmp_path: Path) -> None:
@@ -251,10 +252,10 @@ def test_a_trial_that_is_trained_here_keeps_its_weights_to_itself(tmp_path: Path
     ours = store_of(tmp_path / "ours")
     with ours.lock(record(1).trial_id):
         (found,) = merged(ours, theirs)
-    assert (found.busy, found.added) == ((record(1).trial_id,), (record(2).trial_id,))
+    assert (found.busy, found.added) == ([record(1).trial_id], [record(2).trial_id])
     assert not ours.weights_path(record(1).trial_id).exists()
     (found,) = merged(ours, theirs)
-    assert (found.busy, found.added, found.equal) == ((), (record(1).trial_id,), 1)
+    assert (found.busy, found.added, found.equal) == ([], [record(1).trial_id], 1)
 
 
 def lineage_row(round: int, val_error: float | None, policy: str = "none") -> LineageRow:
@@ -279,18 +280,18 @@ def test_lineages_grow_and_contradictions_are_told(tmp_path: Path) -> None:
     ours.write_lineage("a" * 16, [lineage_row(1, None)])
     theirs.write_lineage("a" * 16, [lineage_row(1, 0.5), lineage_row(2, None)])
     (found,) = merged(ours, theirs)
-    assert found.searches == ("a" * 16,)
+    assert found.searches == ["a" * 16]
     assert ours.lineage("a" * 16) == theirs.lineage("a" * 16)
     (found,) = merged(theirs, ours)
-    assert (found.searches, found.has_conflicts) == ((), False)
+    assert (found.searches, found.has_conflicts) == ([], False)
     theirs.write_lineage("a" * 16, [lineage_row(1, 0.5, "other"), lineage_row(2, 0.1)])
     (found,) = merged(ours, theirs)
-    assert found.search_conflicts == ("a" * 16,)
+    assert found.search_conflicts == ["a" * 16]
     assert ours.lineage("a" * 16)[0].policy == "none"
     ours.write_lineage("a" * 16, [lineage_row(1, 0.5), lineage_row(3, None)])
     theirs.write_lineage("a" * 16, [lineage_row(1, 0.5), lineage_row(2, None)])
     (found,) = merged(ours, theirs)
-    assert found.search_conflicts == ("a" * 16,), "two histories make no third one"
+    assert found.search_conflicts == ["a" * 16], "two histories make no third one"
 
 
 def test_a_lineage_that_a_search_holds_here_is_left_alone(tmp_path: Path) -> None:
@@ -298,7 +299,7 @@ def test_a_lineage_that_a_search_holds_here_is_left_alone(tmp_path: Path) -> Non
     theirs.write_lineage("a" * 16, [lineage_row(1, 0.5)])
     with Store(ours.root).lock("a" * 16):
         (found,) = merged(ours, theirs)
-    assert (found.searches, found.has_conflicts, ours.lineage("a" * 16)) == ((), False, [])
+    assert (found.searches, found.has_conflicts, ours.lineage("a" * 16)) == ([], False, [])
 
 
 # --- hostile and damaged stores ---------------------------------------------------------------------
@@ -326,6 +327,8 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
     "another config": (lambda r: _with_column(r, config_json=['{"lr": 9}']), "not the one that its id"),
     "no config": (lambda r: _with_column(r, config_json=["{" * 9000]), "cannot be read"),
     "an option of two lines": (lambda r: _with_column(r, **{"x\n\x1b[2J": [1]}), "is no option"),
+    "a part of an option that is no name": (lambda r: _with_column(r, **{"model.x\ny": [1]}), "is no option"),
+    "an option of 200 letters": (lambda r: _with_column(r, **{"x" * 200: [1]}), "is no option"),
     "bytes for an option": (lambda r: _with_column(r, lr=[b"\xff"]), "not a trial record|trial"),
     "no status of ours": (lambda r: _with_column(r, status=["excellent"]), "has no status"),
     "cut short": (lambda r: (r / "epochs.parquet").write_bytes(b"PAR1"), "is damaged"),
@@ -342,6 +345,10 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a lineage of another search": (
         lambda r: Store(r).write_lineage("b" * 16, [lineage_row(1, 0.1)]),
+        "not the lineage of that search",
+    ),
+    "one id of a lineage that leads out": (
+        lambda r: Store(r).write_lineage("a" * 16, [replace(lineage_row(1, 0.1), parent_id="../../../x")]),
         "not the lineage of that search",
     ),
 }
@@ -390,7 +397,7 @@ def test_old_stores_have_fewer_columns(tmp_path: Path) -> None:
     path = theirs.root / "trials.parquet"
     pq.write_table(pq.read_table(path).drop_columns(["top5_error", "tag", "macs", "num_params"]), path)
     (found,) = merged(store_of(tmp_path / "ours"), theirs)
-    assert found.added == (record(1).trial_id,)
+    assert found.added == [record(1).trial_id]
 
 
 # --- others at work ---------------------------------------------------------------------------------
@@ -423,7 +430,7 @@ def test_what_a_launch_trains_meanwhile_stays(checkpoint: str | None, tmp_path: 
     ours = Racing(tmp_path / "ours")
     theirs = store_of(tmp_path / "theirs", record(1, 0.2, checkpoint=checkpoint), record(2))
     (found,) = merged(ours, theirs)
-    assert (found.added, found.behind, found.weights) == ((record(2).trial_id,), 1, 0)
+    assert (found.added, found.behind, found.weights) == ([record(2).trial_id], 1, 0)
     assert ours.records()[record(1).trial_id].test_error == 0.1
 
 

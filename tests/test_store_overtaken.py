@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -120,6 +120,39 @@ def test_what_another_machine_compacted_meanwhile_stays(
             check(root)
         except AssertionError as error:
             raise AssertionError(f"paused before {line}") from error
+
+
+def test_a_partial_file_that_goes_while_it_is_looked_for_is_no_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process has been overtaken, and removes it."""
+    here = begun(tmp_path, "done")
+    glob = Path.glob
+
+    def late(directory: Path, pattern: str) -> Iterator[Path]:
+        yield from glob(directory, pattern)
+        if pattern.endswith(".partial"):
+            yield directory / pattern.replace("*", "gone")
+
+    monkeypatch.setattr(Path, "glob", late)
+    here.compact(now=True)
+    assert not list((tmp_path / ".work" / "ended").iterdir())
+
+
+def test_who_was_overtaken_compacts_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that took over may have been killed since."""
+    here = begun(tmp_path, "done")
+
+    def overtaken(*_: Any) -> None:
+        for lease in (tmp_path / ".work" / "leases").iterdir():
+            lease.unlink()
+        monkeypatch.undo()
+        raise FileNotFoundError
+
+    monkeypatch.setattr(parquet, "append", overtaken)
+    here.compact(now=True)
+    assert not list((tmp_path / ".work" / "ended").iterdir())
+    assert here.statuses() == {record(number).trial_id: "done" for number in range(2)}
 
 
 @pytest.mark.parametrize("overtaken", [True, False])

@@ -35,6 +35,7 @@ def test_a_count_is_a_whole_number() -> None:
     assert type(found[1]) is int
     assert read_back("attempts", None, -1, 3) == [1, 1, 3]
     assert read_back("resumes", None, 2) == [0, 2]
+    assert read_back("epochs_trained", None, 2) == [0, 2]
 
 
 def test_texts_and_truths_are_of_their_type() -> None:
@@ -79,7 +80,9 @@ def test_a_record_reads_back_from_its_line() -> None:
         ({"config": {"lr": 2**63}}, "config: lr: 9223372036854775808 is no value of an option"),
         ({"config": {"lr": -(2**63) - 1}}, "is no value of an option"),
         ({"config": {"lr": {"a": 1}}}, "is no value of an option"),
+        ({"config": {"lr": [1, {"a": 1}]}}, "is no value of an option"),
         ({"config": {"seed": 1}}, "config: seed is no option"),
+        ({"config": {"lr": float("nan")}}, "not a trial record"),
         ({"test_loss": float("nan")}, "not a trial record"),
         ({"notes": "\ud800"}, "not a trial record"),
         ({"nonsense": 1}, "not a trial record"),
@@ -88,6 +91,12 @@ def test_a_record_reads_back_from_its_line() -> None:
 def test_what_no_store_could_hold_is_no_record(fields: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         from_json(**fields)
+
+
+def test_what_would_be_refused_later_is_not_written_now() -> None:
+    for odd in (replace(ONE, test_loss=float("nan")), replace(ONE, config={"lr": float("inf")})):
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            odd.to_json()
 
 
 def test_a_row_is_split_into_trial_config_and_machine() -> None:

@@ -22,7 +22,8 @@ from gridrun.executors.serial import SerialExecutor
 from gridrun.grid import Grid, Row
 from gridrun.store import Store
 from gridrun.store.leases import kernel
-from gridrun.sweep import LaunchEvent, OnEvent, Summary
+from gridrun.sweep import Summary, presence
+from gridrun.sweep.bookkeeper import LaunchEvent, OnEvent
 from gridrun.sweep.events import Ended, Event
 from gridrun.sweep.executor import Executor
 from gridrun.sweep.options import LaunchOptions
@@ -269,7 +270,7 @@ class _Outlasting(SerialExecutor):
 def test_a_launch_that_gave_up_stays_stopped_when_another_one_tidies_up(
     sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweep, "_HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr(presence, "_HEARTBEAT_SECONDS", 0.01)
     bad = [tiny.config(model=RaisingNet(), lr=lr) for lr in (0.1, 0.2, 0.3)]
     summary = sweeper.launch(*bad, executor=_Outlasting(sweeper.store), stop_after_failures=2)
     assert (summary.plan.counts["failed"], summary.plan.counts["missing"]) == (2, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 
 import pytest
 import tiny
@@ -103,6 +104,25 @@ def test_a_released_trial_goes_to_the_front(looking: None) -> None:
     assert trial_queue.take() == QueuedTrial(SECOND)
     theirs.clear()
     assert taken(trial_queue) == [2, 0, 3, 4]
+    assert sorted(queued.trial.seed for queued in trial_queue.left) == [0, 1, 2, 3, 4]
+
+
+def test_a_released_trial_is_looked_at_twice_a_second_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, looks = [1000.0], []
+
+    def is_free(trial: Trial) -> bool:
+        looks.append(trial)
+        return len(looks) > 1
+
+    monkeypatch.setattr(queue, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    trial_queue = TrialQueue([QueuedTrial(FIRST)], is_free=is_free)
+    assert trial_queue.take() is None
+    for _ in range(2):
+        now[0] += 0.999
+        assert trial_queue.take() is None
+        now[0] += 0.001
+        first = trial_queue.take()
+    assert first == QueuedTrial(FIRST)
 
 
 def test_a_trial_that_another_launch_finished_is_dropped() -> None:
@@ -110,6 +130,9 @@ def test_a_trial_that_another_launch_finished_is_dropped() -> None:
     assert taken(trial_queue) == [1]
     trial_queue.drop(FIRST)
     assert [queued.trial for queued in trial_queue.left] == [SECOND]
+    trial_queue = TrialQueue(map(QueuedTrial, TRIALS[:3]))
+    trial_queue.drop(SECOND)
+    assert [queued.trial.seed for queued in trial_queue.waiting] == [0, 2]
 
 
 def test_a_closed_queue_gives_out_nothing_and_wakes_waiters() -> None:

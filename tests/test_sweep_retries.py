@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from by_hand import H200, row
 
@@ -117,6 +118,28 @@ def test_a_trial_that_is_asked_for_again_has_as_many_retries_as_a_new_one(store:
     assert state.should_run(TRIAL)
     ended(store, 6, failure="worker_killed")
     assert not state.should_run(TRIAL)
+
+
+def test_a_failure_of_a_version_that_did_not_count_was_the_first(store: Store) -> None:
+    ended(store, 1, failure="worker_killed")
+    store.compact(now=True)
+    pq.write_table(pq.read_table(store.trials_path).drop_columns(["attempts"]), store.trials_path)
+    once = RetryState(store, RetryPolicy(1))
+    assert once.should_run(TRIAL)
+    assert once.attempts(TRIAL) == 2
+    again = RetryState(store, RetryPolicy(1))
+    again.force([TRIAL])
+    for n, runs in ((2, True), (3, False)):
+        assert again.should_run(TRIAL)
+        ended(store, n, failure="worker_killed")
+        assert again.should_run(TRIAL) == runs
+
+
+def test_what_a_whole_gpu_was_too_small_for_is_retried_on_what_the_launch_gives(store: Store) -> None:
+    ended(store, 1, share=1.0, failure="gpu_memory")
+    state = RetryState(store, RetryPolicy(1))
+    assert state.should_run(TRIAL)
+    assert state.retries[TRIAL.trial_id].gpu_share is None
 
 
 def test_a_larger_share_of_a_gpu_is_kept(store: Store) -> None:

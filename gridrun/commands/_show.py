@@ -64,7 +64,8 @@ def note_line(note: Note, what: str = "") -> str:
 def format_end(row: Mapping[str, Any]) -> str:
     """Return in one line how a trial ended."""
     if row["status"] == "done":
-        return f"done: test error {format_percent(row['test_error'])} %"
+        of = "validation" if row.get("val_size") or row.get("val_ratio") else "test"
+        return f"done: {of} error {format_percent(row['test_error'])} %"
     attempts = row.get("attempts") or 1
     details = [row["failure"]] if row.get("failure") else []
     details += [f"{attempts} attempts"] if attempts > 1 else []

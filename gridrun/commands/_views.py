@@ -24,7 +24,8 @@ from gridrun.search import Progress as SearchProgress
 from gridrun.search.run import RoundEnded, SearchEvent, search
 from gridrun.store import Store
 from gridrun.store.launches import EndedTrial, LaunchState, Running
-from gridrun.sweep import Planned, Preparing, Summary, launch
+from gridrun.sweep import Summary, launch
+from gridrun.sweep.bookkeeper import Planned, Preparing
 from gridrun.sweep.events import (
     Ended,
     PackingChosen,

@@ -225,12 +225,17 @@ def _other_sources(first: str | None, second: str | None) -> list[str]:
 
 
 def _option_lines(options: Options) -> list[str]:
-    return [f"{printable(name)}: {_shown(old)} -> {_shown(new)}" for name, (old, new) in options.items()]
+    return [
+        f"{printable(name)}: {_shown(name, old)} -> {_shown(name, new)}"
+        for name, (old, new) in options.items()
+    ]
 
 
-def _shown(value: Any) -> str:
-    from gridrun.grid.settings import Missing
+def _shown(name: str, value: Any) -> str:
+    from gridrun.grid.settings import Missing, is_switch
 
+    if is_switch(name) and value in (True, Missing.ABSENT):
+        return "on" if value is True else "off"
     if value is Missing.ABSENT:
         return "(no such option)"
     if isinstance(value, Mapping):

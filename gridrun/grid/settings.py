@@ -62,6 +62,12 @@ def settable_keys() -> frozenset[str]:
     return known_keys() | names | fields.keys()
 
 
+def is_switch(key: str) -> bool:
+    """Return whether a key such as `augmentation.cutout` names a part that a config may have, or not."""
+    field, *inside = key.split(".")
+    return len(inside) == 1 and field in field_types(TrainConfig) and registered(field)[1]
+
+
 def dotted_settings(config: TrainConfig) -> Settings:
     """Return the fewest settings that make a config, by dotted key: `model` before `model.depth`."""
     settings: Settings = {}

@@ -12,7 +12,8 @@ from gridrun.search.rounds import Rounds
 from gridrun.search.segments import Segment
 from gridrun.store import Store, checkpoint_copies
 from gridrun.store.launches import LaunchState
-from gridrun.sweep import LaunchEvent, Summary, launch
+from gridrun.sweep import Summary, launch
+from gridrun.sweep.bookkeeper import LaunchEvent
 from gridrun.sweep.events import Warned
 from gridrun.sweep.executor import Executor
 from gridrun.sweep.options import LaunchOptions

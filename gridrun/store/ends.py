@@ -67,7 +67,7 @@ class StoredEnds:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._ends: dict[str, End] = {}
-        self._version: tuple[int, int, int] | None = None
+        self._version: tuple[int, ...] | None = None
 
     def read(self) -> dict[str, End]:
         """Return the ends, by trial id. Raises StoreError."""
@@ -75,11 +75,11 @@ class StoredEnds:
         try:
             with files.open_to_read(self._path) as file:  # NFS asks its server only when a file is opened
                 stat = os.fstat(file.fileno())
-            version = stat.st_ino, stat.st_mtime_ns, stat.st_size
+            version: tuple[int, ...] | None = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
         except FileNotFoundError:
             version = None
         except OSError:  # `parquet.read` raises what says more
-            version = -1, -1, -1
+            version = ()
         if version != self._version:
             table = parquet.read(self._path, END_COLUMNS, optional=End._fields)
             self._ends = {} if table is None else _ends_of(table)

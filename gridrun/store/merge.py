@@ -64,30 +64,30 @@ class Conflict:
     their_machine: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Merged:
     """What merging one store into another did. Lists have ids of trials."""
 
-    added: tuple[str, ...] = ()
+    added: list[str] = field(default_factory=list)
     """Trials that were not here."""
-    replaced: tuple[str, ...] = ()
+    replaced: list[str] = field(default_factory=list)
     """Trials that had failed here."""
     equal: int = 0
     """Trials that both stores have with the same numbers, or that failed in both."""
     behind: int = 0
     """Trials that failed there and have a result here, or that a launch has ended here meanwhile."""
-    conflicts: tuple[Conflict, ...] = ()
-    busy: tuple[str, ...] = ()
+    conflicts: list[Conflict] = field(default_factory=list)
+    busy: list[str] = field(default_factory=list)
     """Trials with kept weights that a launch trains here at this moment."""
     weights: int = 0
     """Number of kept weights that came with the trials."""
-    damaged_weights: tuple[str, ...] = ()
-    """Trials whose weights were not taken: the file is gone, damaged or a link."""
+    damaged_weights: list[str] = field(default_factory=list)
+    """Trials whose weights were not taken: the file is gone, damaged or a link, or is none."""
     notes: int = 0
     """Number of users' notes that were not here."""
-    searches: tuple[str, ...] = ()
+    searches: list[str] = field(default_factory=list)
     """Searches whose lineage is new here, or has more rows now."""
-    search_conflicts: tuple[str, ...] = ()
+    search_conflicts: list[str] = field(default_factory=list)
     """Searches of which both stores tell another lineage."""
 
     @property
@@ -180,10 +180,10 @@ def merge(target: Store, source: Source) -> Merged:
     """
     target.create()
     ours = target.records(source.records.keys())
-    found = _Found()
+    found = Merged()
     for batch in _batches(sorted(source.records)):
         arriving = []
-        our_epochs = target.epochs([each for each in batch if each in ours])
+        our_epochs = target.epochs(ours.keys() & set(batch))
         for record in source.with_epochs(batch):
             old = ours.get(record.trial_id)
             if old is None or (old.status == "failed" != record.status):
@@ -196,43 +196,20 @@ def merge(target: Store, source: Source) -> Merged:
             else:
                 found.equal += 1
         _add(target, source, arriving, ours, found)
-    searches, search_conflicts = _merge_lineages(target, source)
+    _merge_lineages(target, source, found)
     known = set(target.notes.read())
-    new_notes = [note for note in source.store.notes.read() if note not in known]
     try:
-        for note in new_notes:
-            target.notes.add(note)
+        for note in source.store.notes.read():
+            if note not in known:
+                target.notes.add(note)
+                found.notes += 1
     except OSError as error:
         raise unwritable(target.root, error) from error
-    return Merged(
-        added=tuple(found.added),
-        replaced=tuple(found.replaced),
-        equal=found.equal,
-        behind=found.behind,
-        conflicts=tuple(found.conflicts),
-        busy=tuple(found.busy),
-        weights=found.weights,
-        damaged_weights=tuple(found.damaged_weights),
-        notes=len(new_notes),
-        searches=tuple(searches),
-        search_conflicts=tuple(search_conflicts),
-    )
-
-
-@dataclass
-class _Found:
-    added: list[str] = field(default_factory=list)
-    replaced: list[str] = field(default_factory=list)
-    equal: int = 0
-    behind: int = 0
-    conflicts: list[Conflict] = field(default_factory=list)
-    busy: list[str] = field(default_factory=list)
-    weights: int = 0
-    damaged_weights: list[str] = field(default_factory=list)
+    return found
 
 
 def _add(
-    target: Store, source: Source, records: Sequence[Record], ours: Mapping[str, Record], found: _Found
+    target: Store, source: Source, records: Sequence[Record], ours: Mapping[str, Record], found: Merged
 ) -> None:
     """Add records to the target; those with kept weights one by one, because a launch may write there."""
     plain = [record for record in records if not record.checkpoint]
@@ -261,7 +238,7 @@ def _add(
     found.behind += len(plain) - len(added)  # a launch has trained these meanwhile
 
 
-def _count(trial_id: str, ours: Mapping[str, Record], found: _Found) -> None:
+def _count(trial_id: str, ours: Mapping[str, Record], found: Merged) -> None:
     (found.replaced if trial_id in ours else found.added).append(trial_id)
 
 
@@ -351,9 +328,10 @@ def _copy_weights(source: Store, target: Store, trial_id: str) -> bool:
         handle = os.open(source.weights_path(trial_id), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return False
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        return False
     with os.fdopen(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            return False
         content = file.read()
     if hashlib.sha256(content[:-DIGEST_SIZE]).digest() != content[-DIGEST_SIZE:]:
         return False
@@ -367,13 +345,12 @@ def _copy_weights(source: Store, target: Store, trial_id: str) -> bool:
     return True
 
 
-def _merge_lineages(target: Store, source: Source) -> tuple[list[str], list[str]]:
-    """Take over lineages that go further; return the searches that have more now, and those that contradict.
+def _merge_lineages(target: Store, source: Source, found: Merged) -> None:
+    """Take over lineages that go further, and note those that contradict.
 
     Of two that each have rows of their own, no third one is made: an asynchronous search goes on from its
     lineage, which must be one history.
     """
-    grown, conflicts = [], []
     for search_id, rows in source.lineages.items():
         with target.lock(search_id) as claim:  # an asynchronous search holds it while it runs
             ours = {(row.round, row.member): row for row in target.lineage(search_id)}
@@ -383,12 +360,12 @@ def _merge_lineages(target: Store, source: Source) -> tuple[list[str], list[str]
                 if ours[key].val_error is None:
                     joined[key] = replace(ours[key], val_error=theirs[key].val_error)
             agree = all(theirs[key] in (joined[key], replace(joined[key], val_error=None)) for key in theirs)
-            if not agree or not (ours.keys() <= theirs.keys() or theirs.keys() <= ours.keys()):
-                conflicts.append(search_id)
+            both_have_own = ours.keys() - theirs.keys() and theirs.keys() - ours.keys()
+            if both_have_own or not agree:
+                found.search_conflicts.append(search_id)
             elif joined != ours and claim:
                 target.write_lineage(search_id, [joined[key] for key in sorted(joined)])
-                grown.append(search_id)
-    return grown, conflicts
+                found.searches.append(search_id)
 
 
 def _batches(trial_ids: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -124,7 +124,7 @@ def append(
     old = _version(path, partial)
     with _storing(path):
         new = _table(rows, types)
-    grows = False
+    kept: _Version | None = None
     with _reading(path):
         if old:
             schema = old.file.schema_arrow
@@ -135,13 +135,15 @@ def append(
                 and stacked.schema.equals(schema)
                 and not pc.any(_named(old.read(["trial_id"]), replaced)).as_py()
             )
+            kept = old if grows else None
             new = stacked if grows else joined(old.read(), rows, types, replaced)
     with _storing(path):
-        if old and grows:
-            _extend(partial, old, new)
+        if kept:
+            _extend(partial, kept, new)
+            _check_readable(partial, known=kept.num_groups)
         else:
             _rewrite(partial, old, new)
-        _check_readable(partial, known=old.num_groups if old and grows else 0)
+            _check_readable(partial)
     files.commit(partial, path)
 
 
@@ -173,7 +175,7 @@ def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _check_readable(partial: Path, known: int) -> None:
+def _check_readable(partial: Path, known: int = 0) -> None:
     """Read a new version: a file that nobody can read must not take the place of one that all can.
 
     Its first `known` row groups are those of the old version, byte for byte, and are not read again.
@@ -202,7 +204,7 @@ def tidy(path: Path, partial: Path) -> bool:
             _extend(partial, old, None)
         else:
             return scattered or dead
-        _check_readable(partial, known=0 if whole is not None else old.num_groups)
+        _check_readable(partial)
     files.commit(partial, path)
     return whole is not None
 
@@ -220,7 +222,7 @@ class _Version:
         self.path, self.source = path, pa.BufferReader(content)
         self.file = _ours(path, self.source)
         self.num_groups = self.file.metadata.num_row_groups
-        self.footer = _footer(content)
+        self.footer = len(content) - _footer_size(self.file.metadata)
         """Offset of the footer. Bytes of the previous version may lie between `end` and it."""
         chunks = [
             group.column(column)
@@ -269,12 +271,12 @@ def _extend(partial: Path, old: _Version, new: pa.Table | None) -> None:
         if new is not None:
             writer.write_table(new)
     # The writer's footer knows only the new group: replace it by one that has the old groups as well.
-    metadata = old.file.metadata
-    metadata.append_row_groups(pq.read_metadata(partial))
+    metadata, written = old.file.metadata, pq.read_metadata(partial)
+    metadata.append_row_groups(written)
     footer = pa.BufferOutputStream()
     metadata.write_metadata_file(footer)  # the magic, the footer, its length and the magic
     with partial.open("r+b") as file:
-        file.seek(_footer(partial.read_bytes()))
+        file.seek(-_footer_size(written), os.SEEK_END)
         file.truncate()
         file.write(memoryview(footer.getvalue())[len(_MAGIC) :])
 
@@ -311,10 +313,9 @@ def _writing(partial: Path, schema: pa.Schema) -> Iterator[tuple[pa.NativeFile, 
             yield file, writer
 
 
-def _footer(content: bytes) -> int:
-    """Return where the footer begins; its length, 4 bytes, and the magic, 4 bytes, follow it."""
-    length = int.from_bytes(content[-8:-4], "little")
-    return len(content) - 8 - length
+def _footer_size(metadata: pq.FileMetaData) -> int:
+    """Return the bytes at the end of a file that hold its footer, the length of that, and the magic."""
+    return int(metadata.serialized_size) + 4 + len(_MAGIC)
 
 
 # --- errors ------------------------------------------------------------------------------------
@@ -396,7 +397,8 @@ def _columns(path: Path, file: pq.ParquetFile, source: Any, columns: list[str] |
 
 def _length(source: Any) -> int:
     """Return the number of bytes of an open file."""
-    return int(source.seek(0, os.SEEK_END) or source.tell())
+    source.seek(0, os.SEEK_END)
+    return int(source.tell())
 
 
 def _foreign(path: Path, why: str) -> StoreError:

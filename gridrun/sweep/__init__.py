@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import os
-import secrets
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 from gridrun.errors import LaunchError
 from gridrun.grid import Grid
@@ -20,45 +13,22 @@ from gridrun.looks import hopeless, possible_ids, settle
 from gridrun.plan import Forecast, Plan, forecast_from, make_plan, requested_name
 from gridrun.plan.again import chosen
 from gridrun.plan.trials import select_trials
-from gridrun.store import Store, unwritable
+from gridrun.store import Store
 from gridrun.store.checkpoint_copies import CheckpointCopies
-from gridrun.store.launches import LaunchState
 from gridrun.sweep import provenance
-from gridrun.sweep.events import Ended, Event, Lost, Progress, Started, Waiting
+from gridrun.sweep.bookkeeper import Bookkeeper, OnEvent, OnState, Planned, Preparing
+from gridrun.sweep.events import Waiting
 from gridrun.sweep.executor import Executor
 from gridrun.sweep.later_seeds import More, with_later_seeds
 from gridrun.sweep.options import LaunchOptions
-from gridrun.sweep.progress import Tracker
-from gridrun.sweep.queue import QueuedTrial, TrialQueue
-from gridrun.sweep.reschedule import Rescheduler
-from gridrun.sweep.retries import Failed, RetryState
-from gridrun.sweep.worker import Setup, failed_record
-from gridrun.text import format_amount, number_of, utc_now
+from gridrun.sweep.presence import heartbeat, stop_file_of
+from gridrun.sweep.retries import RetryState
+from gridrun.sweep.worker import Setup
+from gridrun.text import format_amount, number_of
 from gridrun.trial import Trial
-from trainer import Runtime, files
+from trainer import Runtime
 
 _HELD_POLL_SECONDS = 1.0
-_HEARTBEAT_SECONDS = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Preparing:
-    """A data set is being decoded, perhaps downloaded."""
-
-    dataset: str
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """These trials are about to run, in this order."""
-
-    trials: tuple[Trial, ...]
-    forecast: Forecast | None = None
-
-
-LaunchEvent = Event | Planned | Preparing | Failed
-OnEvent = Callable[[LaunchEvent], None]
-OnState = Callable[[LaunchState], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +90,7 @@ def launch(
         store.forget([t.trial_id for t in trials if t.trial_id not in plan.status and store.end(t.trial_id)])
     if copies:
         _drop_old_copies(store, copies, trials)
-    with _stop_file(store) as stop_file:
+    with stop_file_of(store) as stop_file:
         setup = Setup(
             results=store.root,
             runtime=options.runtime,
@@ -129,11 +99,11 @@ def launch(
             checkpoints=options.checkpoints,
         )
         more = more if options.only else with_later_seeds(asked, store, plan, more)
-        bookkeeper = _Bookkeeper(
+        bookkeeper = Bookkeeper(
             store, setup.drain_file, plan, forecast, retry_state, on_event, on_state, more
         )
         bookkeeper.rescheduler.last = functools.partial(hopeless, grids, store)
-        with _heartbeat(store, setup.drain_file, bookkeeper.tracker):
+        with heartbeat(store, setup.drain_file, bookkeeper.tracker):
             _run(executor, setup, bookkeeper)
             told_to_stop = stop_file.exists()
             interrupted = told_to_stop and bookkeeper.has_trials_left()
@@ -234,14 +204,7 @@ def _prepare_data(trials: Sequence[Trial], runtime: Runtime, on_event: OnEvent) 
             raise LaunchError(f"{error} (--data chooses the directory)") from None
 
 
-def _is_free(store: Store, trial: Trial) -> bool:
-    """Return whether no other launch seems to hold a trial's lock. The worker finds out for sure."""
-    with contextlib.suppress(OSError):
-        return not store.is_locked(trial.trial_id)
-    return True
-
-
-def _run(executor: Executor, setup: Setup, bookkeeper: _Bookkeeper) -> None:
+def _run(executor: Executor, setup: Setup, bookkeeper: Bookkeeper) -> None:
     """Run the queued trials, then wait for those that other launches hold in case they let go."""
     trial_queue, waiting_for = bookkeeper.trial_queue, set[Trial]()
     while (left := trial_queue.left) and not setup.is_closed:
@@ -257,165 +220,3 @@ def _run(executor: Executor, setup: Setup, bookkeeper: _Bookkeeper) -> None:
             if not bookkeeper.retry_state.should_run(trial):
                 trial_queue.drop(trial)
                 bookkeeper.elsewhere.add(trial.trial_id)
-
-
-class _Bookkeeper:
-    """Keeps the store, the queue and the state of the launch in step with the executor's events."""
-
-    def __init__(
-        self,
-        store: Store,
-        drain_file: Path,
-        plan: Plan,
-        forecast: Forecast,
-        retry_state: RetryState,
-        on_event: OnEvent,
-        on_state: OnState,
-        more: More,
-    ) -> None:
-        self.store, self.drain_file, self.retry_state = store, drain_file, retry_state
-        self.on_event, self.on_state, self.more = on_event, on_state, more
-        retries, parents = retry_state.retries, plan.parents
-        self.trial_queue = TrialQueue(
-            (
-                QueuedTrial(trial, retries.get(trial.trial_id), parents.get(trial.trial_id))
-                for trial in forecast.trials
-            ),
-            is_free=functools.partial(_is_free, store),
-        )
-        whole = {trial_id: cost.amount or 1.0 for trial_id, cost in forecast.costs.items()}
-        left = {trial_id: amount or whole[trial_id] for trial_id, amount in forecast.left.items()}
-        self.tracker = Tracker(
-            forecast.trials,
-            utc_now(),
-            lambda trial: left[trial.trial_id],
-            begun=lambda trial: max(1 - left[trial.trial_id] / whole[trial.trial_id], 0.0),
-            names=plan.names,
-        )
-        self.tracker.expect(forecast.makespan_seconds)
-        self.rescheduler = Rescheduler(store, plan, forecast.capacity, self.trial_queue, self.tracker)
-        self.started: set[str] = set()
-        self.elsewhere: set[str] = set()  # trained by other launches meanwhile
-        self.failed_in_a_row: set[str] = set()  # failed since the last trial that was done
-        self.gave_up = False
-
-    def has_trials_left(self) -> bool:
-        """Return whether trials of the queue have still to run; another launch may have trained some."""
-        return any(self.retry_state.should_run(entry.trial) for entry in self.trial_queue.left)
-
-    def handle(self, event: LaunchEvent) -> None:
-        """Record an event and pass it on. A failure is passed on as `Failed`, which says what comes next.
-
-        What another launch has trained is not passed on: that launch tells its own user.
-        """
-        is_ours = True
-        match event:
-            case Started(trial) if (end := self.store.end(trial.trial_id)) and end.status == "done":
-                is_ours = False
-            case Ended(trial, "done", None):  # without an epoch: the worker found the record
-                is_ours = False
-                self.elsewhere.add(trial.trial_id)
-            case Lost(trial, failure, reason):
-                attempts = self.retry_state.attempts(trial)
-                code = provenance.of_code()
-                self.store.add(failed_record(trial, failure, reason, attempts=attempts, provenance=code))
-                event = self._handle_failure(trial)
-            case Ended(trial, "failed"):
-                event = self._handle_failure(trial)
-            case Ended(trial, "busy"):
-                self.trial_queue.put_off(trial)
-            case Ended(trial, outcome):
-                self.started.add(trial.trial_id)
-                if outcome == "interrupted":
-                    self.trial_queue.put_back(trial, self.retry_state.retries.get(trial.trial_id))
-                elif outcome == "done":
-                    self.failed_in_a_row.clear()
-        self.store.compact()
-        if is_ours:
-            self.on_event(event)
-        self.tracker.handle(event)
-        if isinstance(event, Ended) and event.outcome in ("done", "diverged"):
-            for queued in self.more(event.trial):
-                self.tracker.add(queued.trial)
-                self.trial_queue.add(queued)
-        if isinstance(event, (Progress, Ended, Failed)):
-            self.rescheduler.update()
-        self.on_state(self.tracker.snapshot())
-
-    def _handle_failure(self, trial: Trial) -> Ended | Failed:
-        """Decide what to do about a trial whose record says that it failed."""
-        self.started.add(trial.trial_id)
-        row = self.store.rows([trial.trial_id])[trial.trial_id]
-        if row["status"] == "done":  # its worker died after it had written the record
-            return Ended(trial, "done")
-        self.failed_in_a_row.add(trial.trial_id)
-        limit = self.retry_state.policy.stop_after_failures
-        if limit and len(self.failed_in_a_row) >= limit:
-            self.gave_up = True
-            try:
-                files.touch(self.drain_file)
-            except OSError as error:  # on a full disk no worker would notice, so the launch has to end here
-                raise unwritable(self.store.root, error) from error
-        will_retry = not self.gave_up and self.retry_state.should_run(trial)
-        if will_retry:
-            self.trial_queue.put_back(trial, self.retry_state.retries[trial.trial_id])
-        return Failed(trial, row.get("failure"), row["error"] or "", will_retry)
-
-
-@contextlib.contextmanager
-def _heartbeat(store: Store, drain_file: Path, tracker: Tracker) -> Iterator[None]:
-    """Write the launch's state to the store every two seconds, for `gridrun status` on any machine."""
-    launch_id = secrets.token_hex(8)
-    is_over = threading.Event()
-
-    def beat() -> None:
-        while True:
-            with contextlib.suppress(OSError):  # a full disk must not end the launch
-                store.launches.write(launch_id, tracker.snapshot())
-            with contextlib.suppress(OSError):  # it rarely exists; if it looks old, other launches delete it
-                os.utime(drain_file)
-            if is_over.wait(_HEARTBEAT_SECONDS):
-                return
-
-    thread = threading.Thread(target=beat, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        is_over.set()
-        thread.join()
-        store.launches.end(launch_id)
-        drain_file.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _stop_file(store: Store) -> Iterator[Path]:
-    """Yield a path that the first SIGINT, SIGTERM or SIGHUP creates; the second one stops at once.
-
-    It does what SIGINT did before, by default a KeyboardInterrupt.
-    """
-    path = store.launches.stop_path(secrets.token_hex(8))
-    old: dict[int, Any] = {}
-
-    def stop(signum: int, frame: object) -> None:
-        with contextlib.suppress(OSError):  # a full disk, or the directory is gone: no trial would notice
-            if not path.exists():
-                files.touch(path)
-                return
-        if callable(before := old.get(signal.SIGINT)):
-            before(signum, frame)
-        raise KeyboardInterrupt
-
-    in_main = threading.current_thread() is threading.main_thread()
-    numbers = [signal.SIGINT, signal.SIGTERM] if in_main else []
-    if in_main and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it
-        numbers.append(signal.SIGHUP)
-    for each in numbers:
-        old[each] = signal.getsignal(each)
-        signal.signal(each, stop)
-    try:
-        yield path
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
-        path.unlink(missing_ok=True)
