@@ -78,6 +78,7 @@ def test_another_network_is_scaled_by_macs_if_only_one_trial_is_done() -> None:
         "scaled",
         "guessed",
     ]
+    assert Cost(1.0, "same", 1.5).rests_on == "guessed"
     # Twice the GPUs and the same batch on each: half the time.
     assert of(costs, config(num_gpus=2)).amount == pytest.approx(50.0, rel=0.01)
     # 1 + 32 / 32 over 1 + 32 / 128, for the same images.
