@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -193,7 +194,9 @@ def test_columns_against_a_row() -> None:
     assert cells[1][2:] == ["", ""]
     assert cells[2][2:] == [f"+1.00 ± {100 * width:.2f}", "worse"]
     assert cells[3][2].startswith("+0.02 ± ")
-    assert cells[3][3].startswith("open")
+    assert re.fullmatch(r"open, \d+ more seeds?", cells[3][3])
+    against = [line.cells["test_error"].against for line in table.lines[1:]]
+    assert [one and one.more_seeds is None for one in against] == [True, False]
     assert any(note.startswith("Verdict against a row: equivalent if") for note in table.notes)
     first, second, _ = csv.DictReader(io.StringIO(to_csv(table)))
     assert (first["test_error_against_pp"], second["test_error_against_pp"]) == ("", "1.0")

@@ -13,6 +13,7 @@ import pytest
 from by_hand import Spec, build, errors, markdown_cells, only_cell, record, records, row
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from gridrun import verdicts
 from gridrun.errors import GridError
@@ -22,7 +23,7 @@ from gridrun.store import Store
 from gridrun.tables import judge
 from gridrun.tables.build import build_table
 from gridrun.tables.csv import to_csv
-from gridrun.tables.model import Table
+from gridrun.tables.model import Cell, Table
 from gridrun.text import format_percent
 from gridrun.verdicts import Pool, Runs
 from trainer.datasets.cifar import Cifar100
@@ -102,6 +103,22 @@ def test_verdict(runs: list[float], published: float | str, verdict: str | None)
     assert any(note.startswith("Verdict: ") for note in table.notes) == (verdict is not None)
     if verdict:
         assert line[header.index("Verdict")].startswith(verdict)
+
+
+def test_an_open_verdict_says_how_many_more_seeds_would_settle_it() -> None:
+    one, runs = row(), (0.06, 0.062, 0.058, 0.061, 0.059)
+
+    def cell_beside(error: float) -> Cell:
+        known = {one.config_id: Published({"test_error": error}, runs=100)}
+        return only_cell(build(Spec((one,), published=known), range(5), *errors(one, *runs)))
+
+    def half_width(more: int) -> float:
+        variance = verdicts.median_variance(5 + more) + verdicts.median_variance(100)
+        return float(stats.t.ppf(0.975, 4 + more)) * statistics.stdev(runs) * math.sqrt(variance)
+
+    settling = next(more for more in range(1, 100) if 0.0005 + half_width(more) <= 0.002)
+    assert (cell_beside(6.05).verdict, cell_beside(6.05).more_seeds) == ("open", settling)
+    assert (cell_beside(9.0).verdict, cell_beside(9.0).more_seeds) == ("better", None)
 
 
 def test_an_interval_by_hand() -> None:
