@@ -63,6 +63,8 @@ class Pair:
     medians: tuple[float, float]
     difference: float
     """First - second."""
+    same_runs: int
+    """Trials that both sides have with exactly the same error."""
     half_width: float | None = None
     """Half the 95 % interval; None where nobody can tell."""
     verdict: Verdict | None = None
@@ -71,8 +73,6 @@ class Pair:
     p_value: float | None = None
     is_told: bool | None = None
     """Whether the difference is one among all pairs too (Holm)."""
-    same_runs: int = 0
-    """Trials that both sides have with exactly the same error."""
     paired: Paired | None = None
 
 
@@ -173,8 +173,8 @@ def compare(
         raise GridrunError(f"{first.text} and {second.text} have no row in common that has runs")
     spreads = _Spreads(first, second, column)
     found = [_pair(*pair, spreads, column, tolerance, predictions or {}) for pair in pairs]
-    known = [i for i, pair in enumerate(found) if pair.p_value is not None]
-    told = dict(zip(known, verdicts.holm([found[i].p_value or 0.0 for i in known]), strict=True))
+    p_values = {i: pair.p_value for i, pair in enumerate(found) if pair.p_value is not None}
+    told = dict(zip(p_values, verdicts.holm(list(p_values.values())), strict=True))
     return Compared(
         pairs=tuple(replace(pair, is_told=told.get(i)) for i, pair in enumerate(found)),
         only=(len(first.rows) - len(pairs), len(second.rows) - len(pairs)),

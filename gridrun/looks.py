@@ -82,7 +82,7 @@ def _with_seeds(grid: Grid, counts: Mapping[str, int]) -> Grid:
     def grown(rows: Sequence[Row]) -> tuple[Row, ...]:
         return tuple(
             dataclasses.replace(row, seeds=AdaptiveSeeds(row.seeds.looks, counts[row.config_id]))
-            if isinstance(row.seeds, AdaptiveSeeds) and row.config_id in counts
+            if isinstance(row.seeds, AdaptiveSeeds)
             else row
             for row in rows
         )

@@ -213,9 +213,8 @@ def more_seeds(
         The number; None: even MAX_MORE_SEEDS would not.
     """
     theirs = found.variance - median_variance(n)
-    of_one = theirs / median_variance(other) if other else 0.0
     for more in range(1, MAX_MORE_SEEDS + 1):
-        rest = of_one * median_variance(other + more) if other else theirs
+        rest = theirs * median_variance(other + more) / median_variance(other) if other else theirs
         degrees = found.degrees + (2 * more if other else more)
         then = found._replace(variance=median_variance(n + more) + rest, degrees=degrees)
         if then.verdict(tolerance, confidence) != "open":

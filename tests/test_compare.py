@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from scipy import stats
 
 from cli import main
 from gridrun import evaluation
@@ -22,6 +23,7 @@ from gridrun.paired import paired, read_predictions
 from gridrun.store import Store
 from gridrun.store.records import Provenance, Record
 from gridrun.trial import Trial
+from gridrun.verdicts import median_variance
 from trainer.evaluation import Evaluation
 
 GRID = """
@@ -103,6 +105,59 @@ def test_two_grids_row_by_row(filled: SimpleNamespace) -> None:
     assert "- 1 of 2 differ if all are looked at together (Holm, 5 %)" in lines
 
 
+CASES = """
+base: {model: {name: resnet, depth: DEPTH}, dataset: cifar10, epochs: 1}
+axes: [{cases: [ROWS]}]
+seeds: 3
+"""
+
+
+def compared_cases(folder: Path, *sides: tuple[str, tuple[float, ...]]) -> list[tuple[str, float]]:
+    """Return of two grids of cases what names each pair of rows, and the difference in points."""
+    store, grids = Store(folder / "results"), []
+    for depth, (rows, errors) in zip((8, 14), sides, strict=True):
+        grids.append(folder / f"{depth}.yaml")
+        grids[-1].write_text(CASES.replace("DEPTH", str(depth)).replace("ROWS", rows))
+        fill(store, grids[-1], *errors)
+    pairs = json.loads(run(*grids, "--results", store.root, "--json"))["pairs"]
+    return [(pair["about"], round(100 * pair["difference"], 6)) for pair in pairs]
+
+
+def test_rows_of_two_grids_with_names_belong_together_by_name(tmp_path: Path) -> None:
+    first = "{name: plain, lr: 0.1}, {name: hot, lr: 0.2}", (0.10, 0.12)
+    second = "{name: hot, lr: 0.4}, {name: plain, lr: 0.3}", (0.08, 0.13)
+    assert compared_cases(tmp_path, first, second) == [("plain", -3), ("hot", 4)]
+
+
+def test_rows_of_which_only_some_have_names_belong_together_by_what_varies_too(tmp_path: Path) -> None:
+    rows = "{name: plain, lr: 0.1}, {lr: 0.2}, {lr: 0.3}"
+    found = compared_cases(tmp_path, (rows, (0.1, 0.12, 0.14)), (rows, (0.11, 0.14, 0.17)))
+    assert found == [("plain", -1), ("lr 0.2", -2), ("lr 0.3", -3)]
+
+
+def test_a_pair_is_not_named_by_options_that_its_rows_do_not_have(tmp_path: Path) -> None:
+    rows = "{augmentation.cutout: false}, {augmentation.cutout: {size: 4}}"
+    (without, _), (with_, _) = compared_cases(tmp_path, (rows, (0.1, 0.12)), (rows, (0.11, 0.14)))
+    assert "cutout" not in without
+    assert "cutout size 4" in with_
+
+
+def test_grids_of_which_one_varies_more_are_refused(filled: SimpleNamespace) -> None:
+    """Which of the rows with lr 0.1 is the other grid's?"""
+    wide = filled.folder / "wide.yaml"
+    wide.write_text(filled.small.read_text().replace("0.2]", "0.2], model.depth: [8, 14]"))
+    for sides in ((filled.small, wide), (wide, filled.small)):
+        problem = run(*sides, "--results", filled.store.root, code=2)
+        assert "what varies in both does not tell their rows apart" in problem
+
+
+def test_the_beginning_of_several_commits_is_refused(filled: SimpleNamespace) -> None:
+    anew = record(Trial(filled.trials[0][0].config, 3), 0.1, "a" * 39 + "b")
+    filled.store.add(anew)
+    problem = run("aaaa", "a" * 39 + "b", "--results", filled.store.root, code=2)
+    assert "several rows or commits begin with 'aaaa'" in problem
+
+
 def test_rows_of_which_a_seed_is_missing(filled: SimpleNamespace) -> None:
     filled.large.write_text(filled.large.read_text().replace("seeds: 3", "seeds: 4"))
     lines = run(filled.small, filled.large, "--results", filled.store.root).splitlines()
@@ -118,6 +173,66 @@ def test_rows_without_runs_on_one_side_are_left_out(filled: SimpleNamespace) -> 
             filled.store.add(record(trial, 0.2, "a" * 40))
     found = json.loads(run(filled.small, filled.large, "--results", filled.store.root, "--json"))
     assert (len(found["pairs"]), found["only"]) == (2, [2, 2])
+
+
+def test_trials_that_diverged_or_failed_are_no_runs(filled: SimpleNamespace) -> None:
+    first, second = (trials[0] for trials in filled.trials)
+    for seed, status in ((3, "diverged"), (4, "failed")):
+        lost = record(Trial(first.config, seed), 0.9, "a" * 40)
+        filled.store.add(replace(lost, status=status))
+    ids = first.config_id, second.config_id
+    (pair,) = json.loads(run(*ids, "--results", filled.store.root, "--json"))["pairs"]
+    assert (pair["runs"], pair["medians"]) == ([3, 3], [0.1, 0.08])
+
+
+def test_rows_of_too_few_runs_are_judged_by_the_spread_of_their_store(tmp_path: Path) -> None:
+    store = Store(tmp_path / "results")
+    store.create()
+    grids = grid_file(tmp_path, "small", 8), grid_file(tmp_path, "large", 14)
+    rows = [row for grid in grids for row in load_grid(grid).rows]
+    for row, error in ((rows[0], 0.10), (rows[2], 0.08)):
+        store.add(record(row.trials[0], error, "a" * 40))
+    compared = rows[0].config_id, rows[2].config_id, "--results", store.root, "--json"
+    (pair,) = json.loads(run(*compared))["pairs"]
+    assert (pair["runs"], pair["verdict"], pair["half_width"], pair["is_told"]) == ([1, 1], None, None, None)
+    for row, n in ((rows[1], 3), (rows[3], 2)):
+        for trial, error in zip(row.trials[:n], (0.199, 0.200, 0.201), strict=False):
+            store.add(record(trial, error, "a" * 40))
+    (pair,) = json.loads(run(*compared))["pairs"]
+    assert pair["verdict"] is None, "three degrees of freedom are too few"
+    store.add(record(rows[3].trials[2], 0.201, "a" * 40))
+    (pair,) = json.loads(run(*compared))["pairs"]
+    phi = 1e-6 / (0.2 * 0.8 / 10_000)  # 2.776 is t of 4 degrees, of two rows with 2 each
+    width = 2.776 * np.sqrt(phi * (0.10 * 0.90 + 0.08 * 0.92) / 10_000)
+    assert pair["half_width"] == pytest.approx(width, rel=1e-3)
+    assert pair["is_told"] is not None
+
+
+def test_a_row_that_has_not_learnt_gets_no_verdict_and_the_others_do(tmp_path: Path) -> None:
+    store = Store(tmp_path / "results")
+    grids = grid_file(tmp_path, "small", 8), grid_file(tmp_path, "large", 14)
+    fill(store, grids[0], 0.10, 0.12)
+    fill(store, grids[1], 0.85, 0.1201)
+    guessing, learnt = json.loads(run(*grids, "--results", store.root, "--json"))["pairs"]
+    assert guessing["difference"] == pytest.approx(-0.75)
+    assert (guessing["verdict"], guessing["half_width"], guessing["is_told"]) == (None, None, None)
+    assert (learnt["verdict"], learnt["is_told"]) == ("open", False)
+
+
+def test_an_open_verdict_says_how_many_more_seeds_would_settle_it(filled: SimpleNamespace) -> None:
+    told, open_ = json.loads(run(filled.small, filled.large, "--results", filled.store.root, "--json"))[
+        "pairs"
+    ]
+    assert (told["verdict"], told["more_seeds"], open_["verdict"]) == ("worse", None, "open")
+    errors = np.array([0.10, 0.12, 0.08, 0.1201])
+    phi = np.mean(1e-6 / (errors * (1 - errors) / 10_000))
+    of_one = sum(phi * error * (1 - error) / 10_000 for error in (0.12, 0.1201))
+    settling = (
+        more
+        for more in range(1, 100)
+        if stats.t.ppf(0.975, 8 + 2 * more) * np.sqrt(of_one * median_variance(3 + more)) + 0.0001 <= 0.002
+    )
+    assert open_["more_seeds"] == next(settling)
 
 
 def test_runs_without_the_metric_are_left_out(tmp_path: Path) -> None:

@@ -88,6 +88,7 @@ def best(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> tuple[Tri
     "options",
     [
         {},
+        {"epochs": 1.5},  # ends in its second epoch
         {"ema_decay": 0.9},
         {"val_ratio": 0.2, "split_seed": 3},
         {"val_size": 400, "normalisation": "per_channel_computed"},
@@ -108,6 +109,9 @@ def test_the_last_weights_give_the_trial_s_own_test_error_and_loss(
     assert runtime.weights_path
     found = load_weights(runtime.weights_path)
     assert (found.config, found.seed, found.epoch, found.which) == (one, 1, 2, "last")
+    state = checkpoint.load(runtime.weights_path)
+    assert state
+    assert state["ema"] == ("ema_decay" in options)
     own = evaluate(found, runtime=runtime)
     assert own.error == pytest.approx(result.epochs[-1].test_error, abs=1e-12)
     assert own.loss == pytest.approx(result.epochs[-1].test_loss, rel=1e-6)
@@ -122,6 +126,14 @@ def test_the_best_weights_are_those_of_the_lowest_test_error(
     found = load_weights(path)
     assert (found.which, found.epoch) == ("best", result.best.epoch)
     assert evaluate(found, runtime=runtime).error == pytest.approx(result.best.test_error, abs=1e-12)
+
+
+def test_weights_of_any_epoch_of_the_trial_are_read(kept: Path) -> None:
+    state = checkpoint.load(kept)
+    assert state
+    for epoch in (1, 2):
+        checkpoint.save(kept, {**state, "epoch": epoch, "kept": "best"})
+        assert load_weights(kept).epoch == epoch
 
 
 def crash_after(epoch: int) -> Callable[[Epoch], None]:
@@ -246,6 +258,7 @@ def test_errors_and_confusion_are_counted() -> None:
     assert found.error == 0.5
     assert found.confusion.tolist() == [[1, 1, 0], [1, 1, 0], [0, 0, 0]]
     assert found.class_errors == [0.5, 0.5, None]
+    assert (found.tta, found.tta_least_confident) == ("none", 1)
 
 
 def test_the_views_of_a_trial_may_be_replaced(runtime: Runtime) -> None:
@@ -278,6 +291,13 @@ def test_least_confident_images_of_a_streamed_set_are_refused(kept: Path, runtim
 
     with pytest.raises(ValueError, match=r"^data set 'reversed' is streamed, which tta_least_confident does"):
         evaluate(own, dataset=Streamed(), runtime=runtime)
+    asked = evaluate(own, dataset=Streamed(), tta="flip", runtime=runtime)
+    assert (asked.tta, asked.tta_least_confident) == ("flip", 1)
+
+
+def test_ten_crops_of_images_that_are_no_files_are_refused(kept: Path, runtime: Runtime) -> None:
+    with pytest.raises(ValueError, match=r"^data set 'digits' is not streamed, but tta 'ten_crop' needs"):
+        evaluate(load_weights(kept), tta="ten_crop", runtime=runtime)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

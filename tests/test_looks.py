@@ -196,6 +196,27 @@ def test_far_off_rows_go_last(tmp_path: Path) -> None:
     assert [trial.trial_id for trial in order[-2:]] == list(far.trial_ids[1:])
 
 
+def test_far_off_is_five_sigmas_of_the_difference(tmp_path: Path) -> None:
+    """Against 10 %, 5 sqrt((0.09 + p (1 - p)) / 10,000) is 0.02221 for p = 0.1222 and for p = 0.1223."""
+    text = GRID.replace("auto", "3") + "skip_hopeless: true"
+    store, grid = Store(tmp_path / "results"), grid_of(tmp_path, text)
+    store.create()
+    near, far, best = grid.rows
+    for row, error in ((near, 0.1222), (far, 0.1223), (best, 0.05)):
+        store.add(record(row.trials[0], error))
+    assert hopeless([grid], store) == set(far.trial_ids[1:])
+
+
+def test_rows_of_which_none_has_learnt_are_all_hopeless(tmp_path: Path) -> None:
+    text = GRID.partition("tables")[0].replace("auto", "2") + "skip_hopeless: true"
+    store, grid = Store(tmp_path / "results"), grid_of(tmp_path, text)
+    store.create()
+    first, second, _ = grid.rows  # the third has not run
+    for row in (first, second):
+        store.add(record(row.trials[0], 0.9))
+    assert hopeless([grid], store) == {first.trial_ids[1], second.trial_ids[1]}
+
+
 def test_diverged_and_guessing_rows_are_hopeless(tmp_path: Path) -> None:
     text = GRID.partition("tables")[0].replace("auto", "2") + "skip_hopeless: true"
     store, grid = Store(tmp_path / "results"), grid_of(tmp_path, text)

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 
 from gridrun.grid.settings import known_keys
 from gridrun.grid.table_specs import default_columns
-from gridrun.metrics import ACCURACIES, COMPUTED, METRICS, complement, format_column, header_of, parse_time
+from gridrun.metrics import (
+    ACCURACIES,
+    COMPUTED,
+    METRICS,
+    complement,
+    format_column,
+    header_of,
+    metric_of,
+    parse_time,
+)
 from gridrun.text import format_option, format_time
 from trainer.augmentations.random_crop import RandomCrop
 from trainer.datasets.cifar import Cifar10
@@ -137,6 +146,21 @@ def test_headers_are_those_of_the_field() -> None:
     assert header_of("no_weight_decay_on_bn") == "No Weight Decay on BN"
     assert header_of("model.depth", whole=True) == "Model Depth"
     assert header_of("Top-1 of mCE") == "Top-1 of mCE", "a reported row may call its column anything"
+    assert [header_of(c) for c in ("of_what", "one_of_many")] == ["Of What", "One of Many"]
+
+
+def test_what_is_measured_on_test_images_is_called_otherwise_on_held_out_ones() -> None:
+    renamed = {name: metric_of(name, held_out=True).label for name in METRICS}
+    assert {name: label for name, label in renamed.items() if label != METRICS[name].label} == {
+        "test_error": "Validation Error",
+        "best_test_error": "Best Validation Error",
+        "top5_error": "Validation Top-5 Error",
+        "test_accuracy": "Validation Accuracy",
+        "best_test_accuracy": "Best Validation Accuracy",
+        "top5_accuracy": "Validation Top-5 Accuracy",
+        "test_loss": "Validation Loss",
+    }
+    assert all(metric_of(name) == METRICS[name] for name in METRICS)
 
 
 def test_headers_of_one_table_differ() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from datetime import datetime
 from pathlib import Path
@@ -77,6 +78,7 @@ def test_another_network_is_scaled_by_macs_if_only_one_trial_is_done() -> None:
         "scaled",
         "guessed",
     ]
+    assert Cost(1.0, "same", 1.5).rests_on == "guessed"
     # Twice the GPUs and the same batch on each: half the time.
     assert of(costs, config(num_gpus=2)).amount == pytest.approx(50.0, rel=0.01)
     # 1 + 32 / 32 over 1 + 32 / 128, for the same images.
@@ -95,6 +97,28 @@ def test_the_fit_learns_the_cost_of_batches() -> None:
     found = of(costs, new)
     assert found.amount == pytest.approx(new.num_images * 1e-3, rel=0.1)
     assert found.rests_on == "guessed"
+
+
+def test_two_networks_teach_what_macs_cost_and_the_nearest_how_sure_that_is() -> None:
+    """Ridge regression by hand. The larger network has e^L times the MACs and takes as long an image.
+
+    In logarithms MACs lie at -L/2 and L/2. The prior says a slope of 1, the times say 0. The ridge of 1 holds
+    it at 1 - (L^2 / 2) / (L^2 / 2 + 1).
+    """
+    small, large, other = (config(model={"name": "resnet_preact", "depth": depth}) for depth in (8, 32, 56))
+    macs = [one.model.macs(one.dataset.spec) or 0 for one in (small, large, other)]
+    costs = Costs([past(small, 100.0), past(large, 100.0)], CPU)
+    apart = math.log(macs[1] / macs[0])
+    slope = 1 / (apart**2 / 2 + 1)
+    from_middle = math.log(macs[2] / math.sqrt(macs[0] * macs[1]))
+    factor = 3 * (macs[2] / macs[1]) ** 0.25
+    amount = 100 * math.exp(slope * from_middle)
+    assert of(costs, other) == Cost(pytest.approx(amount), "fitted", pytest.approx(factor))
+    assert amount < 100 * macs[2] / macs[1], "less than in proportion to the nearest"
+    bf16 = config(model={"name": "resnet_preact", "depth": 56}, precision="mixed_bf16")
+    assert of(costs, bf16).amount == pytest.approx(amount), "nothing says what a precision costs"
+    elsewhere = Costs([past(small, 100.0), past(large, 100.0)], Hardware("Epyc, 1 thread", is_gpu=False))
+    assert of(elsewhere, other).factor == pytest.approx(3 * factor)
 
 
 def test_running_trials_give_estimates_before_any_has_ended() -> None:
@@ -136,6 +160,17 @@ def test_only_done_trials_of_the_same_hardware_count() -> None:
     assert of(other, one) == Cost(3.0, "same", 3.0), "a GPU stands for a GPU, as a guess"
     assert of(other, one).rests_on == "guessed"
     assert other.trust == "from 1 trial of this store on H200, none on V100"
+
+
+def test_hardware_that_is_not_known_is_stood_in_for_by_that_of_most_timed_trials() -> None:
+    one = config()
+    on = {name: {"gpu": name, "device": "cuda"} for name in ("H200", "V100", "A100")}
+    rows = [past(one, 3.0, **on["H200"]), *(past(one, seconds, **on["V100"]) for seconds in (8.0, 9.0, 10.0))]
+    untimed = [past(one, 0.0, train_seconds=None, **on["A100"]) for _ in range(5)]
+    costs = {name: Costs([*rows, *untimed], Hardware(name, is_gpu=True)) for name in ("H200", "T4")}
+    assert of(costs["H200"], one) == Cost(3.0, "same"), "its own, though it has fewer"
+    assert of(costs["T4"], one) == Cost(9.0, "same", 3.0)
+    assert costs["T4"].trust == "from 3 trials of this store on V100, none on T4"
 
 
 def test_cpus_say_nothing_about_gpus() -> None:
@@ -191,10 +226,12 @@ def test_rows_without_a_time_or_a_known_config_are_left_out() -> None:
         past(one, 5.0, status="failed"),
         past(one, 5.0, status="diverged"),
         past(one, float("nan")),
+        past(one, float("inf")),
         past(one, 0.0),
         past(one, 5.0, train_seconds=None),
     ]
     assert Costs(rows, CPU).is_relative
+    assert of(Costs([past(one, 0.25)], CPU), one) == Cost(0.25, "same"), "short, but a time"
     gone = past(one, 7.0, config_id="f" * 16, config_json='{"model": {"name": "of_long_ago"}}')
     costs = Costs([gone, past(one, 5.0)], CPU)
     assert of(costs, config(epochs=20)).amount == pytest.approx(10.0)
@@ -231,6 +268,22 @@ def test_records_give_the_macs_of_a_network_that_cannot_compute_them(monkeypatch
     assert of(costs, config(model={"name": "resnet_preact", "depth": 20})).amount == pytest.approx(
         10.0, rel=0.2
     )
+
+
+def test_networks_of_which_nobody_knows_the_macs_teach_nothing_about_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from trainer.models.resnet_preact import ResNetPreactOptions
+
+    monkeypatch.setattr(ResNetPreactOptions, "macs", lambda self, data: None)
+    known, unknown, running, new = (
+        config(model={"name": "resnet_preact", "depth": depth}) for depth in (8, 14, 20, 26)
+    )
+    rows = [past(known, 10.0, macs=100), past(unknown, 99.0, macs=None)]
+    costs = Costs(rows, CPU, {Trial(running, 0): 99.0})
+    assert of(costs, new) == Cost(pytest.approx(10.0), "fitted", pytest.approx(3.0))
+    alone = Costs([past(unknown, 99.0, macs=None)], CPU)
+    assert of(alone, new) == Cost(pytest.approx(99.0), "fitted", pytest.approx(3.0))
 
 
 def test_hardware_by_hand() -> None:

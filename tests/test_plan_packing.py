@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import tiny
@@ -55,6 +56,7 @@ def device(
     [
         (4, {1: 1000, 2: 1900, 4: 3000, 8: 3200, 16: 9999}, 99, 4, [1, 2, 4, 8]),  # 8 gain only 7 %
         (4, {1: 1000, 2: 1050}, 99, 1, [1, 2]),  # one keeps the GPU busy
+        (4, {1: 1000, 2: 1100, 4: 1100}, 99, 2, [1, 2, 4]),  # 10 % are worth it
         (30, {1: 1000, 2: 1900, 4: 3800}, 99, 2, [1, 2]),  # 0.92 * 80 GiB hold two of 30 GiB
         (36.8, {1: 1000, 2: 2000}, 99, 2, [1, 2]),  # exactly two
         (36.9, {1: 1000, 2: 2000}, 99, 1, [1]),
@@ -85,6 +87,18 @@ def test_a_packer_measures_configs_that_take_the_same_once() -> None:
     assert asked == [1, 2, 4, 1, 2, 4], "another batch size takes other memory"
 
 
+@pytest.mark.parametrize(
+    ("cpus_per_trial", "cpus", "gpus", "most"),
+    [(1, 4, 2, 2), (1, 8, 2, 4), (4, 8, 1, 2), (3, 8, 1, 2), ("auto", 2, 1, 2), ("auto", 8, 2, 4)],
+)
+def test_no_more_trials_share_a_gpu_than_its_part_of_the_cpus_can_feed(
+    cpus_per_trial: Any, cpus: int, gpus: int, most: int
+) -> None:
+    measure, _ = device(1, {1: 10, 2: 20, 4: 40, 8: 80, 16: 160})
+    share = Packer("auto", cpus_per_trial).share(tiny.config(), cpus, gpus, measure)
+    assert share.gpu == 1 / most
+
+
 def test_a_packer_measures_only_auto_shares_of_one_gpu() -> None:
     measure, asked = device(4, {1: 1000, 2: 2000})
     config = tiny.config()
@@ -112,6 +126,7 @@ def test_a_packer_measures_only_auto_shares_of_one_gpu() -> None:
         (16, 3, {(3, 5): 900, (1, 16): 500}, 5, [(3, 5), (1, 16)]),
         (6, 99, {(6, 1): 1, (3, 2): 2, (1, 6): 3}, 6, [(6, 1), (3, 2), (1, 6)]),
         (4, 99, {(2, 2): 300, (1, 4): 200}, 2, [(4, 1), (2, 2), (1, 4)]),  # four fail
+        (4, 99, {(4, 1): 300, (2, 2): 300, (1, 4): 400}, 1, [(4, 1), (2, 2)]),  # no faster
         (4, 99, {}, 1, [(4, 1), (2, 2), (1, 4)]),
         (1, 99, {}, 1, []),
     ],

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from by_hand import Spec, build, errors, markdown_cells, records, row
+from by_hand import Spec, build, errors, markdown_cells, record, records, row
 from scipy import stats
 
 from gridrun import verdicts
@@ -47,6 +47,11 @@ def test_rows_with_their_own_spreads_have_welchs_degrees_of_freedom() -> None:
     """Two rows of one error and one variance, 2 and 3 degrees: (2 v)^2 / (v^2 / 2 + v^2 / 3) = 4.8."""
     two, three = Pool(0.31, 2, 1, 1.0), Pool(0.31, 3, 1, 1.0)
     assert verdicts.compare_rows(runs(0.06), runs(0.06), two, three).degrees == pytest.approx(4.8)
+    unlike = verdicts.compare_rows(runs(0.05, 0.06, 0.07), runs(0.065, 0.075), two, Pool(0.62, 3, 1, 1.0))
+    ours, theirs = 0.31 * 0.06 * 0.94 / 10_000 * 0.4487, 0.62 * 0.07 * 0.93 / 10_000 * 0.5
+    degrees = (ours + theirs) ** 2 / (ours**2 / 2 + theirs**2 / 3)
+    assert unlike.degrees == pytest.approx(degrees)
+    assert unlike.half_width() == pytest.approx(stats.t.ppf(0.975, degrees) * math.sqrt(ours + theirs))
 
 
 def test_more_seeds_of_both_rows() -> None:
@@ -69,16 +74,23 @@ def test_the_best_and_what_cannot_be_told_from_it() -> None:
 
 
 def test_rows_with_their_own_spreads_are_told_apart_by_welchs_test() -> None:
-    """One run each, of 6 % and 7 %, with 2 and 3 degrees of freedom."""
+    """Three runs of 6 % with 2 degrees of freedom, two of 7 % with 3."""
     pools = Pool(0.31, 2, 1, 1.0), Pool(0.62, 3, 1, 1.0)
-    parts = [0.31 * 0.06 * 0.94 / 10_000, 0.62 * 0.07 * 0.93 / 10_000]
+    parts = [0.31 * 0.06 * 0.94 / 10_000 * 0.4487, 0.62 * 0.07 * 0.93 / 10_000 * 0.5]
     degrees = sum(parts) ** 2 / (parts[0] ** 2 / 2 + parts[1] ** 2 / 3)
     p_value = 2 * stats.t.sf(0.01 / math.sqrt(sum(parts)), degrees)
+    rows = [runs(0.05, 0.06, 0.07), runs(0.065, 0.075)]
     for alpha, best in ((p_value * 1.001, {0}), (p_value * 0.999, {0, 1})):
-        assert verdicts.best_rows([runs(0.06), runs(0.07)], pools, alpha) == best
-        assert verdicts.best_rows([runs(0.07), runs(0.06)], pools[::-1], alpha) == {
-            1 - place for place in best
-        }
+        assert verdicts.best_rows(rows, pools, alpha) == best
+        assert verdicts.best_rows(rows[::-1], pools[::-1], alpha) == {1 - place for place in best}
+
+
+def test_rows_that_share_a_spread_are_told_apart_with_its_degrees_of_freedom() -> None:
+    rows = [runs(0.059, 0.06, 0.061), runs(0.061, 0.062)]  # 10 degrees, not Welch's 20 for two pools
+    variance = 0.31 / 10_000 * (0.06 * 0.94 * 0.4487 + 0.0615 * 0.9385 * 0.5)
+    p_value = 2 * stats.t.sf(0.0015 / math.sqrt(variance), 10)
+    assert verdicts.best_rows(rows, [SHARED] * 2, p_value * 1.001) == {0}
+    assert verdicts.best_rows(rows, [SHARED] * 2, p_value * 0.999) == {0, 1}
 
 
 def test_no_more_than_five_percent_of_tables_leave_out_a_row_as_good_as_the_best() -> None:
@@ -121,8 +133,39 @@ def test_bold_rows_in_each_format() -> None:
     note = "bold, or ←: the lowest Test Error and all that cannot be told from it, all pairs of rows compared"
     assert any(one.startswith(note) for one in table.notes)
     assert any(one.startswith("1 row not compared") for one in table.notes)
-    missing = build(replace(spec, rows=(*spec.rows, row(lr=0.5))), range(3), *found_of(spec, made))
-    assert any(one.startswith("1 row not compared") for one in missing.notes), "a row without runs is none"
+    more = replace(spec, rows=(*spec.rows, row(lr=0.5), row(lr=0.6)))
+    guessing = record(more.rows[4], 0, test_error=0.9)
+    missing = build(more, range(3), *found_of(spec, made), guessing)
+    assert any(one.startswith("2 rows not compared") for one in missing.notes), "a row without runs is none"
+
+
+def notes_on_the_best(*made: tuple[float, ...]) -> tuple[list[bool | None], list[str]]:
+    """Return which rows of a table are the best, and the beginnings of its notes about that."""
+    spec = Spec(tuple(row(lr=number) for number in range(1, len(made) + 1)), mark_best=True)
+    table = build(spec, range(5), *found_of(spec, list(made)))
+    beginnings = "bold, or ←", "no lowest Test Error is marked", "row not compared", "rows not compared"
+    told = [one for note in table.notes for one in beginnings if one in note]
+    return [line.cells["test_error"].is_best for line in table.lines], told
+
+
+def test_the_best_of_two_rows_is_marked_and_of_one_is_not() -> None:
+    three, far = (0.06, 0.061, 0.0605), (0.10, 0.101, 0.102)
+    assert notes_on_the_best(three, far) == ([True, False], ["bold, or ←"])
+    assert notes_on_the_best((0.06, 0.061, 0.0605, 0.06, 0.0602)) == ([None], [])
+    assert notes_on_the_best((0.06, 0.061, 0.0605, 0.06, 0.0602), ()) == ([None, None], [])
+    assert notes_on_the_best((0.06,), (0.10,)) == ([None, None], ["no lowest Test Error is marked"])
+    assert notes_on_the_best(three, (0.9, 0.9, 0.9)) == ([None, None], ["no lowest Test Error is marked"])
+
+
+def test_each_test_set_has_its_own_best_row() -> None:
+    rows = tuple(row(lr=lr, dataset=data) for data in (Cifar10(), Cifar100()) for lr in (0.1, 0.2, 0.3))
+    spec = Spec(rows, ("dataset", "lr", "test_error"), mark_best=True)
+    cifar10 = [(0.060, 0.061, 0.062), (0.070, 0.071, 0.072), (0.080, 0.081, 0.082)]
+    cifar100 = [(0.270, 0.271, 0.272), (0.260, 0.261, 0.262), (0.280, 0.281, 0.282)]
+    table = build(spec, range(3), *found_of(spec, [*cifar10, *cifar100]))
+    best = [line.cells["test_error"].is_best for line in table.lines]
+    assert best == [True, False, False, False, True, False]
+    assert any("the lowest Test Error of each test set and all" in note for note in table.notes)
 
 
 def test_no_row_is_marked_unless_asked_or_where_one_has_no_error() -> None:

@@ -14,14 +14,18 @@ from by_hand import Spec, build, errors, markdown_cells, only_cell, record, reco
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gridrun import verdicts
 from gridrun.errors import GridError
 from gridrun.grid import Published, load_grid
 from gridrun.grid.table_specs import Reported
+from gridrun.store import Store
+from gridrun.tables import judge
 from gridrun.tables.build import build_table
 from gridrun.tables.csv import to_csv
 from gridrun.tables.model import Table
 from gridrun.text import format_percent
-from gridrun.verdicts import Pool
+from gridrun.verdicts import Pool, Runs
+from trainer.datasets.cifar import Cifar100
 
 
 def published_table(values: Mapping[str, float | str], runs: int | None = None, **more: Any) -> Table:
@@ -147,7 +151,61 @@ def test_rows_share_their_spread() -> None:
     ]
     together = build(spec, range(3), *found)
     assert together.lines[0].cells["test_error"].verdict == "open"
+    assert any(note.startswith("Verdict: ") for note in together.notes), "also if other rows have none"
     assert any("from 3 rows (6 degrees of freedom)" in note for note in together.notes)
+
+
+def test_rows_of_other_test_images_do_not_share_a_spread() -> None:
+    """Row 0 is judged by its own five runs, whatever the others vary by; see the interval by hand."""
+    own = (0.06, 0.061, 0.059, 0.0605, 0.0595)
+    rows = row(), row(val_size=5000), row(dataset=Cifar100())
+    spec = Spec(rows, published={rows[0].config_id: Published({"test_error": 5.5}, runs=1)})
+    wild = [record(one, seed, test_error=0.1 + 0.02 * seed) for one in rows[1:] for seed in range(5)]
+    cell = build(spec, range(5), *errors(rows[0], *own), *wild).lines[0].cells["test_error"]
+    assert cell.half_width == pytest.approx(2.776 * statistics.stdev(own) * math.sqrt(0.2868 + 1), rel=1e-3)
+
+
+def test_rows_that_vary_unlike_are_judged_by_their_own_runs() -> None:
+    calm, wild, lone = row(lr=0.1), row(lr=0.2), row(lr=0.3)
+    runs = (0.06, 0.0601, 0.0599, 0.06), (0.1, 0.13, 0.07, 0.11), (0.08,)
+    known = {one.config_id: Published({"test_error": 7.0}, runs=1) for one in (calm, wild, lone)}
+    spec = Spec((calm, wild, lone), ("lr", "test_error"), known)
+    found = [one for each, e in zip(spec.rows, runs, strict=True) for one in errors(each, *e)]
+    table = build(spec, range(4), *found)
+    widths = [line.cells["test_error"].half_width for line in table.lines]
+    by_hand = [3.182 * statistics.stdev(own) * math.sqrt(0.2982 + 1) for own in runs[:2]]  # t of 3 degrees
+    assert widths == [*(pytest.approx(width, rel=1e-3) for width in by_hand), None]
+    assert any("2 rows differ in how much Test Error varies from seed to seed" in n for n in table.notes)
+
+
+def test_the_spread_of_a_store_is_that_of_its_done_trials_on_the_same_images(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.create()
+    same, other, others = row(lr=0.1), row(lr=0.2, epochs=9), [row(val_size=5000), row(dataset=Cifar100())]
+    counted = (0.06, 0.061, 0.062), (0.07, 0.072)
+    made = [*errors(same, *counted[0]), *errors(other, *counted[1])]
+    made += [record(same, 3, "diverged", test_error=0.5), record(same, 4, train_error=0.1)]
+    made += [each for one in others for each in errors(one, 0.1, 0.2, 0.3)]
+    for one in made:
+        store.add(one)
+    pools = judge.pools_of(store)
+    assert pools(same.config, "test_error") == verdicts.pool(Runs(e, 10_000, 10) for e in counted)
+    on_held_out = pools(others[0].config, "test_error")
+    assert on_held_out == verdicts.pool([Runs((0.1, 0.2, 0.3), 5_000, 10)])
+    assert pools(same.config, "top5_error") is None
+
+
+def test_a_record_that_lacks_a_newer_option_is_of_the_same_test_set() -> None:
+    old, new = {"dataset": "cifar10", "lr": 1}, {"val_size": None, "dataset": "cifar10"}
+    assert judge.test_set_of(old) == judge.test_set_of(new) != judge.test_set_of({**new, "val_size": 5})
+
+
+@pytest.mark.parametrize(("degrees", "verdict"), [(3, None), (4, "worse")])
+def test_a_spread_needs_four_degrees_of_freedom(degrees: int, verdict: str | None) -> None:
+    one = replace(row(), seeds=(0,))
+    spec = Spec((one,), ("test_error",), {one.config_id: Published({"test_error": 5.0})})
+    table = build_table(spec, records(*errors(one, 0.06)), lambda *_: Pool(0.31, degrees, 2, 0.5))  # type: ignore[arg-type]
+    assert only_cell(table).verdict == verdict
 
 
 def test_the_whole_store_helps_a_small_table() -> None:
@@ -172,6 +230,11 @@ def test_the_tolerance_is_the_tables() -> None:
     assert only_cell(build(Spec((one,), published=published), range(5), *found)).verdict == "reproduced"
     strict = Spec((one,), published=published, tolerance=0.01)
     assert only_cell(build(strict, range(5), *found)).verdict == "better"
+    width = only_cell(build(strict, range(5), *found)).half_width
+    assert width
+    for share, verdict in ((1.001, "reproduced"), (0.999, "better")):  # 0.05 points and the half width
+        spec = Spec((one,), published=published, tolerance=share * (0.05 + 100 * width))
+        assert only_cell(build(spec, range(5), *found)).verdict == verdict
 
 
 def test_times_have_no_verdict() -> None:
@@ -252,6 +315,7 @@ def test_rows_that_are_only_reported_come_last_and_claim_no_trial() -> None:
     ]
     assert [line.config_id for line in table.lines] == [only.config_id, "", ""]
     assert not any(line.trials or line.missing for line in table.lines[1:])
+    assert [line.cells["test_error"].wanted for line in table.lines] == [1, 0, 0]
     assert table.notes[-1] == "the last 2 rows: as published, not trained here"
     assert to_csv(table).splitlines()[2] == ",256,,0,2.71,1,,,"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shlex
@@ -10,18 +11,20 @@ from typing import Any
 
 import pytest
 from all_grids import GRIDS
+from by_hand import Spec, build
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
 import cli
+from gridrun.errors import GridrunError
 from gridrun.grid import load_grid, lone_trial
 from gridrun.metrics import METRICS
 from gridrun.store import Store
 from gridrun.store.records import Provenance, Record
 from gridrun.tables.build import make_cell
-from gridrun.tables.model import Cell
-from gridrun.tables.why import computation, train_command
+from gridrun.tables.model import Cell, Line, Table
+from gridrun.tables.why import computation, find_line, train_command
 from gridrun.trial import Trial
 
 ROOT = Path(__file__).parent.parent
@@ -43,6 +46,11 @@ tables:
     title: Reported elsewhere
     columns: [name, test_error]
     reported: [{name: theirs, test_error: 5.5}]
+  - id: both
+    title: Reported beside ours
+    where: {name: [plain, large]}
+    columns: [name, batch_size, test_error]
+    reported: [{name: theirs, test_error: 5.5}, {batch_size: 64, test_error: 5.6}]
 """
 CODE = Provenance(commit="c" * 40, dirty=True, gpu="NVIDIA H200", device="cuda", host="box")
 
@@ -147,6 +155,12 @@ def test_a_row_that_is_only_reported(grid: Path) -> None:
     assert "as published, not trained here\n" in told
     assert "  published: 5.50\n" in told
     assert why("elsewhere", "theirs", grid)["runs"] == []
+    told = ok("why", "both", 4, grid)
+    assert "row 4 of 4 of both" in told
+    assert told.splitlines()[1].startswith("64")
+    assert "  published: 5.60\n" in told
+    assert why("both", 2, grid)["about"] == "large, batch size 512"
+    assert why("both", 3, grid)["about"] == "theirs"
 
 
 def test_json_has_it_all(grid: Path) -> None:
@@ -167,7 +181,7 @@ def test_json_has_it_all(grid: Path) -> None:
 def test_ways_to_name_a_table_and_a_row(grid: Path) -> None:
     config = load_grid(grid).rows[2].config_id
     for table in ("warmup", "WARMUP", "Warm-up", "warm"):
-        for row in ("3", "large", "LAR", config, config[:5]):
+        for row in ("3", "large", "LAR", config, config[:5], config[:4].upper()):
             assert why(table, row, grid)["row"] == 3
 
 
@@ -183,7 +197,7 @@ def test_ways_to_name_a_table_and_a_row(grid: Path) -> None:
             "ResNet-preact-8",
             "'ResNet-preact-8' matches rows 1, 2, 3 of 'warmup'; give one number",
         ),
-        ("", 1, "'' matches several tables: warmup in warmup.yaml, elsewhere in warmup.yaml"),
+        ("rep", 1, "'rep' matches several tables: elsewhere in warmup.yaml, both in warmup.yaml"),
     ],
 )
 def test_a_wrong_name_is_answered_with_the_nearest(grid: Path, table: str, row: object, message: str) -> None:
@@ -191,6 +205,33 @@ def test_a_wrong_name_is_answered_with_the_nearest(grid: Path, table: str, row: 
     assert (result.exit_code, result.stdout) == (2, "")
     assert message in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def table_of_lines(*lines: tuple[str, dict[str, Any]]) -> Table:
+    """Return a table of nothing but lines: their config ids, and their options."""
+    made = tuple(Line(config_id=one, name=None, options=options, cells={}) for one, options in lines)
+    table = build(Spec(()), [0])
+    return dataclasses.replace(table, lines=made)
+
+
+def test_a_text_of_digits_is_a_number_where_there_is_such_a_row_else_the_beginning_of_an_id() -> None:
+    ids = ["12ab000000000000", "1234500000000000", "0999000000000000"]
+    few = table_of_lines(*((one, {}) for one in ids))
+    found = {text: find_line(few, text) for text in ("1", "3", "1234", "12345", "0999", "12ab")}
+    assert found == {"1": 0, "3": 2, "1234": 1, "12345": 1, "0999": 2, "12ab": 0}
+    for text, problem in (("12", "has no row 12; its rows are 1 to 3"), ("5555", "has no row '5555'")):
+        with pytest.raises(GridrunError, match=problem):
+            find_line(few, text)
+    many = table_of_lines(*((f"{number:016x}", {}) for number in range(16**4, 16**4 + 1000)))
+    assert find_line(many, "1000") == 999
+
+
+def test_names_are_texts_and_two_rows_of_one_name_are_refused() -> None:
+    table = table_of_lines(("a" * 16, {"name": 96.0}), ("b" * 16, {"name": "two"}), ("", {"model": "two"}))
+    with pytest.raises(GridrunError, match="'two' matches rows 2, 3 of 'linear_scaling'; give one number"):
+        find_line(table, "two")
+    with pytest.raises(GridrunError, match=r"has no row '96\.0'"):
+        find_line(table, "96.0")
 
 
 def planned(command: str) -> set[str]:
@@ -220,7 +261,9 @@ def test_train_commands_train_these_trials(path: Path) -> None:
     grids = [load_grid(path)]
     grids += [load_grid(path, profile=name) for name in grids[0].profiles]
     for row in (row for grid in grids for row in grid.rows):
-        gridrun, train, *settings = shlex.split(train_command(row.config, row.seeds[-1]))
+        command = train_command(row.config, row.seeds[-1])
+        assert "\n" not in command
+        gridrun, train, *settings = shlex.split(command)
         assert (gridrun, train, settings[-2:]) == ("gridrun", "train", ["--results", "results/again"])
         assert lone_trial(settings[:-2]).trials == (row.trials[-1],)
 

@@ -51,8 +51,8 @@ def assert_same(found: Any, expected: Any) -> None:
 
 @pytest.fixture
 def saved(tmp_path):
-    """Return a file that holds STATE, in a directory that `save` had to make."""
-    path = tmp_path / "work" / "trial.ckpt"
+    """Return a file that holds STATE, in directories that `save` had to make."""
+    path = tmp_path / "work" / "checkpoints" / "trial.ckpt"
     checkpoint.save(path, STATE)
     return path
 

@@ -10,6 +10,7 @@ import trainer
 from trainer import ConfigError, TrainConfig
 
 BASE: dict[str, Any] = {"model": {"name": "resnet", "depth": 20}, "epochs": 10}
+STREAMED: dict[str, Any] = {"model": {"name": "torchvision", "arch": "resnet18"}, "dataset": "imagenet"}
 
 
 @pytest.mark.parametrize(
@@ -180,6 +181,44 @@ BASE: dict[str, Any] = {"model": {"name": "resnet", "depth": 20}, "epochs": 10}
         ({"tta_least_confident": 0.5}, "tta_least_confident: has no effect without tta"),
         ({"tta": "ten_crop"}, "tta: ten_crop needs images that are streamed"),
         ({"subdivision": 6, "batch_size": 10}, "subdivision: must divide batch_size (10), got 6; nearest: 5"),
+        (
+            {"model": "resnet9", "batch_size": 8, "subdivision": 8},
+            "batch_size: must be 2 or more for images this small (divided by subdivision), got 1; nearest: 2",
+        ),
+        ({"subdivision": 3, "batch_size": 7}, "subdivision: must divide batch_size (7), got 3; nearest: 1"),
+        (
+            {"model": "resnet9", "dataset": "cifar10", "init": "fan_in"},
+            "init: has no effect: ResNet-9 draws its weights in its own way",
+        ),
+        (
+            {"model": "resnet9", "dataset": "cifar10", "linear_init": "uniform"},
+            "linear_init: has no effect: ResNet-9 draws its weights in its own way",
+        ),
+        (
+            STREAMED | {"tta": "flip", "tta_least_confident": 0.5},
+            "tta_least_confident: must be 1 for images that are streamed, got 0.5",
+        ),
+        (
+            STREAMED | {"normalisation": "per_channel_computed"},
+            "normalisation: cannot be per_channel_computed for images that are streamed",
+        ),
+        (
+            {"schedule": {"name": "cosine", "min_factor": 1.1}},
+            "schedule.min_factor: must be in 0..1, got 1.1",
+        ),
+        (
+            {"schedule": {"name": "multistep", "milestones": [5], "gamma": 1.5}},
+            "schedule.gamma: must be > 0 and <= 1, got 1.5",
+        ),
+        (
+            {"schedule": {"name": "piecewise_linear", "knots": [[0, 0.5], [1, 2]]}},
+            "schedule.knots: must have factors in 0..1, got [[0.0, 0.5], [1.0, 2.0]]",
+        ),
+        ({"warmup": {"name": "exponential", "epochs": 0}}, "warmup.epochs: must be > 0, got 0"),
+        (
+            {"warmup": {"name": "exponential", "epochs": 1, "start_factor": 1.5}},
+            "warmup.start_factor: must be > 0 and <= 1, got 1.5",
+        ),
     ],
 )
 def test_a_config_that_cannot_be_trained_is_refused(values, message):
@@ -212,6 +251,16 @@ def test_the_bounds_themselves_are_taken():
     TrainConfig.from_dict(BASE | {"tta": "flip", "tta_least_confident": 1e-3})
     TrainConfig.from_dict(BASE | {"schedule": {"name": "cosine", "min_factor": 0}})
     TrainConfig.from_dict(BASE | {"schedule": {"name": "cosine", "min_factor": 1}})
+    TrainConfig.from_dict(BASE | {"schedule": {"name": "sgdr", "first_period": 1, "min_factor": 1}})
+    TrainConfig.from_dict(BASE | {"schedule": {"name": "multistep", "milestones": [9], "gamma": 1}})
+    TrainConfig.from_dict(BASE | {"warmup": {"name": "exponential", "epochs": 1, "start_factor": 1}})
+
+
+def test_what_goes_with_one_kind_of_network_or_images_is_taken_with_it():
+    TrainConfig.from_dict(BASE | {"init": "fan_in", "linear_init": "uniform"})
+    TrainConfig.from_dict(BASE | {"normalisation": "per_pixel"})
+    TrainConfig.from_dict(BASE | STREAMED)
+    TrainConfig.from_dict(BASE | STREAMED | {"tta": "ten_crop"})
 
 
 def test_stopping_after_the_last_epoch_is_no_stop():

@@ -15,6 +15,8 @@ from torch import nn
 
 from trainer import ConfigError, Runtime, TrainConfig, evaluation, train
 from trainer.data.pipeline import Pipeline, Split
+from trainer.data.stream import StreamedSplit
+from trainer.datasets import DataSpec
 from trainer.evaluation import TTA, VIEWS, loss_and_errors, predictions
 from trainer.schema import field_types
 
@@ -109,6 +111,35 @@ def test_views_of_the_least_confident_images_alone(share, number, size, model, s
     counted = Counted(model)
     torch.testing.assert_close(logits_of(counted, split, "six_views", share), expected)
     assert counted.seen == N + 6 * number
+
+
+@pytest.mark.parametrize(("tta", "views"), [("none", 1), ("six_views", 6)])
+def test_of_all_images_each_view_is_looked_at_once(tta, views, model, split):
+    counted = Counted(model)
+    logits_of(counted, split, tta)
+    assert counted.seen == views * N
+
+
+class Parts(StreamedSplit):
+    """Five parts of each image, which no file holds."""
+
+    def __init__(self, pixels: torch.Tensor) -> None:
+        self.pixels, self.y = pixels, torch.zeros(len(pixels), dtype=torch.int64)
+
+    def batches(self, size: int, crops: Any = 1) -> Any:
+        assert crops == 5
+        yield self.pixels.flatten(0, 1), self.y
+
+
+def test_of_ten_crops_the_probabilities_are_averaged(model):
+    parts = torch.randint(256, (3, 5, 2, 6, 6), dtype=torch.uint8)
+    found = logits_of(model, Parts(parts), "ten_crop")  # type: ignore[arg-type]
+    mean, std = (np.array(values).reshape(1, -1, 1, 1) for values in (SPEC.mean, SPEC.std))
+    for logits, images in zip(found, parts.numpy(), strict=True):
+        views = (images / 255 - mean) / std
+        exponents = np.exp(by_hand(model, np.concatenate([views, views[..., ::-1]])))
+        expected = (exponents / exponents.sum(1, keepdims=True)).mean(0)
+        np.testing.assert_allclose(logits.exp().numpy(), expected, atol=1e-5)
 
 
 def test_images_of_equal_confidence_are_taken_in_stored_order(split):
@@ -230,6 +261,25 @@ def test_a_trial_on_ten_classes_reports_it(cache_dir):
     config = TrainConfig(model=tiny.TinyNet(), epochs=2, batch_size=103)
     result = train(config, seed=0, runtime=Runtime(cache_dir=cache_dir))
     assert all(0 <= epoch.top5_error < epoch.test_error < 1 for epoch in result.epochs)
+
+
+class CountingNet(tiny.TinyNet):
+    """Its state begins with a whole number."""
+
+    def build(self, data: DataSpec) -> nn.Module:
+        network = nn.Module()
+        network.register_buffer("steps", torch.tensor(0))
+        network.add_module("rest", tiny.TinyNet.build(self, data))
+        return network
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_kept_weights_stay_in_their_precision(dtype):
+    config = tiny.config(model=CountingNet())
+    state = {"steps": torch.tensor(7), **CountingNet().build(SPEC).to(dtype).state_dict()}
+    network = evaluation.KeptWeights(config, 0, None, "last", 1, state).network()
+    assert network.state_dict()["steps"].dtype == torch.int64
+    assert {p.dtype for p in network.parameters()} == {dtype}
 
 
 def test_kept_weights_are_evaluated_on_as_many_threads_as_asked(

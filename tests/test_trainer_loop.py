@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gc
 import itertools
@@ -9,7 +10,7 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,14 +21,14 @@ import torch
 from tiny import TinyImages, TinyNet, figures
 from torch import nn
 
-from trainer import Runtime, TrainConfig, checkpoint, evaluation, loop, seeds
+from trainer import Runtime, TrainConfig, checkpoint, compiling, evaluation, loop, parallel, seeds
 from trainer.augmentations.dual_cutout import DualCutout
 from trainer.augmentations.horizontal_flip import HorizontalFlip
 from trainer.augmentations.random_crop import RandomCrop
 from trainer.averages.ema import EMA
 from trainer.averages.lookahead import Lookahead
 from trainer.data import load
-from trainer.data.pipeline import Pipeline, to_device
+from trainer.data.pipeline import Pipeline, order_of, to_device
 from trainer.datasets import DataSpec
 from trainer.loop import Interrupted, Run, train
 from trainer.metrics import Epoch, Result
@@ -148,7 +149,7 @@ def test_learns_digits_in_every_precision(precision, cache_dir):
     config = TrainConfig(model=TinyNet(), epochs=3, batch_size=103, init="fan_in", precision=precision)
     result = train(config, seed=0, runtime=Runtime(cache_dir=cache_dir))
     assert result.status == "done"
-    assert result.epochs[-1].test_error < 0.1
+    assert 0 <= result.epochs[-1].top5_error < result.epochs[-1].test_error < 0.1
 
 
 def test_what_a_result_says(cache_dir):
@@ -168,7 +169,7 @@ def test_what_a_result_says(cache_dir):
     assert result.images_per_second == pytest.approx(72 / result.train_seconds)
     assert result.best in reported
     assert result.best.test_error == min(epoch.test_error for epoch in reported)
-    assert (result.resumes, result.notes) == (0, ())
+    assert (result.resumes, result.notes, result.compiled) == (0, (), False)
 
 
 def test_an_epoch_sees_each_image_once_in_a_new_order(cache_dir, monkeypatch):
@@ -404,6 +405,90 @@ def test_pure_fp16_keeps_nothing_in_more(runtime):
         *(v for of in state["optimizer"]["state"].values() for v in of.values()),
     ]
     assert {value.dtype for value in kept} == {torch.float16, torch.int64}  # int64: batches counted
+
+
+# --- processes, ranks and compiled networks ----------------------------------------------------
+
+
+@pytest.mark.parametrize(("device", "chosen"), [("cuda:1", ["cuda:1"]), ("cuda", []), ("cpu", [])])
+def test_a_trial_runs_on_the_gpu_that_it_is_given(device, chosen, monkeypatch):
+    asked: list[str] = []
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: asked.append(str(device)))
+    for module, name in ((loop, "check_supported"), (loop.memory, "limit"), (loop.memory, "reset_peak")):
+        monkeypatch.setattr(module, name, lambda *_: None)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    loop._reset_process(tiny.config(), Runtime(), torch.device(device))
+    assert asked == chosen
+    assert torch.backends.cudnn.benchmark == device.startswith("cuda")
+
+
+class Rank(Group):
+    """One rank of several, whose others see the same losses."""
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        return model
+
+    def first(self, answer: Callable[[], Any]) -> Any:
+        return answer()
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value]
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        return values * self.size
+
+
+def test_ranks_share_the_images_of_each_epoch(cache_dir, monkeypatch):
+    """Here one after the other."""
+    seen: dict[int, list[list[int]]] = {0: [], 1: []}
+
+    @contextlib.contextmanager
+    def start(size: int, device: str, follow: Callable[..., None], *arguments: Any) -> Iterator[Group]:
+        yield Rank(0, size)
+        follow(Rank(1, size), *arguments)
+
+    def step(run: Run, pixels: torch.Tensor, targets: torch.Tensor, places: torch.Tensor) -> None:
+        seen[run.group.rank].append(places.tolist())
+        run.step += 1
+        run.totals += len(places)  # a loss of 1, and all wrong
+
+    monkeypatch.setattr(parallel, "start", start)
+    monkeypatch.setattr(Run, "train_step", step)
+    config = tiny.config(batch_size=4, num_gpus=2)
+    result = train(config, seed=0, runtime=Runtime(cache_dir=cache_dir))
+    assert [(epoch.train_loss, epoch.train_error) for epoch in result.epochs] == [(1.0, 1.0)] * 3
+    for rank in (0, 1):
+        orders = [order_of(config, 0, epoch).tolist() for epoch in range(3)]
+        starts = range(4 * rank, 24, 8)
+        assert seen[rank] == [order[start : start + 4] for order in orders for start in starts]
+
+
+def test_each_rank_takes_its_own_part_of_a_checkpoint(cache_dir):
+    config, runtime = tiny.config(batch_size=4, num_gpus=3), Runtime(cache_dir=cache_dir)
+    runs = [Run(config, 0, runtime, Rank(rank, 3)) for rank in range(3)]
+    state = runs[0].state_dict()
+    others = [runs[0]._own_state() | {"totals": torch.full((2,), float(rank))} for rank in (1, 2)]
+    for run in runs:
+        run.load_state_dict(state | {"others": others})
+    assert [run.totals.tolist() for run in runs] == [[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]]
+
+
+@pytest.mark.parametrize(("compile", "pays"), [("on", True), ("auto", True), ("auto", False), ("off", False)])
+def test_a_network_is_compiled_for_the_batches_that_it_will_see(compile, pays, cache_dir, monkeypatch):
+    given, passes = [], []
+
+    def network_to_train(model: nn.Module, images: torch.Tensor, *_: Any) -> nn.Module:
+        given.append(tuple(images.shape))
+        compiled = nn.Sequential(model)
+        compiled.register_forward_pre_hook(lambda _, inputs: passes.append(tuple(inputs[0].shape)))
+        return compiled if pays else model
+
+    monkeypatch.setattr(compiling, "network_to_train", network_to_train)
+    runtime = Runtime(cache_dir=cache_dir, compile=compile)
+    result = train(tiny.config(subdivision=2), seed=0, runtime=runtime)
+    assert given == ([] if compile == "off" else [(4, 2, 6, 6)])
+    assert passes == [(4, 2, 6, 6)] * 2 * NUM_STEPS * pays
+    assert result.compiled == pays
 
 
 # --- the same numbers again --------------------------------------------------------------------
@@ -720,6 +805,15 @@ def test_a_loss_that_is_not_finite_ends_the_trial(precision, lr, cache_dir):
     json.dumps(figures(result), allow_nan=False)
 
 
+def test_a_test_loss_that_is_not_finite_ends_it_where_the_training_loss_is(cache_dir, monkeypatch):
+    monkeypatch.setattr(Run, "test", lambda run: (math.inf if run.step > 3 else 1.0, 0.5, None))
+    result = train(tiny.config(), seed=0, runtime=Runtime(cache_dir=cache_dir))
+    assert (result.status, len(result.epochs)) == ("diverged", 2)
+    last = result.epochs[-1]
+    assert (last.test_loss, last.test_error) == (None, None)
+    assert last.train_loss is not None
+
+
 def test_a_diverged_epoch_is_never_the_best():
     def epoch(number: int, test_error: float | None) -> Epoch:
         return Epoch(epoch=number, lr=0.1, train_loss=1.0, train_error=0.5, test_loss=None,
@@ -733,6 +827,7 @@ def test_a_diverged_epoch_is_never_the_best():
     assert several.best.epoch == 2
     assert several.train_seconds == 8.0
     assert several.images_per_second == 15.0
+    assert not several.compiled
     assert result(epoch(1, None)).best is None
     assert result(epoch(1, 0.1), epoch(2, 0.0), epoch(3, 0.05)).best.epoch == 2
 

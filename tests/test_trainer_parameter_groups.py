@@ -7,11 +7,10 @@ import tiny
 import torch
 from tiny import figures
 
-from trainer import ConfigError, Runtime
+from trainer import ConfigError, Runtime, parallel
 from trainer.config import TrainConfig
 from trainer.loop import Run, train
-from trainer.optimizers._groups import parameter_groups
-from trainer.parallel import Group
+from trainer.optimizers._groups import Group, clip_gradients, for_optimizer, parameter_groups
 from trainer.parameter_groups.bn_bias import BNBias
 from trainer.parameter_groups.head import Head
 from trainer.schedules.constant import Constant
@@ -39,7 +38,7 @@ def names_of(run: Run, params: list[torch.nn.Parameter]) -> set[str]:
 
 def test_each_parameter_is_in_one_group_with_its_own_numbers(runtime):
     groups = (BNBias(lr=6.4, weight_decay=0.5), Head(lr=0.3))
-    run = Run(tiny.config(parameter_groups=groups, weight_decay=0.01), 0, runtime, Group())
+    run = Run(tiny.config(parameter_groups=groups, weight_decay=0.01), 0, runtime, parallel.Group())
     found = {
         frozenset(names_of(run, group["params"])): (group["lr"], group["weight_decay"])
         for group in run.optimizer.param_groups
@@ -54,7 +53,7 @@ def test_each_parameter_is_in_one_group_with_its_own_numbers(runtime):
 def test_without_weight_decay_on_bn_a_group_may_still_ask_for_it(runtime):
     groups = (BNBias(weight_decay=0.5), Head())
     config = tiny.config(parameter_groups=groups, weight_decay=0.01, no_weight_decay_on_bn=True)
-    run = Run(config, 0, runtime, Group())
+    run = Run(config, 0, runtime, parallel.Group())
     decays = {tuple(names_of(run, each.params)): each.weight_decay for each in run.groups if each.params}
     assert decays.pop(("0.weight",)) == 0.01
     assert decays.pop(("1.weight",)) == 0.0
@@ -70,6 +69,23 @@ def test_frozen_parameters_are_in_no_group(runtime):
     assert sizes == [3, 0]
 
 
+def test_the_l2_terms_of_all_groups_are_clipped_with_the_gradients_if_a_config_says_so():
+    decayed, plain, unused = (torch.nn.Parameter(torch.tensor([value])) for value in (4.0, 10.0, 7.0))
+    groups = [Group([decayed, unused], 0.1, 0.5), Group([plain], 0.1, 0.0), Group([], 0.1, 0.5)]
+    found = {}
+    for both in (True, False):
+        config = tiny.config(gradient_clip=2.5, clip_weight_decay=both)
+        decayed.grad, plain.grad = torch.tensor([1.0]), torch.tensor([4.0])
+        clip_gradients(torch.nn.ParameterList([decayed, plain, unused]), groups, config)
+        left = [group["weight_decay"] for group in for_optimizer(groups, config)]
+        found[both] = [decayed.grad.item(), plain.grad.item(), *left]
+    # 3 and 4 are 5 long, with the half of 4; 1 and 4 alone are sqrt(17) long
+    share = 2.5 / 17**0.5
+    assert found[True] == pytest.approx([1.5, 2.0, 0.0, 0.0, 0.0], rel=1e-5)
+    assert found[False] == pytest.approx([share, 4 * share, 0.5, 0.0, 0.5], rel=1e-5)
+    assert unused.grad is None
+
+
 def test_groups_follow_the_schedule_from_their_own_peak():
     """airbench94 Muon: all rates fall to 0, the whitening bias's over steps of its own."""
     config = tiny.config(lr=0.24, schedule=Linear(min_factor=0), epochs=4)  # 12 steps
@@ -81,7 +97,7 @@ def test_groups_follow_the_schedule_from_their_own_peak():
 
 def test_a_group_stays_as_it_is_once_its_epochs_are_over(runtime):
     config = tiny.config(parameter_groups=(BNBias(lr=0.5, epochs=0.5),), weight_decay=0.1)
-    run = Run(config, 0, runtime, Group())
+    run = Run(config, 0, runtime, parallel.Group())
     bias, seen = run.model[1].bias, []
     for number in range(3):
         run.model.train()

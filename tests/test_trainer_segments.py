@@ -14,7 +14,7 @@ from trainer import ConfigError, Runtime, TrainConfig, checkpoint, train
 from trainer.augmentations.policy import Policy
 from trainer.augmentations.random_crop import RandomCrop
 from trainer.data.pipeline import Pipeline
-from trainer.loop import Interrupted
+from trainer.loop import Interrupted, Run
 
 A, B = "Rotate 0.9 9, Invert 1 0", "Invert 1 0, Color 0.4 3"
 EARLY = ((1, ""), (1, A), (4, B))
@@ -174,6 +174,7 @@ def test_the_policy_that_is_trained_is_that_of_the_child(
     [
         (config(), 1, "lose", "trained from the start: checkpoint parent.pt, to go on from, is lost"),
         (config(), 1, "damage", "trained from the start: checkpoint parent.pt is damaged"),
+        (config(), 1, "of a later version", "is of a trial that this one does not go on from"),
         (config(), 2, "", "checkpoint parent.pt is of a trial that this one does not go on from"),
         (config(lr=0.2), 1, "", "checkpoint parent.pt is of a trial that this one does not go on from"),
         (under((6, A)), 1, "", "checkpoint parent.pt is of a trial that this one does not go on from"),
@@ -188,6 +189,11 @@ def test_without_a_usable_state_a_trial_starts_from_the_beginning_and_says_so(
         parent.unlink()
     elif spoil == "damage":
         parent.write_bytes(parent.read_bytes()[:-1] + b"?")
+    elif spoil:
+        state = checkpoint.load(parent)
+        assert state
+        state["trial"]["config"]["later_option"] = 1
+        checkpoint.save(parent, state)
     result = train(child, seed=seed, runtime=replace(runtime, start_from=parent))
     assert figures(result) == wanted
     assert len(result.notes) == 1
@@ -230,6 +236,24 @@ def test_a_test_that_only_the_parent_needed_does_not_show_in_the_child(runtime: 
     assert state
     assert state["history"][-1]["test_error"] is not None, "the last epoch is always tested"
     assert figures(train(seldom, seed=1, runtime=replace(runtime, start_from=parent))) == wanted
+
+
+@pytest.mark.parametrize(("of_third", "kept"), [(0.1, None), (0.25, 2)])
+def test_the_best_weights_are_of_an_epoch_that_the_trial_itself_tests(
+    of_third: float, kept: int | None, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The parent ends with its third epoch, and so tests it. Its child does not."""
+    errors = {2: 0.2, 3: of_third, 4: 0.3, 6: 0.22}
+    monkeypatch.setattr(Run, "test", lambda run: (1.0, errors[len(run.history) + 1], None))
+    own = runtime.checkpoint.with_name("child.weights")  # type: ignore[union-attr]
+    runtime = replace(runtime, keep_checkpoint="best")
+    parent = left_by(config(eval_every=2, stop_after=3), runtime)
+    child = replace(runtime, start_from=parent, weights_path=own)
+    result = train(config(eval_every=2), seed=1, runtime=child)
+    assert [epoch.test_error for epoch in result.epochs] == [None, 0.2, None, 0.3, None, 0.22]
+    found = checkpoint.load(own)
+    assert (found and found["epoch"]) == kept
+    assert any("best epoch's weights are lost" in note for note in result.notes) == (kept is None)
 
 
 def test_an_average_that_ends_with_the_run_does_not_end_with_a_segment(runtime: Runtime) -> None:

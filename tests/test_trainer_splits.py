@@ -93,9 +93,10 @@ def test_a_larger_part_holds_a_smaller_one():
 
 
 @pytest.mark.parametrize(
-    ("num_images", "ratio", "held_out"), [(100, 0.29, 29), (73_257, 0.1, 7325), (2, 0.9, 1)]
+    ("num_images", "ratio", "held_out"),
+    [(100, 0.29, 29), (73_257, 0.1, 7325), (2, 0.9, 1), (100, 1 - 1e-9, 99)],
 )
-def test_a_share_is_rounded_down(num_images, ratio, held_out):
+def test_a_share_is_rounded_down_and_leaves_an_image(num_images, ratio, held_out):
     assert splits.num_held_out(num_images, ratio) == held_out
 
 
@@ -169,6 +170,21 @@ def test_splits_that_cannot_be_are_refused(values, message):
     with pytest.raises(ConfigError) as caught:
         TrainConfig.from_dict(BASE | values)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("values", "num_train", "held_out"),
+    [
+        ({"val_size": 1, "split_seed": 1}, 1441, 1),
+        ({"val_size": 1441, "batch_size": 1}, 1, 1441),
+        ({"val_ratio": 7e-4}, 1441, 1),
+        ({"train_size": 1, "batch_size": 1, "split_seed": 2**32 - 1}, 1, 0),
+        ({"train_size": 1441}, 1441, 0),
+    ],
+)
+def test_parts_of_one_image_are_taken(values, num_train, held_out):
+    config = TrainConfig.from_dict(BASE | values)
+    assert (config.num_train, config.num_held_out) == (num_train, held_out)
 
 
 @pytest.mark.parametrize(

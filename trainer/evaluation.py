@@ -94,12 +94,10 @@ def predictions(
         mean = torch.zeros((), device=pixels.device)
         for weight, view in _views(pipeline.normalise(pixels), views):
             with autocast(precision, pixels.device):
-                found = model(like_weights(view, model))
-            found = found.float()
-            mean = mean + weight * (found.softmax(1) if views.of_probabilities else found)
-        if views.crops > 1:
-            mean = mean.unflatten(0, (-1, views.crops)).mean(1)
-        return mean.clamp(min=SMALLEST).log() if views.of_probabilities else mean
+                logits = model(like_weights(view, model)).float()
+            mean = mean + weight * (logits.softmax(1) if views.of_probabilities else logits)
+        found: torch.Tensor = mean.unflatten(0, (-1, views.crops)).mean(1)
+        return found.clamp(min=SMALLEST).log() if views.of_probabilities else found
 
     model.eval()
     views = VIEWS[tta]
@@ -127,7 +125,7 @@ def _views(images: torch.Tensor, views: Views) -> Iterator[tuple[float, torch.Te
     for (down, right), weight in views.shifts.items():
         view = images
         if down or right:
-            padded = F.pad(images, (1, 1, 1, 1), mode=views.border)
+            padded = F.pad(images, [1] * 4, mode=views.border)
             view = padded[:, :, 1 - down :, 1 - right :][:, :, :height, :width]
         if views.mirrored:
             weight /= 2
@@ -202,7 +200,11 @@ def load_weights(path: Path) -> KeptWeights:
         config = TrainConfig.from_dict(state["config"])
     except ConfigError as error:
         raise CheckpointError(f"has a config that cannot be read: {error}") from None
-    if state["kept"] not in ("last", "best") or not 1 <= state["epoch"] <= config.epochs or state["seed"] < 0:
+    if (
+        state["kept"] not in ("last", "best")
+        or not 1 <= state["epoch"] <= config.last_epoch
+        or state["seed"] < 0
+    ):
         raise CheckpointError("holds weights of an epoch or a seed that its trial cannot have")
     _check_fit(config, state["state_dict"])
     trial_id = state.get("trial_id")
@@ -312,7 +314,7 @@ def evaluate(
         problem = "is streamed, which tta_least_confident does not allow; choose a tta for all images"
         raise ValueError(f"data set {dataset.name!r} {problem}")
     whole = dataset or config.dataset
-    if VIEWS[views].crops > 1 and not whole.spec.streamed:
+    if VIEWS[views].crops != 1 and not whole.spec.streamed:
         raise ValueError(f"data set {whole.name!r} is not streamed, but tta {views!r} {NEEDS_FILES}")
     model, pipeline = begin(kept, runtime)
     device = torch.device(runtime.device)

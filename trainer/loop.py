@@ -192,12 +192,13 @@ class Run:
         """Train a compiled network if the runtime wants one."""
         if self.runtime.compile == "off":
             return
-        config, order = self.config, self.order(0)
-        self.pipeline.prepare(0)
-        with contextlib.closing(self.train_split.taken(order, [0], config.batch_size, 0)) as batches:
+        config, epoch = self.config, len(self.history)
+        self.pipeline.prepare(epoch)
+        taken = self.train_split.taken(self.order(epoch), [0], config.batch_size, epoch)
+        with contextlib.closing(taken) as batches:
             pixels, targets, places = next(iter(batches))
         own = torch.Generator(self.device)
-        images = self.pipeline.batch(pixels, targets, own, places, 0).images
+        images = self.pipeline.batch(pixels, targets, own, places, epoch).images
         images = images[: config.num_kept // config.subdivision]
         network = compiling.network_to_train(self.model, images, config, self.runtime)
         self.compiled = network is not self.model
@@ -287,7 +288,7 @@ class Run:
         batch = self.pipeline.batch(pixels, targets, self.generator, places, len(self.history))
         if self.selection:
             batch = self.selection.select(batch)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         *parts, last = _parts(batch, self.config.subdivision)
         with parallel.unsynchronised(self.network):
             for part in parts:
@@ -447,6 +448,8 @@ class Run:
         last = self.history[-1] if self.history else None
         if last and not self._test_due(last.epoch):  # it was tested only because the other trial ended there
             self.history[-1] = dataclasses.replace(last, test_loss=None, test_error=None, top5_error=None)
+            if self.best and self.best["epoch"] == last.epoch:
+                self.best = None
         return True
 
     def _goes_on_from(self, trial: Any) -> bool:
@@ -481,6 +484,7 @@ class Run:
             "history": [dataclasses.asdict(epoch) for epoch in self.history],
             "epoch_seconds": self.epoch_seconds,
             "prepare_seconds": self.prepare_seconds,
+            "test_seconds": self.test_seconds,
             "resumes": self.resumes,
             "notes": list(self.notes),
             "model": self.model.state_dict(),
@@ -511,6 +515,7 @@ class Run:
         self.history = [Epoch(**epoch) for epoch in state["history"]]
         self.epoch_seconds = state["epoch_seconds"]
         self.prepare_seconds = state["prepare_seconds"]
+        self.test_seconds = state.get("test_seconds", 0.0)
         self.resumes = state["resumes"]
         self.notes = list(state["notes"])
         self.model.load_state_dict(state["model"])

@@ -171,15 +171,15 @@ class Costs:
         if self._fit is None:
             return Cost(macs * _step_factor(config) / config.num_gpus, "macs")
         known = [speed.macs for speed in self._speeds.values() if speed.macs]
-        apart = min((abs(math.log(max(macs, 1) / other)) for other in known), default=0.0)
+        apart = min((abs(math.log(macs / other)) for other in known), default=0.0)
         factor = _GUESS_FACTOR * math.exp(_GUESS_POWER * apart) * self._factor
         return Cost(self._fit(config, macs), "fitted", factor)
 
     def _macs(self, config: TrainConfig) -> int:
         """Return a network's MACs: as its options or a record say, else the median of all records."""
-        if (macs := config.model.macs(config.dataset.spec)) is not None:
+        if macs := config.model.macs(config.dataset.spec):
             return macs
-        known = [speed for speed in self._speeds.values() if speed.macs > 0]
+        known = [speed for speed in self._speeds.values() if speed.macs]
         own = (config.model, *_shape(config))
         for speed in known:
             if (speed.config.model, *_shape(speed.config)) == own:

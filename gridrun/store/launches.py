@@ -104,13 +104,14 @@ class Launches:
         files.write_text(self._directory / f"{launch_id}.json", state.to_json(), durable=False)
 
     def end(self, launch_id: str) -> None:
-        """Remove what a launch has written, and what dead launches left."""
-        (self._directory / f"{launch_id}.json").unlink(missing_ok=True)
+        """Remove what a launch has written, and what dead launches left. What cannot be removed stays."""
+        with contextlib.suppress(OSError):
+            (self._directory / f"{launch_id}.json").unlink()
         for path in self._directory.glob("*"):
             # Stop files stay for days, so that setting a clock does not remove one that is in use.
             is_stop = path.suffix in (".stop", ".drain")
-            with contextlib.suppress(FileNotFoundError):
-                age_seconds = time.time() - path.stat().st_mtime
+            with contextlib.suppress(OSError):  # just removed, or no file that a launch has written
+                age_seconds = time.time() - path.lstat().st_mtime
                 if age_seconds > (_STOP_KEPT_SECONDS if is_stop else 10 * _SILENT_SECONDS):
                     path.unlink()
 

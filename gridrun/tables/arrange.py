@@ -84,9 +84,9 @@ def find_column(table: Table, name: str, option: str) -> str:
     return names.get(name) or names[name.casefold()]
 
 
-def _key(line: Line, column: str) -> tuple[int, Any] | None:
-    """Return what a line is sorted by: numbers before texts."""
+def _key(line: Line, column: str) -> tuple[bool, Any] | None:
+    """Return what a line is sorted by: whether it is a text, since numbers come first, and its value."""
     value = line.cells[column].median if column in METRICS else line.options[column]
     if value is None:
         return None
-    return (0, value) if isinstance(value, (int, float)) else (1, str(value))
+    return (False, value) if isinstance(value, (int, float)) else (True, str(value))

@@ -99,7 +99,6 @@ def make_cell(column: str, values: Mapping[int, float], wanted: int, published: 
     given = _published_value(column, published)
     theirs = None if given is None else metric.parse(given)
     text = given if isinstance(given, str) else None if theirs is None else metric.format(theirs)
-    runs = published.runs if published and text else None
     return Cell(
         values=values,
         n=len(ours),
@@ -110,7 +109,7 @@ def make_cell(column: str, values: Mapping[int, float], wanted: int, published: 
         std=_standard_deviation(ours) if len(ours) > 1 else None,
         published=theirs,
         published_text=text,
-        published_runs=(parse_runs(text) or runs) if text else None,
+        published_runs=(parse_runs(text) or published.runs) if published and text else None,
         difference=median - theirs if metric.is_error and median is not None and theirs is not None else None,
     )
 

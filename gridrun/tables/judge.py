@@ -111,7 +111,7 @@ class _Column:
         self._runs = [_runs(row, cell, column) for row, cell in zip(spec.rows, self._cells, strict=True)]
         self._test_sets = [test_set_of(row.config.flat()) for row in spec.rows]
         self._used: dict[TestSet, _Judged | None] = {}
-        self._unmarked = 0
+        self._is_unmarked = False
 
     def cells(self) -> list[Cell]:
         """Return the cells with all that can be said about them."""
@@ -164,7 +164,7 @@ class _Column:
         trained = [i for i in rows if self._runs[i].errors]
         spreads = {i: spread for i in trained if (spread := self._spread(i))}
         if len(spreads) < 2 or any(self._runs[i].mean == 0 for i in trained):
-            self._unmarked += len(trained) > 1
+            self._is_unmarked |= len(trained) > 1
             return {}
         known = list(spreads)
         best = verdicts.best_rows([self._runs[i] for i in known], list(spreads.values()))
@@ -208,10 +208,10 @@ class _Column:
             pairs = "all pairs of rows compared at 5 % (Holm)"
             yield f"bold, or ←: the lowest {label}{each} and all that cannot be told from it, {pairs}"
             left = sum(cell.is_best is None and cell.n > 0 for cell in cells)
-            if left and not self._unmarked:
+            if left and not self._is_unmarked:
                 rows = number_of(left, "row")
                 yield f"{rows} not compared for the lowest {label}: too few runs, or not learnt"
-        if self._unmarked:
+        if self._is_unmarked:
             why = "too few rows can be compared, or one has no error at all"
             yield f"no lowest {label} is marked where {why}"
 

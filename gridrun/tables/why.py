@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -85,7 +86,7 @@ class Why:
     """Command that trains the done trials once more, in another store; None if there are none."""
     rest: str | None
     """Command that trains the missing, failed and diverged trials; None if there are none."""
-    held_out: bool = False
+    held_out: bool
     """Whether test metrics of the table are those of held-out training images (`Table.held_out`)."""
 
 
@@ -271,7 +272,7 @@ def _scalar_yaml(value: Any) -> str:
 
 
 def _written(value: Any) -> str:
-    text: str = yaml.safe_dump(value, default_flow_style=True, width=2**31, allow_unicode=True)
+    text: str = yaml.safe_dump(value, default_flow_style=True, width=math.inf, allow_unicode=True)
     return text.removesuffix("\n").removesuffix("\n...")
 
 

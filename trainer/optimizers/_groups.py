@@ -53,7 +53,7 @@ def _kinds(model: nn.Module) -> dict[int, str]:
     found: dict[int, str] = {}
     for layer in model.modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-            found |= {id(p): "bn" for p in layer.parameters(recurse=False)}
+            found |= {id(p): "bn" for p in layer.parameters()}
         elif isinstance(layer, (nn.Conv2d, nn.Linear)):
             found[id(layer.weight)] = "conv" if isinstance(layer, nn.Conv2d) else "linear"
     return found
