@@ -203,7 +203,7 @@ class TrainConfig:
         Raises:
             ConfigError: the optimiser's `eps` is 0 in fp16.
         """
-        eps = getattr(self.optimizer, "eps", 1.0)
+        eps = getattr(self.optimizer, "eps", math.inf)
         if self.precision == "pure_fp16" and self.optimizer.divides_by_eps and eps <= MIN_FP16 / 2:
             problem = f"{self.optimizer.label} diverges in pure_fp16, where its eps ({eps:g}) is 0"
             raise ConfigError("precision", f"{problem}; nearest: mixed_fp16")
