@@ -211,12 +211,12 @@ def _cut(text: str) -> str:
 
 
 def _key_of_grids(sides: Sequence[Side]) -> Callable[[SideRow], Any]:
-    """Return what tells the rows of two grids apart: their names, or the options that vary within them."""
+    """Return what tells the rows of two grids apart: their names, or the columns that vary within them."""
     if all(row.name for side in sides for row in side.rows):
         return lambda row: row.name
     varying = [varying_options([Row(row.config, row.name) for row in side.rows]) for side in sides]
     names = [name for name in varying[0] if name in varying[1]]
-    return lambda row: (row.name, *(freeze(Row(row.config, row.name).option(name)) for name in names))
+    return lambda row: (row.name, *(freeze(Row(row.config, row.name).column(name)) for name in names))
 
 
 def _errors(row: SideRow, column: str) -> dict[int, float]:

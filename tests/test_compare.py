@@ -135,6 +135,12 @@ def test_rows_of_which_only_some_have_names_belong_together_by_what_varies_too(t
     assert found == [("plain", -1), ("lr 0.2", -2), ("lr 0.3", -3)]
 
 
+def test_rows_of_two_grids_belong_together_by_their_networks(tmp_path: Path) -> None:
+    first = "{model.depth: 8, lr: 0.1}, {model.depth: 20, lr: 0.1}", (0.10, 0.12)
+    second = "{model.depth: 20, lr: 0.2}, {model.depth: 8, lr: 0.2}", (0.11, 0.14)
+    assert [points for _, points in compared_cases(tmp_path, first, second)] == [-4, 1]
+
+
 def test_a_pair_is_not_named_by_options_that_its_rows_do_not_have(tmp_path: Path) -> None:
     rows = "{augmentation.cutout: false}, {augmentation.cutout: {size: 4}}"
     (without, _), (with_, _) = compared_cases(tmp_path, (rows, (0.1, 0.12)), (rows, (0.11, 0.14)))

@@ -215,15 +215,17 @@ def table_of_lines(*lines: tuple[str, dict[str, Any]]) -> Table:
 
 
 def test_a_text_of_digits_is_a_number_where_there_is_such_a_row_else_the_beginning_of_an_id() -> None:
-    ids = ["12ab000000000000", "1234500000000000", "0999000000000000"]
+    ids = ["12ab000000000000", "1234500000000000", "0001000000000000"]
     few = table_of_lines(*((one, {}) for one in ids))
-    found = {text: find_line(few, text) for text in ("1", "3", "1234", "12345", "0999", "12ab")}
-    assert found == {"1": 0, "3": 2, "1234": 1, "12345": 1, "0999": 2, "12ab": 0}
+    found = {text: find_line(few, text) for text in ("1", "3", "1234", "12345", "0001", "12ab")}
+    assert found == {"1": 0, "3": 2, "1234": 1, "12345": 1, "0001": 2, "12ab": 0}
     for text, problem in (("12", "has no row 12; its rows are 1 to 3"), ("5555", "has no row '5555'")):
         with pytest.raises(GridrunError, match=problem):
             find_line(few, text)
     many = table_of_lines(*((f"{number:016x}", {}) for number in range(16**4, 16**4 + 1000)))
     assert find_line(many, "1000") == 999
+    with pytest.raises(GridrunError, match="matches rows"):
+        find_line(many, "0000")
 
 
 def test_names_are_texts_and_two_rows_of_one_name_are_refused() -> None:

@@ -204,7 +204,7 @@ def find_table(grids: Sequence[Grid], text: str) -> tuple[Grid, TableSpec]:
 def find_line(table: Table, text: str) -> int:
     """Return the index of a row, by its number from 1, its config id or its name. Raises GridrunError."""
     count = len(table.lines)
-    if text.isdecimal() and (len(text) < SHORTEST_ID or int(text) <= count):
+    if text.isdecimal() and (len(text) < SHORTEST_ID or (text[0] != "0" and int(text) <= count)):
         if not 1 <= int(text) <= count:
             raise GridrunError(f"table {table.id!r} has no row {text}; its rows are 1 to {count}")
         return int(text) - 1
