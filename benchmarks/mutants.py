@@ -54,7 +54,7 @@ TESTS = {
     "gridrun/store/ends.py": "store_ends store_overtaken commands_retry store",
     "gridrun/store/leases.py": "store_leases store_nfs",
     "gridrun/store/merge.py": "store_merge",
-    "gridrun/store/parquet.py": "store_parquet store store_unstorable",
+    "gridrun/store/parquet.py": "store_parquet store_pacing store store_unstorable",
     "gridrun/store/records.py": "store_records store store_unstorable",
     "gridrun/sweep/queue.py": "sweep_queue",
     "gridrun/sweep/retries.py": "sweep_retries commands_retry sweep_failing",

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 import operator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import trainer
@@ -74,9 +74,9 @@ class Trial:
 
     config: TrainConfig
     seed: int
-    config_id: str = field(default="", compare=False, repr=False)
+    config_id: str = ""
     """Shared by all seeds of the config. Left out, like `trial_id`: computed."""
-    trial_id: str = field(default="", compare=False, repr=False)
+    trial_id: str = ""
 
     def __post_init__(self) -> None:
         if not self.config_id:

@@ -67,6 +67,27 @@ def test_a_trial_that_would_end_last_starts_early() -> None:
     assert names(order).index("z") == 5, "no earlier than it must"
 
 
+@pytest.mark.parametrize(
+    ("rounds", "slots", "by_round", "shortest", "order"),
+    [
+        # What each round has, and its seconds. Drawn further forward, d or c would wait for no gain.
+        (("a7 e4", "c5 d4", "b7 f6 g1"), 3, 13, 12, "aecbfdg"),  # no gain: aebfcdg
+        (("b6 a5 e4", "f9 c6", "d2"), 2, 17, 16, "bafced"),  # bfcaed
+        (("a7 b1", "d8 c2", "e2"), 2, 11, 10, "adceb"),  # daceb
+        (("", "b2", "c7 d5 a3"), 2, 9 + 1, 9, "cdab"),  # all of them: b waits for a
+    ],
+)
+def test_trials_are_drawn_forward_no_further_than_it_takes(
+    rounds: tuple[str, ...], slots: int, by_round: float, shortest: float, order: str
+) -> None:
+    jobs = [
+        Job(text[0], float(text[1:]), number) for number, texts in enumerate(rounds) for text in texts.split()
+    ]
+    assert makespan(jobs, cores(slots)) == by_round
+    found = ordered(jobs, cores(slots))
+    assert (names(found), makespan(found, cores(slots))) == (order, shortest)
+
+
 def test_what_runs_already_takes_its_place() -> None:
     assert makespan_of([3, 1], 2, busy=[5]) == 5  # 3 1 | 5
     assert makespan_of([3, 1], 2, busy=[2, 9]) == 9

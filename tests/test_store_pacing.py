@@ -89,6 +89,14 @@ def test_tidy_takes_three_steps_a_second_apart(store: Store, slept: list[float])
     assert (slept, store.trials_path.stat().st_size) == ([], size), "nothing is left to do"
 
 
+def test_a_few_row_groups_are_not_worth_a_rewrite(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(8):
+        store.add(record(number))
+        store.compact(now=True)
+    store.tidy()
+    assert groups(store) == 8
+
+
 def test_tidy_goes_on_while_one_of_the_two_files_needs_it(store: Store, slept: list[float]) -> None:
     store.epochs_path.unlink()
     scattered = store.trials_path.stat().st_size

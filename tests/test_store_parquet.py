@@ -147,6 +147,19 @@ def test_what_is_stored_is_not_written_again_until_it_has_moved(tmp_path: Path) 
     assert content(path) == {row(number)["trial_id"]: number for number in range(21)}
 
 
+def test_a_file_never_has_more_row_groups_than_the_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet, "MAX_ROW_GROUPS", 3)
+    path = tmp_path / "rows.parquet"
+    groups = []
+    for number in range(5):
+        append(path, [row(number)])
+        groups.append(pq.read_metadata(path).num_row_groups)
+    assert groups == [1, 2, 3, 1, 2]
+    assert content(path) == {row(number)["trial_id"]: number for number in range(5)}
+
+
 @pytest.mark.parametrize("mask", [0x01, 0x80, 0xFF])
 def test_a_flipped_byte_is_an_error_or_changes_nothing(tmp_path: Path, mask: int) -> None:
     path = tmp_path / "rows.parquet"

@@ -7,6 +7,7 @@ both places; reading allows for that, and the next compaction replaces its rows.
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
@@ -39,7 +40,7 @@ class Compaction:
     pending: PendingRecords
     stored: StoredEnds
     leases: Leases
-    _next_at: float = 0.0
+    _next_at: float = -math.inf
 
     def run(self, *, now: bool) -> None:
         """Compact, if the last time was long enough ago or `now` says so. Raises OSError, StoreError.

@@ -152,7 +152,7 @@ def check_storable(rows: list[dict[str, Any]], types: Mapping[str, type], path: 
     with _storing(path):
         buffer = pa.BufferOutputStream()
         pq.write_table(_table(rows, types), buffer)
-        pq.read_table(pa.BufferReader(buffer.getvalue()), use_threads=False)
+        _opened(pa.BufferReader(buffer.getvalue())).read(use_threads=False)
 
 
 class UnstorableError(StoreError):
@@ -181,7 +181,7 @@ def _check_readable(partial: Path, known: int = 0) -> None:
     Its first `known` row groups are those of the old version, byte for byte, and are not read again.
     """
     with partial.open("rb") as handle:
-        file = pq.ParquetFile(handle, pre_buffer=False, page_checksum_verification=True)
+        file = _opened(handle)
         file.read_row_groups(range(known, file.num_row_groups), use_threads=False)
 
 
@@ -346,7 +346,7 @@ def _looked(path: Path, look: Callable[[], T]) -> T:
 
     A file system in user space, such as sshfs, may first show a new version with the length of the old one.
     """
-    for _ in range(_LOOKS - 1):
+    for _ in range(_LOOKS):
         try:
             with _reading(path):
                 return look()
@@ -361,10 +361,14 @@ def _looked(path: Path, look: Callable[[], T]) -> T:
         return look()
 
 
-def _ours(path: Path, source: Any) -> pq.ParquetFile:
+def _opened(source: Any) -> pq.ParquetFile:
     # Without Arrow's threads: if they read from a Python file, the process may abort at its end
     # (https://github.com/apache/arrow/issues/50482).
-    file = pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True)
+    return pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True)
+
+
+def _ours(path: Path, source: Any) -> pq.ParquetFile:
+    file = _opened(source)
     if problem := unpacked.problem(file, _length(source)):
         raise _foreign(path, problem)
     if not _FORMAT.items() <= (file.schema_arrow.metadata or {}).items():

@@ -6,6 +6,7 @@ next trial when it has room. The two may run in different threads.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -44,7 +45,7 @@ class TrialQueue:
         self._taken: dict[str, QueuedTrial] = {}
         self._is_free = is_free
         self._is_closed = False
-        self._next_look = 0.0
+        self._next_look = -math.inf
         self._changed = threading.Condition()
 
     # --- for the executor ------------------------------------------------------------------------
