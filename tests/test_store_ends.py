@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import by_hand
 import pytest
 
+from gridrun.store import Store
 from gridrun.store.ends import End, later
 
 
@@ -40,3 +44,20 @@ def test_which_of_two_ends_counts(old: End, new: End, counts: str) -> None:
 
 def test_the_first_end_counts() -> None:
     assert later(None, end("failed")) == end("failed")
+
+
+@pytest.mark.parametrize("status", ["failed", "diverged"])
+def test_a_record_that_came_after_the_result_is_left_out(tmp_path: Path, status: Any) -> None:
+    """Two launches have trained one trial: the record of one is in the table when that of the other comes."""
+    store = Store(tmp_path)
+    store.create()
+    done = by_hand.record(by_hand.row(), 0, test_error=0.1)
+    late = replace(done, status=status, ended_at="2027-01-01T00:00:00.000+00:00")
+    store.add(done)
+    store.compact(now=True)
+    (tmp_path / f".work/ended/{late.trial_id}.json").write_text(late.to_json())
+    for _ in range(2):
+        assert store.statuses() == {done.trial_id: "done"}
+        assert store.records()[done.trial_id].ended_at == done.ended_at
+        store.compact(now=True)
+    assert not list(tmp_path.glob(".work/ended/*"))
