@@ -152,6 +152,17 @@ def test_learns_digits_in_every_precision(precision, cache_dir):
     assert 0 <= result.epochs[-1].top5_error < result.epochs[-1].test_error < 0.1
 
 
+def test_the_first_step_counts_what_the_network_says_before_it(cache_dir):
+    """All 26 images are one batch here, so the order does not matter."""
+    runtime, config = Runtime(cache_dir=cache_dir), tiny.config(batch_size=26, epochs=1)
+    run = Run(config, 0, runtime, Group())
+    logits = run.model(run.pipeline.normalise(run.train_split.x))
+    labels = torch.as_tensor(run.train_split.y).long()
+    (epoch,) = train(config, seed=0, runtime=runtime).epochs
+    assert epoch.train_error == pytest.approx((logits.argmax(1) != labels).float().mean().item())
+    assert epoch.train_loss == pytest.approx(nn.functional.cross_entropy(logits, labels).item(), rel=1e-5)
+
+
 def test_what_a_result_says(cache_dir):
     reported: list[Epoch] = []
     config = tiny.config()
