@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gridrun import verdicts
 from gridrun.errors import GridrunError
 from gridrun.grid.describe import describe_options, varying_columns
-from gridrun.grid.rows import Row
 from gridrun.grid.settings import freeze
-from gridrun.grid.table_specs import varying_options
 from gridrun.paired import Paired, Predictions, paired_of
 from gridrun.store import Store
 from gridrun.tables.judge import Pools, TestSet, pools_of, size_of, test_set_of
@@ -168,9 +166,11 @@ def compare(
     if first.kind != second.kind:
         kinds = f"{first.text} is a {first.kind}, {second.text} a {second.kind}"
         raise GridrunError(f"{kinds}; name two of one kind")
-    pairs = [pair for pair in _matched(first, second) if all(_errors(row, column) for row in pair[1:])]
+    matched = _matched(first, second)
+    pairs = [pair for pair in matched if all(_errors(row, column) for row in pair[1:])]
     if not pairs:
-        raise GridrunError(f"{first.text} and {second.text} have no row in common that has runs")
+        what = "no row in common that has runs" if matched else "no row in common; compare two rows instead"
+        raise GridrunError(f"{first.text} and {second.text} have {what}")
     spreads = _Spreads(first, second, column)
     found = [_pair(*pair, spreads, column, tolerance, predictions or {}) for pair in pairs]
     p_values = {i: pair.p_value for i, pair in enumerate(found) if pair.p_value is not None}
@@ -192,10 +192,7 @@ def _matched(first: Side, second: Side) -> list[tuple[str, SideRow, SideRow]]:
         problem = "what varies in both does not tell their rows apart; compare two rows instead"
         raise GridrunError(f"{first.text} and {second.text}: {problem}")
     both = [(row, keyed[1][own]) for own, row in keyed[0].items() if own in keyed[1]]
-    flats = [one.config.flat() for one, _ in both]
-    names = list(dict.fromkeys(name for flat in flats for name in flat))
-    whole = [{name: flat.get(name) for name in names} for flat in flats]
-    telling = varying_columns(names, whole)
+    telling, whole = _varying([one for one, _ in both])
     abouts = [
         describe_options({name: options[name] for name in telling if options[name] is not None})
         for options in whole
@@ -211,12 +208,20 @@ def _cut(text: str) -> str:
 
 
 def _key_of_grids(sides: Sequence[Side]) -> Callable[[SideRow], Any]:
-    """Return what tells the rows of two grids apart: their names, or the columns that vary within them."""
+    """Return what tells the rows of two grids apart: their names, or the options that vary within both."""
     if all(row.name for side in sides for row in side.rows):
         return lambda row: row.name
-    varying = [varying_options([Row(row.config, row.name) for row in side.rows]) for side in sides]
+    varying = [_varying(side.rows)[0] for side in sides]
     names = [name for name in varying[0] if name in varying[1]]
-    return lambda row: (row.name, *(freeze(Row(row.config, row.name).column(name)) for name in names))
+    return lambda row: (row.name, *map(freeze, map(row.config.flat().get, names)))
+
+
+def _varying(rows: Sequence[SideRow]) -> tuple[list[str], list[dict[str, Any]]]:
+    """Return the options in which rows differ, and all options of each row: None for one that it lacks."""
+    flats = [row.config.flat() for row in rows]
+    names = list(dict.fromkeys(name for flat in flats for name in flat))
+    whole = [{name: flat.get(name) for name in names} for flat in flats]
+    return varying_columns(names, whole), whole
 
 
 def _errors(row: SideRow, column: str) -> dict[int, float]:

@@ -141,6 +141,14 @@ def test_rows_of_two_grids_belong_together_by_their_networks(tmp_path: Path) -> 
     assert [points for _, points in compared_cases(tmp_path, first, second)] == [-4, 1]
 
 
+def test_what_both_grids_vary_tells_networks_apart_and_not_what_one_of_them_has_else(tmp_path: Path) -> None:
+    first = "{model.depth: 8}, {model.depth: 20}", (0.10, 0.12)
+    wider = "{model: {name: resnet_preact, depth: 20, initial_channels: 32}}"
+    second = f"{wider}, {wider.replace('20', '8')}", (0.11, 0.14)
+    found = compared_cases(tmp_path, first, second)
+    assert found == [("depth 8", -4), ("depth 20", 1)]
+
+
 def test_a_pair_is_not_named_by_options_that_its_rows_do_not_have(tmp_path: Path) -> None:
     rows = "{augmentation.cutout: false}, {augmentation.cutout: {size: 4}}"
     (without, _), (with_, _) = compared_cases(tmp_path, (rows, (0.1, 0.12)), (rows, (0.11, 0.14)))

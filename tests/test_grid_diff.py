@@ -208,3 +208,23 @@ def test_trials_that_hold_images_out_and_what_is_switched_off(tmp_path: Path) ->
     ]
     assert "augmentation.cutout: off -> on" in lines
     assert "augmentation.cutout.size: (no such option) -> 8" in lines
+
+
+def test_what_has_no_effect_on_ids_is_json_too(tmp_path: Path) -> None:
+    old = write(tmp_path, "old")
+    more = "headers: {lr: LR}, compare: {by: lr, to: 0.1}, spread: std, mark_best: true, "
+    new = write(
+        tmp_path,
+        "new",
+        ("title: Rates", "title: Speeds\ngpus_per_trial: 0.5\nprofiles: {short: {set: {epochs: 1}}}"),
+        ("{id: rates, ", "{id: other, columns: [lr]}, {id: rates, " + more),
+        ("test_error: 4.0", "test_error: 5.0"),
+    )
+    shown = gridrun(old, new, "--results", tmp_path).stdout
+    assert "  tables.rates.compare: none -> lr 0.1\n" in shown
+    others = json.loads(gridrun(old, new, "--json", "--results", tmp_path).stdout)["others"]
+    assert others["tables.rates.compare"] == [None, "lr 0.1"]
+    assert others["tables.rates.headers"] == [{}, {"lr": "LR"}]
+    assert others["tables.other"] == [None, True]
+    assert others["gpus_per_trial"] == [None, 0.5]
+    assert [values for key, values in others.items() if "published" in key] == [[4.0, 5.0]]

@@ -388,7 +388,7 @@ def test_what_killed_processes_left_goes_and_what_live_ones_hold_stays(tmp_path:
 def test_a_process_id_that_is_used_again_is_not_the_holder(tmp_path: Path) -> None:
     me = leases._this_process()
     (tmp_path / "x.0").write_text(json.dumps(me))
-    grown = mmap.mmap(-1, 2**26)
+    grown = mmap.mmap(-1, 2**26)  # what /proc says of a process changes, but for its start
     assert Leases(tmp_path).claim("x") is None
     grown.close()
     (tmp_path / "x.0").write_text(json.dumps({**me, "started": me["started"] - 1}))

@@ -148,7 +148,7 @@ def _grids_dict(found: GridDiff) -> dict[str, Any]:
         "search": _plain(found.search),
         "removed": [row.config_id for row in found.removed],
         "added": [row.config_id for row in found.added],
-        "others": {name: [str(each) for each in pair] for name, pair in found.others.items()},
+        "others": _plain(found.others),
         "ids": {
             "same": sorted(found.kept_ids),
             "only_in_a": sorted(found.old_ids),

@@ -20,7 +20,7 @@ OTHER_FIELDS = (
     *("stop_after_failures", "profiles"),
 )
 """What a grid says that changes neither rows nor ids; tables are compared apart."""
-_NOT_OF_TABLES = ("id", "rows", "published", "reported")
+_NOT_OF_TABLES = ("id", "rows", "published", "reported", "compare")
 
 
 def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> Options:
@@ -147,6 +147,9 @@ def _tables(old: Grid, new: Grid) -> Options:
             continue
         names = [field.name for field in fields(before) if field.name not in _NOT_OF_TABLES]
         found |= _differing_fields(before, after, names, f"{key}.")
+        labels = [table.compare.label if table.compare else None for table in (before, after)]
+        if labels[0] != labels[1]:
+            found[f"{key}.compare"] = labels[0], labels[1]
         found |= _published(before, after, f"{key}.published")
     return found
 

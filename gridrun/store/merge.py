@@ -82,7 +82,7 @@ class Merged:
     weights: int = 0
     """Number of kept weights that came with the trials."""
     damaged_weights: list[str] = field(default_factory=list)
-    """Trials whose weights were not taken: the file is gone, damaged or a link, or is none."""
+    """Trials whose weights were not taken: the file is gone, damaged, a link, or no file."""
     notes: int = 0
     """Number of users' notes that were not here."""
     searches: list[str] = field(default_factory=list)
