@@ -125,7 +125,7 @@ def _views(images: torch.Tensor, views: Views) -> Iterator[tuple[float, torch.Te
     for (down, right), weight in views.shifts.items():
         view = images
         if down or right:
-            padded = F.pad(images, [1] * 4, mode=views.border)
+            padded = F.pad(images, (1, 1, 1, 1), mode=views.border)
             view = padded[:, :, 1 - down :, 1 - right :][:, :, :height, :width]
         if views.mirrored:
             weight /= 2
@@ -314,7 +314,7 @@ def evaluate(
         problem = "is streamed, which tta_least_confident does not allow; choose a tta for all images"
         raise ValueError(f"data set {dataset.name!r} {problem}")
     whole = dataset or config.dataset
-    if VIEWS[views].crops != 1 and not whole.spec.streamed:
+    if VIEWS[views].crops > 1 and not whole.spec.streamed:
         raise ValueError(f"data set {whole.name!r} is not streamed, but tta {views!r} {NEEDS_FILES}")
     model, pipeline = begin(kept, runtime)
     device = torch.device(runtime.device)

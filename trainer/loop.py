@@ -192,13 +192,12 @@ class Run:
         """Train a compiled network if the runtime wants one."""
         if self.runtime.compile == "off":
             return
-        config, epoch = self.config, len(self.history)
-        self.pipeline.prepare(epoch)
-        taken = self.train_split.taken(self.order(epoch), [0], config.batch_size, epoch)
-        with contextlib.closing(taken) as batches:
+        config, order = self.config, self.order(0)
+        self.pipeline.prepare(0)
+        with contextlib.closing(self.train_split.taken(order, [0], config.batch_size, 0)) as batches:
             pixels, targets, places = next(iter(batches))
         own = torch.Generator(self.device)
-        images = self.pipeline.batch(pixels, targets, own, places, epoch).images
+        images = self.pipeline.batch(pixels, targets, own, places, 0).images
         images = images[: config.num_kept // config.subdivision]
         network = compiling.network_to_train(self.model, images, config, self.runtime)
         self.compiled = network is not self.model
