@@ -72,8 +72,9 @@ TESTS = {
     "trainer_splits trainer_segments trainer_batch_norm",
     "trainer/data/splits.py": "trainer_splits",
     "trainer/evaluation.py": "trainer_evaluation evaluation",
-    "trainer/loop.py": "trainer_loop trainer_parameter_groups trainer_train_seconds trainer_checkpoint "
-    "trainer_segments trainer_batch_norm evaluation",
+    "trainer/kept.py": "evaluation trainer_evaluation",
+    "trainer/learner.py": "trainer_loop trainer_parameter_groups trainer_batch_norm",
+    "trainer/loop.py": "trainer_loop trainer_train_seconds trainer_checkpoint trainer_segments evaluation",
     "trainer/loss.py": "trainer_loss trainer_batch_augmentations",
     "trainer/metrics.py": "trainer_loop",
     "trainer/optimizers/_groups.py": "trainer_parameter_groups trainer_optimizers",

@@ -35,7 +35,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from trainer import Runtime, TrainConfig, parallel
 from trainer.datasets import DatasetOptions, DataSpec, Images
@@ -95,15 +94,15 @@ def ours(run: Run) -> Step:
         size = run.config.batch_size
         starts = [place * size for place in range(run.config.steps_per_epoch)]
         while True:
-            with contextlib.closing(run.train_split.taken(run.order(0), starts, size, 0)) as found:
+            with contextlib.closing(run.data.batches(0, starts)) as found:
                 yield from found
 
     endless = batches()
 
     def step() -> None:
-        run.model.train()
-        run.step = 0  # the schedule must not end
-        run.train_step(*next(endless))
+        run.learner.model.train()
+        run.learner.step = 0  # the schedule must not end
+        run.learner.train_step(*next(endless), 0)
 
     return step
 
@@ -144,7 +143,7 @@ def plain(run: Run) -> Step:
 
 def forward(run: Run) -> Step:
     """Return a forward pass of as many images as the test set has."""
-    model: nn.Module = run.model
+    model = run.learner.model
     images = torch.randn(EVAL_BATCH_SIZE, 1, SIZE, SIZE, device=run.device)
     images = images.to(memory_format=torch.channels_last)
 
@@ -170,14 +169,13 @@ def seconds_of(
 
 def where_the_rest_goes(run: Run, number: int) -> dict[str, float]:
     """Return the milliseconds of the parts of our step that a bare step lacks."""
-    pixels, targets, places = next(iter(run.train_split.taken(run.order(0), [0], run.config.batch_size, 0)))
-    size = run.config.batch_size
+    pixels, targets, places = next(iter(run.data.batches(0, [0])))
 
     def take() -> None:
-        next(iter(run.train_split.taken(run.order(0), [0], size, 0)))
+        next(iter(run.data.batches(0, [0])))
 
     def augment() -> None:
-        run.pipeline.batch(pixels, targets, run.generator, places, 0)
+        run.data.pipeline.batch(pixels, targets, run.learner.generator, places, 0)
 
     parts = {"order and gather": take, "crop, flip, normalise": augment}
     return {name: 1000 * seconds_of(part, number, run.device) / number for name, part in parts.items()}

@@ -13,7 +13,7 @@ from trainer import Runtime, files
 
 if TYPE_CHECKING:
     from trainer.ages import Ages
-    from trainer.evaluation import KeptWeights
+    from trainer.kept import KeptWeights
 
 MAX_BINS = 20
 
@@ -87,7 +87,7 @@ def report_by_age(path: Path, runtime: Runtime) -> AgeReport:
     from trainer.ages import by_age
     from trainer.checkpoint import CheckpointError
     from trainer.datasets import DataError
-    from trainer.evaluation import load_weights
+    from trainer.kept import load_weights
 
     try:
         checkpoint = load_weights(path)

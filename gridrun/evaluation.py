@@ -15,7 +15,8 @@ from trainer import Runtime, files
 
 if TYPE_CHECKING:
     from trainer.datasets import DatasetOptions
-    from trainer.evaluation import TTA, Evaluation, KeptWeights
+    from trainer.evaluation import TTA, Evaluation
+    from trainer.kept import KeptWeights
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,9 +97,10 @@ def evaluate(path: Path, *, dataset: DatasetOptions | None, tta: TTA | None, run
     from trainer import evaluation
     from trainer.checkpoint import CheckpointError
     from trainer.datasets import DataError
+    from trainer.kept import load_weights
 
     try:
-        checkpoint = evaluation.load_weights(path)
+        checkpoint = load_weights(path)
     except CheckpointError as error:
         raise StoreError(f"{path}: {error}") from None
     try:

@@ -45,8 +45,8 @@ def save_features(weights: Path, images: Sequence[Path], path: Path, runtime: Ru
 
     from trainer.checkpoint import CheckpointError
     from trainer.datasets import DataError
-    from trainer.evaluation import load_weights
     from trainer.features import features
+    from trainer.kept import load_weights
 
     try:
         kept = load_weights(weights)

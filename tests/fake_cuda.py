@@ -19,7 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainer import loop
-from trainer.loop import Run
+from trainer.learner import Learner
 
 DEVICE = torch.device("cuda", 0)
 
@@ -77,9 +77,9 @@ def _value(tensor: Tensor) -> float:
     return 1.0
 
 
-def _backward(run: Run) -> None:
-    beside = run.selection.model.parameters() if run.selection else ()
-    for parameter in (*run.model.parameters(), *beside):
+def _backward(learner: Learner) -> None:
+    beside = learner.selection.model.parameters() if learner.selection else ()
+    for parameter in (*learner.model.parameters(), *beside):
         grad = torch.zeros_like(parameter)
         parameter.grad = grad if parameter.grad is None else parameter.grad + grad
 
@@ -99,12 +99,12 @@ def _apply(self: nn.Module, convert: Any, recurse: bool = True) -> nn.Module:
 @contextlib.contextmanager
 def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let the trainer run with device `cuda`. No value is true: what is asked for is 1."""
-    train_step = Run.train_step
+    train_step = Learner.train_step
 
-    def watched(run: Run, *batch: Tensor) -> None:
-        monkeypatch.setattr(Tensor, "backward", lambda loss: _backward(run))
+    def watched(learner: Learner, *batch: Any) -> None:
+        monkeypatch.setattr(Tensor, "backward", lambda loss: _backward(learner))
         with NoWaiting():
-            train_step(run, *batch)
+            train_step(learner, *batch)
 
     with monkeypatch.context() as patch:
         patch.setattr(torch, "Generator", Generator)
@@ -118,7 +118,7 @@ def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         patch.setattr(torch.cuda, "set_rng_state", lambda state, device: torch.set_rng_state(state))
         patch.setattr(torch.cuda, "max_memory_allocated", lambda device: 2**20)
         patch.setattr(loop, "_reset_process", lambda *arguments: None)
-        patch.setattr(Run, "train_step", watched)
+        patch.setattr(Learner, "train_step", watched)
         patch.setattr(nn.Module, "_apply", _apply)
         patch.setattr(FakeTensor, "item", _value, raising=False)
         patch.setattr(FakeTensor, "tolist", lambda self: [_value(self)] * len(self))

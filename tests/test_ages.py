@@ -18,7 +18,8 @@ from gridrun.ages import AgeReport
 from gridrun.figures.ages import figure_of
 from trainer import Runtime, TrainConfig, data, parallel, train
 from trainer.ages import Ages, steps_ago
-from trainer.evaluation import evaluate, load_weights
+from trainer.evaluation import evaluate
+from trainer.kept import load_weights
 from trainer.loop import Run
 
 CONFIG = {
@@ -60,9 +61,11 @@ def test_ages_are_those_of_the_batches_that_the_loop_took(options, epoch, cache_
     """Of 26 images in batches of 8, two are left out of each epoch; one of the last epoch may be half."""
     config, batches = tiny.config(**options), []
     loop = Run(config, 4, Runtime(cache_dir=cache_dir), parallel.Group())
-    step = loop.train_step
+    step = loop.learner.train_step
     monkeypatch.setattr(
-        loop, "train_step", lambda x, y, places: (batches.append(places.tolist()), step(x, y, places))
+        loop.learner,
+        "train_step",
+        lambda x, y, places, epoch: (batches.append(places.tolist()), step(x, y, places, epoch)),
     )
     for _ in range(epoch):
         loop.epoch()

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 import cli
 from gridrun.grid import load_grid
+from gridrun.store import Store
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
@@ -80,6 +81,16 @@ def test_the_readme_s_commands_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for target in set(re.findall(r"(?:^ {4}|`)make ([\w-]+)", text, re.MULTILINE)):
         assert f"\n{target}:" in makefile, target
+
+
+def test_the_ids_in_examples_are_of_stored_trials() -> None:
+    reference = (ROOT / "docs" / "reference.md").read_text()
+    named = re.findall(r"^    gridrun \w+ .*?\b([0-9a-f]{6,16})\b", reference, re.MULTILINE)
+    named += re.findall(r"^    gridrun compare \w+ ([0-9a-f]{6,16})\b", reference, re.MULTILINE)
+    rows = Store(ROOT / "results" / "readme").rows(columns=["config_id"]).values()
+    known = [row[name] for row in rows for name in ("trial_id", "config_id")]
+    assert len(named) > 3
+    assert [start for start in named if not any(id.startswith(start) for id in known)] == []
 
 
 def test_what_the_readme_does_with_results_works_on_the_quickstart(

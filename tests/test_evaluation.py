@@ -25,7 +25,8 @@ from gridrun.sweep.worker import Setup, run_trial
 from gridrun.trial import Trial
 from trainer import Runtime, TrainConfig, checkpoint, train
 from trainer.datasets import DatasetOptions, DataSpec, Images, datasets
-from trainer.evaluation import Evaluation, evaluate, load_weights
+from trainer.evaluation import Evaluation, evaluate
+from trainer.kept import load_weights
 from trainer.loop import Interrupted
 
 if TYPE_CHECKING:

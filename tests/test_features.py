@@ -13,7 +13,8 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 import cli
-from trainer import TrainConfig, checkpoint, evaluation
+from trainer import TrainConfig, checkpoint
+from trainer.kept import KeptWeights, load_weights
 from trainer.version import VERSION
 
 DIGITS = {"model": {"name": "resnet_preact", "depth": 8, "initial_channels": 4}, "epochs": 1}
@@ -34,14 +35,14 @@ def run(*arguments: object) -> Result:
     return CliRunner().invoke(cli.main, ["features", *map(str, arguments)])
 
 
-def kept(path: Path, **options: object) -> evaluation.KeptWeights:
+def kept(path: Path, **options: object) -> KeptWeights:
     """Keep the weights that a network has at first."""
     config = TrainConfig.from_dict(DIGITS | options)
     torch.manual_seed(0)
     state = config.model.build(config.dataset.spec).state_dict()
     about = {"version": VERSION, "config": config.canonical(), "seed": 0, "kept": "last", "epoch": 1}
     checkpoint.save(path, {**about, "state_dict": state})
-    return evaluation.load_weights(path)
+    return load_weights(path)
 
 
 @pytest.fixture

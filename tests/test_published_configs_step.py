@@ -27,10 +27,9 @@ from trainer import Runtime, TrainConfig, train
 from trainer.augmentations import FileAugmentation
 from trainer.datasets import DataSpec, Images
 from trainer.datasets._own import OwnData
-from trainer.evaluation import on_meta
 from trainer.metrics import Epoch
 from trainer.models import ModelOptions
-from trainer.models.count import count_macs
+from trainer.models.count import count_macs, on_meta
 from trainer.models.resnet_preact import ResNetPreactOptions
 
 pytestmark = pytest.mark.long

@@ -220,7 +220,7 @@ def test_each_segment_trains_its_own_epochs_under_its_own_policy_from_its_donors
 
 
 def _weights(run: Run) -> dict[str, list[float]]:
-    return {name: value.flatten().tolist() for name, value in run.model.state_dict().items()}
+    return {name: value.flatten().tolist() for name, value in run.learner.model.state_dict().items()}
 
 
 def test_no_state_is_kept_that_nobody_needs(

@@ -20,9 +20,8 @@ from trainer import ConfigError, Runtime, TrainConfig, train
 from trainer.augmentations import augmentations
 from trainer.datasets import DataSpec, published
 from trainer.datasets.image_folder import digest_of
-from trainer.evaluation import on_meta
 from trainer.models import models
-from trainer.models.count import count_macs
+from trainer.models.count import count_macs, on_meta
 from trainer.optimizers import optimizers
 from trainer.schedules import schedules
 from trainer.schema import read_options

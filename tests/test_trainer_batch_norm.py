@@ -36,7 +36,7 @@ def inputs_of(norm: nn.Module) -> list[torch.Tensor]:
 
 def test_dynamic_statistics_are_the_means_over_the_epoch(cache_dir):
     run = run_of(cache_dir, bn_momentum="dynamic")
-    (norm,) = batch_norms(run.model)
+    (norm,) = batch_norms(run.learner.model)
     seen = inputs_of(norm)
     for epoch in range(2):
         run.epoch()
@@ -48,7 +48,7 @@ def test_dynamic_statistics_are_the_means_over_the_epoch(cache_dir):
 @pytest.mark.parametrize("momentum", [1.0, 0.01])
 def test_a_number_is_the_share_of_the_current_batch(momentum, cache_dir):
     run = run_of(cache_dir, bn_momentum=momentum)
-    (norm,) = batch_norms(run.model)
+    (norm,) = batch_norms(run.learner.model)
     seen = inputs_of(norm)
     run.epoch()
     expected = torch.zeros(8)
@@ -58,13 +58,14 @@ def test_a_number_is_the_share_of_the_current_batch(momentum, cache_dir):
 
 
 def test_without_one_it_is_the_network_s(cache_dir):
-    (norm,) = batch_norms(run_of(cache_dir).model)
+    (norm,) = batch_norms(run_of(cache_dir).learner.model)
     assert norm.momentum == 0.1
 
 
 def test_first_scales_are_drawn_after_all_weights(cache_dir):
     """So that no other weight changes with them."""
-    plain, drawn = (run_of(cache_dir, bn_scale_init=how).model.state_dict() for how in ("ones", "uniform"))
+    runs = [run_of(cache_dir, bn_scale_init=how) for how in ("ones", "uniform")]
+    plain, drawn = (run.learner.model.state_dict() for run in runs)
     differ = [name for name, value in plain.items() if not torch.equal(value, drawn[name])]
     assert differ == ["1.weight"]
 

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from trainer import TrainConfig
 from trainer.datasets import DataSpec, datasets
-from trainer.evaluation import on_meta
 from trainer.models._layers import initialise
-from trainer.models.count import count_macs, count_params
+from trainer.models.count import count_macs, count_params, on_meta
 from trainer.models.dawn_net import DawnNetOptions
 from trainer.models.resnet9 import ResNet9Options
 from trainer.schema import ConfigError

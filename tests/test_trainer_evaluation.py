@@ -18,6 +18,7 @@ from trainer.data.pipeline import Pipeline, Split
 from trainer.data.stream import StreamedSplit
 from trainer.datasets import DataSpec
 from trainer.evaluation import TTA, VIEWS, loss_and_errors, predictions
+from trainer.kept import KeptWeights
 from trainer.schema import field_types
 
 CPU = torch.device("cpu")
@@ -277,7 +278,7 @@ class CountingNet(tiny.TinyNet):
 def test_kept_weights_stay_in_their_precision(dtype):
     config = tiny.config(model=CountingNet())
     state = {"steps": torch.tensor(7), **CountingNet().build(SPEC).to(dtype).state_dict()}
-    network = evaluation.KeptWeights(config, 0, None, "last", 1, state).network()
+    network = KeptWeights(config, 0, None, "last", 1, state).network()
     assert network.state_dict()["steps"].dtype == torch.int64
     assert {p.dtype for p in network.parameters()} == {dtype}
 
@@ -288,6 +289,6 @@ def test_kept_weights_are_evaluated_on_as_many_threads_as_asked(
     asked: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", asked.append)
     weights = tiny.TinyNet().build(SPEC).state_dict()
-    kept = evaluation.KeptWeights(tiny.config(), 0, "0" * 16, "last", 1, weights)
+    kept = KeptWeights(tiny.config(), 0, "0" * 16, "last", 1, weights)
     evaluation.evaluate(kept, runtime=Runtime(cache_dir=cache_dir, threads=3))
     assert asked == [3]

@@ -17,6 +17,7 @@ from torch.utils import _pytree
 from trainer import Runtime, TrainConfig, data, evaluation, parallel
 from trainer.augmentations import FileAugmentation, augmentations
 from trainer.config import Precision
+from trainer.kept import KeptWeights
 from trainer.loop import Run
 from trainer.models import models
 from trainer.optimizers import optimizers
@@ -58,9 +59,9 @@ def devices(state: Any) -> set[torch.device]:
 
 def check_an_epoch(config: TrainConfig, runtime: Runtime) -> Run:
     run = begun(config, runtime)
-    assert devices(run.model.state_dict()) == {DEVICE}
+    assert devices(run.learner.model.state_dict()) == {DEVICE}
     run.epoch()
-    assert run.step == config.steps_per_epoch
+    assert run.learner.step == config.steps_per_epoch
     return run
 
 
@@ -95,8 +96,12 @@ def test_a_checkpoint_is_taken_over(runtime: Runtime, gpu: None) -> None:
     on_cpu = _pytree.tree_map_only(torch.Tensor, torch.Tensor.cpu, state)
     other = begun(config, runtime)
     other.load_state_dict(on_cpu)
-    assert devices(other.model.state_dict()) == devices(other.average.model.state_dict()) == {DEVICE}
-    assert devices(other.optimizer.state_dict()) == {DEVICE}
+    assert (
+        devices(other.learner.model.state_dict())
+        == devices(other.learner.average.model.state_dict())
+        == {DEVICE}
+    )
+    assert devices(other.learner.optimizer.state_dict()) == {DEVICE}
     other.epoch()
     assert devices(other._weights()) == {torch.device("cpu")}
 
@@ -104,7 +109,7 @@ def test_a_checkpoint_is_taken_over(runtime: Runtime, gpu: None) -> None:
 def test_kept_weights_are_evaluated(runtime: Runtime, gpu: None) -> None:
     config = tiny.config(precision="pure_fp16")
     weights = begun(config, runtime)._weights()
-    kept = evaluation.KeptWeights(config, 0, None, "last", **weights)
+    kept = KeptWeights(config, 0, None, "last", **weights)
     found = evaluation.evaluate(kept, tta="flip+shift", runtime=runtime)
     assert found.probabilities.shape == (10, 3)
 
@@ -114,7 +119,9 @@ def test_kept_weights_are_evaluated(runtime: Runtime, gpu: None) -> None:
 def test_no_test_waits_before_its_end(tta: Any, share: float, runtime: Runtime, gpu: None) -> None:
     run = begun(tiny.config(precision="mixed_bf16"), runtime)
     with NoWaiting():
-        batches = evaluation.predictions(run.model, run.test_split, run.pipeline, "mixed_bf16", tta, share)
+        batches = evaluation.predictions(
+            run.learner.model, run.data.test, run.data.pipeline, "mixed_bf16", tta, share
+        )
         assert [(logits.shape, len(labels)) for logits, labels in batches] == [((10, 3), 10)]
 
 

@@ -38,7 +38,7 @@ def stored(runtime: Runtime, state: Any, name: str = "some.pt") -> File:
 
 
 def begun(config: TrainConfig, runtime: Runtime, seed: int = 0) -> nn.Module:
-    return Run(config, seed, runtime, parallel.Group()).model
+    return Run(config, seed, runtime, parallel.Group()).learner.model
 
 
 def trained(runtime: Runtime, **options: Any) -> tuple[File, dict[str, torch.Tensor]]:

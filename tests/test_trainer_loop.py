@@ -30,6 +30,7 @@ from trainer.averages.lookahead import Lookahead
 from trainer.data import load
 from trainer.data.pipeline import Pipeline, order_of, to_device
 from trainer.datasets import DataSpec
+from trainer.learner import Learner
 from trainer.loop import Interrupted, Run, train
 from trainer.metrics import Epoch, Result
 from trainer.models import ModelOptions
@@ -156,8 +157,8 @@ def test_the_first_step_counts_what_the_network_says_before_it(cache_dir):
     """All 26 images are one batch here, so the order does not matter."""
     runtime, config = Runtime(cache_dir=cache_dir), tiny.config(batch_size=26, epochs=1)
     run = Run(config, 0, runtime, Group())
-    logits = run.model(run.pipeline.normalise(run.train_split.x))
-    labels = torch.as_tensor(run.train_split.y).long()
+    logits = run.learner.model(run.data.pipeline.normalise(run.data.train.x))
+    labels = torch.as_tensor(run.data.train.y).long()
     (epoch,) = train(config, seed=0, runtime=runtime).epochs
     assert epoch.train_error == pytest.approx((logits.argmax(1) != labels).float().mean().item())
     assert epoch.train_loss == pytest.approx(nn.functional.cross_entropy(logits, labels).item(), rel=1e-5)
@@ -298,7 +299,7 @@ def test_weight_decay_may_be_clipped_too(precision, cache_dir):
     plain = gradients(cache_dir, **decay)[0]
     decayed = gradients(cache_dir, **decay, gradient_clip=1e9, clip_weight_decay=True)[0]
     weights = [(whole - grad) / 3 for whole, grad in zip(decayed, plain, strict=True)]
-    model = Run(tiny.config(), 0, Runtime(cache_dir=cache_dir), Group()).model
+    model = Run(tiny.config(), 0, Runtime(cache_dir=cache_dir), Group()).learner.model
     for weight, first in zip(weights, model.parameters(), strict=True):
         torch.testing.assert_close(weight, first.detach(), atol=1e-4, rtol=1e-3)
     clipped = gradients(cache_dir, **decay, gradient_clip=0.1, clip_weight_decay=True)[0]
@@ -458,13 +459,13 @@ def test_ranks_share_the_images_of_each_epoch(cache_dir, monkeypatch):
         yield Rank(0, size)
         follow(Rank(1, size), *arguments)
 
-    def step(run: Run, pixels: torch.Tensor, targets: torch.Tensor, places: torch.Tensor) -> None:
-        seen[run.group.rank].append(places.tolist())
-        run.step += 1
-        run.totals += len(places)  # a loss of 1, and all wrong
+    def step(learner: Learner, pixels: Any, targets: Any, places: torch.Tensor, epoch: int) -> None:
+        seen[learner.group.rank].append(places.tolist())
+        learner.step += 1
+        learner.totals += len(places)  # a loss of 1, and all wrong
 
     monkeypatch.setattr(parallel, "start", start)
-    monkeypatch.setattr(Run, "train_step", step)
+    monkeypatch.setattr(Learner, "train_step", step)
     config = tiny.config(batch_size=4, num_gpus=2)
     result = train(config, seed=0, runtime=Runtime(cache_dir=cache_dir))
     assert [(epoch.train_loss, epoch.train_error) for epoch in result.epochs] == [(1.0, 1.0)] * 3
@@ -478,10 +479,10 @@ def test_each_rank_takes_its_own_part_of_a_checkpoint(cache_dir):
     config, runtime = tiny.config(batch_size=4, num_gpus=3), Runtime(cache_dir=cache_dir)
     runs = [Run(config, 0, runtime, Rank(rank, 3)) for rank in range(3)]
     state = runs[0].state_dict()
-    others = [runs[0]._own_state() | {"totals": torch.full((2,), float(rank))} for rank in (1, 2)]
+    others = [runs[0].learner.rank_state() | {"totals": torch.full((2,), float(rank))} for rank in (1, 2)]
     for run in runs:
         run.load_state_dict(state | {"others": others})
-    assert [run.totals.tolist() for run in runs] == [[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]]
+    assert [run.learner.totals.tolist() for run in runs] == [[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]]
 
 
 @pytest.mark.parametrize(("compile", "pays"), [("on", True), ("auto", True), ("auto", False), ("off", False)])
@@ -817,7 +818,7 @@ def test_a_loss_that_is_not_finite_ends_the_trial(precision, lr, cache_dir):
 
 
 def test_a_test_loss_that_is_not_finite_ends_it_where_the_training_loss_is(cache_dir, monkeypatch):
-    monkeypatch.setattr(Run, "test", lambda run: (math.inf if run.step > 3 else 1.0, 0.5, None))
+    monkeypatch.setattr(Run, "test", lambda run: (math.inf if run.learner.step > 3 else 1.0, 0.5, None))
     result = train(tiny.config(), seed=0, runtime=Runtime(cache_dir=cache_dir))
     assert (result.status, len(result.epochs)) == ("diverged", 2)
     last = result.epochs[-1]
@@ -885,16 +886,16 @@ def test_gpu_no_step_waits_for_the_device(config, runtime, monkeypatch):
     config = dataclasses.replace(
         config, precision="fp32" if config.precision == "mixed_fp16" else config.precision
     )
-    step = Run.train_step
+    step = Learner.train_step
 
-    def watched(self: Any, *arguments: torch.Tensor) -> None:
+    def watched(self: Any, *arguments: Any) -> None:
         torch.cuda.set_sync_debug_mode("error")
         try:
             step(self, *arguments)
         finally:
             torch.cuda.set_sync_debug_mode("default")
 
-    monkeypatch.setattr(Run, "train_step", watched)
+    monkeypatch.setattr(Learner, "train_step", watched)
     result = train(config, seed=0, runtime=dataclasses.replace(runtime, device="cuda", checkpoint=None))
     assert result.status == "done" or config.precision == "pure_fp16"
 

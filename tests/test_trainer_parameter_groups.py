@@ -25,14 +25,13 @@ def runtime(cache_dir) -> Runtime:
 
 def steps(run: Run, number: int) -> None:
     """Take the first steps of a run's first epoch."""
-    size = run.config.batch_size
-    starts = [place * size for place in range(number)]
-    for batch in run.train_split.taken(run.order(0), starts, size, 0):
-        run.train_step(*batch)
+    starts = [place * run.config.batch_size for place in range(number)]
+    for batch in run.data.batches(0, starts):
+        run.learner.train_step(*batch, 0)
 
 
 def names_of(run: Run, params: list[torch.nn.Parameter]) -> set[str]:
-    own = {id(p): name for name, p in run.model.named_parameters()}
+    own = {id(p): name for name, p in run.learner.model.named_parameters()}
     return {own[id(p)] for p in params}
 
 
@@ -41,7 +40,7 @@ def test_each_parameter_is_in_one_group_with_its_own_numbers(runtime):
     run = Run(tiny.config(parameter_groups=groups, weight_decay=0.01), 0, runtime, parallel.Group())
     found = {
         frozenset(names_of(run, group["params"])): (group["lr"], group["weight_decay"])
-        for group in run.optimizer.param_groups
+        for group in run.learner.optimizer.param_groups
     }
     assert found == {
         frozenset({"0.weight", "1.weight"}): (0.1, 0.01),
@@ -54,7 +53,9 @@ def test_without_weight_decay_on_bn_a_group_may_still_ask_for_it(runtime):
     groups = (BNBias(weight_decay=0.5), Head())
     config = tiny.config(parameter_groups=groups, weight_decay=0.01, no_weight_decay_on_bn=True)
     run = Run(config, 0, runtime, parallel.Group())
-    decays = {tuple(names_of(run, each.params)): each.weight_decay for each in run.groups if each.params}
+    decays = {
+        tuple(names_of(run, each.params)): each.weight_decay for each in run.learner.groups if each.params
+    }
     assert decays.pop(("0.weight",)) == 0.01
     assert decays.pop(("1.weight",)) == 0.0
     assert decays.pop(("1.bias",)) == 0.5
@@ -98,17 +99,17 @@ def test_groups_follow_the_schedule_from_their_own_peak():
 def test_a_group_stays_as_it_is_once_its_epochs_are_over(runtime):
     config = tiny.config(parameter_groups=(BNBias(lr=0.5, epochs=0.5),), weight_decay=0.1)
     run = Run(config, 0, runtime, parallel.Group())
-    bias, seen = run.model[1].bias, []
+    bias, seen = run.learner.model[1].bias, []
     for number in range(3):
-        run.model.train()
+        run.learner.model.train()
         steps(run, 1)
         seen.append(bias.clone())
-        assert run.step == number + 1
+        assert run.learner.step == number + 1
     assert not torch.equal(seen[0], torch.zeros_like(bias))
     assert not torch.equal(seen[1], seen[0])  # half of 3 steps, to the next whole one, are 2
     assert torch.equal(seen[2], seen[1])
     assert not bias.requires_grad
-    assert run.num_params == sum(p.numel() for p in run.model.parameters())
+    assert run.learner.num_params == sum(p.numel() for p in run.learner.model.parameters())
 
 
 def test_a_group_is_frozen_as_if_its_rate_were_zero(runtime):

@@ -12,9 +12,8 @@ import torchvision
 from torch import Tensor, nn
 
 from trainer.datasets import DataSpec, datasets
-from trainer.evaluation import on_meta
 from trainer.models._layers import ParameterFree, initialise
-from trainer.models.count import count_macs, count_params
+from trainer.models.count import count_macs, count_params, on_meta
 from trainer.models.resnet import ResNetImageNetOptions, ResNetOptions
 from trainer.schema import ConfigError
 

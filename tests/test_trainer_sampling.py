@@ -17,7 +17,8 @@ from trainer.augmentations.horizontal_flip import HorizontalFlip
 from trainer.augmentations.random_crop import RandomCrop
 from trainer.data import load, splits
 from trainer.data.pipeline import Pipeline, pixel_statistics
-from trainer.evaluation import evaluate, load_weights
+from trainer.evaluation import evaluate
+from trainer.kept import load_weights
 from trainer.loop import Run
 from trainer.parallel import Group
 
@@ -43,7 +44,7 @@ def run_of(cache_dir: Path, seed: int = 0, **options: Any) -> Run:
 
 def test_with_replacement_every_image_is_as_likely_at_every_place(cache_dir):
     run = run_of(cache_dir, sampling="replacement")
-    orders = torch.stack([run.order(epoch) for epoch in range(2000)])
+    orders = torch.stack([run.data.order(epoch) for epoch in range(2000)])
     assert orders.shape == (2000, 26)
     counts = torch.bincount(orders.flatten(), minlength=26)
     assert len(counts) == 26
@@ -53,13 +54,13 @@ def test_with_replacement_every_image_is_as_likely_at_every_place(cache_dir):
 
 
 def test_the_draws_depend_on_seed_and_epoch_alone(cache_dir):
-    orders = [run_of(cache_dir, seed, sampling="replacement").order(1) for seed in (0, 0, 1)]
+    orders = [run_of(cache_dir, seed, sampling="replacement").data.order(1) for seed in (0, 0, 1)]
     assert torch.equal(orders[0], orders[1])
     assert not torch.equal(orders[0], orders[2])
 
 
 def test_a_shuffled_epoch_has_every_image_once(cache_dir):
-    assert sorted(run_of(cache_dir).order(0).tolist()) == list(range(26))
+    assert sorted(run_of(cache_dir).data.order(0).tolist()) == list(range(26))
 
 
 # --- normalisation by pixel --------------------------------------------------------------------
@@ -105,8 +106,8 @@ def test_the_mean_is_that_of_the_images_trained_on(cache_dir):
     run = run_of(cache_dir, **options)
     train_places, _ = splits.indices(26, 10, 7, 0)
     expected = Pipeline(SPEC, (), CPU, pixels=pixels_of(cache_dir)[train_places])
-    assert torch.equal(run.pipeline.shift, expected.shift)
-    assert torch.equal(run.pipeline.scale, expected.scale)
+    assert torch.equal(run.data.pipeline.shift, expected.shift)
+    assert torch.equal(run.data.pipeline.scale, expected.scale)
 
 
 @pytest.mark.parametrize("normalisation", ["per_pixel", "per_channel_computed"])

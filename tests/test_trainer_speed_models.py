@@ -18,13 +18,13 @@ from trainer import Runtime, TrainConfig, data, parallel, train
 from trainer.data import splits
 from trainer.data.pipeline import Pipeline
 from trainer.datasets import DataSpec, datasets
-from trainer.evaluation import load_weights, on_meta
+from trainer.kept import load_weights
 from trainer.loop import Interrupted
 from trainer.models import ModelOptions, _whitening, models
 from trainer.models._layers import initialise
 from trainer.models._whitening import whitening_filters
 from trainer.models.airbench import AirbenchOptions
-from trainer.models.count import count_macs
+from trainer.models.count import count_macs, on_meta
 from trainer.models.resnet9 import ResNet9Options
 from trainer.models.resnet9.network import GhostBatchNorm2d
 from trainer.optimizers._groups import for_optimizer, parameter_groups

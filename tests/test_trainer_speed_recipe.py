@@ -61,12 +61,12 @@ def test_airbench94_trains_as_its_source_does(tmp_path):
         precision="fp32",
     )
     run = Run(config, 0, Runtime(cache_dir=tmp_path), Group())
-    network = copy.deepcopy(run.model)
+    network = copy.deepcopy(run.learner.model)
     batches = []
     for epoch in range(2):
         starts = range(0, BATCH * (5 if epoch == 0 else 2), BATCH)
-        for pixels, labels, _ in run.train_split.taken(run.order(epoch), starts, BATCH, epoch):
-            batches.append((run.pipeline.normalise(pixels), labels))
+        for pixels, labels, _ in run.data.batches(epoch, starts):
+            batches.append((run.data.pipeline.normalise(pixels), labels))
     while not run.ended:
         run.epoch()
 
@@ -101,8 +101,8 @@ def test_airbench94_trains_as_its_source_does(tmp_path):
                     shadow[name].lerp_(value, 1 - share)
                     value.copy_(shadow[name])
 
-    assert run.step == STEPS == len(batches)
-    found = run.model.state_dict()
+    assert run.learner.step == STEPS == len(batches)
+    found = run.learner.model.state_dict()
     moved = 0
     for name, expected in network.state_dict().items():
         if expected.is_floating_point():

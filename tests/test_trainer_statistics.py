@@ -39,8 +39,8 @@ def run_of(config: TrainConfig, cache_dir: Path) -> Run:
 
 def test_a_trial_normalises_with_those_of_its_own_part(cache_dir):
     config = tiny.config(normalisation="per_channel_computed", train_size=17, val_size=5)
-    pipeline, split = run_of(config, cache_dir).pipeline, run_of(config, cache_dir).train_split
-    images = torch.cat([pipeline.normalise(pixels) for pixels, _ in split.batches(9)])
+    own = run_of(config, cache_dir).data
+    images = torch.cat([own.pipeline.normalise(pixels) for pixels, _ in own.train.batches(9)])
     assert len(images) == 17
     assert images.mean((0, 2, 3)).tolist() == pytest.approx([0, 0], abs=1e-5)
     assert images.std((0, 2, 3), correction=0).tolist() == pytest.approx([1, 1], abs=1e-5)

@@ -30,7 +30,8 @@ from trainer.data.pipeline import Pipeline, open_splits
 from trainer.datasets import DataError, DataSpec, ImageFiles, datasets
 from trainer.datasets.image_folder import ImageFolder, digest_of
 from trainer.datasets.imagenet import ImageNet
-from trainer.evaluation import evaluate, load_weights, loss_and_errors
+from trainer.evaluation import evaluate, loss_and_errors
+from trainer.kept import load_weights
 from trainer.loop import Interrupted
 from trainer.schema import read, read_options
 

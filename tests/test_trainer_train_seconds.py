@@ -12,7 +12,7 @@ import tiny
 import torch
 from torch import nn
 
-from trainer import Runtime, checkpoint, clock, loop, train
+from trainer import Runtime, checkpoint, clock, learner, loop, train
 from trainer.datasets import DataSpec
 from trainer.loop import Interrupted
 from trainer.selections.proxy import ProxyOptions
@@ -48,7 +48,7 @@ def saves(now: list[float], monkeypatch: pytest.MonkeyPatch) -> list[int]:
         written(path, state)
 
     written = checkpoint.save
-    monkeypatch.setattr(loop.Run, "train_step", slow(loop.Run.train_step, STEP))
+    monkeypatch.setattr(learner.Learner, "train_step", slow(learner.Learner.train_step, STEP))
     monkeypatch.setattr(loop.Run, "test", slow(loop.Run.test, TEST))
     monkeypatch.setattr(checkpoint, "save", slow(save, SAVE))
     return saved

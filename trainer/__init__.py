@@ -1,11 +1,13 @@
 """The shared trainer: one config and one seed in, metrics out. It knows nothing of grids or Ray.
 
-    what to train   config, and the options it is made of: models/, datasets/, augmentations/,
-                    optimizers/, schedules/, warmups/ (each lists itself in a `registry`)
+    what to train   config, and the options it is made of: models/, datasets/, augmentations/, optimizers/,
+                    schedules/, warmups/, parameter_groups/, averages/, selections/, initial_weights/
+                    (each lists itself in a `registry`)
     where to train  runtime
     data            data/: decoded or streamed images, splits, batches
-    the loop        loop, with loss, precision, ema, parallel (several GPUs), seeds, checkpoint
-    after it        metrics, evaluation (of kept weights)
+    the step        learner, with loss, precision, parallel (several GPUs), seeds, compiling
+    the loop        loop, with clock, checkpoint, metrics
+    the network     evaluation (on test sets), kept (weights of an ended trial), features, ages
     the machine     memory, health, resource_probe
 
 Importing the package is cheap and does not import torch; the first use of `trainer.train` does.

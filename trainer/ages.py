@@ -11,7 +11,9 @@ import torch.nn.functional as F
 
 from trainer.config import TrainConfig
 from trainer.data.pipeline import open_splits, order_of
-from trainer.evaluation import KeptWeights, begin, loss_and_errors, own_images, predictions
+from trainer.data.trial import own_images
+from trainer.evaluation import begin, loss_and_errors, predictions
+from trainer.kept import KeptWeights
 from trainer.runtime import Runtime
 
 

@@ -5,27 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from trainer import checkpoint, data
-from trainer.checkpoint import CheckpointError
+from trainer import data
 from trainer.config import NEEDS_FILES, Precision, TrainConfig
-from trainer.data import splits
 from trainer.data.pipeline import AnySplit, Pipeline, Split, open_splits
 from trainer.data.statistics import normalised_spec
 from trainer.data.stream import Crops, StreamedSplit
-from trainer.datasets import DatasetOptions, DataSpec, ImageFiles, Images
-from trainer.models import ModelOptions
+from trainer.data.trial import own_images
+from trainer.datasets import DatasetOptions
+from trainer.kept import KeptWeights
 from trainer.precision import autocast, like_weights, set_matmul_precision
 from trainer.runtime import Runtime
-from trainer.schema import ConfigError
-from trainer.version import VERSION
 
 EVAL_BATCH_SIZE = 1000
 SMALLEST = torch.finfo(torch.float32).tiny
@@ -156,89 +152,6 @@ def loss_and_errors(
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class KeptWeights:
-    """The weights that a trial has kept."""
-
-    config: TrainConfig
-    seed: int
-    trial_id: str | None
-    which: str
-    """The epoch they are from: `last` or `best`."""
-    epoch: int
-    """Its number, counted from 1."""
-    state_dict: dict[str, torch.Tensor]
-
-    def network(self) -> nn.Module:
-        """Return the network with these weights, on the CPU, ready for evaluation."""
-        model = self.config.model.build(self.config.dataset.spec)
-        model.to(next(value.dtype for value in self.state_dict.values() if value.is_floating_point()))
-        model.load_state_dict(self.state_dict)
-        return model.to(memory_format=torch.channels_last).eval()
-
-
-def load_weights(path: Path) -> KeptWeights:
-    """Read the weights that a trial has kept. Only tensors and plain values are unpickled.
-
-    Raises:
-        CheckpointError: the file is missing, damaged, or holds no kept weights; or this version of the
-            trainer does not know its config or its network.
-    """
-    try:
-        state = checkpoint.load(path)
-    except CheckpointError as error:
-        raise CheckpointError(f"{error}; it is not, or no longer, a file of kept weights") from None
-    if state is None:
-        raise CheckpointError("there is no such file")
-    keys = {"version": int, "config": dict, "seed": int, "kept": str, "epoch": int, "state_dict": dict}
-    if not all(isinstance(state.get(key), kind) for key, kind in keys.items()):
-        raise CheckpointError(
-            "holds no kept weights: it is the checkpoint of a running trial, or from another program"
-        )
-    if state["version"] != VERSION:
-        raise CheckpointError(f"is from trainer version {state['version']}, this is version {VERSION}")
-    try:
-        config = TrainConfig.from_dict(state["config"])
-    except ConfigError as error:
-        raise CheckpointError(f"has a config that cannot be read: {error}") from None
-    if (
-        state["kept"] not in ("last", "best")
-        or not 1 <= state["epoch"] <= config.last_epoch
-        or state["seed"] < 0
-    ):
-        raise CheckpointError("holds weights of an epoch or a seed that its trial cannot have")
-    _check_fit(config, state["state_dict"])
-    trial_id = state.get("trial_id")
-    trial_id = trial_id if isinstance(trial_id, str) else None
-    return KeptWeights(config, state["seed"], trial_id, state["kept"], state["epoch"], state["state_dict"])
-
-
-def _check_fit(config: TrainConfig, state_dict: dict[str, Any]) -> None:
-    """Refuse weights that do not fit the network, before allocating memory for it."""
-    try:
-        network = on_meta(config.model, config.dataset.spec)
-    except Exception as error:  # a crafted file may ask for impossible sizes
-        raise CheckpointError(f"has a network that cannot be built: {error}") from None
-    wanted = {name: _kind(value) for name, value in network.state_dict().items()}
-    found = {name: _kind(value) for name, value in state_dict.items()}
-    wrong = sorted(str(name) for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
-    if wrong:
-        raise CheckpointError(f"has weights that are not those of {config.model.label}: {wrong[0]}")
-
-
-def _kind(value: Any) -> tuple[torch.Size, bool] | None:
-    """Return what two weights of one name must have in common; None if `value` is no weight."""
-    if not isinstance(value, torch.Tensor) or value.layout != torch.strided:
-        return None
-    return value.shape, value.is_floating_point()
-
-
-def on_meta(options: ModelOptions, spec: DataSpec) -> nn.Module:
-    """Return a network whose weights take no memory: you can count and compare them, not use them."""
-    with torch.device("meta"):
-        return options.build(spec)
-
-
-@dataclass(frozen=True, eq=False, slots=True)
 class Evaluation:
     """A network's predictions for every image of a split, in stored order."""
 
@@ -350,12 +263,6 @@ def begin(kept: KeptWeights, runtime: Runtime) -> tuple[nn.Module, Pipeline]:
         if config.normalisation == "per_pixel":
             pixels = torch.from_numpy(own.train_x).to(device)
     return kept.network().to(device), Pipeline(spec, (), device, pixels=pixels)
-
-
-def own_images(config: TrainConfig, runtime: Runtime) -> Images | ImageFiles:
-    """Return the part of its data set that a trial uses."""
-    images = data.load(config.dataset, runtime.data_dir, runtime.cache_dir)
-    return splits.split(images, config.train_size, config.num_held_out, config.split_seed)
 
 
 def check_same_kind(dataset: DatasetOptions, config: TrainConfig) -> None:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from trainer.data.stream import StreamedSplit
 from trainer.datasets import Source
-from trainer.evaluation import EVAL_BATCH_SIZE, KeptWeights, begin
+from trainer.evaluation import EVAL_BATCH_SIZE, begin
+from trainer.kept import KeptWeights
 from trainer.models._layers import last_linear
 from trainer.precision import autocast, like_weights
 from trainer.runtime import Runtime

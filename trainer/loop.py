@@ -6,34 +6,20 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from trainer import checkpoint, compiling, data, evaluation, memory, parallel, seeds
-from trainer import loss as loss_of
+from trainer import checkpoint, compiling, evaluation, memory, parallel
 from trainer.checkpoint import CheckpointError
 from trainer.clock import Clock
 from trainer.config import TrainConfig
-from trainer.data import splits
-from trainer.data.pipeline import Pipeline, Split, open_splits, order_of
-from trainer.data.statistics import normalised_spec
-from trainer.loss import Batch
+from trainer.data.trial import TrialData
+from trainer.learner import Learner, build_model
 from trainer.metrics import Epoch, Result, best_of
-from trainer.models._layers import initialise, set_bn_momentum
-from trainer.models.count import count_params
-from trainer.optimizers._groups import clip_gradients, for_optimizer, parameter_groups
-from trainer.precision import (
-    autocast,
-    check_supported,
-    grad_scaler,
-    like_weights,
-    set_matmul_precision,
-    weight_dtype,
-)
+from trainer.precision import check_supported, set_matmul_precision
 from trainer.runtime import Runtime, never, no_step, nothing
 from trainer.schema import ConfigError
 from trainer.version import VERSION
@@ -102,13 +88,13 @@ def _begin(config: TrainConfig, seed: int, runtime: Runtime, group: parallel.Gro
             run = Run(config, seed, runtime, group)
             notes.append(f"{otherwise}: {problem}")
     run.notes += notes
-    if group.first(lambda: run.step) != run.step:
+    if group.first(lambda: run.learner.step) != run.learner.step:
         raise CheckpointError("the processes of the trial see different checkpoints")
     return run
 
 
 class Run:
-    """One trial in progress: the state that a checkpoint saves, and the steps that change it."""
+    """One trial in progress: its epochs and tests, and the state that a checkpoint saves."""
 
     def __init__(self, config: TrainConfig, seed: int, runtime: Runtime, group: parallel.Group) -> None:
         self.config, self.seed, self.runtime, self.group = config, seed, runtime, group
@@ -116,50 +102,18 @@ class Run:
         self.device = group.device(runtime.device)
         _reset_process(config, runtime, self.device)
 
-        images = data.load(config.dataset, runtime.data_dir, runtime.cache_dir)
-        images = splits.split(images, config.train_size, config.num_held_out, config.split_seed)
-        spec = normalised_spec(config, images)
-        workers = runtime.num_workers
-        self.train_split, self.test_split = open_splits(images, config, seed, self.device, workers)
-        pixels = None
-        if config.normalisation == "per_pixel":
-            assert isinstance(self.train_split, Split)
-            pixels = self.train_split.x
-        self.pipeline = Pipeline(spec, config.augmentation, self.device, seed, config.num_epochs, pixels)
-
-        torch.manual_seed(seeds.stream(seed, "init"))
-        model = config.model.build(spec)
-        initialise(model, config.init, config.bn_scale_init, config.linear_init)
-        if config.sync_bn:
-            model = parallel.synchronise_batch_norm(model, self.device)
-        if isinstance(config.bn_momentum, float):
-            set_bn_momentum(model, config.bn_momentum)
-        model.to(self.device, weight_dtype(config.precision))
-        self.model = model.to(memory_format=torch.channels_last)
-        self.prepare_seconds = self._prepare(self.model)
+        self.data = TrialData(config, seed, runtime, self.device)
+        model = build_model(config, seed, self.data.pipeline.spec, self.device)
+        self.prepare_seconds = self._prepare(model)
         if config.init_from:
-            config.init_from.load_into(self.model, config.model, runtime.data_dir, runtime.cache_dir)
-        self.network = group.wrap(self.model)
-        self.num_params = count_params(model)
-        options = config.running_average
-        self.average = options.build(self.model, config.total_steps) if options else None
+            config.init_from.load_into(model, config.model, runtime.data_dir, runtime.cache_dir)
         selecting = config.select_examples
-        self.selection = selecting.build(config, seed, self.device) if selecting else None
-        if self.selection:
-            self.prepare_seconds += self._prepare(self.selection.model)
-        torch.manual_seed(seeds.stream(seed, "model", *group.stream))  # dropout and the like
+        selection = selecting.build(config, seed, self.device) if selecting else None
+        if selection:
+            self.prepare_seconds += self._prepare(selection.model)
+        self.learner = Learner(model, selection, self.data.pipeline, config, seed, group)
 
-        self.groups = parameter_groups(self.model, config)
-        groups = for_optimizer(self.groups, config)
-        self.optimizer = config.optimizer.build(groups, config.lr, config.total_steps)
-        self.scaler = grad_scaler(config.precision, self.device)
-        self.generator = torch.Generator(self.device)
-        self.generator.manual_seed(seeds.stream(seed, "augmentation", *group.stream))
-
-        self.compiled = False
-        self.step = 0  # optimiser steps taken
         self.history: list[Epoch] = []
-        self.totals = torch.zeros(2, dtype=torch.float64, device=self.device)  # of this epoch: loss, errors
         self.epoch_seconds = 0.0  # training time of this epoch
         self.test_seconds = 0.0  # of the last test
         self.diverged = False
@@ -178,13 +132,7 @@ class Run:
         if not wanted:
             return 0.0
         started = self.clock.now()
-        firsts: list[torch.Tensor] = []
-        with contextlib.closing(self.train_split.batches(wanted)) as batches:
-            for pixels, _ in batches:  # of large streamed images, a batch has fewer
-                firsts.append(self.pipeline.normalise(pixels))
-                if sum(map(len, firsts)) >= wanted:
-                    break
-        network.prepare(torch.cat(firsts)[:wanted])
+        network.prepare(self.data.first_images(wanted))
         self._synchronise()
         return self.clock.now() - started
 
@@ -192,17 +140,15 @@ class Run:
         """Train a compiled network if the runtime wants one."""
         if self.runtime.compile == "off":
             return
-        config, order = self.config, self.order(0)
-        self.pipeline.prepare(0)
-        with contextlib.closing(self.train_split.taken(order, [0], config.batch_size, 0)) as batches:
+        config, learner, pipeline = self.config, self.learner, self.data.pipeline
+        pipeline.prepare(0)
+        with contextlib.closing(self.data.batches(0, [0])) as batches:
             pixels, targets, places = next(iter(batches))
-        own = torch.Generator(self.device)
-        images = self.pipeline.batch(pixels, targets, own, places, 0).images
+        images = pipeline.batch(pixels, targets, torch.Generator(self.device), places, 0).images
         images = images[: config.num_kept // config.subdivision]
-        network = compiling.network_to_train(self.model, images, config, self.runtime)
-        self.compiled = network is not self.model
-        if self.compiled:
-            self.network = network
+        network = compiling.network_to_train(learner.model, images, config, self.runtime)
+        if network is not learner.model:
+            learner.network, learner.compiled = network, True
 
     def _synchronise(self) -> None:
         if self.device.type == "cuda":
@@ -210,8 +156,7 @@ class Run:
 
     def close(self) -> None:
         """End the worker processes of the data."""
-        self.train_split.close()
-        self.test_split.close()
+        self.data.close()
 
     @property
     def ended(self) -> bool:
@@ -220,26 +165,26 @@ class Run:
 
     def epoch(self) -> Epoch:
         """Train to the end of the current epoch, then test if a test is due."""
-        size, before = self.config.batch_size, len(self.history) * self.config.steps_per_epoch
+        size, done = self.config.batch_size, len(self.history)
+        before = done * self.config.steps_per_epoch
         steps = min(self.config.steps_per_epoch, self.config.total_steps - before)
-        taken = self.step - before  # steps of this epoch taken before an interruption
+        taken = self.learner.step - before  # steps of this epoch taken before an interruption
         starts = [(place * self.group.size + self.group.rank) * size for place in range(taken, steps)]
-        self.model.train()
+        self.learner.model.train()
         started = self.clock.now()
-        order = self.order(len(self.history))
-        self.pipeline.prepare(len(self.history))
-        with contextlib.closing(self.train_split.taken(order, starts, size, len(self.history))) as batches:
+        self.data.pipeline.prepare(done)
+        with contextlib.closing(self.data.batches(done, starts)) as batches:
             for pixels, targets, places in batches:
                 if self.group.first(self._checkpoint_due):
                     self._pause(started)
                     started = self.clock.now()
-                self.train_step(pixels, targets, places)
-        totals = self.group.sum(self.totals)
+                self.learner.train_step(pixels, targets, places, done)
+        totals = self.group.sum(self.learner.totals)
         trained_on = steps * self.config.num_kept * self.group.size
         loss, wrong = (totals / trained_on).tolist()  # synchronises with the device
         self.epoch_seconds += self.clock.now() - started
 
-        number = len(self.history) + 1
+        number = done + 1
         test_loss = test_error = top5_error = None
         if self._test_due(number):
             started = self.clock.now()
@@ -248,7 +193,7 @@ class Run:
         self.diverged = not all(math.isfinite(value) for value in (loss, test_loss) if value is not None)
         epoch = Epoch(
             epoch=number,
-            lr=self.config.lr_at(self.step - 1),
+            lr=self.config.lr_at(self.learner.step - 1),
             train_loss=_finite(loss),
             train_error=wrong if math.isfinite(loss) else None,
             test_loss=_finite(test_loss),
@@ -257,7 +202,7 @@ class Run:
             train_seconds=self.epoch_seconds,
         )
         self.history.append(epoch)
-        self.totals.zero_()
+        self.learner.totals.zero_()
         self.epoch_seconds = 0.0
         if best_of(self.history) is epoch:
             self.best = self._weights() if self.runtime.keep_checkpoint == "best" else None
@@ -271,74 +216,20 @@ class Run:
         """Return the mean loss on the test set, the error and the top-5 error, fractions."""
         config = self.config
         how = (config.precision, config.tta, config.tta_least_confident)
-        return evaluation.loss_and_errors(self.evaluated, self.test_split, self.pipeline, *how)
-
-    @property
-    def evaluated(self) -> nn.Module:
-        """The network that is tested: the average of the weights, if there is one in its place."""
-        return self.average.evaluated(self.model) if self.average else self.model
-
-    def train_step(self, pixels: torch.Tensor, targets: torch.Tensor, places: torch.Tensor) -> None:
-        """Take one optimiser step; nothing in it waits for the device."""
-        for own, group in zip(self.groups, self.optimizer.param_groups, strict=True):
-            group["lr"] = self.config.lr_at(self.step, own.options)
-        if self.config.bn_momentum == "dynamic":
-            set_bn_momentum(self.model, 1 / (1 + self.step % self.config.steps_per_epoch))
-        batch = self.pipeline.batch(pixels, targets, self.generator, places, len(self.history))
-        if self.selection:
-            batch = self.selection.select(batch)
-        self.optimizer.zero_grad()
-        *parts, last = _parts(batch, self.config.subdivision)
-        with parallel.unsynchronised(self.network):
-            for part in parts:
-                self._backward(part)
-        self._backward(last)
-        self._freeze()
-        if self.config.gradient_clip is not None:
-            self.scaler.unscale_(self.optimizer)
-            clip_gradients(self.model, self.groups, self.config)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.step += 1
-        if self.average:
-            self.average.update(self.model, self.step)
-
-    def _freeze(self) -> None:
-        """Drop the gradients of the groups whose epochs are over, and compute no more of them."""
-        for own in self.groups:
-            epochs = own.options.epochs if own.options else None
-            if epochs is None or self.step < self.config.steps_in(epochs):
-                continue
-            for parameter in own.params:
-                parameter.grad = None
-                if self.group.size == 1:  # several GPUs wait for the gradient of every parameter
-                    parameter.requires_grad_(False)
-
-    def _backward(self, batch: Batch) -> None:
-        """Add the gradients of a batch, or of a part of one, and count it in the epoch's totals."""
-        with autocast(self.config.precision, self.device):
-            logits = self.network(like_weights(batch.images, self.model))
-        logits = logits.float()
-        loss = loss_of.training_loss(logits, batch, self.config.label_smoothing)
-        self.scaler.scale(loss / self.config.subdivision).backward()
-        self.totals[0] += loss.detach() * batch.num_originals
-        self.totals[1] += loss_of.wrong(logits.detach(), batch)
-
-    def order(self, epoch: int) -> torch.Tensor:
-        """Return the order of an epoch's images. It depends on the seed and the epoch only."""
-        return order_of(self.config, self.seed, epoch)
+        network = self.learner.evaluated
+        return evaluation.loss_and_errors(network, self.data.test, self.data.pipeline, *how)
 
     def result(self) -> Result:
         """Return the result of the trial."""
         return Result(
             status="diverged" if self.diverged else "done",
             epochs=tuple(self.history),
-            num_params=self.num_params,
-            num_images=self.step * self.config.global_batch_size,
+            num_params=self.learner.num_params,
+            num_images=self.learner.step * self.config.global_batch_size,
             time_to_train_seconds=None if self.diverged else self._time_to_train(),
             peak_memory_mib=memory.peak_mib(self.device),
             resumes=self.resumes,
-            compiled=self.compiled,
+            compiled=self.learner.compiled,
             notes=(*self.notes, *self._pauses()),
         )
 
@@ -353,7 +244,7 @@ class Run:
     # --- kept weights --------------------------------------------------------------------------
 
     def keep_weights(self) -> None:
-        """Write the weights to keep (`trainer.evaluation` reads them).
+        """Write the weights to keep (`trainer.kept` reads them).
 
         If that fails, add a note and do not raise: the measured errors must not be lost.
         """
@@ -364,7 +255,8 @@ class Run:
         if weights is None:
             self.notes.append("the best epoch's weights are lost: they were not kept when it was trained")
             return
-        about = {"trial_id": self.runtime.trial_id, "kept": keep, "ema": self.evaluated is not self.model}
+        averaged = self.learner.evaluated is not self.learner.model
+        about = {"trial_id": self.runtime.trial_id, "kept": keep, "ema": averaged}
         try:
             checkpoint.save(path, {**self._identity(), **about, **weights})
         except OSError as error:
@@ -372,14 +264,14 @@ class Run:
 
     def _weights(self) -> dict[str, Any]:
         """Return a copy of the current weights, on the CPU."""
-        state = self.evaluated.state_dict()
+        state = self.learner.evaluated.state_dict()
         copies = {name: value.to("cpu", copy=True) for name, value in state.items()}
         return {"epoch": len(self.history), "state_dict": copies}
 
     # --- checkpoints ---------------------------------------------------------------------------
 
     def _checkpoint_due(self) -> bool:
-        self.runtime.on_step(self.step)
+        self.runtime.on_step(self.learner.step)
         stop = self.runtime.should_stop()  # first: if it raises, the checkpoint stays as it is
         return stop or time.monotonic() - self.saved_at >= self.runtime.checkpoint_seconds
 
@@ -474,85 +366,46 @@ class Run:
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that the rest of the trial depends on, as tensors and plain values."""
-        own, *others = self.group.gather(self._own_state())
+        own, *others = self.group.gather(self.learner.rank_state())
         return {
             **own,
             "others": others,
+            **self.learner.state_dict(),
             "trial": self._identity(),
-            "step": self.step,
             "history": [dataclasses.asdict(epoch) for epoch in self.history],
             "epoch_seconds": self.epoch_seconds,
             "prepare_seconds": self.prepare_seconds,
             "test_seconds": self.test_seconds,
             "resumes": self.resumes,
             "notes": list(self.notes),
-            "model": self.model.state_dict(),
-            "average": self.average.model.state_dict() if self.average else None,
-            "selection": self.selection.state_dict() if self.selection else None,
             "best": self.best,
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "compiled": self.compiled,
-            "device": self.device.type,
+            "compiled": self.learner.compiled,
             "hardware": _hardware(self.device),
             "origin": self.runtime.origin.as_dict(),
         }
 
-    def _own_state(self) -> dict[str, Any]:
-        """Return the part of the state that differs between ranks."""
-        on_cuda = self.device.type == "cuda"
-        return {
-            "totals": self.totals.cpu(),
-            "generator": self.generator.get_state(),
-            "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state(self.device) if on_cuda else None,
-        }
-
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned, also on another kind of device."""
-        self.step = state["step"]
+        own = state["others"][self.group.rank - 1] if self.group.rank else state
+        self.learner.load_state_dict(state, own)
         self.history = [Epoch(**epoch) for epoch in state["history"]]
         self.epoch_seconds = state["epoch_seconds"]
         self.prepare_seconds = state["prepare_seconds"]
         self.test_seconds = state.get("test_seconds", 0.0)
         self.resumes = state["resumes"]
         self.notes = list(state["notes"])
-        self.model.load_state_dict(state["model"])
-        if self.average:
-            self.average.model.load_state_dict(state["average"])
-        if self.selection:
-            self.selection.load_state_dict(state["selection"])
         self.best = state.get("best")
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        own = state["others"][self.group.rank - 1] if self.group.rank else state
-        self.totals.copy_(own["totals"])
-        torch.set_rng_state(own["rng"])
-        if state["device"] == self.device.type:
-            self.generator.set_state(own["generator"])
-            if own["cuda_rng"] is not None:
-                torch.cuda.set_rng_state(own["cuda_rng"], self.device)
-        else:  # a generator's state fits one kind of device only: start a new stream
-            self.generator.manual_seed(seeds.stream(self.seed, "augmentation", self.step, *self.group.stream))
         was, now = state.get("hardware"), _hardware(self.device)
         if was not in (None, now):  # results and speed differ between devices
-            self.notes.append(f"moved from {was} to {now} at step {self.step}")
-        if bool(state.get("compiled")) != self.compiled:
-            self.notes.append(
-                f"{'compiled' if self.compiled else 'no longer compiled'} from step {self.step} on"
-            )
-        self.notes += self.runtime.origin.notes_since(state.get("origin"), self.step)
+            self.notes.append(f"moved from {was} to {now} at step {self.learner.step}")
+        if bool(state.get("compiled")) != self.learner.compiled:
+            change = "compiled" if self.learner.compiled else "no longer compiled"
+            self.notes.append(f"{change} from step {self.learner.step} on")
+        self.notes += self.runtime.origin.notes_since(state.get("origin"), self.learner.step)
 
 
 def _hardware(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-def _parts(batch: Batch, number: int) -> Iterator[Batch]:
-    """Split a batch into equal parts. Copies of one image stay in one part."""
-    images, labels, weights = batch.images.chunk(number), batch.labels, batch.weights
-    parts = zip(images, labels.chunk(number, dim=1), weights.chunk(number, dim=1), strict=True)
-    return (Batch(*part, batch.agreement) for part in parts)
 
 
 def _finite(value: float | None) -> float | None:

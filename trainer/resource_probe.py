@@ -38,7 +38,9 @@ class ResourceProbe:
         self._batches = self._endless()
         self._steps(FIRST_STEPS)
         run = self._run
-        next(predictions(run.evaluated, run.test_split, run.pipeline, config.precision, config.tta))
+        next(
+            predictions(run.learner.evaluated, run.data.test, run.data.pipeline, config.precision, config.tta)
+        )
         self.memory_bytes, self.total_bytes = memory.taken(self._run.device)
         """Peak memory of this process, CUDA's own share included, and the memory of the whole device."""
 
@@ -51,9 +53,9 @@ class ResourceProbe:
         return images / (time.perf_counter() - started)
 
     def _steps(self, number: int) -> None:
-        self._run.model.train()
+        self._run.learner.model.train()
         for batch in itertools.islice(self._batches, number):
-            self._run.train_step(*batch)
+            self._run.learner.train_step(*batch, 0)
         if self._run.device.type == "cuda":
             torch.cuda.synchronize(self._run.device)
 
@@ -62,5 +64,5 @@ class ResourceProbe:
         run, size = self._run, self._batch_size
         starts = [place * size for place in range(run.config.steps_per_epoch)]
         while True:
-            with contextlib.closing(run.train_split.taken(run.order(0), starts, size, 0)) as batches:
+            with contextlib.closing(run.data.batches(0, starts)) as batches:
                 yield from batches

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gridrun.compare import Compared, Pair, Side
 
 
-@click.command("compare", cls=GroupedCommand, example="gridrun compare 1c9e72 8a40d1")
+@click.command("compare", cls=GroupedCommand, example="gridrun compare b7393f b75cd8")
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
 @results_option

@@ -201,8 +201,7 @@ def example_of(family: type[ModelOptions]) -> ModelOptions | None:
 def format_size(options: ModelOptions) -> str:
     """Return parameters, multiply-accumulates and the image size that they are for."""
     from trainer.datasets import DataSpec
-    from trainer.evaluation import on_meta
-    from trainer.models.count import count_macs, count_params
+    from trainer.models.count import count_macs, count_params, on_meta
     from trainer.schema import ConfigError
 
     for size, classes in ((32, 10), (224, 1000)):

@@ -271,8 +271,7 @@ def _launch_is_dead(setup: Setup) -> bool:
 
 def _macs(config: TrainConfig) -> int | None:
     """Return the multiply-accumulates of one image, or None if the network needs real numbers to run."""
-    from trainer.evaluation import on_meta
-    from trainer.models.count import count_macs
+    from trainer.models.count import count_macs, on_meta
 
     spec = config.dataset.spec
     try:

@@ -10,6 +10,15 @@ if TYPE_CHECKING:
     from torch import nn
 
     from trainer.datasets import DataSpec
+    from trainer.models import ModelOptions
+
+
+def on_meta(options: ModelOptions, spec: DataSpec) -> nn.Module:
+    """Return a network whose weights take no memory: you can count and compare them, not use them."""
+    import torch
+
+    with torch.device("meta"):
+        return options.build(spec)
 
 
 def count_params(model: nn.Module) -> int:
