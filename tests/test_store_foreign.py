@@ -30,7 +30,7 @@ axes: [{batch_size: [128, 256]}]
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """Return a store with one of two trials in its Parquet files, in the current directory."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("gridrun.store.parquet._LOOK_SECONDS", 0.0)  # how long to wait for sshfs
+    monkeypatch.setattr("gridrun.store.opened._LOOK_SECONDS", 0.0)  # how long to wait for sshfs
     (tmp_path / "small.yaml").write_text(GRID)
     made = Store(tmp_path / "results")
     made.create()

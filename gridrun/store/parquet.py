@@ -12,8 +12,8 @@ old footer refers to, in their place:
     [all rows][    ][all rows]    after a second or more: written again in front; the footer refers to it
     [all rows]                    after another second: the old bytes are cut off
 
-A reader is misled only if it pauses for over a second between its two looks. Pages carry checksums,
-which this module verifies when it reads.
+A reader is misled only if it pauses for over a second between its two looks. `opened` is how a file is
+opened, `columns` how rows become columns.
 
 `Compaction` keeps writers apart, also one that was paused and has lost its lease.
 """
@@ -21,40 +21,25 @@ which this module verifies when it reads.
 from __future__ import annotations
 
 import contextlib
-import errno
-import json
 import os
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gridrun.errors import StoreError
-from gridrun.store import unpacked
-from gridrun.store.records import EPOCH_TYPES, TRIAL_TYPES
+from gridrun.store.columns import named, stacked, table_of
+from gridrun.store.opened import FORMAT, MAGIC, columns_of, foreign, looked, opened, ours, reading
 from trainer import files
-
-T = TypeVar("T")
 
 MAX_ROW_GROUPS = 256
 TIDY_ROW_GROUPS = 8
 """When a launch ends, so many are not worth a rewrite yet; each costs some 7 KiB."""
 SETTLED_SECONDS = 1.0
 """After so long, no reader has the footer of the version before any more."""
-_LOOKS = 20
-_LOOK_SECONDS = 0.05
-_FORMAT = {b"gridrun.format": b"1"}
-_ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
-_MAGIC = b"PAR1"
-_OWN: dict[str, tuple[tuple[str, ...], Mapping[str, type]]] = {
-    "trials.parquet": (("trial_id", "status", "ended_at"), TRIAL_TYPES),
-    "epochs.parquet": (("trial_id", "epoch"), EPOCH_TYPES),
-}
-"""Of each file by name: the columns that all versions have, and the types of those that are ours."""
 
 
 def read(
@@ -81,24 +66,24 @@ def read(
         except FileNotFoundError:
             return None
         with handle:
-            file = _ours(path, handle)
+            file = ours(path, handle)
             found, wanted = set(file.schema_arrow.names), None
             if columns is not None:
                 if lacking := set(columns) - found:
-                    raise _foreign(path, f"has no column {min(lacking)!r}")
+                    raise foreign(path, f"has no column {min(lacking)!r}")
                 wanted = list({"trial_id", *columns, *optional} & found)
-            table = _columns(path, file, handle, wanted)
-            return table if trial_ids is None else table.filter(_named(table, trial_ids))
+            table = columns_of(path, file, handle, wanted)
+            return table if trial_ids is None else table.filter(named(table, trial_ids))
 
-    return _looked(path, look)
+    return looked(path, look)
 
 
 def joined(
     old: pa.Table | None, rows: list[dict[str, Any]], types: Mapping[str, type], replaced: Collection[str]
 ) -> pa.Table:
     """Return what `append` would leave in a file that holds `old`."""
-    new = _table(rows, types)
-    return new if old is None else _stacked(old.filter(pc.invert(_named(old, replaced))), new)
+    new = table_of(rows, types)
+    return new if old is None else stacked(old.filter(pc.invert(named(old, replaced))), new)
 
 
 def append(
@@ -123,20 +108,20 @@ def append(
     """
     old = _version(path, partial)
     with _storing(path):
-        new = _table(rows, types)
+        new = table_of(rows, types)
     kept: _Version | None = None
-    with _reading(path):
+    with reading(path):
         if old:
             schema = old.file.schema_arrow
-            stacked = _stacked(schema.empty_table(), new)
+            added = stacked(schema.empty_table(), new)
             grows = (
                 old.num_groups < MAX_ROW_GROUPS
                 and not (old.moved and old.settled)
-                and stacked.schema.equals(schema)
-                and not pc.any(_named(old.read(["trial_id"]), replaced)).as_py()
+                and added.schema.equals(schema)
+                and not pc.any(named(old.read(["trial_id"]), replaced)).as_py()
             )
             kept = old if grows else None
-            new = stacked if grows else joined(old.read(), rows, types, replaced)
+            new = added if grows else joined(old.read(), rows, types, replaced)
     with _storing(path):
         if kept:
             _extend(partial, kept, new)
@@ -151,8 +136,8 @@ def check_storable(rows: list[dict[str, Any]], types: Mapping[str, type], path: 
     """Write rows to a file in memory and read them back. Raises UnstorableError."""
     with _storing(path):
         buffer = pa.BufferOutputStream()
-        pq.write_table(_table(rows, types), buffer)
-        _opened(pa.BufferReader(buffer.getvalue())).read(use_threads=False)
+        pq.write_table(table_of(rows, types), buffer)
+        opened(pa.BufferReader(buffer.getvalue())).read(use_threads=False)
 
 
 class UnstorableError(StoreError):
@@ -181,7 +166,7 @@ def _check_readable(partial: Path, known: int = 0) -> None:
     Its first `known` row groups are those of the old version, byte for byte, and are not read again.
     """
     with partial.open("rb") as handle:
-        file = _opened(handle)
+        file = opened(handle)
         file.read_row_groups(range(known, file.num_row_groups), use_threads=False)
 
 
@@ -193,7 +178,7 @@ def tidy(path: Path, partial: Path) -> bool:
     old = _version(path, partial)
     if old is None:
         return False
-    with _reading(path):
+    with reading(path):
         scattered = old.moved or old.num_groups > TIDY_ROW_GROUPS
         whole = old.read() if scattered and (old.settled or not old.moved) else None
     dead = old.end < old.footer
@@ -220,7 +205,7 @@ class _Version:
         self.settled = settled
         """Whether it is so old that no reader has the footer of the version before."""
         self.path, self.source = path, pa.BufferReader(content)
-        self.file = _ours(path, self.source)
+        self.file = ours(path, self.source)
         self.num_groups = self.file.metadata.num_row_groups
         self.footer = len(content) - _footer_size(self.file.metadata)
         """Offset of the footer. Bytes of the previous version may lie between `end` and it."""
@@ -231,9 +216,9 @@ class _Version:
         ]
         starts = [chunk.dictionary_page_offset or chunk.data_page_offset for chunk in chunks]
         ends = [at + chunk.total_compressed_size for at, chunk in zip(starts, chunks, strict=True)]
-        self.start = min(starts, default=len(_MAGIC))
-        self.end = max(ends, default=len(_MAGIC))
-        self.moved = self.start > len(_MAGIC)
+        self.start = min(starts, default=len(MAGIC))
+        self.end = max(ends, default=len(MAGIC))
+        self.moved = self.start > len(MAGIC)
         """Whether the live bytes stand behind bytes of older versions."""
 
     @property
@@ -242,10 +227,10 @@ class _Version:
 
         A reader may have the footer before this one: keep what that refers to, too, until it is settled.
         """
-        return memoryview(self.content)[len(_MAGIC) : self.end if self.settled else self.footer]
+        return memoryview(self.content)[len(MAGIC) : self.end if self.settled else self.footer]
 
     def read(self, columns: list[str] | None = None) -> pa.Table:
-        return _columns(self.path, self.file, self.source, columns)
+        return columns_of(self.path, self.file, self.source, columns)
 
 
 def _version(path: Path, partial: Path) -> _Version | None:
@@ -261,7 +246,7 @@ def _version(path: Path, partial: Path) -> _Version | None:
             return None
         return _Version(path, content, settled=now - written_at >= SETTLED_SECONDS)
 
-    return _looked(path, look)
+    return looked(path, look)
 
 
 def _extend(partial: Path, old: _Version, new: pa.Table | None) -> None:
@@ -278,7 +263,7 @@ def _extend(partial: Path, old: _Version, new: pa.Table | None) -> None:
     with partial.open("r+b") as file:
         file.seek(-_footer_size(written), os.SEEK_END)
         file.truncate()
-        file.write(memoryview(footer.getvalue())[len(_MAGIC) :])
+        file.write(memoryview(footer.getvalue())[len(MAGIC) :])
 
 
 def _rewrite(partial: Path, old: _Version | None, table: pa.Table) -> None:
@@ -302,12 +287,12 @@ def _rewrite(partial: Path, old: _Version | None, table: pa.Table) -> None:
 @contextlib.contextmanager
 def _writing(partial: Path, schema: pa.Schema) -> Iterator[tuple[pa.NativeFile, pq.ParquetWriter]]:
     """Yield an open file, and a writer that adds row groups at the file's position."""
-    with partial.open("r+b") as opened:  # fails if the file was removed, and does not make it again
-        opened.truncate()
+    with partial.open("r+b") as raw:  # fails if the file was removed, and does not make it again
+        raw.truncate()
         with (
-            pa.PythonFile(opened, "w") as file,
+            pa.PythonFile(raw, "w") as file,
             pq.ParquetWriter(
-                file, schema.with_metadata(_FORMAT), compression="zstd", write_page_checksum=True
+                file, schema.with_metadata(FORMAT), compression="zstd", write_page_checksum=True
             ) as writer,
         ):
             yield file, writer
@@ -315,137 +300,4 @@ def _writing(partial: Path, schema: pa.Schema) -> Iterator[tuple[pa.NativeFile, 
 
 def _footer_size(metadata: pq.FileMetaData) -> int:
     """Return the bytes at the end of a file that hold its footer, the length of that, and the magic."""
-    return int(metadata.serialized_size) + 4 + len(_MAGIC)
-
-
-# --- errors ------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (pa.ArrowException, OSError) as error:
-        if isinstance(error, OSError) and error.errno == errno.ESTALE:
-            raise _Replaced(f"{path}: cannot be read ({error.strerror})") from None
-        if isinstance(error, OSError) and error.errno not in (None, errno.EISDIR):
-            raise StoreError(f"{path}: cannot be read ({error.strerror})") from None
-        raise _Damaged(f"{path}: is damaged ({error}). Move it away to go on without it.") from None
-
-
-class _Damaged(StoreError):
-    """A file that is not a whole Parquet file."""
-
-
-class _Replaced(StoreError):
-    """A version that another machine replaced on NFS while it was read here."""
-
-
-def _looked(path: Path, look: Callable[[], T]) -> T:
-    """Call `look`; if the file seems cut short, or was replaced meanwhile, call it again for a second.
-
-    A file system in user space, such as sshfs, may first show a new version with the length of the old one.
-    """
-    for _ in range(_LOOKS):
-        try:
-            with _reading(path):
-                return look()
-        except _Replaced:
-            continue
-        except _Damaged:
-            with contextlib.suppress(OSError):
-                if path.read_bytes().endswith(_MAGIC):
-                    break  # not cut short
-            time.sleep(_LOOK_SECONDS)
-    with _reading(path):
-        return look()
-
-
-def _opened(source: Any) -> pq.ParquetFile:
-    # Without Arrow's threads: if they read from a Python file, the process may abort at its end
-    # (https://github.com/apache/arrow/issues/50482).
-    return pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True)
-
-
-def _ours(path: Path, source: Any) -> pq.ParquetFile:
-    file = _opened(source)
-    if problem := unpacked.problem(file, _length(source)):
-        raise _foreign(path, problem)
-    if not _FORMAT.items() <= (file.schema_arrow.metadata or {}).items():
-        raise _foreign(path, "was not written by gridrun")
-    found = {field.name: field.type for field in file.schema_arrow}
-    needed, known = _OWN.get(path.name, (("trial_id",), {"trial_id": str}))
-    for name in needed:
-        if name not in found:
-            raise _foreign(path, f"has no column {name!r}")
-    for name in known.keys() & found.keys():
-        if not _fits(found[name], known[name]):
-            raise _foreign(path, f"has {found[name]} in the column {name!r}")
-    return file
-
-
-def _fits(found: pa.DataType, kind: type) -> bool:
-    """Return whether a column can have a type; older versions widened whole numbers, pandas texts."""
-    checks = {
-        str: (pa.types.is_string, pa.types.is_large_string),
-        bool: (pa.types.is_boolean,),
-    }.get(kind, (pa.types.is_integer, pa.types.is_floating))
-    return any(check(found) for check in (pa.types.is_null, *checks))
-
-
-def _columns(path: Path, file: pq.ParquetFile, source: Any, columns: list[str] | None) -> pa.Table:
-    if problem := unpacked.problem_of_texts(file, source, _length(source), columns):
-        raise _foreign(path, problem)
-    return file.read(columns=columns, use_threads=False)
-
-
-def _length(source: Any) -> int:
-    """Return the number of bytes of an open file."""
-    source.seek(0, os.SEEK_END)
-    return int(source.tell())
-
-
-def _foreign(path: Path, why: str) -> StoreError:
-    return StoreError(f"{path}: {why}. Move it away, or name another --results.")
-
-
-def _named(table: pa.Table, trial_ids: Collection[str]) -> pa.Array:
-    wanted = pa.lib.StringBuilder()  # pa.array would import pandas
-    wanted.append_values(list(trial_ids))
-    return pc.is_in(table["trial_id"], value_set=wanted.finish())
-
-
-# --- columns -----------------------------------------------------------------------------------
-
-
-def _table(rows: list[dict[str, Any]], types: Mapping[str, type]) -> pa.Table:
-    names = dict.fromkeys([*types, *(name for row in rows for name in row)])
-    return pa.table({name: _column([row.get(name) for row in rows], types.get(name)) for name in names})
-
-
-def _column(values: list[Any], given: type | None) -> pa.Array:
-    if given:
-        return pa.array(values, _ARROW[given])
-    try:
-        return pa.array(values)
-    except (pa.ArrowException, OverflowError):  # an option that has another type in another model
-        return _as_text(values)
-
-
-def _with_text(table: pa.Table, name: str) -> pa.Table:
-    return table.set_column(table.column_names.index(name), name, _as_text(table[name].to_pylist()))
-
-
-def _as_text(values: list[Any]) -> pa.Array:
-    texts = [value if value is None or isinstance(value, str) else json.dumps(value) for value in values]
-    return pa.array(texts, pa.string())
-
-
-def _stacked(old: pa.Table, new: pa.Table) -> pa.Table:
-    """Return the rows of both tables. A column whose two types have none in common becomes text."""
-    for name in set(old.column_names) & set(new.column_names):
-        try:
-            pa.concat_tables([old.select([name]), new.select([name])], promote_options="permissive")
-        except pa.ArrowException:
-            old, new = _with_text(old, name), _with_text(new, name)
-    return pa.concat_tables([old, new], promote_options="permissive")
+    return int(metadata.serialized_size) + 4 + len(MAGIC)
