@@ -23,7 +23,7 @@ from gridrun.trial import config_id
 from trainer import ConfigError
 from trainer.data import is_cached, load
 from trainer.datasets import DataError, datasets
-from trainer.datasets._folders import opened
+from trainer.datasets._folders import centre, five_crops, opened
 from trainer.datasets.image_folder import digest_of
 from trainer.schema import canonical, read_options
 
@@ -428,6 +428,24 @@ def test_an_image_with_too_many_pixels_is_refused_undecoded(folders, monkeypatch
     monkeypatch.setattr("trainer.datasets._folders.MAX_PIXELS", 100)
     with pytest.raises(ValueError, match=r"has 13 x 8 pixels; the most is 100"):
         opened(root / "train" / "ant" / "1.png", 3)
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
+def test_an_image_of_more_than_eight_bits_is_refused(mode, tmp_path):
+    """PIL would cut its values off at 255."""
+    path = tmp_path / "x.tif"
+    pixels = np.full((8, 12), 4096, {"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode])
+    Image.fromarray(pixels).save(path)
+    with pytest.raises(ValueError, match=r"has more than 8 bits a channel \(" + mode):
+        opened(path, 1)
+
+
+@pytest.mark.parametrize("cut", [centre, five_crops])
+def test_a_narrow_image_that_would_grow_too_large_is_refused(cut, monkeypatch):
+    monkeypatch.setattr("trainer.datasets._folders.MAX_PIXELS", 1000)
+    assert cut(Image.new("L", (4, 10)), 20, 8)  # 20 x 50
+    with pytest.raises(ValueError, match="is too narrow to resize: 4 x 11 pixels"):
+        cut(Image.new("L", (4, 11)), 20, 8)
 
 
 def test_many_broken_images_are_counted(folders):

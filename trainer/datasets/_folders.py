@@ -68,7 +68,8 @@ def opened(path: Path, channels: int) -> Image.Image:
     """Decode an image file: grey for one channel, else RGB.
 
     Raises:
-        ValueError: it is no regular file, or has more than MAX_PIXELS. A damaged one may raise any exception.
+        ValueError: it is no regular file, has more than MAX_PIXELS, or more than 8 bits a channel. A damaged
+            one may raise any exception.
     """
     from PIL import Image
 
@@ -77,6 +78,8 @@ def opened(path: Path, channels: int) -> Image.Image:
     with Image.open(path, formats=FORMATS) as image:  # any other could start a program, such as Ghostscript
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"has {image.width} x {image.height} pixels; the most is {MAX_PIXELS:,}")
+        if image.mode in ("I", "F") or image.mode.startswith("I;16"):  # PIL would make most of it white
+            raise ValueError(f"has more than 8 bits a channel ({image.mode}); save it with 8")
         converted: Image.Image = image.convert("L" if channels == 1 else "RGB")
     return converted
 
@@ -85,7 +88,7 @@ def centre(image: Image.Image, resize: int, size: int) -> Image.Image:
     """Resize so that the shorter side has `resize` pixels, and cut out `size` x `size` from the middle."""
     from torchvision.transforms.v2 import functional
 
-    cut: Image.Image = functional.center_crop(functional.resize(image, [resize]), [size])
+    cut: Image.Image = functional.center_crop(_resized(image, resize), [size])
     return cut
 
 
@@ -93,8 +96,18 @@ def five_crops(image: Image.Image, resize: int, size: int) -> tuple[Image.Image,
     """Resize as `centre` does, and cut out the four corners and the centre."""
     from torchvision.transforms.v2 import functional
 
-    crops: tuple[Image.Image, ...] = functional.five_crop(functional.resize(image, [resize]), [size])
+    crops: tuple[Image.Image, ...] = functional.five_crop(_resized(image, resize), [size])
     return crops
+
+
+def _resized(image: Image.Image, shorter: int) -> Image.Image:
+    """Resize so that the shorter side has so many pixels. Raises ValueError: that is more than MAX_PIXELS."""
+    from torchvision.transforms.v2 import functional
+
+    if shorter**2 * max(image.size) > MAX_PIXELS * min(image.size):
+        raise ValueError(f"is too narrow to resize: {image.width} x {image.height} pixels")
+    resized: Image.Image = functional.resize(image, [shorter])
+    return resized
 
 
 def decoded(
