@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from gridrun.store.records import Provenance
 from gridrun.sweep.worker import Setup, run_trial
 from gridrun.trial import Trial
 from trainer import Runtime, TrainConfig, checkpoint, train
+from trainer.checkpoint import CheckpointError
 from trainer.datasets import DatasetOptions, DataSpec, Images, datasets
 from trainer.evaluation import Evaluation, evaluate
 from trainer.kept import load_weights
@@ -470,6 +472,20 @@ def test_a_checkpoint_that_does_not_fit_is_refused(
     problem = refused(kept)
     assert message in problem
     assert str(kept) in problem
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda value: torch.zeros(1).expand(value.shape), lambda value: value.to("meta")]
+)
+def test_weights_that_are_not_all_there_are_refused(spoil: Any, kept: Path) -> None:
+    """A few bytes could otherwise stand for gigabytes."""
+    state = checkpoint.load(kept)
+    assert state
+    name = next(name for name, value in state["state_dict"].items() if value.dim() > 1)
+    state["state_dict"][name] = spoil(state["state_dict"][name])
+    checkpoint.save(kept, state)
+    with pytest.raises(CheckpointError, match=rf"has weights that are not those of .*: {re.escape(name)}"):
+        load_weights(kept)
 
 
 def test_a_damaged_or_foreign_file_is_refused(kept: Path) -> None:

@@ -83,6 +83,7 @@ def _check_fit(config: TrainConfig, state_dict: dict[str, Any]) -> None:
     wanted = {name: _kind(value) for name, value in network.state_dict().items()}
     found = {name: _kind(value) for name, value in state_dict.items()}
     wrong = sorted(str(name) for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+    wrong = wrong or sorted(name for name, value in state_dict.items() if not _is_whole(value))
     if wrong:
         raise CheckpointError(f"has weights that are not those of {config.model.label}: {wrong[0]}")
 
@@ -92,3 +93,9 @@ def _kind(value: Any) -> tuple[torch.Size, bool] | None:
     if not isinstance(value, torch.Tensor) or value.layout != torch.strided:
         return None
     return value.shape, value.is_floating_point()
+
+
+def _is_whole(value: torch.Tensor) -> bool:
+    """Return whether a tensor of the file has all its numbers there: a stride of 0 would make many of one."""
+    num_bytes = value.numel() * value.element_size()
+    return value.device.type == "cpu" and value.untyped_storage().nbytes() >= num_bytes
