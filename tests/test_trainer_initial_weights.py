@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -141,12 +142,18 @@ def test_published_weights_are_downloaded_once(runtime: Runtime, tmp_path: Path,
 
     def download(url: str, path: str, digest: str, progress: bool) -> None:
         asked.append((url.rpartition("/")[2], digest))
-        Path(path).touch()
+        Path(path).write_bytes(b"weights")
 
+    content = hashlib.sha256(b"weights").hexdigest()
+    named = SimpleNamespace(name="IMAGENET1K_V1", url=f"https://x.org/resnet18-{content[:8]}.pth")
+    monkeypatch.setattr("torchvision.models.get_model_weights", lambda arch: [named])
     monkeypatch.setattr(torch.hub, "download_url_to_file", download)
     paths = {Published().available(RESNET, tmp_path, tmp_path) for _ in range(2)}
-    assert paths == {tmp_path / "downloads" / "resnet18-f37072fd.pth"}
-    assert asked == [("resnet18-f37072fd.pth", "f37072fd")]
+    assert paths == {tmp_path / "downloads" / f"resnet18-{content[:8]}.pth"}
+    assert asked == [(f"resnet18-{content[:8]}.pth", content[:8])]
+    paths.pop().write_bytes(b"damaged")
+    Published().available(RESNET, tmp_path, tmp_path)
+    assert len(asked) == 2, "a damaged file is downloaded again"
 
 
 def test_without_a_network_the_error_says_what_to_do(tmp_path: Path, monkeypatch: Any) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.datasets import DataError
+from trainer.datasets.npz import sha256_of
 from trainer.initial_weights import InitialWeightsOptions, initial_weights
 from trainer.models.torchvision_models import TorchvisionOptions
 from trainer.schema import check
@@ -42,9 +43,9 @@ class Published(InitialWeightsOptions):
             raise DataError(f"init_from: {model.arch} has no weights {self.weights!r}, only {names}")
         url = known[self.weights]
         path = cache_dir / "downloads" / Path(url).name
-        if path.is_file():
-            return path
         digest = re.search(r"-([0-9a-f]{8,})\.pth$", url)
+        if path.is_file() and (not digest or sha256_of(path).startswith(digest[1])):
+            return path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(url, str(path), digest and digest[1], progress=False)
