@@ -98,39 +98,40 @@ def test_lookahead_decays_as_airbench_s():
     assert options.decay_at(5, 476) == pytest.approx(8.9678e-7, rel=1e-4)
 
 
-def test_lookahead_by_hand():
-    """Six steps, an update every second one, and a seventh step that is discarded."""
+@pytest.mark.parametrize("total", [6, 7])
+def test_lookahead_by_hand(total):
+    """Six steps, an update every second one, and perhaps a seventh step that is discarded."""
     model = nn.Linear(1, 1, bias=False)
     nn.init.constant_(model.weight, 0.0)
     options = Lookahead(decay=0.5, every=2, ramp=1.0)
-    lookahead = options.build(model, total_steps=7)
+    lookahead = options.build(model, total_steps=total)
     shadow, weights = 0.0, []
-    for step in range(1, 8):
+    for step in range(1, total + 1):
         with torch.no_grad():
             model.weight += 7.0
         before = model.weight.item()
         lookahead.update(model, step)
         if step in (2, 4, 6):
-            decay = 0.25 * step / 7
+            decay = 0.25 * step / total
             shadow = decay * shadow + (1 - decay) * before
             assert model.weight.item() == pytest.approx(shadow)
         weights.append(model.weight.item())
         assert lookahead.evaluated(model) is model
     assert weights[0] == 7.0
     assert weights[2] == pytest.approx(weights[1] + 7)
-    assert weights[6] == weights[5]  # the last step is discarded
-    assert lookahead.model.weight.item() == weights[6]
+    assert weights[-1] == weights[5]  # a seventh step is discarded, the sixth is not
+    assert lookahead.model.weight.item() == weights[-1]
 
 
 def test_lookahead_ends_with_the_running_statistics_of_the_average():
     model = nn.BatchNorm2d(1, affine=False, momentum=1.0)
-    lookahead = Lookahead(every=1).build(model, total_steps=2)
-    model(torch.full((2, 1, 2, 2), 8.0))
-    lookahead.update(model, 1)
-    mean = lookahead.model.running_mean.item()
-    assert model.running_mean.item() == mean == pytest.approx(8 * (1 - 0.95 / 8))
-    model(torch.full((2, 1, 2, 2), 100.0))
+    lookahead = Lookahead(decay=0.5, every=2, ramp=1.0).build(model, total_steps=3)
+    model(torch.full((2, 1, 2, 2), 9.0))
     lookahead.update(model, 2)
+    mean = lookahead.model.running_mean.item()
+    assert model.running_mean.item() == mean == pytest.approx(9 * (1 - 0.25 * 2 / 3))
+    model(torch.full((2, 1, 2, 2), 100.0))
+    lookahead.update(model, 3)
     assert model.running_mean.item() == mean
 
 

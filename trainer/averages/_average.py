@@ -55,11 +55,9 @@ class Lookahead(Average):
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Update average and network after `step` steps, if an update is due or the run ends."""
-        ends = step == self.total_steps
-        if not ends:
-            super().update(model, step)
-        if ends or step % self.every == 0:
+        """Update average and network after `step` steps, if an update is due; at the end, the network."""
+        super().update(model, step)
+        if step == self.total_steps or step % self.every == 0:
             torch._foreach_copy_(_state(model)[0], _state(self.model)[0])
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Lookahead(AverageOptions):
     """The network goes on from the average after each update, and ends with the average as it is.
 
-    The last step updates nothing: steps after the last multiple of `every` are discarded.
+    So steps after the last multiple of `every` are discarded.
     """
 
     decay: float = 0.95
