@@ -208,6 +208,19 @@ def test_adabound_by_hand(size, decoupled):
 vectors = st.lists(st.floats(0.01, 10) | st.floats(-10, -0.01), min_size=2, max_size=2)
 
 
+def test_a_group_s_bounds_go_with_its_own_rate():
+    """A group of ten times the rate takes steps ten times as long, as long as no bound is reached."""
+    slow, fast = (nn.Parameter(torch.tensor([1.0], dtype=DTYPE)) for _ in range(2))
+    groups = [{"params": [p], "lr": lr, "weight_decay": 0.0} for p, lr in ((slow, 0.001), (fast, 0.01))]
+    optimizer = AdaBoundWOptions(gamma=1e-9, final_lr=0.1).build(groups, 0.001, 10)
+    alone = AdaBoundWOptions(gamma=1e-9, final_lr=0.1)
+    (expected,) = steps(alone, [1.0], [[0.5]], [0.01])
+    slow.grad = fast.grad = torch.tensor([0.5], dtype=DTYPE)
+    optimizer.step()
+    assert fast.tolist() == pytest.approx(expected, rel=1e-12)
+    assert 1 - fast.item() == pytest.approx(10 * (1 - slow.item()), rel=1e-6)
+
+
 @given(start=vectors, grads=st.lists(vectors, min_size=1, max_size=5), weight_decay=st.floats(0, 0.1))
 def test_far_from_its_bounds_adabound_is_adam(start, grads, weight_decay):
     wide: dict[str, Any] = {"gamma": 1e-12, "eps": 1e-15}

@@ -40,6 +40,7 @@ class AdaBoundOptions(OptimizerOptions):
         from trainer.optimizers.adabound.optimizer import AdaBound
 
         options = {**dataclasses.asdict(self), "decoupled": self.decoupled}
+        groups = [{**group, "peak_lr": group.get("lr", lr)} for group in groups]
         return AdaBound(groups, {"lr": lr, "peak_lr": lr, "step": 0, **options})
 
 
