@@ -16,8 +16,11 @@ import torch
 from tiny import TinyNet
 
 from trainer import Runtime, TrainConfig, compiling
+from trainer.augmentations.dual_cutout import DualCutout
 from trainer.loop import Interrupted, train
 from trainer.metrics import Result
+from trainer.parameter_groups.bn_bias import BNBias
+from trainer.parameter_groups.head import Head
 
 DROPOUT = tiny.config(model=TinyNet(dropout=0.5))
 
@@ -90,11 +93,29 @@ def test_the_next_trial_of_a_shape_is_compiled_at_once(runtime: Runtime) -> None
     assert graphs() > before
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"parameter_groups": (BNBias(epochs=1), Head(epochs=2))},
+        {"augmentation": (DualCutout(size=2, alpha=0.1),), "subdivision": 2},
+    ],
+)
+def test_nothing_is_compiled_between_two_steps(
+    options: dict[str, Any], runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither when parameters are frozen, nor since a batch is larger than the network was compiled for."""
+    seen: list[int] = []
+    on_step = dataclasses.replace(runtime, on_step=lambda step: seen.append(graphs()))
+    before = graphs()
+    assert trained(tiny.config(**options), on_step, "on").compiled
+    assert before < seen[0] == graphs()
+
+
 def test_more_shapes_than_are_kept(runtime: Runtime) -> None:
-    for batch_size in range(8, 14):
+    for batch_size in range(4, 14):
         config = tiny.config(batch_size=batch_size, epochs=1)
         assert trained(config, runtime, "on").compiled
-    assert len(compiling._shapes) <= compiling._MOST_SHAPES
+    assert len(compiling._shapes) <= compiling._MOST_STAGES
 
 
 def test_auto_waits_until_trials_would_have_saved_what_compiling_takes(

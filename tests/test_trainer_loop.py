@@ -680,6 +680,17 @@ def misshapen(runtime: Runtime) -> None:
     checkpoint.save(runtime.checkpoint, state)
 
 
+def of_another_step(runtime: Runtime) -> None:
+    state = checkpoint.load(runtime.checkpoint)
+    checkpoint.save(runtime.checkpoint, state | {"step": 2})
+
+
+def of_words(runtime: Runtime) -> None:
+    state = checkpoint.load(runtime.checkpoint)
+    state["history"][0]["train_seconds"] = "long"
+    checkpoint.save(runtime.checkpoint, state)
+
+
 def older_version(runtime: Runtime) -> None:
     state = checkpoint.load(runtime.checkpoint)
     state["trial"]["version"] -= 1
@@ -709,6 +720,8 @@ def malicious(runtime: Runtime) -> None:
         (malicious, "checkpoint trial.ckpt cannot be loaded safely"),
         (incomplete, "checkpoint does not fit: 'scaler'"),
         (misshapen, "checkpoint does not fit: Error(s) in loading state_dict"),
+        (of_another_step, "checkpoint does not fit: it has 2 steps in epoch 2"),
+        (of_words, "checkpoint does not fit: its epochs are no numbers"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

@@ -31,8 +31,8 @@ _SECONDS_A_LAYER = {"cpu": 4.0, "cuda": 2.0}
 """What compiling takes for each module with weights, before it has been measured."""
 _FASTER = 0.97
 """A compiled step that takes more than this part of a plain one is not worth another rounding."""
-_MOST_SHAPES = 4
-"""Compiled networks that a process keeps. Beyond 8, torch would run later ones plain and not say so."""
+_MOST_STAGES = 8
+"""Compiled networks that a process keeps. Beyond, torch would run later ones plain and not say so."""
 
 
 @dataclass(slots=True)
@@ -40,6 +40,8 @@ class _Shape:
     """What this process knows of trials whose steps are of one shape. Seconds are of one step."""
 
     layers: int
+    stages: int
+    """Networks to compile: one at first, and one whenever a group of parameters freezes."""
     plain: float
     compiled: float | None = None
     """None: not compiled yet; infinite: it cannot be."""
@@ -54,7 +56,7 @@ class _Shape:
         """
         if self.compiled is not None:
             return self.compiled < _FASTER * self.plain
-        return self.wanted * _SAVING > self.layers * _SECONDS_A_LAYER.get(device.type, 4.0)
+        return self.wanted * _SAVING > self.stages * self.layers * _SECONDS_A_LAYER.get(device.type, 4.0)
 
 
 _shapes: dict[tuple[Any, ...], _Shape] = {}
@@ -93,7 +95,10 @@ def network_to_train(
             return model
         if shape.compiled is None or runtime.compile == "on":
             try:
-                shape.compiled = _seconds(_compile(copy.deepcopy(model)), images, config.precision)
+                shape.compiled, *_ = [
+                    _seconds(_compile(_frozen(model, names)), images, config.precision)
+                    for names in _stages(model, config)
+                ]
             except Exception as error:
                 if runtime.compile == "on":
                     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -105,16 +110,40 @@ def network_to_train(
     return _compile(model) if runtime.compile == "on" or shape.pays(device) else model
 
 
+def _stages(model: nn.Module, config: TrainConfig) -> list[frozenset[str]]:
+    """Return the names of the frozen parameters at first, none, and after each time that a group is frozen.
+
+    Freezing changes the backward pass, which torch then compiles anew.
+    """
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    ends = {group: config.steps_in(group.epochs) for group in config.parameter_groups if group.epochs}
+    stages = [frozenset[str]()]
+    for end in sorted({end for end in ends.values() if end < config.total_steps}):
+        groups = [group.select(model) for group in ends if ends[group] == end]
+        stages.append(stages[-1].union(names[parameter] for group in groups for parameter in group))
+    return stages
+
+
+def _frozen(model: nn.Module, names: frozenset[str]) -> nn.Module:
+    """Return a copy with some frozen parameters."""
+    network = copy.deepcopy(model)
+    for name in names:
+        network.get_parameter(name).requires_grad_(False)
+    return network
+
+
 def _shape_of(model: nn.Module, images: torch.Tensor, config: TrainConfig, runtime: Runtime) -> _Shape:
     """Return what is known of this shape; at first, measure a plain step."""
-    network = config.model, config.bn_momentum, config.precision
+    stages = _stages(model, config)
+    network = config.model, config.bn_momentum, config.precision, tuple(stages)
     key = (*network, images.shape, images.stride(), images.device, runtime.threads)
     if key not in _shapes:
-        if len(_shapes) == _MOST_SHAPES:
+        if sum(shape.stages for shape in _shapes.values()) + len(stages) > _MOST_STAGES:
             torch._dynamo.reset()
             _shapes.clear()
         layers = sum(any(True for _ in module.parameters(recurse=False)) for module in model.modules())
-        _shapes[key] = _Shape(layers, _seconds(copy.deepcopy(model), images, config.precision))
+        plain = _seconds(copy.deepcopy(model), images, config.precision)
+        _shapes[key] = _Shape(layers, len(stages), plain)
     return _shapes[key]
 
 

@@ -145,7 +145,8 @@ class Run:
         with contextlib.closing(self.data.batches(0, [0])) as batches:
             pixels, targets, places = next(iter(batches))
         images = pipeline.batch(pixels, targets, torch.Generator(self.device), places, 0).images
-        images = images[: config.num_kept // config.subdivision]
+        kept = len(images) * config.num_kept // config.batch_size  # an augmentation may copy images
+        images = images[: kept // config.subdivision]
         network = compiling.network_to_train(learner.model, images, config, self.runtime)
         if network is not learner.model:
             learner.network, learner.compiled = network, True
@@ -358,7 +359,7 @@ class Run:
             self.load_state_dict(state)
         except (torch.OutOfMemoryError, torch.AcceleratorError):
             raise  # not the checkpoint's fault: the next attempt may use it
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        except (KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise CheckpointError(f"checkpoint does not fit: {error}") from error
 
     def _identity(self) -> dict[str, Any]:
@@ -385,10 +386,20 @@ class Run:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned, also on another kind of device."""
+        """Restore what `state_dict` returned, also on another kind of device.
+
+        Raises:
+            ValueError and others: it was made by somebody else.
+        """
         own = state["others"][self.group.rank - 1] if self.group.rank else state
         self.learner.load_state_dict(state, own)
         self.history = [Epoch(**epoch) for epoch in state["history"]]
+        numbers = {type(value) for epoch in self.history for value in dataclasses.astuple(epoch)}
+        if not numbers <= {int, float, type(None)}:
+            raise ValueError("its epochs are no numbers")
+        first = min(len(self.history) * self.config.steps_per_epoch, self.config.total_steps)
+        if not first <= self.learner.step <= first + self.config.steps_per_epoch:
+            raise ValueError(f"it has {self.learner.step} steps in epoch {len(self.history) + 1}")
         self.epoch_seconds = state["epoch_seconds"]
         self.prepare_seconds = state["prepare_seconds"]
         self.test_seconds = state.get("test_seconds", 0.0)
