@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from by_hand import H200, Spec, build, record, row
@@ -42,6 +43,22 @@ def test_helpers_that_several_parts_import_are_named_too() -> None:
     )
     assert {"trainer/models/_layers", "trainer/models/_macs", "trainer/augmentations/_boxes"} < set(found)
     assert "trainer/models/_whitening" not in found
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"augmentation": {"randaugment": True}}, "augmentations/policy/operations"),
+        ({"augmentation": {"dual_cutout": True}}, "augmentations/cutout"),
+        ({"model": {"name": "resnext", "depth": 29}}, "models/resnet/network"),
+        ({"ema_decay": 0.9}, "averages/ema"),
+    ],
+)
+def test_what_a_part_takes_from_another_is_named(options: dict[str, Any], expected: str) -> None:
+    config = {"model": {"name": "resnet_preact", "depth": 20}, "epochs": 2, **options}
+    found = sources_of(TrainConfig.from_dict(config))
+    assert f"trainer/{expected}" in found
+    assert not {name for name in found if name.startswith("trainer/data/") or name.count("/") < 2}
 
 
 def test_an_edit_changes_the_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,13 +15,15 @@ from trainer.registry import Options
 from trainer.schema import parts
 
 ROOT = Path(__file__).parent.parent
+SHARED = ROOT / "trainer", ROOT / "trainer" / "data"
+"""Where the code lies that all configs share."""
 DIGITS = 12
 
 
 def sources(config: Any, digest_of: Callable[[Path], str | None] | None = None) -> dict[str, str]:
     """Return a digest of the module or package of each part of a config, by path: `trainer/models/wrn`.
 
-    The classes that a part builds on count too, and the helpers that it imports from beside it
+    The classes that a part builds on count too, and the modules of other parts that it imports
     (`trainer/models/_layers`). Code that all configs share, such as the training loop, does not: it has a
     commit.
 
@@ -31,6 +33,8 @@ def sources(config: Any, digest_of: Callable[[Path], str | None] | None = None) 
     """
     digest_of = digest_of or digest_of_source
     kinds: set[Any] = {type(part) for _, part in parts(config)}
+    if average := config.running_average:  # `ema_decay` names no part
+        kinds.add(type(average))
     places = {place for kind in kinds for place in _places(kind)}
     return {name: digest for name, path in sorted(places) if (digest := digest_of(path))}
 
@@ -61,14 +65,15 @@ _IMPORT = re.compile(r"^\s*from\s+(trainer[\w.]*)\s+import\s+(\([^)]*\)|.*)", re
 
 
 def _helpers(path: Path) -> set[Path]:
-    """Return the modules that belong to several parts and that some modules import, or their helpers do."""
+    """Return the modules outside a part that it imports, itself or by another, but those that all share."""
     todo, found = sorted(path.rglob("*.py")) if path.is_dir() else [path], set[Path]()
     while todo:
         for module, names in _IMPORT.findall(todo.pop().read_text(encoding="utf-8")):
-            imported = [module, *(f"{module}.{name}" for name in re.findall(r"\b_[a-z]\w*", names))]
+            imported = [module, *(f"{module}.{name}" for name in re.findall(r"\b[a-z_]\w*", names))]
             for each in imported:
                 helper = ROOT.joinpath(*each.split(".")).with_suffix(".py")
-                if helper.name.startswith("_") and helper.is_file() and helper not in found:
+                of_a_kind = helper.parent not in SHARED and not helper.is_relative_to(path)
+                if of_a_kind and helper.is_file() and helper not in found:
                     found.add(helper)
                     todo.append(helper)
     return found
