@@ -54,7 +54,7 @@ STREAMED: dict[str, Any] = {"model": {"name": "torchvision", "arch": "resnet18"}
             {"schedule": {"name": "multistep", "milestones": [5], "gamma": 0}},
             "schedule.gamma: must be > 0 and <= 1, got 0.0",
         ),
-        ({"optimizer": {"name": "sgd", "momentum": 1}}, "optimizer.momentum: must be in 0..1, got 1.0"),
+        ({"optimizer": {"name": "sgd", "momentum": 1}}, "optimizer.momentum: must be >= 0 and < 1, got 1.0"),
         ({"optimizer": {"name": "sgd", "momentum": 0}}, "optimizer.nesterov: needs a momentum > 0"),
         (
             {"optimizer": {"name": "adam", "betas": [0.9, 1]}},
@@ -150,8 +150,30 @@ STREAMED: dict[str, Any] = {"model": {"name": "torchvision", "arch": "resnet18"}
         ({"epochs": -0.5}, "epochs: must be > 0, got -0.5"),
         ({"stop_after": 0}, "stop_after: must be in 1..10 (epochs), got 0"),
         ({"stop_after": 11}, "stop_after: must be in 1..10 (epochs), got 11"),
-        ({"label_smoothing": -0.1}, "label_smoothing: must be in 0..1, got -0.1"),
-        ({"label_smoothing": 1}, "label_smoothing: must be in 0..1, got 1"),
+        ({"epochs": 1e-9}, "epochs: is less than a step, got 1e-09"),
+        (
+            {"parameter_groups": {"bn_bias": {"epochs": 1e-9, "anneal": True}}},
+            "parameter_groups.bn_bias.epochs: is less than a step, got 1e-09",
+        ),
+        (
+            {"average": {"name": "lookahead", "every": 10**6}},
+            "average.every: must be at most the 110 steps of the run, got 1000000",
+        ),
+        (
+            {"bn_momentum": "dynamic", "subdivision": 2},
+            "bn_momentum: dynamic needs subdivision 1, got 2",
+        ),
+        (
+            {"model": {"name": "vgg", "batch_norm": False}, "bn_momentum": 0.2},
+            "bn_momentum: has no effect: VGG-like (depth 15, w/o BN, channel 64) has no batch normalisation",
+        ),
+        (
+            {"model": {"name": "vgg", "batch_norm": False}, "parameter_groups": {"bn_bias": {"lr": 6}}},
+            "parameter_groups.bn_bias: has no effect: VGG-like (depth 15, w/o BN, channel 64) has no batch "
+            "normalisation",
+        ),
+        ({"label_smoothing": -0.1}, "label_smoothing: must be >= 0 and < 1, got -0.1"),
+        ({"label_smoothing": 1}, "label_smoothing: must be >= 0 and < 1, got 1"),
         ({"eval_every": 0}, "eval_every: must be > 0, got 0"),
         ({"num_gpus": 0}, "num_gpus: must be > 0, got 0"),
         ({"sync_bn": True}, "sync_bn: has no effect without num_gpus > 1"),

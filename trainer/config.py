@@ -152,6 +152,7 @@ class TrainConfig:
         check(not own or self.init == "fan_out", "init", problem, self.model.label)
         check(not own or self.linear_init == "normal", "linear_init", problem, self.model.label)
         self._check_batch_norm()
+        self._check_steps()
         if self.init_from:
             _check_under("init_from", self.init_from.check, self.model)
         for group in self.parameter_groups:
@@ -174,7 +175,7 @@ class TrainConfig:
         check(self.precision != "pure_fp16" or self.lr <= MAX_FP16, "lr", problem, MAX_FP16, self.lr)
         check(self.weight_decay >= 0, "weight_decay", "must be >= 0, got {}", self.weight_decay)
         smoothing, clip, decay = self.label_smoothing, self.gradient_clip, self.ema_decay
-        check(0 <= smoothing < 1, "label_smoothing", "must be in 0..1, got {}", smoothing)
+        check(0 <= smoothing < 1, "label_smoothing", "must be >= 0 and < 1, got {}", smoothing)
         check(self.batch_size > 0, "batch_size", "must be > 0, got {}", self.batch_size)
         check(clip is None or clip > 0, "gradient_clip", "must be > 0, got {}", clip)
         self._check_clip()
@@ -235,8 +236,14 @@ class TrainConfig:
         problem = "has no effect: {} has frozen scales"
         check(self.bn_scale_init == "ones" or not frozen, "bn_scale_init", problem, self.model.label)
         momentum = self.bn_momentum
+        if not getattr(self.model, "batch_norm", True):
+            problem = "has no effect: {} has no batch normalisation"
+            for name, off in {"bn_momentum": None, "bn_scale_init": "ones", "sync_bn": False}.items():
+                check(getattr(self, name) == off, name, problem, self.model.label)
         in_range = momentum in (None, "dynamic") or 0 < momentum <= 1  # type: ignore[operator]
         check(in_range, "bn_momentum", "must be > 0 and <= 1, or dynamic, got {}", momentum)
+        whole = momentum != "dynamic" or self.subdivision == 1
+        check(whole, "bn_momentum", "dynamic needs subdivision 1, got {}", self.subdivision)
         problem = "{} has an option for it: model.bn_momentum"
         check(
             momentum is None or not hasattr(self.model, "bn_momentum"),
@@ -244,6 +251,17 @@ class TrainConfig:
             problem,
             self.model.label,
         )
+
+    def _check_steps(self) -> None:
+        """Check that what is given in epochs or steps is not too short for this training set."""
+        check(self.total_steps > 0, "epochs", "is less than a step, got {:g}", self.epochs)
+        for group in self.parameter_groups:
+            trained = not group.anneal or group.epochs is None or self.steps_in(group.epochs) > 0
+            key = f"parameter_groups.{group.name}.epochs"
+            check(trained, key, "is less than a step, got {}", group.epochs)
+        every = self.average.every if self.average else 1
+        problem = "must be at most the {} steps of the run, got {}"
+        check(every <= self.total_steps, "average.every", problem, self.total_steps, every)
 
     def _check_training_set(self) -> None:
         """Check the split, and that the training set has enough images for one step."""

@@ -67,6 +67,11 @@ class TorchvisionOptions(ModelOptions):
         check(resnet or not self.small_images, "small_images", "is for ResNets only, not {}", self.arch)
 
     @property
+    def batch_norm(self) -> bool:
+        """Whether the network has batch normalisation."""
+        return not self.arch.startswith("vgg") or self.arch.endswith("_bn")
+
+    @property
     def label(self) -> str:
         return f"{LABELS[self.arch]}, {'small images' if self.small_images else 'ImageNet'}"
 
