@@ -82,7 +82,7 @@ def report_by_age(path: Path, runtime: Runtime) -> AgeReport:
 
     Raises:
         StoreError: the file cannot be used.
-        GridrunError: the data set cannot be read.
+        GridrunError: the data set cannot be read, or the trial did not train on whole batches.
     """
     from trainer.ages import by_age
     from trainer.checkpoint import CheckpointError
@@ -95,7 +95,7 @@ def report_by_age(path: Path, runtime: Runtime) -> AgeReport:
         raise StoreError(f"{path}: {error}") from None
     try:
         return AgeReport(path=path, checkpoint=checkpoint, ages=by_age(checkpoint, runtime))
-    except DataError as error:
+    except (DataError, ValueError) as error:
         raise GridrunError(str(error)) from None
 
 

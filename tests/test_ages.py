@@ -17,10 +17,11 @@ import cli
 from gridrun.ages import AgeReport
 from gridrun.figures.ages import figure_of
 from trainer import Runtime, TrainConfig, data, parallel, train
-from trainer.ages import Ages, steps_ago
+from trainer.ages import Ages, by_age, steps_ago
 from trainer.evaluation import evaluate
-from trainer.kept import load_weights
+from trainer.kept import KeptWeights, load_weights
 from trainer.loop import Run
+from trainer.selections.proxy import ProxyOptions
 
 CONFIG = {
     "model": {"name": "resnet_preact", "depth": 8, "initial_channels": 4},
@@ -75,6 +76,12 @@ def test_ages_are_those_of_the_batches_that_the_loop_took(options, epoch, cache_
     found = steps_ago(config, 4, epoch)
     assert found.tolist() == expected.tolist()
     assert set(found[found > 0]) == set(range(1, config.steps_per_epoch + 1))
+
+
+def test_a_trial_that_left_images_out_is_refused(cache_dir):
+    config = tiny.config(select_examples=ProxyOptions(model=tiny.TinyNet()))
+    with pytest.raises(ValueError, match="select_examples left images out of each batch"):
+        by_age(KeptWeights(config, 0, None, "last", 1, {}), Runtime(cache_dir=cache_dir))
 
 
 def test_a_batch_of_several_gpus_is_seen_at_once():

@@ -38,7 +38,10 @@ def by_age(kept: KeptWeights, runtime: Runtime) -> Ages:
 
     Raises:
         DataError: the data set is not available.
+        ValueError: the trial did not train on all images of its batches.
     """
+    if kept.config.select_examples:
+        raise ValueError("select_examples left images out of each batch; which ones is not known any more")
     config, device = kept.config, torch.device(runtime.device)
     model, pipeline = begin(kept, runtime)
     train, test = open_splits(own_images(config, runtime), config, kept.seed, device, runtime.num_workers)

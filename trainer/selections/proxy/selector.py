@@ -80,12 +80,15 @@ class Selector:
     def _update(self, logits: Tensor, batch: Batch) -> None:
         """Take an optimiser step on the images that are kept. Groups whose epochs are over stay frozen."""
         for own, group in zip(self.groups, self.optimizer.param_groups, strict=True):
-            epochs = own.options.epochs if own.options else None
-            over = epochs is not None and self.step >= self.config.steps_in(epochs)
-            group["lr"] = 0.0 if over else self.config.lr_at(self.step, own.options)
+            group["lr"] = self.config.lr_at(self.step, own.options)
         self.optimizer.zero_grad(set_to_none=True)
         loss = loss_of.training_loss(logits, batch, self.config.label_smoothing)
         self.scaler.scale(loss).backward()
+        for own in self.groups:
+            epochs = own.options.epochs if own.options else None
+            if epochs is not None and self.step >= self.config.steps_in(epochs):
+                for parameter in own.params:
+                    parameter.grad = None
         if self.config.gradient_clip is not None:
             self.scaler.unscale_(self.optimizer)
             clip_gradients(self.model, self.groups, self.config)
