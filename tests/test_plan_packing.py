@@ -261,6 +261,11 @@ def test_a_resource_probe_takes_steps_and_leaves_no_files(tmp_path: Path, cache_
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_trial_of_several_gpus_is_measured_on_one(tmp_path: Path, cache_dir: Path) -> None:
+    config = tiny.config(num_gpus=2, sync_bn=True, batch_size=4)
+    assert ResourceProbe(config, Runtime(cache_dir=cache_dir, data_dir=tmp_path)).images_per_second(0.01) > 0
+
+
 @pytest.fixture
 def one_gpu_as_far_as_ray_knows(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(session, "_check_gpus", lambda wanted: None)

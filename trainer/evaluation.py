@@ -235,6 +235,7 @@ def evaluate(
         images = own_images(config, runtime)
     else:
         images = data.load(dataset, runtime.data_dir, runtime.cache_dir)
+    images = images._replace(train_x=images.train_x[:0], train_y=images.train_y[:0])  # need no memory
     _, split = open_splits(images, config, kept.seed, device, runtime.num_workers)
     found, total = [], torch.zeros((), dtype=torch.float64, device=device)
     for logits, labels in predictions(model, split, pipeline, config.precision, views, share):
@@ -261,7 +262,7 @@ def begin(kept: KeptWeights, runtime: Runtime) -> tuple[nn.Module, Pipeline]:
         own = own_images(config, runtime)
         spec = normalised_spec(config, own)
         if config.normalisation == "per_pixel":
-            pixels = torch.from_numpy(own.train_x).to(device)
+            pixels = torch.from_numpy(own.train_x)
     return kept.network().to(device), Pipeline(spec, (), device, pixels=pixels)
 
 

@@ -32,6 +32,7 @@ class ResourceProbe:
     """
 
     def __init__(self, config: TrainConfig, runtime: Runtime) -> None:
+        config = dataclasses.replace(config, num_gpus=1, sync_bn=False)
         alone = dataclasses.replace(runtime, checkpoint=None, keep_checkpoint="none", compile="off")
         self._run = Run(config, 0, alone, parallel.Group())
         self._batch_size = config.batch_size

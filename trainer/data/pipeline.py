@@ -17,7 +17,7 @@ from trainer.augmentations import (
     ImageAugmentation,
 )
 from trainer.config import TrainConfig
-from trainer.data.stream import StreamedSplit
+from trainer.data.stream import StreamedSplit, batch_of
 from trainer.datasets import DataSpec, ImageFiles, Images
 from trainer.loss import Batch, plain
 
@@ -33,7 +33,8 @@ class Split:
         return len(self.y)
 
     def batches(self, size: int) -> Generator[tuple[torch.Tensor, torch.Tensor], None, None]:
-        """Yield (images, labels) in stored order. The last batch may be smaller."""
+        """Yield (images, labels) in stored order, `size` at a time, or fewer if the images are large."""
+        size = batch_of(size, self.x.shape[-1])
         yield from zip(self.x.split(size), self.y.split(size), strict=True)
 
     def taken(

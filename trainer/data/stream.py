@@ -37,6 +37,11 @@ MAX_PIXELS = 2**24
 """Limit for a test batch, so that large images take little memory."""
 
 
+def batch_of(size: int, image_size: int, crops: int = 1) -> int:
+    """Return how many images to test together: `size`, or fewer if they are large."""
+    return max(1, min(size, MAX_PIXELS // (crops * image_size**2)))
+
+
 class StreamedSplit:
     """One split of a streamed data set. Only one pass over it may be under way at a time.
 
@@ -80,7 +85,7 @@ class StreamedSplit:
         With five `crops`, the four corners and the centre of each image follow each other, so that there are
         five times as many images as labels.
         """
-        size = max(1, min(size, MAX_PIXELS // (crops * self._decoder.source.image_size**2)))
+        size = batch_of(size, self._decoder.source.image_size, crops)
         places, labels = np.arange(len(self)), self.y.split(size)
         keys = (self._key(places[start : start + size], crops=crops) for start in range(0, len(self), size))
         yield from zip(self._decoded(keys, len(labels)), labels, strict=True)
