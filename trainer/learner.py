@@ -28,7 +28,7 @@ def build_model(config: TrainConfig, seed: int, spec: DataSpec, device: torch.de
     initialise(model, config.init, config.bn_scale_init, config.linear_init)
     if config.sync_bn:
         model = parallel.synchronise_batch_norm(model, device)
-    if isinstance(config.bn_momentum, float):
+    if isinstance(config.bn_momentum, (int, float)):
         set_bn_momentum(model, config.bn_momentum)
     model.to(device, weight_dtype(config.precision))
     return model.to(memory_format=torch.channels_last)
@@ -80,7 +80,7 @@ class Learner:
     def train_step(
         self, pixels: torch.Tensor, targets: torch.Tensor, places: torch.Tensor, epoch: int
     ) -> None:
-        """Take one optimiser step; nothing in it waits for the device.
+        """Take one optimiser step. Nothing in it waits for the device but, in fp16, the gradient scaler.
 
         Args:
             pixels: images, (N, C, H, W) uint8.
