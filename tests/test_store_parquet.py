@@ -199,7 +199,7 @@ def test_a_version_that_is_seen_with_the_length_of_the_one_before_is_looked_at_a
     whole = path.read_bytes()
     assert len(whole) > short
     path.write_bytes(whole[:short])
-    monkeypatch.setattr(parquet, "time", SimpleNamespace(sleep=lambda _: path.write_bytes(whole)))
+    monkeypatch.setattr("gridrun.store.opened.time", SimpleNamespace(sleep=lambda _: path.write_bytes(whole)))
     append(path, [row(2)])
     assert content(path) == {row(number)["trial_id"]: number for number in range(3)}
 
