@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -114,6 +115,40 @@ def test_a_worker_that_sees_the_marker_lock_uses_the_directory(setup: Setup, sto
     assert run_anywhere(StoreAddress("home-test", store_actor), trial, setup, ignore) == "done"
     assert not (setup.runtime.cache_dir / "away").exists()
     assert Store(setup.results).statuses() == {trial.trial_id: "done"}
+
+
+def test_directories_that_may_not_be_looked_into_count_as_missing(
+    setup: Setup, store_actor: StoreActor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a home that is closed to the user that Ray runs as; root is not kept out of one."""
+    monkeypatch.setenv("GRIDRUN_CACHE", str(setup.runtime.cache_dir))
+    closed = Path("/", "closed" * 50)
+    with pytest.raises(OSError, match="too long"):
+        closed.is_dir()
+    there = replace(setup, results=closed, runtime=replace(setup.runtime, cache_dir=closed, data_dir=closed))
+    trial = Trial(tiny.config(), 0)
+    assert missing_data(trial, there) is None
+    assert run_anywhere(StoreAddress("home-test", store_actor), trial, there, ignore) == "done"
+    assert Store(setup.results).statuses() == {trial.trial_id: "done"}
+
+
+def test_an_error_while_data_is_looked_for_is_reported(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the worker would wait for its trial for ever."""
+    from gridrun.executors.ray import worker
+
+    def fail(*_: object) -> None:
+        raise PermissionError("not for you")
+
+    monkeypatch.setattr(worker, "missing_data", fail)
+    monkeypatch.setattr(worker.ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=str))
+    monkeypatch.setattr(worker.ray, "get_gpu_ids", list)
+    trial_worker = worker.TrialWorker.__new__(worker.TrialWorker)
+    queued = {"trial": Trial(tiny.config(), 0), "retry": None, "parent": None}
+    address = StoreAddress("home-none", None)
+    trial_worker.setup(queued, setup=setup, progress_seconds=1.0, store_address=address)
+    assert trial_worker.step()["node"] == ""
+    with pytest.raises(PermissionError, match="not for you"):
+        trial_worker.step()
 
 
 def test_a_record_is_kept_even_where_the_weights_find_no_place(setup: Setup, store_actor: StoreActor) -> None:

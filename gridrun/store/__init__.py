@@ -408,8 +408,11 @@ class Store:
             return self._leases.is_held(name)
 
     def has_lock(self, name: str) -> bool:
-        """Return whether there is a lock of that name, be its holder alive or dead."""
-        return name in self._leases.names()
+        """Return whether there is a lock of that name, be its holder alive or dead, that can be seen here."""
+        try:
+            return name in self._leases.names()
+        except OSError:  # the directory is another user's
+            return False
 
     def clear_locks(self, start: str = "") -> None:
         """Remove what dead processes left of the locks whose names begin with `start`."""

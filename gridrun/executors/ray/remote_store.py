@@ -114,9 +114,16 @@ def _with_local_directories(runtime: Runtime) -> Runtime:
     """Use the launch's data and cache directories where this machine has them, else this machine's own."""
     return replace(
         runtime,
-        data_dir=runtime.data_dir if runtime.data_dir.is_dir() else default_data_dir(),
-        cache_dir=runtime.cache_dir if runtime.cache_dir.is_dir() else default_cache_dir(),
+        data_dir=runtime.data_dir if _is_directory(runtime.data_dir) else default_data_dir(),
+        cache_dir=runtime.cache_dir if _is_directory(runtime.cache_dir) else default_cache_dir(),
     )
+
+
+def _is_directory(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # it lies in another user's home, say, and may not be looked at
+        return False
 
 
 @contextlib.contextmanager

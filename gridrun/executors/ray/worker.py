@@ -102,20 +102,20 @@ class TrialWorker(tune.Trainable):
         trial: Trial = queued["trial"]
         config, retry = trial.config, queued["retry"]
         needed = config.dataset, config.init_from and (config.init_from, config.model)
-        if (
-            self._store_address
-            and needed not in self._files
-            and (problem := missing_data(trial, self._setup))
-        ):
-            # The launch's machine has the data, so others may have it too. This must not fail the trial: a
-            # machine without data is always free, and would soon have failed all of them.
-            text = f"on {platform.node()}: {problem}"
-            put(self._report(outcome="busy", missing_data=text))
-            wait_unless_closed(self._store_address, _MISSING_DATA_SECONDS)
-            put(self._report(done=True))  # Tune asks for this once it has the other
-            return
-        self._files.add(needed)
         try:
+            if (
+                self._store_address
+                and needed not in self._files
+                and (problem := missing_data(trial, self._setup))
+            ):
+                # The launch's machine has the data, so others may have it too. This must not fail the trial:
+                # a machine without data is always free, and would soon have failed all of them.
+                text = f"on {platform.node()}: {problem}"
+                put(self._report(outcome="busy", missing_data=text))
+                wait_unless_closed(self._store_address, _MISSING_DATA_SECONDS)
+                put(self._report(done=True))  # Tune asks for this once it has the other
+                return
+            self._files.add(needed)
             more = {"retry": retry, "parent": queued["parent"], "on_step": on_step}
             outcome = self._run(trial, self._setup, on_epoch, **more)
         except StoreError as error:  # no fault of the trial, and no other record could be kept either
