@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,21 @@ import pytest
 
 from gridrun.errors import LaunchError
 from gridrun.executors.ray.trackers import Tracker, Trackers
-from gridrun.grid import Grid, load_grid
+from gridrun.grid import Grid, grid_of, load_grid
 from gridrun.store import Store
+from gridrun.sweep import launch
 from gridrun.sweep.events import Ended, Event, Lost, Progress, Started
+from gridrun.sweep.executor import Executor
 from gridrun.sweep.mlflow import MLflowRuns, MLflowServer
 from gridrun.sweep.names import TrialName, names_of
+from gridrun.sweep.options import LaunchOptions
+from gridrun.sweep.queue import TrialQueue
+from gridrun.sweep.retries import Failed, RetryPolicy
 from gridrun.sweep.tensorboard import EventFiles
+from gridrun.sweep.worker import Setup, failed_record
 from gridrun.trial import Trial
 from tests.tiny import config
+from trainer import Runtime
 from trainer.metrics import Epoch
 
 
@@ -183,7 +191,6 @@ def told_mlflow(server: Server, *events: object) -> list[str]:
     [
         (Ended(TRIAL, "done", at(2)), "FINISHED"),
         (Ended(TRIAL, "diverged", at(2)), "FINISHED"),
-        (Ended(TRIAL, "failed", at(2)), "FAILED"),
         (Ended(TRIAL, "interrupted", at(2)), "KILLED"),
     ],
 )
@@ -193,11 +200,43 @@ def test_a_run_ends_as_its_trial_does(end: Event, status: str) -> None:
     assert server.lines == [("open", "study", "lr 0.1, seed 7"), (RUN, 1), (RUN, 2), (RUN, status)]
 
 
-def test_runs_of_a_dead_worker_fail_and_those_left_at_a_sudden_end_are_killed() -> None:
+class FailingExecutor(Executor):
+    """Says that a trial has failed after its first epoch."""
+
+    def __init__(self, store: Store, end: Event) -> None:
+        self.store, self.end = store, end
+
+    def run(self, trial_queue: TrialQueue, setup: Setup, on_event: Callable[[Event], None]) -> None:
+        while trial_queue.take():
+            on_event(Started(TRIAL))
+            on_event(Progress(TRIAL, at(1)))
+            if isinstance(self.end, Ended):
+                self.store.add(failed_record(TRIAL, "exception", "broken"))
+            on_event(self.end)
+            trial_queue.task_done(TRIAL)
+
+
+FAILURES = [Ended(TRIAL, "failed", at(1)), Lost(TRIAL, "worker_killed", "it died")]
+
+
+def launched(end: Event, directory: Path, cache_dir: Path, show: Callable[[object], None]) -> None:
+    store = Store(directory / "results")
+    options = LaunchOptions(runtime=Runtime(cache_dir=cache_dir), retry_policy=RetryPolicy(retries=0))
+    launch([grid_of([TRIAL])], store, FailingExecutor(store, end), options, show)
+
+
+@pytest.mark.parametrize("end", FAILURES)
+def test_what_a_launch_tells_of_a_failure_ends_its_run(end: Event, tmp_path: Path, cache_dir: Path) -> None:
     server = Server()
-    told_mlflow(
-        server, Progress(TRIAL, at(1)), Lost(TRIAL, "worker_killed", "it died"), Progress(TRIAL, at(2))
-    )
+    with MLflowRuns("http://there", {}, pytest.fail, lambda _: server) as runs:
+        launched(end, tmp_path, cache_dir, runs.show)
+    assert server.lines[1:] == [(RUN, 1), (RUN, "FAILED")]
+
+
+def test_runs_that_failed_are_opened_again_and_those_left_at_a_sudden_end_are_killed() -> None:
+    server = Server()
+    failed = Failed(TRIAL, "worker_killed", "it died", will_retry=True)
+    told_mlflow(server, Progress(TRIAL, at(1)), failed, Progress(TRIAL, at(2)))
     assert server.lines[2:] == [
         (RUN, "FAILED"),
         ("open", "study", "lr 0.1, seed 7"),
@@ -214,7 +253,7 @@ def test_a_resumed_trial_goes_on_in_its_run_without_the_epochs_that_are_there() 
 
 def test_an_attempt_without_an_epoch_opens_no_run() -> None:
     server = Server()
-    told_mlflow(server, Started(TRIAL), Ended(TRIAL, "busy"), Lost(TRIAL, "worker_killed", "it died"))
+    told_mlflow(server, Started(TRIAL), Ended(TRIAL, "busy"), Failed(TRIAL, "exception", "", False))
     assert server.lines == []
 
 
@@ -283,6 +322,15 @@ def test_epochs_are_written_while_a_trial_trains(tmp_path: Path) -> None:
         "train_loss",
     }
     assert b"batch_size" in next(place.iterdir()).read_bytes()
+
+
+@pytest.mark.parametrize("end", FAILURES)
+def test_event_files_of_a_failed_trial_are_closed(end: Event, tmp_path: Path, cache_dir: Path) -> None:
+    pytest.importorskip("tensorboardX", reason="it comes with Ray Tune")
+    with EventFiles(tmp_path / "events", Store(tmp_path / "none"), {}, pytest.fail) as files:
+        launched(end, tmp_path, cache_dir, files.show)
+        found = scalars(tmp_path / "events" / TRIAL.trial_id)  # all of it only once the file is closed
+        assert [step for tag, step in found if tag == "test_error"] == [1]
 
 
 def test_event_files_that_cannot_be_written_are_one_warning(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ class Listener(Protocol):
     ) -> None: ...
 
     def show(self, event: object) -> None:
-        """Hear of an event."""
+        """Hear of a `LaunchEvent`: as those of executors, but a failure comes as `Failed` alone."""
 
     def update(self, state: LaunchState) -> None:
         """Hear of the state of the launch."""

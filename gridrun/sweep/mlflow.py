@@ -17,8 +17,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from gridrun.errors import LaunchError
-from gridrun.sweep.events import Ended, Lost, Progress
+from gridrun.sweep.events import Ended, Progress
 from gridrun.sweep.names import TrialName
+from gridrun.sweep.retries import Failed
 from gridrun.trial import Trial
 from trainer.metrics import Epoch
 
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 ID_TAG = "gridrun.trial_id"
 NAMELESS = "gridrun"
 """Experiment of trials that no grid names."""
-STATUS = {"done": "FINISHED", "diverged": "FINISHED", "failed": "FAILED"}
-"""Of a run by how its trial ended; all others are KILLED, and are taken up when the trial is."""
+STATUS = {"done": "FINISHED", "diverged": "FINISHED"}
+"""Of a run by how its trial ended; failures are FAILED, all others KILLED, and taken up when the trial is."""
 PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
 """MLflow's settings unless they are set: at its end a launch waits for a silent server, some 80 s."""
 
@@ -79,7 +80,7 @@ class MLflowRuns(contextlib.AbstractContextManager["MLflowRuns"]):
                 self._thread.submit(self._safely, self._log, trial, epoch)
             case Ended(trial, outcome, last):
                 self._thread.submit(self._safely, self._end, trial, last, STATUS.get(outcome, "KILLED"))
-            case Lost(trial):
+            case Failed(trial):
                 self._thread.submit(self._safely, self._end, trial, None, "FAILED")
 
     def update(self, state: LaunchState) -> None:

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from gridrun.errors import GridrunError
 from gridrun.store import Store
-from gridrun.sweep.events import Ended, Lost, Progress
+from gridrun.sweep.events import Ended, Progress
 from gridrun.sweep.names import TrialName
+from gridrun.sweep.retries import Failed
 from gridrun.trial import Trial
 from trainer.metrics import Epoch
 
@@ -80,7 +81,7 @@ class EventFiles(contextlib.AbstractContextManager["EventFiles"]):
                     if epoch:
                         self._write(trial, epoch)
                     self._close(trial, is_over=outcome in ("done", "diverged"))
-                case Lost(trial):
+                case Failed(trial):
                     self._close(trial, is_over=False)
 
     def update(self, state: LaunchState) -> None:
