@@ -11,18 +11,19 @@ import pytest
 from click.testing import CliRunner
 
 import cli
+from gridrun import sweep
 from gridrun.commands._show import format_saved, show_summary
 from gridrun.commands._views import format_event
 from gridrun.grid import load_grid
 from gridrun.plan.overview import overview
 from gridrun.store import Store
 from gridrun.store.records import Record
-from gridrun.sweep import launch
+from gridrun.sweep import launch, queue
 from gridrun.sweep.events import Ended, Event, Started
 from gridrun.sweep.executor import Executor
 from gridrun.sweep.options import LaunchOptions
 from gridrun.sweep.queue import TrialQueue
-from gridrun.sweep.worker import Setup, identity_of
+from gridrun.sweep.worker import Setup, failed_record, identity_of
 from gridrun.text import utc_now
 from gridrun.trial import Trial
 from trainer import Runtime
@@ -93,6 +94,37 @@ def test_a_launch_tells_of_its_own_trials_and_sums_up_the_others(
     assert "Other launches trained 2 trials of these meanwhile." in shown
     show_summary(replace(summary, elsewhere=0), store.root)
     assert "meanwhile" not in capsys.readouterr().err
+
+
+class Forgetful(Executor):
+    """A trial's worker fails, and somebody forgets its record before the launch hears of it."""
+
+    def __init__(self, store: Store) -> None:
+        self.store, self.runs = store, 0
+
+    def run(self, trial_queue: TrialQueue, setup: Setup, on_event: Callable[[Event], None]) -> None:
+        while queued := trial_queue.take():
+            self.runs += 1
+            on_event(Started(queued.trial))
+            if self.runs == 1:
+                self.store.add(failed_record(queued.trial, "exception", "broken"))
+                self.store.forget([queued.trial.trial_id])
+                on_event(Ended(queued.trial, "failed"))
+            else:
+                self.store.add(done(queued.trial))
+                on_event(Ended(queued.trial, "done", LAST))
+            trial_queue.task_done(queued.trial)
+
+
+def test_a_failed_trial_that_somebody_forgets_meanwhile_is_tried_again(
+    store: Store, path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(sweep, "_HELD_POLL_SECONDS", 0.01)
+    executor, options = Forgetful(store), LaunchOptions(runtime=Runtime(cache_dir=cache_dir))
+    summary = launch([load_grid(path)], store, executor, options, lambda event: None)
+    assert executor.runs == 4
+    assert summary.plan.counts["done"] == 3
 
 
 def test_a_trial_that_another_process_holds_is_told_as_such(path: Path) -> None:

@@ -165,7 +165,7 @@ def stored_trials(store: Store, statuses: Collection[str]) -> tuple[list[Trial],
     """
     trials: list[Trial] = []
     left_out: dict[str, str] = {}
-    for trial_id, row in store.rows().items():
+    for trial_id, row in store.rows(columns=("config_json", "seed")).items():
         if row["status"] not in statuses:
             continue
         try:

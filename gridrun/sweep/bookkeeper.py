@@ -130,7 +130,10 @@ class Bookkeeper:
     def _handle_failure(self, trial: Trial) -> Ended | Failed:
         """Decide what to do about a trial whose record says that it failed."""
         self.started.add(trial.trial_id)
-        row = self.store.rows([trial.trial_id])[trial.trial_id]
+        row = self.store.rows([trial.trial_id], ("failure", "error")).get(trial.trial_id)
+        if row is None:  # somebody has taken the record out meanwhile, and may train the trial anew
+            self.trial_queue.put_off(trial)
+            return Ended(trial, "busy")
         if row["status"] == "done":  # its worker died after it had written the record
             return Ended(trial, "done")
         self.failed_in_a_row.add(trial.trial_id)
@@ -144,7 +147,7 @@ class Bookkeeper:
         will_retry = not self.gave_up and self.retry_state.should_run(trial)
         if will_retry:
             self.trial_queue.put_back(trial, self.retry_state.retries[trial.trial_id])
-        return Failed(trial, row.get("failure"), row["error"] or "", will_retry)
+        return Failed(trial, row.get("failure"), row.get("error") or "", will_retry)
 
 
 def _is_free(store: Store, trial: Trial) -> bool:
