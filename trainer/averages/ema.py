@@ -16,10 +16,7 @@ if TYPE_CHECKING:
 @averages.register("ema")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EMA(AverageOptions):
-    """The network trains on as without it; the average is tested and kept.
-
-    github.com/davidcpage/cifar10-fast updates it after the first of each `every` steps, here after the last.
-    """
+    """The network trains on as without it; the average is tested and kept."""
 
     def build(self, model: nn.Module, total_steps: int) -> Average:
         from trainer.averages._average import Average

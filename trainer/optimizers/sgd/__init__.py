@@ -27,7 +27,7 @@ class SGD(OptimizerOptions):
     multiplies the velocity. They differ where the learning rate changes."""
 
     def __post_init__(self) -> None:
-        check(0 <= self.momentum < 1, "momentum", f"must be >= 0 and < 1, got {self.momentum}")
+        check(0 <= self.momentum < 1, "momentum", f"must be in 0..1, got {self.momentum}")
         check(self.momentum > 0 or not self.nesterov, "nesterov", "needs a momentum > 0")
         check(self.nesterov or not self.lr_in_velocity, "lr_in_velocity", "needs nesterov")
 
