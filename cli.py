@@ -20,11 +20,11 @@ signal.signal(signal.SIGINT, _handler)
 def main(debug: bool) -> None:
     """Experiment grids for image classification.
 
-    A grid file says which trials a table needs. gridrun runs the missing ones on the GPUs that Ray can
-    see, and renders the table from the stored results.
+    A grid file says which trials a table needs. gridrun trains the missing ones on the GPUs or
+    CPUs of this machine or of a Ray cluster, and renders the table from the stored results.
 
-    Exit codes: 0 all went well, 1 a trial failed or a check found a difference, 2 wrong usage or a bad
-    grid, 130 interrupted.
+    Exit codes: 0 all went well, 1 a trial failed or a check found a difference, 2 wrong usage, a bad grid
+    or a launch that cannot go on, 130 interrupted.
     """
 
 

@@ -196,7 +196,7 @@ def _with_profile(grids: dict[Path, Grid], profile: str) -> dict[Path, Grid]:
     if found := {path: grid for path, grid in grids.items() if profile in grid.profiles}:
         return found
     known = {name for grid in grids.values() for name in grid.profiles}
-    raise GridrunError(f"no grids/*.yaml has a profile {profile!r}.{did_you_mean(profile, known)}")
+    raise GridrunError(f"no grid under grids/ has a profile {profile!r}.{did_you_mean(profile, known)}")
 
 
 def find_grids() -> dict[Path, Grid]:
@@ -209,7 +209,7 @@ def find_grids() -> dict[Path, Grid]:
     patterns = "[!.]*.yaml", "[!._]*/[!.]*.yaml"  # editors and file servers leave hidden ones
     paths = sorted(path for pattern in patterns for path in Path("grids").glob(pattern))
     if not paths:
-        raise GridrunError("no grid file is named, and there is no grids/*.yaml here")
+        raise GridrunError("no grid file is named, and there is none under grids/ here")
     found = {}
     for path in paths:
         try:

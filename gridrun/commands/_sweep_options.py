@@ -274,8 +274,8 @@ RUN_OPTIONS = (
         metavar="N",
         type=click.IntRange(min=0),
         help="Retry a failed trial up to N times, from its checkpoint. [default: what the grids say, else 2 "
-        "after a killed worker, too little memory, a lost machine or unreadable --checkpoints, 0 after an "
-        "error]",
+        "after a killed worker, too little main memory, a lost machine or unreadable --checkpoints, 0 after "
+        "an error]",
     ),
     click.option(
         "--tensorboard",

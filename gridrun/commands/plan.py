@@ -39,8 +39,8 @@ def command(
 
     Of a search, it lists the current round; the estimate covers all rounds.
 
-    Grids that you name are planned as one launch, so they must agree on how to run. Without names, every
-    grids/*.yaml is covered; where these disagree, the defaults count.
+    Grids that you name are planned as one launch, so they must agree on how to run. Without names, all
+    grids under grids/ are covered; where these disagree, the defaults count.
     """
     from gridrun.looks import most_more
     from gridrun.plan import changed, forecast_from, requested_name

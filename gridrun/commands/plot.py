@@ -42,7 +42,7 @@ def command(
     figure: str | None,
     **options: Any,
 ) -> None:
-    """Draw the figures of the named grids, or of every grids/*.yaml.
+    """Draw the figures of the named grids, or of all grids under grids/.
 
     A grid's figures are those under `plots`; without any, each table becomes a figure.
     """

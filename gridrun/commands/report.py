@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 def command(grids: GridOptions, results: Path, out: Path | None, serve: bool, port: int | None) -> None:
     """Write one HTML page to look at a sweep.
 
-    It shows tables, curves, timeline, failures and searches of the named grids, or of every grids/*.yaml.
+    It shows tables, curves, timeline, failures and searches of the named grids, or of all grids under grids/.
     The file needs no network and no server. With --serve, the page follows a sweep while it runs; the
     address that is printed has a token, so keep it to yourself.
     """

@@ -41,7 +41,7 @@ def command(
     readme: Path | None,
     check: bool,
 ) -> None:
-    """Print the tables of the named grids, or of every grids/*.yaml."""
+    """Print the tables of the named grids, or of all grids under grids/."""
     from gridrun.store import Store
 
     if readme:

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 def command(table: str, row: str, grids: GridOptions, results: Path, as_json: bool) -> None:
     """Show which trials are behind a row, and how to train them again.
 
-    TABLE is the id or title of a table in the named grids, or in any grids/*.yaml if none is named. ROW is
-    its number in the table, counted from 1, the beginning of its config id, or its model or setting.
+    TABLE is the id or title of a table in the named grids, or in any grid under grids/ if none is named. ROW
+    is its number in the table, counted from 1, the beginning of its config id, or its model or setting.
 
     Of a search, TABLE is its name and ROW the number of a member, counted from 0, or `best`: you see whose
     weights and policies the member has, round by round.

@@ -83,7 +83,8 @@ GRID_KEYS = {
     "measures how many fit and gain by sharing.",
     "skip_hopeless": "true: later seeds of a row that is far off after its first one are left for last.",
     "retries": "How often a failed trial is retried, from its checkpoint. Default: twice after a killed "
-    "worker, too little memory, a lost machine or unreadable copies of checkpoints; never after an error.",
+    "worker, too little main memory, a lost machine or unreadable copies of checkpoints; never after an "
+    "error.",
     "stop_after_failures": "Start no more trials once this many have failed since the last that was done.",
 }
 """Top-level keys of a grid file, and what each means."""
