@@ -150,6 +150,10 @@ class Store:
         """Return the records that were taken out and kept, the oldest first."""
         return self._forgotten.read()
 
+    def forgotten_ids(self) -> set[str]:
+        """Return the ids of the trials whose records were taken out and kept, perhaps to be trained anew."""
+        return self._forgotten.ids()
+
     def trials_table(self) -> pa.Table:
         """Return what `trials.parquet` would hold after compaction. Raises StoreError."""
         return self._table(self.trials_path, TRIAL_TYPES, lambda record: [record.row()])

@@ -43,6 +43,10 @@ class Forgotten:
                     found.append(Record.from_json(files.read_text(path)))
         return sorted(found, key=lambda record: record.ended_at)
 
+    def ids(self) -> set[str]:
+        """Return the ids of the trials that have a file here."""
+        return {path.name.partition(".")[0] for path in self.directory.glob("*.json")}
+
     def path(self, record: Record) -> Path:
         """Return where a record is kept: `ID.2026-11-28T09-03-16Z.json`."""
         when = re.sub(r"[^0-9A-Za-z+-]", "-", record.ended_at)[:40]
