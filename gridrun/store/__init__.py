@@ -301,6 +301,8 @@ class Store:
 
             def keep() -> None:
                 records = self.whole_records(trial_ids)
+                for record in records:  # before anything is taken out; one too many costs a copy
+                    files.touch(self._anew / record.trial_id)
                 kept[:] = self._forgotten.add(records)
                 for path, record in zip(kept, records, strict=True):
                     with contextlib.suppress(FileNotFoundError):
@@ -308,10 +310,8 @@ class Store:
                     self.drop_checkpoint(record.trial_id)
 
             with self._writing():
-                files.make_directory(self._anew)  # before anything is taken out
+                files.make_directory(self._anew)
                 self._compaction.take_out(trial_ids, keep)
-                for path in kept:
-                    files.touch(self._anew / path.name.partition(".")[0])
         return kept
 
     def drop_old_copies(self, trial_ids: Collection[str], remove: Callable[[str], None]) -> None:
