@@ -425,6 +425,18 @@ class Racing(Store):
         return super().insert(records)
 
 
+def test_a_result_that_was_forgotten_here_does_not_come_back_but_another_does(tmp_path: Path) -> None:
+    """It is being trained anew; a copy of the old result would take the place of the new one."""
+    ours, theirs = (store_of(tmp_path / name, record(1), record(2)) for name in ("ours", "theirs"))
+    ours.forget([record(1).trial_id])
+    (found,) = merged(ours, theirs)
+    assert (found.added, found.behind, found.equal) == ([], 1, 1)
+    assert list(ours.statuses()) == [record(2).trial_id]
+    later = store_of(tmp_path / "later", replace(record(1), ended_at="2026-01-01T00:00:09.000+00:00"))
+    (found,) = merged(ours, later)
+    assert found.added == [record(1).trial_id]
+
+
 @pytest.mark.parametrize("checkpoint", [None, "last"])
 def test_what_a_launch_trains_meanwhile_stays(checkpoint: str | None, tmp_path: Path) -> None:
     ours = Racing(tmp_path / "ours")

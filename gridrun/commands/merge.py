@@ -64,7 +64,7 @@ def _show(other: Path, merged: Merged) -> None:
         "added": len(merged.added),
         "in place of failures": len(merged.replaced),
         "equal": merged.equal,
-        "failed there, done here": merged.behind,
+        "failed there or forgotten here": merged.behind,
         "in conflict": len(merged.conflicts),
         "being trained here (merge again later)": len(merged.busy),
     }

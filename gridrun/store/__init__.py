@@ -150,6 +150,10 @@ class Store:
         """Return the records that were taken out and kept, the oldest first."""
         return self._forgotten.read()
 
+    def has_forgotten(self, record: Record) -> bool:
+        """Return whether this very record was taken out, and no other end of its trial."""
+        return self._forgotten.has(record)
+
     def trials_table(self) -> pa.Table:
         """Return what `trials.parquet` would hold after compaction. Raises StoreError."""
         return self._table(self.trials_path, TRIAL_TYPES, lambda record: [record.row()])

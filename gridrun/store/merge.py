@@ -4,8 +4,9 @@ The other store is untrusted. It is read whole and checked before anything is wr
 that waits for compaction, each id against the config and the seed that it stands for, weights against their
 digest. Links are refused, because they could lead to any file of this machine.
 
-Nothing is overwritten. Of one trial, a result (done or diverged) takes the place of a failure, as a retry
-would; two results with other numbers are a conflict, which is reported, and ours stays.
+Nothing is overwritten, and no result comes back that was forgotten here. Of one trial, a result (done or
+diverged) takes the place of a failure, as a retry would; two results with other numbers are a conflict, which
+is reported, and ours stays.
 """
 
 from __future__ import annotations
@@ -75,7 +76,8 @@ class Merged:
     equal: int = 0
     """Trials that both stores have with the same numbers, or that failed in both."""
     behind: int = 0
-    """Trials that failed there and have a result here, or that a launch has ended here meanwhile."""
+    """Trials that failed there and have a result here, that a launch has ended here meanwhile, or whose
+    result was forgotten here."""
     conflicts: list[Conflict] = field(default_factory=list)
     busy: list[str] = field(default_factory=list)
     """Trials with kept weights that a launch trains here at this moment."""
@@ -187,7 +189,10 @@ def merge(target: Store, source: Source) -> Merged:
         for record in source.with_epochs(batch):
             old = ours.get(record.trial_id)
             if old is None or (old.status == "failed" != record.status):
-                arriving.append(record)
+                if target.has_forgotten(record):
+                    found.behind += 1
+                else:
+                    arriving.append(record)
             elif record.status == "failed":
                 found.equal += old.status == "failed"
                 found.behind += old.status != "failed"
