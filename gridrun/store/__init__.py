@@ -298,10 +298,9 @@ class Store:
             StoreError: a trial is being trained, or the store cannot be written. Nothing is taken out then.
         """
         kept: list[Path] = []
-        with contextlib.ExitStack() as locks:
-            for trial_id in trial_ids:
-                if not locks.enter_context(self.lock(trial_id)):
-                    raise StoreError(f"trial {trial_id} is being trained; wait for its end, or stop it")
+        with self.locks(trial_ids) as locked:
+            if busy := set(trial_ids) - locked:
+                raise StoreError(f"trial {min(busy)} is being trained; wait for its end, or stop it")
 
             def keep() -> None:
                 records = self.whole_records(trial_ids)
@@ -405,6 +404,17 @@ class Store:
             with self._writing():
                 claim = stack.enter_context(self._leases.hold(name))
             yield claim
+
+    @contextlib.contextmanager
+    def locks(self, names: Collection[str]) -> Iterator[set[str]]:
+        """Hold those of many locks within a `with` that no other process holds; yield their names.
+
+        Raises StoreError.
+        """
+        with contextlib.ExitStack() as stack:
+            with self._writing():
+                held = stack.enter_context(self._leases.hold_all(names))
+            yield held
 
     def is_locked(self, name: str) -> bool:
         """Return whether a live process holds a lock; remove what dead ones left. Raises StoreError."""
