@@ -43,13 +43,10 @@ from gridrun.store.leases import Claim, Leases
 from gridrun.store.lineage import LineageRow
 from gridrun.store.notes import Notes
 from gridrun.store.pending import PendingRecords, checked_id, json_files
-from gridrun.store.records import EPOCH_TYPES, TRIAL_TYPES, Record, Status
+from gridrun.store.records import EPOCH_TYPES, TRIAL_TYPES, Record, Status, epoch_of
 from trainer import files
-from trainer.metrics import Epoch
 
 __all__ = ["End", "Store", "TrialStore", "unwritable"]
-
-_EPOCH_FIELDS = [name for name in EPOCH_TYPES if name != "trial_id"]
 
 
 class TrialStore(Protocol):
@@ -187,7 +184,7 @@ class Store:
         epochs = self.epochs(records)
         for record in records.values():
             rows = epochs.get(record.trial_id, ())
-            record.epochs = tuple(Epoch(**{name: row[name] for name in _EPOCH_FIELDS}) for row in rows)
+            record.epochs = tuple(map(epoch_of, rows))
         return list(records.values())
 
     def version(self) -> tuple[Any, ...]:
@@ -372,6 +369,13 @@ class Store:
     def weights_path(self, trial_id: str) -> Path:
         """Return where a done trial keeps its weights, if it keeps any."""
         return self._weights / f"{checked_id(trial_id)}.pt"
+
+    def put_weights(self, trial_id: str, content: bytes) -> None:
+        """Keep a trial's weights that come from elsewhere. Raises OSError."""
+        path = self.weights_path(trial_id)
+        files.make_directory(path.parent)
+        with files.replacing(path) as partial:
+            partial.write_bytes(content)
 
     def drop_weights(self, trial_id: str) -> None:
         """Remove a trial's weights, and what a killed save left beside them."""

@@ -25,11 +25,10 @@ from gridrun.errors import StoreError
 from gridrun.store import unwritable
 from gridrun.store.from_json import read
 from gridrun.store.lineage import LineageRow
-from gridrun.store.records import EPOCH_TYPES, Record, is_trial_id
+from gridrun.store.records import Record, epoch_of, is_trial_id
 from gridrun.text import printable
 from gridrun.trial import config_id, config_of, digest, trial_id
-from trainer import ConfigError, files
-from trainer.metrics import Epoch
+from trainer import ConfigError
 
 if TYPE_CHECKING:
     from gridrun.store import Store
@@ -112,12 +111,7 @@ class Source:
         return [self._checked(self.records[each], epochs.get(each, [])) for each in trial_ids]
 
     def _checked(self, record: Record, rows: Sequence[Mapping[str, Any]]) -> Record:
-        fields: list[dict[str, Any]] = [{name: row.get(name) for name in _EPOCH_FIELDS} for row in rows]
-        made = tuple(Epoch(**values) for values in fields)
-        return _as_if_pending(self.store.root, replace(record, epochs=made))
-
-
-_EPOCH_FIELDS = [name for name in EPOCH_TYPES if name != "trial_id"]
+        return _as_if_pending(self.store.root, replace(record, epochs=tuple(map(epoch_of, rows))))
 
 
 def open_source(store: Store) -> Source:
@@ -340,12 +334,10 @@ def _copy_weights(source: Store, target: Store, trial_id: str) -> bool:
         content = file.read()
     if hashlib.sha256(content[:-DIGEST_SIZE]).digest() != content[-DIGEST_SIZE:]:
         return False
-    path = target.weights_path(trial_id)
     try:
-        path.parent.mkdir(exist_ok=True)
-        with files.replacing(path) as partial:
-            partial.write_bytes(content)
+        target.put_weights(trial_id, content)
     except OSError as error:
+        path = target.weights_path(trial_id)
         raise StoreError(f"{path}: cannot be written ({error.strerror or error})") from None
     return True
 
