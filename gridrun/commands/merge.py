@@ -66,7 +66,7 @@ def _show(other: Path, merged: Merged) -> None:
         "equal": merged.equal,
         "failed there or forgotten here": merged.behind,
         "in conflict": len(merged.conflicts),
-        "being trained here (merge again later)": len(merged.busy),
+        "being trained or searched here (merge again later)": len(merged.busy),
     }
     click.echo(f"{printable(str(other))}: {format_counts(counts)}")
     if merged.weights:

@@ -79,7 +79,7 @@ class Merged:
     result was forgotten here."""
     conflicts: list[Conflict] = field(default_factory=list)
     busy: list[str] = field(default_factory=list)
-    """Trials with kept weights that a launch trains here at this moment."""
+    """Trials with kept weights that a launch trains here at this moment, and searches that run here."""
     weights: int = 0
     """Number of kept weights that came with the trials."""
     damaged_weights: list[str] = field(default_factory=list)
@@ -287,9 +287,10 @@ def _refuse_links(store: Store) -> None:
         raise StoreError(f"{store.root}: holds no results of gridrun")
     inside = [path for folder in folders if folder.is_dir() for path in folder.iterdir()]
     for path in (*parts, store.root / "checkpoints", *inside):
-        if not os.path.lexists(path):
+        try:
+            mode = path.lstat().st_mode
+        except FileNotFoundError:  # a launch there has moved it into the Parquet files meanwhile
             continue
-        mode = path.lstat().st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise StoreError(f"{path}: is a link or a device, which no store of gridrun has")
 
@@ -360,7 +361,9 @@ def _merge_lineages(target: Store, source: Source, found: Merged) -> None:
             both_have_own = ours.keys() - theirs.keys() and theirs.keys() - ours.keys()
             if both_have_own or not agree:
                 found.search_conflicts.append(search_id)
-            elif joined != ours and claim:
+            elif joined != ours and not claim:
+                found.busy.append(search_id)
+            elif joined != ours:
                 target.write_lineage(search_id, [joined[key] for key in sorted(joined)])
                 found.searches.append(search_id)
 
