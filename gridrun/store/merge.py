@@ -210,35 +210,28 @@ def merge(target: Store, source: Source) -> Merged:
 def _add(
     target: Store, source: Source, records: Sequence[Record], ours: Mapping[str, Record], found: Merged
 ) -> None:
-    """Add records to the target; those with kept weights one by one, because a launch may write there."""
-    plain = [record for record in records if not record.checkpoint]
-    for record in records:
-        if not record.checkpoint:
-            continue
-        with target.lock(record.trial_id) as claim:
-            if claim is None:
+    """Add records to the target; those with kept weights under locks, because a launch may write these."""
+    with target.locks([record.trial_id for record in records if record.checkpoint]) as locked:
+        ready = []
+        for record in records:
+            if not record.checkpoint:
+                ready.append(record)
+            elif record.trial_id not in locked:
                 found.busy.append(record.trial_id)
-                continue
-            if target.ended(record.trial_id) in ("done", "diverged"):
+            elif target.ended(record.trial_id) in ("done", "diverged"):
                 found.behind += 1  # a launch has trained it meanwhile
-                continue
-            if _copy_weights(source.store, target, record.trial_id):
+            elif _copy_weights(source.store, target, record.trial_id):
                 found.weights += 1
+                ready.append(record)
             else:
                 found.damaged_weights.append(record.trial_id)
                 note = "the weights were damaged or gone when stores were merged"
                 notes = "; ".join(filter(None, (record.notes, note)))
-                record = replace(record, checkpoint=None, notes=notes)
-            target.insert([record])
-        _count(record.trial_id, ours, found)
-    added = target.insert(plain) if plain else []
+                ready.append(replace(record, checkpoint=None, notes=notes))
+        added = target.insert(ready) if ready else []
     for each in added:
-        _count(each, ours, found)
-    found.behind += len(plain) - len(added)  # a launch has trained these meanwhile
-
-
-def _count(trial_id: str, ours: Mapping[str, Record], found: Merged) -> None:
-    (found.replaced if trial_id in ours else found.added).append(trial_id)
+        (found.replaced if each in ours else found.added).append(each)
+    found.behind += len(ready) - len(added)  # a launch has trained these meanwhile
 
 
 def _conflict(ours: Record, our_epochs: Sequence[Mapping[str, Any]], theirs: Record) -> Conflict | None:
