@@ -107,7 +107,7 @@ def _open_rows(grid: Grid, records: Mapping[str, Record], store: Store, complete
                 if not is_judged(column):
                     continue
                 errors = tuple(cell.values.values())
-                runs = Runs(errors, *size_of(rows[line.config_id].config))
+                runs = Runs(errors, *size_of(rows[line.config_id].config, column))
                 has_learnt = bool(errors) and runs.is_between
                 if cell.difference is not None and _is_open(cell.verdict, has_learnt):
                     found.add(line.config_id)
