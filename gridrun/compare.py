@@ -230,7 +230,7 @@ def _errors(row: SideRow, column: str) -> dict[int, float]:
 
 
 def _runs(row: SideRow, column: str) -> Runs:
-    return Runs(tuple(_errors(row, column).values()), *size_of(row.config))
+    return Runs(tuple(_errors(row, column).values()), *size_of(row.config, column))
 
 
 class _Spreads:

@@ -43,6 +43,11 @@ def adaptive_rows(grid: Grid) -> dict[str, AdaptiveSeeds]:
     return {row.config_id: row.seeds for row in grid.rows if isinstance(row.seeds, AdaptiveSeeds)}
 
 
+def seed_counts(grid: Grid) -> dict[str, int]:
+    """Return how many seeds the adaptive rows of a grid have now, by `config_id`."""
+    return {config_id: len(seeds) for config_id, seeds in adaptive_rows(grid).items()}
+
+
 def possible_ids(row: Row) -> tuple[str, ...]:
     """Return the ids of all trials that a row may get."""
     if not isinstance(row.seeds, AdaptiveSeeds):
@@ -68,15 +73,15 @@ def _settled(grid: Grid, store: Store) -> Grid:
         counts[row.config_id] = look = seeds[row.config_id].look(begun)
         if all(ended[:look]):
             complete.add(row.config_id)
-    grid = _with_seeds(grid, counts)
+    grid = with_seed_counts(grid, counts)
     if not any(seeds[i].after(counts[i]) for i in complete):
         return grid
     for config_id in _open_rows(grid, records, store, complete):
         counts[config_id] = seeds[config_id].after(counts[config_id]) or counts[config_id]
-    return _with_seeds(grid, counts)
+    return with_seed_counts(grid, counts)
 
 
-def _with_seeds(grid: Grid, counts: Mapping[str, int]) -> Grid:
+def with_seed_counts(grid: Grid, counts: Mapping[str, int]) -> Grid:
     """Return a grid with other numbers of seeds of its adaptive rows, by `config_id`."""
 
     def grown(rows: Sequence[Row]) -> tuple[Row, ...]:
@@ -107,7 +112,7 @@ def _open_rows(grid: Grid, records: Mapping[str, Record], store: Store, complete
                 if not is_judged(column):
                     continue
                 errors = tuple(cell.values.values())
-                runs = Runs(errors, *size_of(rows[line.config_id].config))
+                runs = Runs(errors, *size_of(rows[line.config_id].config, column))
                 has_learnt = bool(errors) and runs.is_between
                 if cell.difference is not None and _is_open(cell.verdict, has_learnt):
                     found.add(line.config_id)

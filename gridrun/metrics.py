@@ -133,6 +133,8 @@ class Metric:
     """Whether it is measured on test images, and so with test-time augmentation."""
     is_error: bool = False
     """Whether tables show the difference to a published value."""
+    guesses: int = 1
+    """Of an error, how many classes may be named for each image."""
     varies: bool = True
     """Whether it differs from seed to seed."""
     portable: bool = True
@@ -188,7 +190,7 @@ def _accuracy(label: str, error: str) -> Metric:
 _ERRORS = {
     "test_error": _error("Test Error", "test_error"),
     "best_test_error": _error("Best Test Error", "best_test_error"),
-    "top5_error": _error("Top-5 Error", "top5_error"),
+    "top5_error": dataclasses.replace(_error("Top-5 Error", "top5_error"), guesses=5),
     "train_error": _error("Training Error", "train_error", is_of_test=False),
 }
 METRICS: dict[str, Metric] = {
@@ -236,7 +238,7 @@ ACCURACIES = {metric.error: name for name, metric in METRICS.items() if metric.e
 
 
 def complement(published: float | str) -> float | str:
-    """Turn a published error into an accuracy, or back: `6.37 (5 runs)` into `93.63 (5 runs)`.
+    """Turn a published error into an accuracy, or back: `0.82 (best 0.67)` into `99.18 (best 99.33)`.
 
     A text that does not begin with a percentage stays as it is.
     """
@@ -244,7 +246,7 @@ def complement(published: float | str) -> float | str:
     found = re.match(_NUMBER, text)
     if not found or float(found[0]) > 100:
         return published
-    other = str(100 - Decimal(found[0])) + text[found.end() :]
+    other = re.sub(rf"(^|\(best )({_NUMBER})", lambda each: f"{each[1]}{100 - Decimal(each[2])}", text)
     return other if isinstance(published, str) else float(other)
 
 

@@ -38,6 +38,8 @@ class Runs(NamedTuple):
     num_test: int
     """Images that each error is measured on."""
     num_classes: int
+    guesses: int = 1
+    """Classes that a network may name for each image: 5 of a top-5 error."""
 
     @property
     def mean(self) -> float:
@@ -57,7 +59,7 @@ class Runs(NamedTuple):
     @property
     def is_between(self) -> bool:
         """Whether the network neither guesses nor makes no error: only then phi says how much it varies."""
-        return 0 < self.mean < NEAR_CHANCE * (1 - 1 / self.num_classes)
+        return 0 < self.mean < NEAR_CHANCE * (1 - self.guesses / self.num_classes)
 
     @property
     def counts(self) -> bool:

@@ -140,6 +140,38 @@ def test_seeds_that_stop_by_themselves_are_those_that_the_records_ask_for(grid: 
     assert "ok    1 table, made again from the records" in done.stdout
 
 
+def test_seeds_that_the_whole_store_decided_stay_as_they_were(grid: Path, tmp_path: Path) -> None:
+    grid.write_text(GRID.replace("seeds: 3", "seeds: {min: 3, max: 5, looks: [3, 5]}"))
+    row, other = load_grid(grid).rows
+    store = Store(tmp_path / "results")
+    store.create()
+    elsewhere = load_grid(grid, {"epochs": 3}, seeds=8).rows[0]  # not exported, but it decides a verdict
+    for trials, error in ((row.trials, 0.05), (other.trials[:2], 0.07), (elsewhere.trials, 0.05)):
+        for number, trial in enumerate(trials):
+            store.add(record(trial, error + number % 2 / 10_000))
+    done = gridrun("export", grid, "--results", store.root, "-o", tmp_path / "auto.zip")
+    assert done.exit_code == 0, done.output
+    done = gridrun("verify", tmp_path / "auto.zip")
+    assert done.exit_code == 0, done.output
+    assert "of 1 there is none" in done.stdout
+    counts = json.loads(contents_of(tmp_path / "auto.zip")[container.MANIFEST])["seed_counts"]
+    assert counts == [{row.config_id: 3, other.config_id: 3}]
+
+
+@pytest.mark.parametrize("counts", [None, [], [[]], [{}], [{"x": 3}], "4", "True", "10**9"], ids=str)
+def test_seed_counts_that_no_look_has_are_refused(grid: Path, tmp_path: Path, counts: Any) -> None:
+    grid.write_text(GRID.replace("seeds: 3", "seeds: {min: 3, max: 5, looks: [3, 5]}"))
+    store = store_of(tmp_path / "results", load_grid(grid))
+    path = tmp_path / "auto.zip"
+    assert gridrun("export", grid, "--results", store.root, "-o", path).exit_code == 0
+    contents = contents_of(path)
+    manifest = json.loads(contents.pop(container.MANIFEST))
+    if isinstance(counts, str):
+        counts = [dict.fromkeys(manifest["seed_counts"][0], eval(counts))]
+    container.write(path, {**manifest, "seed_counts": counts}, contents)
+    _refused(path, "`seed_counts` does not fit its grids")
+
+
 def test_row_options_come_along_as_data(grid: Path, archive: Path, tmp_path: Path) -> None:
     options = ["--seeds", "2", "--where", "lr=0.1", "--results", tmp_path / "results"]
     done = gridrun("export", grid, *options, "-o", tmp_path / "part.zip")
@@ -149,11 +181,16 @@ def test_row_options_come_along_as_data(grid: Path, archive: Path, tmp_path: Pat
 
 
 def test_anonymous_leaves_out_names(grid: Path, archive: Path, tmp_path: Path) -> None:
-    out = tmp_path / "nameless.zip"
+    trial, out = load_grid(grid).trials[-1], tmp_path / "nameless.zip"
+    moves = "moved from cpu to cuda at step 2; moved from machine ann-pc to lab 7.example at step 2; paused"
+    Store(tmp_path / "results").add(record(trial, 0.05, notes=moves))
     done = gridrun("export", grid, "--results", tmp_path / "results", "-o", out, "--anonymous")
     assert done.exit_code == 0
     assert b"ann" in contents_of(archive)["records.jsonl"]
-    assert not any(b'"ann"' in data for data in contents_of(out).values())
+    contents = contents_of(out)
+    assert not any(name in data for data in contents.values() for name in (b'"ann"', b"ann-pc", b"lab 7"))
+    note = "moved from cpu to cuda at step 2; moved to another machine at step 2; paused"
+    assert note in contents["records.jsonl"].decode()
     assert gridrun("verify", out).exit_code == 0
 
 
@@ -352,6 +389,8 @@ def test_rows_trained_again_are_judged_by_what_the_machine_allows() -> None:
     elsewhere = Provenance(device="cuda")
     assert compared(theirs, runs(0.04, 0.05, 0.06), None).outcome == "equal"
     assert compared(theirs, runs(0.04, 0.05, 0.07), SPREAD).outcome == "differs", "same CPU, same code"
+    compiled = [replace(one, compiled=True) for one in theirs]
+    assert compared(compiled, runs(0.04, 0.05, 0.0605), SPREAD).outcome == "agrees", "rounds differently"
     near = compared(theirs, runs(0.045, 0.052, 0.06, provenance=elsewhere), SPREAD)
     # t(40; 0.9995) = 3.551; sigma = sqrt(.0523 * .9477 / 355) = .01182; 2 * .4487 / 1 under the root
     assert near.outcome == "agrees"

@@ -216,7 +216,11 @@ def test_what_has_no_effect_on_ids_is_json_too(tmp_path: Path) -> None:
     new = write(
         tmp_path,
         "new",
-        ("title: Rates", "title: Speeds\ngpus_per_trial: 0.5\nprofiles: {short: {set: {epochs: 1}}}"),
+        (
+            "title: Rates",
+            "title: Speeds\ngpus_per_trial: 0.5\nprofiles: {short: {set: {epochs: 1}}}\n"
+            "compile: auto\nskip_hopeless: true\nplots: [{id: drawn, kind: line, x: lr, y: test_error}]",
+        ),
         ("{id: rates, ", "{id: other, columns: [lr]}, {id: rates, " + more),
         ("test_error: 4.0", "test_error: 5.0"),
     )
@@ -227,4 +231,9 @@ def test_what_has_no_effect_on_ids_is_json_too(tmp_path: Path) -> None:
     assert others["tables.rates.headers"] == [{}, {"lr": "LR"}]
     assert others["tables.other"] == [None, True]
     assert others["gpus_per_trial"] == [None, 0.5]
+    assert (others["compile"], others["skip_hopeless"]) == (["off", "auto"], [False, True])
+    assert others["plots.drawn"] == [None, True]
+    plot = ("title: Rates", "title: Rates\nplots: [{id: drawn, kind: line, x: lr, y: train_loss}]")
+    told = gridrun(new, write(tmp_path, "third", plot), "--results", tmp_path)
+    assert "  plots.drawn.y: test_error -> train_loss\n" in told.stdout
     assert [values for key, values in others.items() if "published" in key] == [[4.0, 5.0]]

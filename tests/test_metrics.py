@@ -270,6 +270,8 @@ def test_every_metric_is_a_column_of_the_store_or_computed_from_some() -> None:
         (100, 0.0),
         ("6.37", "93.63"),
         ("6.37 (5 runs)", "93.63 (5 runs)"),
+        ("0.82 (best 0.67)", "99.18 (best 99.33)"),
+        ("6.37 +/- 0.1", "93.63 +/- 0.1"),
         ("about 6", "about 6"),
         ("101", "101"),
         (1205, 1205),

@@ -212,6 +212,18 @@ def test_the_spread_of_a_store_is_that_of_its_done_trials_on_the_same_images(tmp
     assert pools(same.config, "top5_error") is None
 
 
+def test_a_row_that_guesses_five_classes_has_not_learnt(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.create()
+    guessing, learnt = row(lr=0.1), row(lr=0.2)  # of 10 classes, five guesses leave an error of 50 %
+    for each, errors_of in ((guessing, (0.49, 0.5, 0.51)), (learnt, (0.06, 0.061, 0.062))):
+        for seed, error in enumerate(errors_of):
+            store.add(record(each, seed, test_error=0.5, top5_error=error))
+    pool = judge.pools_of(store)(learnt.config, "top5_error")
+    assert pool
+    assert (pool.rows, pool.degrees) == (1, 2)
+
+
 def test_a_record_that_lacks_a_newer_option_is_of_the_same_test_set() -> None:
     old, new = {"dataset": "cifar10", "lr": 1}, {"val_size": None, "dataset": "cifar10"}
     assert judge.test_set_of(old) == judge.test_set_of(new) != judge.test_set_of({**new, "val_size": 5})

@@ -251,6 +251,14 @@ def test_launch_commands_train_these_trials(grid: Path) -> None:
     assert whole["rest"] is None
 
 
+def test_commands_name_the_seeds_that_a_row_has_got(grid: Path) -> None:
+    grid.write_text(GRID.replace("seeds: 4", "seeds: {min: 3, max: 4, looks: [3, 4]}"))
+    assert len(load_grid(grid).rows[0].seeds) == 3
+    found = why("warmup", 1, grid)
+    assert len(found["runs"]) == 4
+    assert planned(found["again"]) == {one["trial_id"] for one in found["runs"]}
+
+
 def test_commands_keep_the_profile(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     found = why("lars_256_reduced", 1, "grids/lars.yaml", "--profile", "reduced", "--results", "results/x y")

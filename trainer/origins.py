@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,6 +47,11 @@ class Origin:
             yield f"resumed with another {', '.join(changed)} at step {step}"
         if isinstance(host, str) and self.host and host != self.host:
             yield f"moved from machine {_shown(host)} to {_shown(self.host)} at step {step}"
+
+
+def without_hosts(notes: str) -> str:
+    """Return notes, joined by `;`, without the names of machines in those of `Origin.notes_since`."""
+    return re.sub(r"moved from machine [^;]* to [^;]* at step", "moved to another machine at step", notes)
 
 
 def _code(commit: Any, dirty: Any) -> str:

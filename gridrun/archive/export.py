@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 import gridrun
 from gridrun.archive import container
 from gridrun.errors import GridrunError, StoreError
+from gridrun.looks import seed_counts
 from gridrun.store import Store
 from gridrun.store.records import Record
 from gridrun.tables import render
 from gridrun.tables.build import tables_of
 from gridrun.text import utc_now
 from trainer.files import read_text
+from trainer.origins import without_hosts
 
 if TYPE_CHECKING:
     from gridrun.grid import Grid
@@ -89,6 +91,7 @@ def export(
         "commit": commit,
         "grids": [next(iter(grid.files)) for grid in grids],
         "options": options,
+        "seed_counts": [seed_counts(grid) for grid in grids],
     }
     container.write(path, made, contents)
     return Exported(
@@ -165,7 +168,8 @@ def _sources(grids: Sequence[Grid]) -> dict[str, Path]:
 
 def _without_names(record: Record) -> Record:
     nameless = replace(record.provenance, host=None, user=None)
-    return replace(record, provenance=nameless, traceback=None)
+    notes = record.notes and without_hosts(record.notes)
+    return replace(record, provenance=nameless, notes=notes, traceback=None)
 
 
 def _lines(texts: Any) -> bytes:

@@ -20,12 +20,13 @@ from gridrun.archive.container import ArchiveError
 from gridrun.archive.export import made_of, markdown_of, store_of
 from gridrun.errors import GridError
 from gridrun.grid import Grid, Row, load_grids
-from gridrun.looks import settle
+from gridrun.looks import adaptive_rows, settle, with_seed_counts
 from gridrun.store.from_json import read as read_fields
 from gridrun.store.merge import content_problem
 from gridrun.store.notes import Note
 from gridrun.store.records import Record
 from gridrun.tables import render
+from gridrun.tables.judge import size_of
 from gridrun.text import format_percent, number_of, printable
 from trainer import TrainConfig
 
@@ -85,7 +86,10 @@ def open_archive(path: Path, directory: Path) -> Archive:
     records = _records(path, contents.get("records.jsonl", b""))
     notes = _notes(path, contents.get("notes.jsonl", b""))
     grids = _grids(path, about, contents, directory)
-    grids = settle(grids, store_of(directory / "records", list(records.values())))
+    if "seed_counts" in about:
+        grids = _with_seeds(path, grids, about["seed_counts"])
+    else:  # of an older version
+        grids = settle(grids, store_of(directory / "records", list(records.values())))
     asked = {trial_id for grid in grids for row in grid.rows for trial_id in row.trial_ids}
     tables = container.json_of(path, "tables.json", contents.get("tables.json", b""))
     if not isinstance(tables, list):
@@ -157,6 +161,26 @@ def _grids(
         raise ArchiveError(f"{path}: {str(error).replace(f'{directory}/', '')}") from None
     except (TypeError, ValueError, AttributeError, OSError) as error:  # options of other kinds
         raise ArchiveError(f"{path}: its grids cannot be read ({printable(str(error))[:100]})") from None
+
+
+def _with_seeds(path: Path, grids: Sequence[Grid], counts: Any) -> list[Grid]:
+    """Return grids with as many seeds of their adaptive rows as they had when they were exported.
+
+    What a store had beside these records may have decided that. Raises ArchiveError.
+    """
+    asked = [adaptive_rows(grid) for grid in grids]
+    known = [{config_id: seeds.looks for config_id, seeds in rows.items()} for rows in asked]
+    fits = isinstance(counts, list) and len(counts) == len(known) and all(map(_are_looks, counts, known))
+    if not fits:
+        raise ArchiveError(f"{path}: {container.MANIFEST}: `seed_counts` does not fit its grids")
+    return [with_seed_counts(grid, own) for grid, own in zip(grids, counts, strict=True)]
+
+
+def _are_looks(counts: Any, looks: Mapping[str, Sequence[int]]) -> bool:
+    """Return whether each row has the number of seeds of one of its looks."""
+    if not isinstance(counts, dict) or counts.keys() != looks.keys():
+        return False
+    return all(type(count) is int and count in looks[row] for row, count in counts.items())
 
 
 # --- tables -----------------------------------------------------------------------------------------
@@ -250,8 +274,7 @@ def compared(
     ]
     their_errors, our_errors = (tuple(column) for column in zip(*errors, strict=True))
     shown = f"median test error {_percent(our_errors)} here, {_percent(their_errors)} in the file"
-    spec = config.dataset.spec
-    runs = verdicts.Runs(our_errors, config.num_held_out or spec.num_test, spec.num_classes)
+    runs = verdicts.Runs(our_errors, *size_of(config))
     if spread is None or spread.degrees < verdicts.MIN_DEGREES or not runs.is_between:
         return Compared(
             outcome="open", text=f"{shown}; the file has too few runs to tell whether that is much"
@@ -275,6 +298,8 @@ def _curve(record: Record) -> list[tuple[Any, ...]]:
 def _same_machine(record: Record, again: Record) -> bool:
     """Return whether two runs of a trial must give the same numbers: on a CPU, with the same code."""
     names = ("device", "cpu", "threads", "torch_version", "commit", "sources")
-    ours, theirs = ([getattr(each.provenance, name) for name in names] for each in (record, again))
+    ours, theirs = (
+        [bool(each.compiled), *(getattr(each.provenance, name) for name in names)] for each in (record, again)
+    )
     clean = record.provenance.dirty is False and again.provenance.dirty is False
     return ours == theirs and record.provenance.device == "cpu" and clean and bool(record.provenance.commit)

@@ -12,15 +12,17 @@ from gridrun.trial import digest
 
 if TYPE_CHECKING:
     from gridrun.grid import Grid, Row, TableSpec
+    from gridrun.grid.plot_specs import PlotSpec
 
 Options = Mapping[str, tuple[Any, Any]]
 """Two values by dotted option; Missing.ABSENT: only the other config has the part that the option is of."""
 OTHER_FIELDS = (
-    *("name", "title", "description", "keep_checkpoint", "gpus_per_trial", "retries"),
-    *("stop_after_failures", "profiles"),
+    *("name", "title", "description", "keep_checkpoint", "compile", "gpus_per_trial", "skip_hopeless"),
+    *("retries", "stop_after_failures", "profiles"),
 )
-"""What a grid says that changes neither rows nor ids; tables are compared apart."""
-_NOT_OF_TABLES = ("id", "rows", "published", "reported", "compare")
+"""What a grid says that changes neither rows nor ids; tables and plots are compared apart."""
+_APART = ("id", "rows", "published", "reported", "compare")
+"""Fields of tables and plots that do not say how they show something."""
 
 
 def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> Options:
@@ -86,7 +88,7 @@ def diff_grids(old: Grid, new: Grid) -> GridDiff:
         removed=tuple(row for row in gone if row.config_id not in paired),
         added=tuple(row for row in come if row.config_id not in paired),
         search=differing(_search(old), _search(new)),
-        others={**_differing_fields(old, new, OTHER_FIELDS, ""), **_tables(old, new)},
+        others={**_differing_fields(old, new, OTHER_FIELDS, ""), **_tables(old, new), **_plots(old, new)},
         kept_ids=before & after,
         old_ids=before - after,
         new_ids=after - before,
@@ -137,20 +139,36 @@ def _differing_fields(old: Any, new: Any, names: Iterable[str], prefix: str) -> 
 
 def _tables(old: Grid, new: Grid) -> Options:
     """Return in what tables differ: their columns and the like, and published values by row."""
-    olds, news = ({table.id: table for table in grid.tables} for grid in (old, new))
-    found: dict[str, tuple[Any, Any]] = {}
-    for table_id in dict.fromkeys((*olds, *news)):
-        key = f"tables.{table_id}"
-        before, after = olds.get(table_id), news.get(table_id)
-        if before is None or after is None:
-            found[key] = (Missing.ABSENT, True) if before is None else (True, Missing.ABSENT)
+    found = dict(_specs("tables", old.tables, new.tables))
+    news = {table.id: table for table in new.tables}
+    for before in old.tables:
+        if before.id not in news:
             continue
-        names = [field.name for field in fields(before) if field.name not in _NOT_OF_TABLES]
-        found |= _differing_fields(before, after, names, f"{key}.")
+        key, after = f"tables.{before.id}", news[before.id]
         labels = [table.compare.label if table.compare else None for table in (before, after)]
         if labels[0] != labels[1]:
             found[f"{key}.compare"] = labels[0], labels[1]
         found |= _published(before, after, f"{key}.published")
+    return found
+
+
+def _plots(old: Grid, new: Grid) -> Options:
+    """Return in what declared figures differ; what is published beside them is that of the tables."""
+    return _specs("plots", old.plots, new.plots)
+
+
+def _specs(kind: str, old: Iterable[TableSpec | PlotSpec], new: Iterable[TableSpec | PlotSpec]) -> Options:
+    """Return which tables or plots only one grid has, and in which of their own options others differ."""
+    olds, news = ({spec.id: spec for spec in specs} for specs in (old, new))
+    found: dict[str, tuple[Any, Any]] = {}
+    for spec_id in dict.fromkeys((*olds, *news)):
+        key = f"{kind}.{spec_id}"
+        before, after = olds.get(spec_id), news.get(spec_id)
+        if before is None or after is None:
+            found[key] = (Missing.ABSENT, True) if before is None else (True, Missing.ABSENT)
+            continue
+        names = [field.name for field in fields(before) if field.name not in _APART]
+        found |= _differing_fields(before, after, names, f"{key}.")
     return found
 
 

@@ -1,6 +1,6 @@
 """Records that were taken out of a store: one JSON file each, kept for readers.
 
-Only `gridrun compare` reads them, to compare two commits.
+Only `gridrun compare` reads them, to compare two commits; `gridrun merge` does not bring them back.
 """
 
 from __future__ import annotations
@@ -46,6 +46,10 @@ class Forgotten:
     def ids(self) -> set[str]:
         """Return the ids of the trials that have a file here."""
         return {path.name.partition(".")[0] for path in self.directory.glob("*.json")}
+
+    def has(self, record: Record) -> bool:
+        """Return whether a record lies here, by its trial and when that ended."""
+        return self.path(record).exists()
 
     def path(self, record: Record) -> Path:
         """Return where a record is kept: `ID.2026-11-28T09-03-16Z.json`."""

@@ -44,16 +44,16 @@ def pools_of(store: Store) -> Pools:
         return [record for record in store.records().values() if record.status == "done"]
 
     @functools.cache
-    def pooled(test_set: TestSet, column: str, num_test: int, num_classes: int) -> Pool | None:
+    def pooled(test_set: TestSet, column: str, *size: int) -> Pool | None:
         errors: dict[str, list[float]] = {}
         for record in records():
             value = getattr(record, column)
             if value is not None and test_set_of(record.config) == test_set:
                 errors.setdefault(record.config_id, []).append(value)
-        return verdicts.pool(Runs(tuple(row), num_test, num_classes) for row in errors.values())
+        return verdicts.pool(Runs(tuple(row), *size) for row in errors.values())
 
     def of(config: TrainConfig, column: str) -> Pool | None:
-        return pooled(test_set_of(config.flat()), column, *size_of(config))
+        return pooled(test_set_of(config.flat()), column, *size_of(config, column))
 
     return of
 
@@ -64,10 +64,10 @@ def test_set_of(config: Mapping[str, Any]) -> TestSet:
     return tuple((name, freeze(config[name])) for name in sorted(names) if config[name] is not None)
 
 
-def size_of(config: TrainConfig) -> tuple[int, int]:
-    """Return of a config the number of images that errors are measured on, and of classes."""
+def size_of(config: TrainConfig, column: str = "test_error") -> tuple[int, int, int]:
+    """Return how many images errors are measured on, of how many classes, and how many each may be named."""
     spec = config.dataset.spec
-    return config.num_held_out or spec.num_test, spec.num_classes
+    return config.num_held_out or spec.num_test, spec.num_classes, METRICS[column].guesses
 
 
 class _Judged(NamedTuple):
@@ -217,7 +217,7 @@ class _Column:
 
 
 def _runs(row: Row, cell: Cell, column: str) -> Runs:
-    return Runs(tuple(_error(column, value) for value in cell.values.values()), *size_of(row.config))
+    return Runs(tuple(_error(column, value) for value in cell.values.values()), *size_of(row.config, column))
 
 
 def _error(column: str, value: float) -> float:

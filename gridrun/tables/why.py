@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from gridrun.errors import GridrunError
+from gridrun.grid.looks import AdaptiveSeeds
 from gridrun.grid.settings import dotted_settings
 from gridrun.metrics import METRICS, Metric
 from gridrun.tables.build import build_table
@@ -143,6 +144,8 @@ def explain_line(
         runs = ()
         about = ", ".join(str(value) for value in line.options.values() if value)
     launch = ["gridrun", "launch", str(grid.path), *grid_options]
+    is_adaptive = index < len(spec.rows) and isinstance(spec.rows[index].seeds, AdaptiveSeeds)
+    seeds = ["--seeds", str(len(runs))] if is_adaptive else []  # an empty store asks for the first look's
     return Why(
         table=spec.id,
         title=spec.title,
@@ -157,7 +160,7 @@ def explain_line(
         published_note=published.note if published else None,
         source=spec.source if published else None,
         paper=published.paper if published else None,
-        again=_again(launch, runs),
+        again=_again([*launch, *seeds], runs),
         rest=_rest(launch, runs, results),
         held_out=table.held_out,
     )
