@@ -10,11 +10,18 @@ from click.testing import CliRunner
 
 import cli
 from gridrun.errors import LaunchError, StoreError
+from gridrun.executors.serial import SerialExecutor
 from gridrun.grid import load_grid
 from gridrun.search import read_progress
 from gridrun.search.asynchronous import Asynchronous
+from gridrun.search.run import search
 from gridrun.search.segments import Segment
 from gridrun.store import Store
+from gridrun.store.records import Record
+from gridrun.sweep.options import LaunchOptions
+from gridrun.sweep.worker import identity_of
+from gridrun.text import utc_now
+from trainer import Runtime
 
 SEARCH = """
 title: A small search
@@ -126,6 +133,33 @@ def test_the_lineage_says_how_it_goes_on(file: Path, store: Any) -> None:
     assert again.current == found.current
     assert again.needed == found.needed
     assert end(again, store, 3, 0.1) == end(found, store, 3, 0.1)
+
+
+def test_who_comes_after_another_process_goes_on_from_its_lineage(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end_in_store(member: int) -> None:
+        trial = first.current[member].trial
+        store.add(Record(**identity_of(trial), status="done", test_error=member / 10, ended_at=utc_now()))
+        first.update(store)
+        store.write_lineage(first.search.search_id, first.lineage())
+
+    def stop(*_: object) -> None:
+        raise LaunchError("it was about to train")
+
+    store = Store(tmp_path / "results")
+    store.create()
+    first = progress(file, store)
+    end_in_store(2)
+    late = progress(file, store)
+    for member in (0, 1, 3, 2):
+        end_in_store(member)
+    monkeypatch.setattr("gridrun.search.run.launch", stop)
+    options = LaunchOptions(runtime=Runtime())
+    with pytest.raises(LaunchError, match="about to train"):
+        search(late, store, SerialExecutor(gpus=0), options, lambda event: None)
+    assert store.lineage(first.search.search_id) == first.lineage()
+    assert late.current == first.current
 
 
 def test_a_lineage_that_does_not_follow_is_refused(file: Path, store: Any) -> None:

@@ -7,6 +7,7 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from by_hand import record
@@ -15,7 +16,7 @@ from click.testing import CliRunner, Result
 from cli import main
 from gridrun.errors import StoreError
 from gridrun.grid import Row, load_grid
-from gridrun.store import Store
+from gridrun.store import Store, parquet
 from gridrun.store.records import Provenance, Record
 from trainer.metrics import Epoch
 from trainer.sources import sources
@@ -103,6 +104,27 @@ def test_a_trial_that_is_being_trained_is_not_forgotten(store: Store) -> None:
     assert not Path("results/forgotten").exists()
     assert store.forget(row.trial_ids)
     assert not store.statuses()
+
+
+def test_a_kill_while_trials_are_taken_out_lets_no_old_copy_come_back(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (trial_id, _), append = rows()[0].trial_ids, parquet.append
+    store.add(done(rows()[0], 0))
+    store.compact(now=True)
+
+    def killed(path: Path, *rest: Any) -> None:
+        if path == store.epochs_path:
+            raise KeyboardInterrupt
+        append(path, *rest)
+
+    monkeypatch.setattr(parquet, "append", killed)
+    with pytest.raises(KeyboardInterrupt):
+        store.forget([trial_id])
+    assert not store.statuses(), "it was killed after this"
+    removed: list[str] = []
+    store.drop_old_copies([trial_id], removed.append)
+    assert removed == [trial_id]
 
 
 def planned(*arguments: object) -> set[str]:

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from gridrun.errors import StoreError
 from gridrun.store import Store, leases
 from gridrun.store.leases import DURATION_SECONDS, Claim, Leases
+from trainer import files
 
 ROOT = Path(__file__).parent.parent
 ELSEWHERE = {"host": "elsewhere", "kernel": "another", "pid": 1, "started": 1}
@@ -69,6 +71,42 @@ def test_a_name_is_held_within_its_block_and_who_waits_is_next(tmp_path: Path) -
         assert not claim.held()
         assert here.names() == {"x"}
     assert not here.names()
+
+
+def test_many_names_are_claimed_with_two_looks_at_the_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there, iterdir, looks = Leases(tmp_path), Leases(tmp_path, owner=ELSEWHERE), Path.iterdir, 0
+
+    def counted(path: Path) -> Iterator[Path]:
+        nonlocal looks
+        looks += 1
+        return iterdir(path)
+
+    assert there.claim("b")
+    (tmp_path / "c.0").write_text(json.dumps({**leases._this_process(), "pid": 2**22 + 1}))
+    monkeypatch.setattr(Path, "iterdir", counted)
+    with here.hold_all(["a", "b", "c"]) as held:
+        assert held == {"a", "c"}
+        assert looks == 2
+        assert there.claim("a") is None
+    assert [path.stem for path in tmp_path.iterdir()] == ["b"]
+
+
+def test_of_many_names_none_is_left_if_one_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = files.write_in_place
+
+    def full(path: Path, text: str) -> None:
+        if len(list(tmp_path.iterdir())) == 2:
+            raise OSError(28, "No space left on device", str(path))
+        write(path, text)
+
+    monkeypatch.setattr(files, "write_in_place", full)
+    with pytest.raises(OSError, match="No space"), Leases(tmp_path).hold_all(["a", "b", "c"]):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_a_dead_process_left_takes_nothing_from_a_live_one(tmp_path: Path) -> None:

@@ -227,7 +227,17 @@ def weights_of(store: Store, number: int, content: bytes = b"weights") -> Path:
     return path
 
 
-def test_kept_weights_come_along_unless_they_are_damaged_or_no_file(tmp_path: Path) -> None:
+def test_kept_weights_come_along_unless_they_are_damaged_or_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def insert(store: Store, records: Collection[Record]) -> list[str]:
+        calls.append(len(records))
+        return original(store, records)
+
+    original = Store.insert
+    monkeypatch.setattr(Store, "insert", insert)
     theirs = store_of(tmp_path / "theirs", *(record(n, checkpoint="last") for n in range(1, 7)))
     whole = [weights_of(theirs, n) for n in (1, 2)]
     weights_of(theirs, 3).write_bytes(b"not whole" * 10)
@@ -239,6 +249,7 @@ def test_kept_weights_come_along_unless_they_are_damaged_or_no_file(tmp_path: Pa
     ours = store_of(tmp_path / "ours")
     (found,) = merged(ours, theirs)
     assert found.weights == 2
+    assert calls == [6], "the Parquet files are written once"
     assert set(found.damaged_weights) == {record(n).trial_id for n in (3, 4, 5, 6)}
     copies = {path.name: path.read_bytes() for path in (ours.root / "checkpoints").iterdir()}
     assert copies == {path.name: path.read_bytes() for path in whole}
@@ -300,6 +311,7 @@ def test_a_lineage_that_a_search_holds_here_is_left_alone(tmp_path: Path) -> Non
     with Store(ours.root).lock("a" * 16):
         (found,) = merged(ours, theirs)
     assert (found.searches, found.has_conflicts, ours.lineage("a" * 16)) == ([], False, [])
+    assert found.busy == ["a" * 16], "and told"
 
 
 # --- hostile and damaged stores ---------------------------------------------------------------------
@@ -413,16 +425,44 @@ def _launch(root: Path, first: int, count: int) -> None:
         store.compact()
 
 
+def test_a_record_may_be_compacted_while_its_store_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = store_of(tmp_path / "theirs", record(1))
+    lstat = Path.lstat
+
+    def late(path: Path) -> os.stat_result:
+        if path.parent.name == "ended":
+            theirs.compact(now=True)
+        return lstat(path)
+
+    monkeypatch.setattr(Path, "lstat", late)
+    (found,) = merged(store_of(tmp_path / "ours"), theirs)
+    assert found.added == [record(1).trial_id]
+
+
 class Racing(Store):
     """A store in which a launch ends trial 1 after a merge has looked, and before it writes."""
 
-    def lock(self, name: str):  # type: ignore[no-untyped-def]
+    def locks(self, names: Collection[str]):  # type: ignore[no-untyped-def]
         self.add(record(1))
-        return super().lock(name)
+        return super().locks(names)
 
     def insert(self, records: Collection[Record]) -> list[str]:
         self.add(record(1))
         return super().insert(records)
+
+
+def test_a_result_that_was_forgotten_here_does_not_come_back_but_another_does(tmp_path: Path) -> None:
+    """It is being trained anew; a copy of the old result would take the place of the new one."""
+    ours, theirs = (store_of(tmp_path / name, record(1), record(2)) for name in ("ours", "theirs"))
+    ours.forget([record(1).trial_id])
+    (found,) = merged(ours, theirs)
+    assert (found.added, found.behind, found.equal) == ([], 1, 1)
+    assert list(ours.statuses()) == [record(2).trial_id]
+    later = store_of(tmp_path / "later", replace(record(1), ended_at="2026-01-01T00:00:09.000+00:00"))
+    (found,) = merged(ours, later)
+    assert found.added == [record(1).trial_id]
 
 
 @pytest.mark.parametrize("checkpoint", [None, "last"])

@@ -122,6 +122,28 @@ def test_what_another_machine_compacted_meanwhile_stays(
             raise AssertionError(f"paused before {line}") from error
 
 
+def test_a_record_that_was_trained_anew_during_a_pause_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = begun(tmp_path, "done")
+    drop = pending.PendingRecords.drop
+
+    def late(*arguments: Any) -> None:
+        monkeypatch.undo()
+        for lease in (tmp_path / ".work" / "leases").iterdir():
+            lease.unlink()
+        there = elsewhere(tmp_path)
+        there.forget([record(1).trial_id])
+        there.add(record(1, at=9))
+        drop(*arguments)
+
+    monkeypatch.setattr(pending.PendingRecords, "drop", late)
+    here.compact(now=True)
+    here.compact(now=True)
+    assert here.statuses().keys() == {record(0).trial_id, record(1).trial_id}
+    assert here.records()[record(1).trial_id].ended_at == record(1, at=9).ended_at
+
+
 def test_a_partial_file_that_goes_while_it_is_looked_for_is_no_mistake(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,7 +36,8 @@ def command(others: Sequence[Path], results: Path, as_json: bool) -> None:
     New trials are added, with kept weights, notes and the lineage of searches. Trials that both have are
     counted if their numbers are equal. If they are not, you see both: that is a finding, such as another
     machine or other code under the same id; yours stay, and the exit code is 1. A trial that failed here is
-    replaced by its result there. Nothing else is overwritten, and the other directories are only read.
+    replaced by its result there. Nothing else is overwritten, no result that was forgotten here comes back,
+    and the other directories are only read.
 
     Launches may run in all of these directories meanwhile. Files from elsewhere are checked first: a
     directory that is damaged, or whose ids do not fit its configs, is refused whole.
@@ -64,9 +65,9 @@ def _show(other: Path, merged: Merged) -> None:
         "added": len(merged.added),
         "in place of failures": len(merged.replaced),
         "equal": merged.equal,
-        "failed there, done here": merged.behind,
+        "failed there or forgotten here": merged.behind,
         "in conflict": len(merged.conflicts),
-        "being trained here (merge again later)": len(merged.busy),
+        "being trained or searched here (merge again later)": len(merged.busy),
     }
     click.echo(f"{printable(str(other))}: {format_counts(counts)}")
     if merged.weights:

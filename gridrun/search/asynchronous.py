@@ -22,7 +22,15 @@ class Asynchronous(Progress):
 
     def __init__(self, search: Search, name: str, store: Store) -> None:
         super().__init__(search, name)
-        self._segments = _decided(search, store.lineage(search.search_id)) or list(first_round(search))
+        self.read(store)
+
+    def read(self, store: Store) -> None:
+        """Take over what the lineage says by now, in place of all that was known. Raises as `update`.
+
+        StoreError also if the lineage is not of this search.
+        """
+        decided = _decided(self.search, store.lineage(self.search.search_id))
+        self._segments = decided or list(first_round(self.search))
         self._current: dict[int, Segment] = {}
         self._ended: dict[int, Segment] = {}
         self._read_errors(store, self._segments)

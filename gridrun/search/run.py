@@ -102,6 +102,7 @@ def _asynchronously(
     with store.lock(progress.search.search_id) as claim:
         if not claim:
             raise LaunchError("another process runs this search; an asynchronous one has one process")
+        progress.read(store)  # one that has just ended may have gone further since
         _tidy(progress, store, options.checkpoints)
         while not progress.is_over:
             launched = replace(options, runtime=runtime)

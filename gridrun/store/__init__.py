@@ -43,13 +43,10 @@ from gridrun.store.leases import Claim, Leases
 from gridrun.store.lineage import LineageRow
 from gridrun.store.notes import Notes
 from gridrun.store.pending import PendingRecords, checked_id, json_files
-from gridrun.store.records import EPOCH_TYPES, TRIAL_TYPES, Record, Status
+from gridrun.store.records import EPOCH_TYPES, TRIAL_TYPES, Record, Status, epoch_of
 from trainer import files
-from trainer.metrics import Epoch
 
 __all__ = ["End", "Store", "TrialStore", "unwritable"]
-
-_EPOCH_FIELDS = [name for name in EPOCH_TYPES if name != "trial_id"]
 
 
 class TrialStore(Protocol):
@@ -150,6 +147,10 @@ class Store:
         """Return the records that were taken out and kept, the oldest first."""
         return self._forgotten.read()
 
+    def has_forgotten(self, record: Record) -> bool:
+        """Return whether this very record was taken out, and no other end of its trial."""
+        return self._forgotten.has(record)
+
     def trials_table(self) -> pa.Table:
         """Return what `trials.parquet` would hold after compaction. Raises StoreError."""
         return self._table(self.trials_path, TRIAL_TYPES, lambda record: [record.row()])
@@ -183,7 +184,7 @@ class Store:
         epochs = self.epochs(records)
         for record in records.values():
             rows = epochs.get(record.trial_id, ())
-            record.epochs = tuple(Epoch(**{name: row[name] for name in _EPOCH_FIELDS}) for row in rows)
+            record.epochs = tuple(map(epoch_of, rows))
         return list(records.values())
 
     def version(self) -> tuple[Any, ...]:
@@ -294,13 +295,14 @@ class Store:
             StoreError: a trial is being trained, or the store cannot be written. Nothing is taken out then.
         """
         kept: list[Path] = []
-        with contextlib.ExitStack() as locks:
-            for trial_id in trial_ids:
-                if not locks.enter_context(self.lock(trial_id)):
-                    raise StoreError(f"trial {trial_id} is being trained; wait for its end, or stop it")
+        with self.locks(trial_ids) as locked:
+            if busy := set(trial_ids) - locked:
+                raise StoreError(f"trial {min(busy)} is being trained; wait for its end, or stop it")
 
             def keep() -> None:
                 records = self.whole_records(trial_ids)
+                for record in records:  # before anything is taken out; one too many costs a copy
+                    files.touch(self._anew / record.trial_id)
                 kept[:] = self._forgotten.add(records)
                 for path, record in zip(kept, records, strict=True):
                     with contextlib.suppress(FileNotFoundError):
@@ -308,10 +310,8 @@ class Store:
                     self.drop_checkpoint(record.trial_id)
 
             with self._writing():
-                files.make_directory(self._anew)  # before anything is taken out
+                files.make_directory(self._anew)
                 self._compaction.take_out(trial_ids, keep)
-                for path in kept:
-                    files.touch(self._anew / path.name.partition(".")[0])
         return kept
 
     def drop_old_copies(self, trial_ids: Collection[str], remove: Callable[[str], None]) -> None:
@@ -370,6 +370,13 @@ class Store:
         """Return where a done trial keeps its weights, if it keeps any."""
         return self._weights / f"{checked_id(trial_id)}.pt"
 
+    def put_weights(self, trial_id: str, content: bytes) -> None:
+        """Keep a trial's weights that come from elsewhere. Raises OSError."""
+        path = self.weights_path(trial_id)
+        files.make_directory(path.parent)
+        with files.replacing(path) as partial:
+            partial.write_bytes(content)
+
     def drop_weights(self, trial_id: str) -> None:
         """Remove a trial's weights, and what a killed save left beside them."""
         _remove(self.weights_path(trial_id))
@@ -401,6 +408,17 @@ class Store:
             with self._writing():
                 claim = stack.enter_context(self._leases.hold(name))
             yield claim
+
+    @contextlib.contextmanager
+    def locks(self, names: Collection[str]) -> Iterator[set[str]]:
+        """Hold those of many locks within a `with` that no other process holds; yield their names.
+
+        Raises StoreError.
+        """
+        with contextlib.ExitStack() as stack:
+            with self._writing():
+                held = stack.enter_context(self._leases.hold_all(names))
+            yield held
 
     def is_locked(self, name: str) -> bool:
         """Return whether a live process holds a lock; remove what dead ones left. Raises StoreError."""

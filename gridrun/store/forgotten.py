@@ -1,6 +1,6 @@
 """Records that were taken out of a store: one JSON file each, kept for readers.
 
-Only `gridrun compare` reads them, to compare two commits.
+Only `gridrun compare` reads them, to compare two commits; `gridrun merge` does not bring them back.
 """
 
 from __future__ import annotations
@@ -42,6 +42,10 @@ class Forgotten:
                 if path.stat().st_size <= MAX_BYTES:
                     found.append(Record.from_json(files.read_text(path)))
         return sorted(found, key=lambda record: record.ended_at)
+
+    def has(self, record: Record) -> bool:
+        """Return whether a record lies here, by its trial and when that ended."""
+        return self.path(record).exists()
 
     def path(self, record: Record) -> Path:
         """Return where a record is kept: `ID.2026-11-28T09-03-16Z.json`."""

@@ -26,7 +26,7 @@ import random
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -124,32 +124,68 @@ class Leases:
             if claim:
                 claim.release()
 
+    @contextlib.contextmanager
+    def hold_all(self, names: Collection[str]) -> Iterator[set[str]]:
+        """Hold those leases within a `with` that are free; yield their names. Raises OSError."""
+        claims = self.claim_all(names)
+        try:
+            yield set(claims)
+        finally:
+            for claim in claims.values():
+                claim.release()
+
     def claim(self, name: str) -> Claim | None:
         """Take a lease; None if another process holds it. Raises OSError."""
-        for _ in range(_ATTEMPTS):
-            if self.is_held(name):
-                return None
-            claim = self._write(name)
-            if not self.is_held(name, but_by=claim._path):
-                _heart.add(claim)
-                return claim
-            claim.release()
-            time.sleep(random.uniform(0, 0.05))
-        return None
+        return self.claim_all([name]).get(name)
 
-    def is_held(self, name: str, but_by: Path | None = None) -> bool:
+    def claim_all(self, names: Collection[str]) -> dict[str, Claim]:
+        """Take those leases that no other process holds; return the claims by name. Raises OSError.
+
+        However many they are, the directory is listed only before and after their files are written.
+        """
+        claims: dict[str, Claim] = {}
+        left = set(names)
+        try:
+            for _ in range(_ATTEMPTS):
+                left -= self._held(left)
+                for name in left:
+                    claims[name] = self._write(name)
+                    _heart.add(claims[name])
+                left = self._held(left, but_by={claim._path for claim in claims.values()})
+                for name in left:
+                    claims.pop(name).release()
+                if not left:
+                    break
+                time.sleep(random.uniform(0, 0.05))
+        except BaseException:
+            for claim in claims.values():
+                claim.release()
+            raise
+        return claims
+
+    def is_held(self, name: str) -> bool:
         """Return whether a live process holds a lease; if none does, remove the files of dead ones.
 
-        The file `but_by` does not count. Raises OSError.
+        Raises OSError.
         """
-        others = [path for path in self._files() if path.stem == name and path != but_by]
-        dead = [self._is_dead(path) for path in others]  # all of them: each look counts as watching
-        if not all(dead):
-            return True
-        for path in others:
-            path.unlink(missing_ok=True)
-            self._watched.pop(path, None)
-        return False
+        return bool(self._held({name}))
+
+    def _held(self, names: Collection[str], but_by: Collection[Path] = ()) -> set[str]:
+        """Return which of some leases are held, as `is_held`; the files `but_by` do not count."""
+        others: dict[str, list[Path]] = {}
+        for path in self._files() if names else ():
+            if path.stem in names and path not in but_by:
+                others.setdefault(path.stem, []).append(path)
+        held = set()
+        for name, paths in others.items():
+            dead = [self._is_dead(path) for path in paths]  # all of them: each look counts as watching
+            if not all(dead):
+                held.add(name)
+                continue
+            for path in paths:
+                path.unlink(missing_ok=True)
+                self._watched.pop(path, None)
+        return held
 
     def names(self) -> set[str]:
         """Return the names of all leases that have a file, be its holder alive or dead."""

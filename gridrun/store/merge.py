@@ -4,8 +4,9 @@ The other store is untrusted. It is read whole and checked before anything is wr
 that waits for compaction, each id against the config and the seed that it stands for, weights against their
 digest. Links are refused, because they could lead to any file of this machine.
 
-Nothing is overwritten. Of one trial, a result (done or diverged) takes the place of a failure, as a retry
-would; two results with other numbers are a conflict, which is reported, and ours stays.
+Nothing is overwritten, and no result comes back that was forgotten here. Of one trial, a result (done or
+diverged) takes the place of a failure, as a retry would; two results with other numbers are a conflict, which
+is reported, and ours stays.
 """
 
 from __future__ import annotations
@@ -24,11 +25,10 @@ from gridrun.errors import StoreError
 from gridrun.store import unwritable
 from gridrun.store.from_json import read
 from gridrun.store.lineage import LineageRow
-from gridrun.store.records import EPOCH_TYPES, Record, is_trial_id
+from gridrun.store.records import Record, epoch_of, is_trial_id
 from gridrun.text import printable
 from gridrun.trial import config_id, config_of, digest, trial_id
-from trainer import ConfigError, files
-from trainer.metrics import Epoch
+from trainer import ConfigError
 
 if TYPE_CHECKING:
     from gridrun.store import Store
@@ -75,10 +75,11 @@ class Merged:
     equal: int = 0
     """Trials that both stores have with the same numbers, or that failed in both."""
     behind: int = 0
-    """Trials that failed there and have a result here, or that a launch has ended here meanwhile."""
+    """Trials that failed there and have a result here, that a launch has ended here meanwhile, or whose
+    result was forgotten here."""
     conflicts: list[Conflict] = field(default_factory=list)
     busy: list[str] = field(default_factory=list)
-    """Trials with kept weights that a launch trains here at this moment."""
+    """Trials with kept weights that a launch trains here at this moment, and searches that run here."""
     weights: int = 0
     """Number of kept weights that came with the trials."""
     damaged_weights: list[str] = field(default_factory=list)
@@ -110,12 +111,7 @@ class Source:
         return [self._checked(self.records[each], epochs.get(each, [])) for each in trial_ids]
 
     def _checked(self, record: Record, rows: Sequence[Mapping[str, Any]]) -> Record:
-        fields: list[dict[str, Any]] = [{name: row.get(name) for name in _EPOCH_FIELDS} for row in rows]
-        made = tuple(Epoch(**values) for values in fields)
-        return _as_if_pending(self.store.root, replace(record, epochs=made))
-
-
-_EPOCH_FIELDS = [name for name in EPOCH_TYPES if name != "trial_id"]
+        return _as_if_pending(self.store.root, replace(record, epochs=tuple(map(epoch_of, rows))))
 
 
 def open_source(store: Store) -> Source:
@@ -187,7 +183,10 @@ def merge(target: Store, source: Source) -> Merged:
         for record in source.with_epochs(batch):
             old = ours.get(record.trial_id)
             if old is None or (old.status == "failed" != record.status):
-                arriving.append(record)
+                if target.has_forgotten(record):
+                    found.behind += 1
+                else:
+                    arriving.append(record)
             elif record.status == "failed":
                 found.equal += old.status == "failed"
                 found.behind += old.status != "failed"
@@ -211,35 +210,28 @@ def merge(target: Store, source: Source) -> Merged:
 def _add(
     target: Store, source: Source, records: Sequence[Record], ours: Mapping[str, Record], found: Merged
 ) -> None:
-    """Add records to the target; those with kept weights one by one, because a launch may write there."""
-    plain = [record for record in records if not record.checkpoint]
-    for record in records:
-        if not record.checkpoint:
-            continue
-        with target.lock(record.trial_id) as claim:
-            if claim is None:
+    """Add records to the target; those with kept weights under locks, because a launch may write these."""
+    with target.locks([record.trial_id for record in records if record.checkpoint]) as locked:
+        ready = []
+        for record in records:
+            if not record.checkpoint:
+                ready.append(record)
+            elif record.trial_id not in locked:
                 found.busy.append(record.trial_id)
-                continue
-            if target.ended(record.trial_id) in ("done", "diverged"):
+            elif target.ended(record.trial_id) in ("done", "diverged"):
                 found.behind += 1  # a launch has trained it meanwhile
-                continue
-            if _copy_weights(source.store, target, record.trial_id):
+            elif _copy_weights(source.store, target, record.trial_id):
                 found.weights += 1
+                ready.append(record)
             else:
                 found.damaged_weights.append(record.trial_id)
                 note = "the weights were damaged or gone when stores were merged"
                 notes = "; ".join(filter(None, (record.notes, note)))
-                record = replace(record, checkpoint=None, notes=notes)
-            target.insert([record])
-        _count(record.trial_id, ours, found)
-    added = target.insert(plain) if plain else []
+                ready.append(replace(record, checkpoint=None, notes=notes))
+        added = target.insert(ready) if ready else []
     for each in added:
-        _count(each, ours, found)
-    found.behind += len(plain) - len(added)  # a launch has trained these meanwhile
-
-
-def _count(trial_id: str, ours: Mapping[str, Record], found: Merged) -> None:
-    (found.replaced if trial_id in ours else found.added).append(trial_id)
+        (found.replaced if each in ours else found.added).append(each)
+    found.behind += len(ready) - len(added)  # a launch has trained these meanwhile
 
 
 def _conflict(ours: Record, our_epochs: Sequence[Mapping[str, Any]], theirs: Record) -> Conflict | None:
@@ -288,9 +280,10 @@ def _refuse_links(store: Store) -> None:
         raise StoreError(f"{store.root}: holds no results of gridrun")
     inside = [path for folder in folders if folder.is_dir() for path in folder.iterdir()]
     for path in (*parts, store.root / "checkpoints", *inside):
-        if not os.path.lexists(path):
+        try:
+            mode = path.lstat().st_mode
+        except FileNotFoundError:  # a launch there has moved it into the Parquet files meanwhile
             continue
-        mode = path.lstat().st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise StoreError(f"{path}: is a link or a device, which no store of gridrun has")
 
@@ -335,12 +328,10 @@ def _copy_weights(source: Store, target: Store, trial_id: str) -> bool:
         content = file.read()
     if hashlib.sha256(content[:-DIGEST_SIZE]).digest() != content[-DIGEST_SIZE:]:
         return False
-    path = target.weights_path(trial_id)
     try:
-        path.parent.mkdir(exist_ok=True)
-        with files.replacing(path) as partial:
-            partial.write_bytes(content)
+        target.put_weights(trial_id, content)
     except OSError as error:
+        path = target.weights_path(trial_id)
         raise StoreError(f"{path}: cannot be written ({error.strerror or error})") from None
     return True
 
@@ -363,7 +354,9 @@ def _merge_lineages(target: Store, source: Source, found: Merged) -> None:
             both_have_own = ours.keys() - theirs.keys() and theirs.keys() - ours.keys()
             if both_have_own or not agree:
                 found.search_conflicts.append(search_id)
-            elif joined != ours and claim:
+            elif joined != ours and not claim:
+                found.busy.append(search_id)
+            elif joined != ours:
                 target.write_lineage(search_id, [joined[key] for key in sorted(joined)])
                 found.searches.append(search_id)
 

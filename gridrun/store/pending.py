@@ -45,15 +45,12 @@ class PendingRecords:
 
     def drop(self, records: Collection[Record]) -> None:
         """Remove records that are in the Parquet files now."""
+        for record in records:
+            self._drop_unless_replaced(record)
         done = {f"{record.trial_id}.json" for record in records if record.status == "done"}
-        for name in done:
-            (self.directory / name).unlink(missing_ok=True)
         for partial in self.directory.glob(".*.json-*"):  # of workers that were killed, or came second
             if partial.name[1:].partition("-")[0] in done:
                 partial.unlink(missing_ok=True)
-        for record in records:
-            if record.status != "done":
-                self._drop_unless_replaced(record)
 
     def set_aside(self, record: Record) -> Path:
         """Rename a record that no Parquet file can hold, and return its new name. Raises OSError."""
@@ -68,9 +65,10 @@ class PendingRecords:
             self._restore(taken)
 
     def _drop_unless_replaced(self, record: Record) -> None:
-        """Remove a record that is not done, unless another attempt has written a new one in its place.
+        """Remove a record, unless another attempt has written a new one in its place.
 
-        The file is renamed before it is compared: a record that comes in between is not touched.
+        This process may have been paused while others forgot the trial and trained it anew. The file is
+        renamed before it is compared: a record that comes in between is not touched.
         """
         path = self._path(record.trial_id)
         taken = path.with_suffix(f".{secrets.token_hex(8)}.taken")

@@ -231,6 +231,12 @@ TRIAL_TYPES = {name: hint for name, hint in _types(Record).items() if name not i
 )
 """The type of every column but the config's: a column needs one before it has a value."""
 EPOCH_TYPES = {"trial_id": str, **_types(Epoch)}
+_EPOCH_FIELDS = _types(Epoch)
+
+
+def epoch_of(row: Mapping[str, Any]) -> Epoch:
+    """Return the epoch of a whole row of `epochs.parquet`."""
+    return Epoch(**{name: row[name] for name in _EPOCH_FIELDS})
 
 
 MAX_MEASUREMENT = 1e100

@@ -220,11 +220,8 @@ class StoreActor:
         if not self.is_held(record.trial_id, token):
             return False
         if weights is not None:
-            path = self._store.weights_path(record.trial_id)
             try:
-                path.parent.mkdir(exist_ok=True)
-                with files.replacing(path) as partial:
-                    partial.write_bytes(weights)
+                self._store.put_weights(record.trial_id, weights)
             except OSError as error:
                 record = record.without_weights(error)
         self._store.add(record)
