@@ -77,12 +77,13 @@ def test_retry_runs_only_the_statuses_asked_for(
     breaking(0.2)
     launched = sweep("launch", grid)
     assert launched.exit_code == 1
-    assert "`gridrun retry --failed` retries them" in launched.stderr
+    store = tmp_path / "results"
+    assert f"`gridrun retry {grid} --results {store} --failed` retries them" in launched.stderr
     assert ends(tmp_path) == {0.1: ("done", 1), 0.2: ("failed", 1), 1e18: ("diverged", 1)}
 
     diverged = sweep("retry", "--diverged", grid)
     assert ends(tmp_path) == {0.1: ("done", 1), 0.2: ("failed", 1), 1e18: ("diverged", 2)}
-    assert diverged.exit_code == 1, "one is still failed"
+    assert diverged.exit_code == 0, "the one that is still failed was not asked for"
     assert "### small" in diverged.stdout
 
     breaking(0.0)
@@ -101,10 +102,16 @@ def test_retry_leaves_missing_trials_alone(
     grid: Path, tmp_path: Path, breaking: Callable[[float], None]
 ) -> None:
     breaking(0.1)
-    first = gridrun("plan", grid, "--json").stdout.split('"trial_id": "')[1][:16]
-    sweep("launch", grid, "--only", first)
+    first, second = (
+        each["trial_id"] for each in json.loads(gridrun("plan", grid, "--json").stdout)["order"][:2]
+    )
+    assert sweep("launch", grid, "--only", first).exit_code == 1
     assert sweep("retry", grid).exit_code == 1
     assert ends(tmp_path) == {0.1: ("failed", 2)}
+    other = sweep("launch", grid, "--only", second)
+    assert other.exit_code == 0, "the trial that failed before is no part of this launch"
+    assert "retries them" not in other.stderr
+    assert sweep("launch", grid, "--only", first).exit_code == 1
 
 
 def test_retry_names_and_leaves_out_trials_of_another_version(

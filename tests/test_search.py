@@ -359,6 +359,9 @@ def test_a_failed_segment_stops_the_search_until_it_is_tried_again(
     assert "Stopped: 1 segment failed; `gridrun status` shows why, --retries N tries again." in said
     assert "a broken image" in run("status").stdout
     assert search(file, *short, exit_code=1).stdout == "", "what has failed is not tried again by itself"
+    left_out = run("retry", "--failed").stderr
+    assert "1 segment of searches left out: `gridrun search GRID --retries 1` tries" in left_out
+    assert "Nothing to retry" in left_out
     search(file, *short, "--retries", "1")
     assert progress(file, store, epochs=2).is_over
 

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 import cli
 from gridrun import sweep
+from gridrun.commands._options import GridOptions
 from gridrun.commands._show import format_saved, show_summary
 from gridrun.commands._views import format_event
 from gridrun.grid import load_grid
@@ -88,11 +89,11 @@ def test_a_launch_tells_of_its_own_trials_and_sums_up_the_others(
     assert words.count("done") == 1
     assert words.count("started") == 2, "its own, and one that another launch ended just then"
     assert (summary.started, summary.elsewhere) == (1, 2)
-    show_summary(summary, store.root)
+    show_summary(summary, store.root, GridOptions())
     shown = capsys.readouterr().err
     assert "3 done of 3 trials" in shown
     assert "Other launches trained 2 trials of these meanwhile." in shown
-    show_summary(replace(summary, elsewhere=0), store.root)
+    show_summary(replace(summary, elsewhere=0), store.root, GridOptions())
     assert "meanwhile" not in capsys.readouterr().err
 
 

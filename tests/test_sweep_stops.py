@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import click
 import pytest
 
+from gridrun.commands import _process
 from gridrun.executors.ray import watcher
 
 ROOT = Path(__file__).parent.parent
@@ -76,6 +79,14 @@ def test_a_signal_ends_the_process_without_an_exception(number: str) -> None:
         [sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "Interrupted.\n")
+
+
+def test_a_stream_that_cannot_encode_a_table_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding="ascii"))
+    _process.open_streams()
+    click.echo("4.85 ± 0.10")
+    assert written.getvalue() == b"4.85 ? 0.10\n"
 
 
 STREAMS = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -19,9 +20,10 @@ _SHOW_CURSOR = b"\x1b[?25h\n"
 
 
 def open_streams() -> None:
-    """Send standard streams that are closed to /dev/null.
+    """Send standard streams that are closed to /dev/null, and let stdout print `?` for what it cannot encode.
 
-    Otherwise the next file that is opened takes their place: Ray does not start with a closed stderr.
+    Otherwise the next file that is opened takes their place: Ray does not start with a closed stderr. And a
+    launch in a locale without UTF-8 would end at the first `±` of its tables.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
@@ -31,6 +33,8 @@ def open_streams() -> None:
                     os.dup2(null, number)
                     os.close(null)
                 setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):  # stderr writes escapes by itself
+        sys.stdout.reconfigure(errors="replace")
 
 
 def check_directory() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import shlex
 import shutil
 import sys
 from collections import Counter
@@ -18,6 +19,7 @@ from gridrun.commands._search import as_dict, describe_round
 from gridrun.text import format_amount, format_percent, format_time, number_of, printable
 
 if TYPE_CHECKING:
+    from gridrun.commands._options import GridOptions
     from gridrun.figures.model import Drawable
     from gridrun.plan import Change, Forecast, Plan
     from gridrun.search import Progress
@@ -114,8 +116,8 @@ def show_tables(tables: Sequence[Table], output_format: str | None, wide: bool =
         click.echo("\n\n".join(formatters[output_format](table).rstrip() for table in tables))
 
 
-def show_summary(summary: Summary, results: Path) -> None:
-    """Print to stderr how a launch ended."""
+def show_summary(summary: Summary, results: Path, grids: GridOptions) -> None:
+    """Print to stderr how a launch ended; `grids` are those that the user named."""
     counts = format_counts(summary.plan.counts)
     if not summary.started and not summary.interrupted:
         click.echo(f"Nothing to do: {counts}.", err=True)
@@ -126,10 +128,11 @@ def show_summary(summary: Summary, results: Path) -> None:
         click.echo(f"Other launches trained {trials} of these meanwhile.", err=True)
     if summary.interrupted:
         click.echo(INTERRUPTED, err=True)
-    elif summary.plan.counts["failed"]:
-        click.echo(
-            "`gridrun status` shows why trials failed, `gridrun retry --failed` retries them.", err=True
-        )
+    elif summary.failed:
+        where = [] if results == Path("results") else ["--results", str(results)]
+        named = [*map(str, grids.paths), *grids.arguments, *where]
+        retry = shlex.join(["gridrun", "retry", *named, "--failed"])
+        click.echo(f"`gridrun status` shows why trials failed, `{retry}` retries them.", err=True)
     if summary.failed_in_a_row:
         trials = number_of(summary.failed_in_a_row, "trial")
         click.echo(f"Stopped: {trials} in a row failed. Run the same command again to resume.", err=True)
@@ -158,7 +161,7 @@ def exit_with(summary: Summary) -> None:
     """Exit with the code for how a launch ended; return if all went well."""
     if summary.interrupted:
         raise SystemExit(130)
-    if summary.plan.counts["failed"]:
+    if summary.failed:
         raise SystemExit(1)
 
 

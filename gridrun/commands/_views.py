@@ -104,7 +104,7 @@ def _update_in(views: Sequence[Log | LiveScreen | Listener]) -> Callable[[Launch
 def _outcome(summary: Summary) -> str:
     if summary.interrupted:
         return "interrupted"
-    return "failed" if summary.plan.counts["failed"] else "done"
+    return "failed" if summary.failed else "done"
 
 
 def _default_view() -> Log | LiveScreen:

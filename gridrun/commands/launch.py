@@ -39,7 +39,8 @@ from gridrun.errors import GridrunError
         metavar="WHAT",
         multiple=True,
         help="Train ended trials anew, and keep their old records in forgotten/: a trial or row by its id, "
-        "all trials of another source file, such as trainer/models/wrn, or `all`; --where picks rows.",
+        "all trials of another source file, such as trainer/models/wrn, or `all`; --where picks rows. The "
+        "same command resumes such a launch, and once that has ended, starts it over.",
     ),
     click.option("--retry", is_flag=True, help="Also run failed and diverged trials again."),
 )
@@ -54,7 +55,7 @@ def command(grids: GridOptions, results: Path, options: SweepOptions, dry_run: b
     from gridrun.plan import forecast_from
     from gridrun.plan.trials import restrict, select_trials
     from gridrun.store import Store
-    from gridrun.sweep import plan_launch
+    from gridrun.sweep import describe_resumed, plan_launch
     from gridrun.tables.build import tables_of
 
     store = Store(results)
@@ -67,6 +68,8 @@ def command(grids: GridOptions, results: Path, options: SweepOptions, dry_run: b
         plan = plan_launch(loaded, store, resolved)
         if resolved.only or resolved.retry or resolved.again:
             plan = restrict(plan, select_trials(plan, resolved.only))
+        if plan.trained_anew:
+            click.echo(describe_resumed(plan), err=True)
         show_changed_sources(plan, store)
         show_plan(plan, forecast_from(store, plan, plan.to_start, resolved.capacity), resolved.budget_hours)
         return
@@ -76,7 +79,7 @@ def command(grids: GridOptions, results: Path, options: SweepOptions, dry_run: b
     executor = options.make_executor(resolved.gpus_per_trial, loaded)
     summary = run_sweep(loaded, store, resolved, executor, listeners=listeners)
     show_tables(tables_of(settle(loaded, store), store), None)
-    show_summary(summary, results)
+    show_summary(summary, results, grids)
     if resolved.runtime.keep_checkpoint != "none":
         show_missing_weights(summary.plan, store)
     exit_with(summary)

@@ -13,6 +13,7 @@ from gridrun.commands._options import GridOptions
 from gridrun.commands._show import exit_with, format_end, show_summary, show_tables
 from gridrun.commands._sweep_options import SweepOptions
 from gridrun.errors import GridrunError
+from gridrun.text import number_of
 
 
 @click.command("retry", cls=GroupedCommand, example="gridrun retry grids/quickstart.yaml --failed")
@@ -26,6 +27,9 @@ def command(grids: GridOptions, results: Path, failed: bool, diverged: bool, opt
 
     Takes those of the named grids, or all in the results directory if none is named. A failed trial resumes
     from its checkpoint, a diverged one starts over. Use `gridrun launch` for trials that have never run.
+
+    Name the grids if they say how their trials run: without them, `keep_checkpoint`, `compile` and
+    `gpus_per_trial` have their defaults, and segments of searches are left out.
     """
     from gridrun.grid import grid_of
     from gridrun.plan.trials import stored_trials
@@ -45,7 +49,12 @@ def command(grids: GridOptions, results: Path, failed: bool, diverged: bool, opt
         trials, left_out = stored_trials(store, statuses)
         for trial_id, reason in left_out.items():
             click.echo(f"{trial_id} is left out: {reason}", err=True)
-        loaded = [grid_of(trials)]
+        segments = {line.trial_id for lines in store.lineages().values() for line in lines}
+        if left := [trial.trial_id for trial in trials if trial.trial_id in segments]:
+            what = number_of(len(left), "segment")
+            hint = "`gridrun search GRID --retries 1` tries them again"
+            click.echo(f"{what} of searches left out: {hint}", err=True)
+        loaded = [grid_of([trial for trial in trials if trial.trial_id not in segments])]
     ends = store.statuses()
     ids = [t.trial_id for grid in loaded for t in grid.trials if ends.get(t.trial_id) in statuses]
     if not ids:
@@ -63,5 +72,5 @@ def command(grids: GridOptions, results: Path, failed: bool, diverged: bool, opt
         rows = store.rows(ids)
         for trial_id in ids:
             click.echo(f"{trial_id}  {format_end(rows[trial_id])}")
-    show_summary(summary, results)
+    show_summary(summary, results, grids)
     exit_with(summary)

@@ -40,6 +40,8 @@ class Plan:
     """Ids of the trials that are left for last."""
     names: Mapping[str, str] = field(default_factory=dict)
     """Names of cases, by the ids of their trials."""
+    trained_anew: frozenset[str] = frozenset()
+    """Ids of the ended trials that --again names, but that it has trained anew before it was stopped."""
     parents: Mapping[str, str] = field(default_factory=dict)
     """Of each trial that goes on from another's state, the id of that one, by trial id."""
 
@@ -132,8 +134,12 @@ def select_trials(plan: Plan, only: Sequence[str]) -> tuple[Trial, ...]:
     Raises:
         LaunchError: no trial of the plan has such an id.
     """
-    if not only:
-        return plan.to_start
+    selected = selected_ids(plan, only)
+    return tuple(trial for trial in plan.to_start if trial.trial_id in selected)
+
+
+def selected_ids(plan: Plan, only: Sequence[str]) -> frozenset[str]:
+    """Return the ids of the plan's trials that begin with one of `only`, as above."""
     full_ids = {trial.trial_id for trial in plan.trials}.intersection(only)  # `retry` names thousands
     prefixes = tuple(text for text in only if text not in full_ids)
     for prefix in prefixes:
@@ -141,7 +147,8 @@ def select_trials(plan: Plan, only: Sequence[str]) -> tuple[Trial, ...]:
             raise LaunchError(
                 f"no trial of these grids has an id that begins with {prefix!r}; `gridrun plan` lists them"
             )
-    return tuple(t for t in plan.to_start if t.trial_id in full_ids or t.trial_id.startswith(prefixes))
+    ids = [trial.trial_id for trial in plan.trials]
+    return frozenset(i for i in ids if not only or i in full_ids or i.startswith(prefixes))
 
 
 def restrict(plan: Plan, trials: Collection[Trial]) -> Plan:

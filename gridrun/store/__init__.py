@@ -147,6 +147,10 @@ class Store:
         """Return the records that were taken out and kept, the oldest first."""
         return self._forgotten.read()
 
+    def forgotten_ids(self) -> set[str]:
+        """Return the ids of the trials whose records were taken out and kept, perhaps to be trained anew."""
+        return self._forgotten.ids()
+
     def has_forgotten(self, record: Record) -> bool:
         """Return whether this very record was taken out, and no other end of its trial."""
         return self._forgotten.has(record)

@@ -43,6 +43,10 @@ class Forgotten:
                     found.append(Record.from_json(files.read_text(path)))
         return sorted(found, key=lambda record: record.ended_at)
 
+    def ids(self) -> set[str]:
+        """Return the ids of the trials that have a file here."""
+        return {path.name.partition(".")[0] for path in self.directory.glob("*.json")}
+
     def has(self, record: Record) -> bool:
         """Return whether a record lies here, by its trial and when that ended."""
         return self.path(record).exists()

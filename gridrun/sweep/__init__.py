@@ -11,13 +11,13 @@ from gridrun.errors import LaunchError
 from gridrun.grid import Grid
 from gridrun.looks import hopeless, possible_ids, settle
 from gridrun.plan import Forecast, Plan, forecast_from, make_plan, requested_name
-from gridrun.plan.again import chosen
-from gridrun.plan.trials import select_trials
+from gridrun.plan.again import with_again
+from gridrun.plan.trials import select_trials, selected_ids
 from gridrun.store import Store
 from gridrun.store.checkpoint_copies import CheckpointCopies
 from gridrun.sweep import provenance
 from gridrun.sweep.bookkeeper import Bookkeeper, OnEvent, OnState, Planned, Preparing
-from gridrun.sweep.events import Waiting
+from gridrun.sweep.events import Waiting, Warned
 from gridrun.sweep.executor import Executor
 from gridrun.sweep.later_seeds import More, with_later_seeds
 from gridrun.sweep.options import LaunchOptions
@@ -46,6 +46,14 @@ class Summary:
     """Trials that failed in a row, if the launch stopped because of them; else 0."""
     elsewhere: int = 0
     """Trials of this launch that other launches trained meanwhile."""
+    only: frozenset[str] | None = None
+    """Ids of the trials that the launch was restricted to; None: all."""
+
+    @property
+    def failed(self) -> int:
+        """Number of trials of this launch that have failed. Those that it was not asked for do not count."""
+        failed = self.plan.ended("failed")
+        return sum(self.only is None or trial.trial_id in self.only for trial in failed)
 
 
 def launch(
@@ -72,13 +80,16 @@ def launch(
     retry_state = RetryState(store, options.retry_policy)
     plan = plan_launch(grids, store, options, retry_state)
     trials = select_trials(plan, options.only)
+    only = selected_ids(plan, options.only) if options.only else None
     if not trials:
         _note_asked(store, grids)
         store.compact_leftovers()
-        return Summary(replace(plan, to_retry=frozenset()), started=0, interrupted=False)
+        return Summary(replace(plan, to_retry=frozenset()), started=0, interrupted=False, only=only)
     forecast = forecast_from(store, plan, trials, options.capacity)
     if problem := over_budget(forecast, options.budget_hours):
         raise LaunchError(problem)
+    if plan.trained_anew:
+        on_event(Warned(describe_resumed(plan)))
     on_event(Planned(forecast.trials, forecast))
     store.create()
     copies = CheckpointCopies(options.checkpoints) if options.checkpoints else None
@@ -119,6 +130,7 @@ def launch(
         told_to_stop=told_to_stop,
         failed_in_a_row=len(bookkeeper.failed_in_a_row) if bookkeeper.gave_up else 0,
         elsewhere=len(bookkeeper.elsewhere),
+        only=only,
     )
 
 
@@ -137,13 +149,18 @@ def plan_launch(
     """Return the plan of a launch, with the failed trials that it would retry."""
     plan = replace(make_plan(grids, store.statuses()), last=hopeless(grids, store))
     if options.again:
-        anew = chosen(plan, options.again, store)
-        plan = replace(plan, status={i: status for i, status in plan.status.items() if i not in anew})
+        plan = with_again(plan, options.again, store, provenance.of_code().commit)
     retry_state = retry_state or RetryState(store, options.retry_policy)
     unsuccessful = plan.ended("failed", "diverged")
     if options.retry:
         retry_state.force(unsuccessful)
     return replace(plan, to_retry=frozenset(t.trial_id for t in unsuccessful if retry_state.should_run(t)))
+
+
+def describe_resumed(plan: Plan) -> str:
+    """Say which trials --again leaves out."""
+    trials = number_of(len(plan.trained_anew), "trial")
+    return f"--again: resumes a launch that was stopped after it had trained {trials} anew; these stay"
 
 
 def over_budget(forecast: Forecast, budget_hours: float | None) -> str | None:
