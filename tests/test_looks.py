@@ -16,9 +16,11 @@ from gridrun.errors import GridError
 from gridrun.grid import Grid, load_grid
 from gridrun.grid.looks import AdaptiveSeeds
 from gridrun.looks import hopeless, most_more, settle
+from gridrun.plan import make_plan
 from gridrun.store import Store
 from gridrun.store.records import Record
 from gridrun.sweep import plan_launch
+from gridrun.sweep.later_seeds import with_later_seeds
 from gridrun.tables.build import tables_of
 from gridrun.trial import Trial
 from gridrun.verdicts import Pool, Runs
@@ -163,6 +165,20 @@ def test_grids_with_and_without_fixed_seeds_are_settled_side_by_side(tmp_path: P
     first, second = settle([fixed, auto], store)
     assert first is fixed
     assert counts(second) == [5, 3, 3]
+
+
+def test_a_launch_looks_when_all_seeds_of_a_row_have_ended(tmp_path: Path) -> None:
+    store, grid = Store(tmp_path / "results"), grid_of(tmp_path)
+    store.create()
+    plan = make_plan([grid], {})
+    more = with_later_seeds([grid], store, plan, lambda trial: ())
+    train(store, grid, 0.101, 0.15, 0.2)  # row 0 is open
+    found = [[each.trial for each in more(trial)] for trial in grid.trials]
+    assert [len(later) for later in found] == [0, 0, 2, 0, 0, 0, 0, 0, 0]
+    assert found[2] == [Trial(grid.rows[0].config, seed) for seed in (3, 4)]
+    for trial in found[2]:
+        store.add(record(trial, 0.101))
+    assert [len(list(more(trial))) for trial in found[2]] == [0, 3]
 
 
 def test_a_comparison_gives_seeds_to_both_rows(tmp_path: Path) -> None:

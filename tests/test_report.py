@@ -23,12 +23,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as some
 
 import cli
+from gridrun.grid import load_grid
 from gridrun.report import curves
 from gridrun.report.data import Report, make_report, to_json
 from gridrun.report.page import HERE, to_html
 from gridrun.report.searches import page_search
 from gridrun.report.trials import Span, timeline
+from gridrun.search import read_progress
 from gridrun.store import Store
+from gridrun.store.launches import LaunchState, Running
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +148,22 @@ def test_trials_of_a_search_are_on_the_timeline_and_among_the_failures(tmp_path:
     found = make_report([grid], store, results=tmp_path).data
     assert len(found["timeline"]["bars"]) == 2
     assert found["failures"]["about"] == ["search: round 1, member 1"]
+    assert found["state"]["counts"] == {"done": 1, "failed": 1, "missing": 4}
+
+
+def test_the_first_round_of_a_search_is_counted_while_it_runs(tmp_path: Path) -> None:
+    path = Path(__file__).parent.parent / "grids" / "pba" / "search_rcifar10.yaml"
+    store, out = Store(tmp_path / "results"), tmp_path / "a.html"
+    store.create()
+    first, *others = read_progress(load_grid(path), store).grid.trials
+    running = Running(trial_id=first.trial_id, about="one", epochs=3, epoch=2)
+    when = "2026-01-01T00:00:00+00:00"
+    store.launches.write("one", LaunchState(started_at=when, total=16, running=(running,)))
+    done = CliRunner().invoke(cli.main, ["report", str(path), "--results", str(store.root), "-o", str(out)])
+    assert done.exit_code == 0, done.output
+    text = out.read_text(encoding="utf-8")
+    assert f'"state":{{"counts":{{"missing":{len(others)}}}' in text
+    assert f'"running":[{{"trial":"{first.trial_id}"' in text
 
 
 def test_a_search_knows_the_way_of_its_best_member() -> None:

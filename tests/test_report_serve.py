@@ -129,6 +129,22 @@ def test_the_page_follows_a_sweep_to_its_end_and_through_compaction(
     assert ask(server, f"blob/curves-test_error?stamp={stamp}")[0] == 404
 
 
+def test_later_seeds_appear_once_the_records_ask_for_them(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "auto.yaml"
+    base = "base: {model: {name: resnet_preact, depth: 8}, dataset: digits, epochs: 4, lr: 0.1}\n"
+    table = "tables: [{columns: [lr, test_error], published: [{test_error: 3.0}]}]\n"
+    path.write_text(f"{base}seeds: {{min: 2, max: 5, looks: [2, 5]}}\n{table}")
+    grid = made.load_grid(path)
+    live = LiveReport(lambda: make_report([grid], store, results=Path("results")), store.version)
+    assert live.newest.report.data["state"]["counts"] == {"missing": 2}
+    for number, trial in enumerate(grid.trials):
+        store.add(made.record(trial, number))
+    live._not_before = 0.0
+    newest = live.newest.report.data
+    assert newest["state"]["counts"] == {"done": 2, "missing": 3}
+    assert newest["trials"]["status"] == ["done"] * 2 + ["missing"] * 3
+
+
 def test_a_damaged_store_keeps_the_last_report(store: Store, tmp_path: Path) -> None:
     grids = made.write_grids(tmp_path)
     store.add(made.record(grids[0].trials[0], 0))

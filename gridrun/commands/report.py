@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +12,12 @@ import click
 from gridrun.commands._help import GroupedCommand
 from gridrun.commands._options import GridOptions, grid_options, results_option
 from gridrun.commands._out_file import OutFile
+from gridrun.commands._search import progress_of
 from gridrun.commands._show import warn_if_missing
-from gridrun.errors import GridrunError
+from gridrun.errors import GridrunError, LaunchError
 
 if TYPE_CHECKING:
+    from gridrun.grid import Grid
     from gridrun.report.data import Report
     from gridrun.store import Store
 
@@ -57,13 +58,24 @@ def command(grids: GridOptions, results: Path, out: Path | None, serve: bool, po
     if port is not None and not serve:
         raise click.UsageError("--port goes with --serve")
     store = Store(results)
-    loaded = grids.read(store)
+    loaded = grids.load()
     warn_if_missing(store)
-    make = functools.partial(make_report, loaded, store, results=results, grid_options=grids.arguments)
+
+    def make() -> Report:
+        current = list(_current(loaded, store))
+        return make_report(loaded, store, results=results, grid_options=grids.arguments, current=current)
+
     if serve:
         _serve(make, store, port or 0)
     else:
         _write(make(), out or Path("report.html"))
+
+
+def _current(grids: Sequence[Grid], store: Store) -> Iterator[Grid]:
+    """Yield what each search trains now; nothing of one that cannot go on."""
+    for grid in grids:
+        with contextlib.suppress(LaunchError):
+            yield from (progress.grid for progress in progress_of([grid], store))
 
 
 def _write(report: Report, place: Path) -> None:

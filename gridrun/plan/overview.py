@@ -28,8 +28,14 @@ class Overview(NamedTuple):
     which only grids say. By trial id."""
 
 
-def overview(store: Store, grids: Sequence[Grid] | None) -> Overview:
-    """Return the state of some grids, or of the whole store if `grids` is None."""
+def overview(store: Store, grids: Sequence[Grid] | None, others: Sequence[str] = ()) -> Overview:
+    """Return the state of some grids and of other trials, or of the whole store if `grids` is None.
+
+    Args:
+        store: where the trials are.
+        grids: whose trials to count.
+        others: ids of trials to count beside these, such as those of earlier rounds of a search.
+    """
     statuses: Mapping[str, str] = store.statuses()
     launches = store.launches.running()
     running = {
@@ -49,11 +55,11 @@ def overview(store: Store, grids: Sequence[Grid] | None) -> Overview:
         counts = dict(Counter(TO_RETRY if i in retries else status for i, status in statuses.items()))
     else:
         plan = make_plan(grids, statuses)
-        running = {t.trial_id: running[t.trial_id] for t in plan.trials if t.trial_id in running}
-        plan = dataclasses.replace(plan, to_retry=retries.intersection(plan.status))
-        counts, statuses = plan.counts, plan.status
-        own = {trial.trial_id: trial.config.last_epoch for trial in plan.trials if trial.trial_id in saved}
-        saved = {i: (saved[i][0], epochs) for i, epochs in own.items()}
-        counts["missing"] -= len(running)
+        epochs = {**dict.fromkeys(others), **{t.trial_id: t.config.last_epoch for t in plan.trials}}
+        running = {i: running[i] for i in epochs if i in running}
+        statuses = {i: statuses[i] for i in epochs if i in statuses}
+        plan = dataclasses.replace(plan, status=statuses, to_retry=retries.intersection(statuses))
+        saved = {i: (saved[i][0], epochs[i]) for i in epochs if i in saved}
+        counts = {**plan.counts, "missing": len(epochs) - len(statuses) - len(running)}
     unsuccessful = [i for i, status in statuses.items() if status != "done" and i not in retries]
     return Overview(counts, list(running.values()), launches, unsuccessful, saved)

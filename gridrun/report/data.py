@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gridrun
 from gridrun.grid.describe import describe
+from gridrun.looks import settle
 from gridrun.plan.overview import overview
 from gridrun.report.charts import charts
 from gridrun.report.curves import curves_of
@@ -39,19 +40,26 @@ class Report(NamedTuple):
 
 
 def make_report(
-    grids: Sequence[Grid], store: Store, *, results: Path, grid_options: Sequence[str] = ()
+    grids: Sequence[Grid],
+    store: Store,
+    *,
+    results: Path,
+    grid_options: Sequence[str] = (),
+    current: Sequence[Grid] = (),
 ) -> Report:
     """Read a store once and return what the page of some grids shows.
 
     Args:
-        grids: whose tables to show.
+        grids: whose tables to show, with as many seeds of adaptive rows as the store asks for now.
         store: the results.
         results: the store, as the user named it.
         grid_options: command-line options with which the grids were read; commands on the page repeat them.
+        current: what searches among the grids train now.
 
     Raises:
         StoreError: a file of the store is damaged or not ours.
     """
+    grids = settle(grids, store)
     rows = [row for grid in grids for row in grid.rows]
     searches = [(grid, store.lineage(grid.search.search_id)) for grid in grids if grid.search]
     searched = [row for _, lineage in searches for row in lineage]
@@ -84,7 +92,7 @@ def make_report(
         "results": str(results),
         "made_at": utc_now()[:19].replace("T", " "),
         "version": gridrun.__version__,
-        "state": _state(grids, store),
+        "state": _state([*grids, *current], [row.trial_id for row in searched], store),
         "tables": [page_table(*table, records, numbers) for table in tables],
         "trials": trials,
         "curves": curves,
@@ -104,9 +112,9 @@ def to_json(value: Any) -> str:
     return text.replace("<", "\\u003c")
 
 
-def _state(grids: Sequence[Grid], store: Store) -> dict[str, Any]:
-    """Return the counts of trials and what runs now."""
-    found = overview(store, [grid for grid in grids if not grid.search])
+def _state(grids: Sequence[Grid], searched: Sequence[str], store: Store) -> dict[str, Any]:
+    """Return the counts of trials and what runs now; `searched` are those that searches have decided on."""
+    found = overview(store, grids, searched)
     return {
         "counts": {name: count for name, count in found.counts.items() if count},
         "launches": [_launch(launch) for launch in found.launches],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from gridrun.grid import Grid
@@ -21,13 +22,19 @@ def with_later_seeds(grids: Sequence[Grid], store: Store, plan: Plan, more: More
     if not rows:
         return more
     planned = {trial.trial_id for trial in plan.trials}
+    left = collections.defaultdict[str, set[str]](set)  # of each row, what this launch has yet to train
+    for trial in plan.to_start:
+        left[trial.config_id].add(trial.trial_id)
 
     def found(trial: Trial) -> Iterator[QueuedTrial]:
         yield from more(trial)
-        if trial.config_id in rows:
+        left[trial.config_id].discard(trial.trial_id)
+        if trial.config_id in rows and not left[trial.config_id]:  # a look: it reads much of the store
             asked = (one for grid in settle(grids, store) for one in grid.trials)
             wanted = {one.trial_id: one for one in asked if one.trial_id not in planned}
             planned.update(wanted)
-            yield from map(QueuedTrial, wanted.values())
+            for one in wanted.values():
+                left[one.config_id].add(one.trial_id)
+                yield QueuedTrial(one)
 
     return found
