@@ -16,7 +16,7 @@ from gridrun.grid.settings import freeze
 from gridrun.paired import Paired, Predictions, paired_of
 from gridrun.store import Store
 from gridrun.tables.judge import Pools, TestSet, pools_of, size_of, test_set_of
-from gridrun.trial import config_of
+from gridrun.trial import SHORTEST_ID, config_of
 from gridrun.verdicts import MIN_DEGREES, Pool, Runs, Verdict
 from trainer import ConfigError, TrainConfig
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from gridrun.grid import Grid
     from gridrun.store.records import Record
 
-SHORTEST_ID = 4
-"""Shortest beginning of an id or a commit."""
 MAX_ABOUT = 60
 """Characters that name a row; the rows of a whole store differ in everything."""
 

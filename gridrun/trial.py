@@ -15,6 +15,8 @@ from trainer.schema import canonical_value, defaults, field_types, parts
 
 ID_LENGTH = 16
 """Hex digits: 64 bits, so a million trials collide with a probability of 3e-8."""
+SHORTEST_ID = 4
+"""Digits of the shortest beginning that stands for an id; what is shorter is rather a number or a name."""
 
 
 def digest(value: Any) -> str:

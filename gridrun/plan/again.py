@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from gridrun.changed_code import is_of_today, recorded_sources
 from gridrun.errors import LaunchError
 from gridrun.plan.trials import Plan
-from gridrun.trial import Trial
+from gridrun.trial import SHORTEST_ID, Trial
 from trainer.registry import did_you_mean
 from trainer.sources import digest_of_source, sources
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from gridrun.store import Store
 
 ALL = "all"
-SHORTEST_ID = 4
-"""Shortest beginning of an id."""
 
 
 def with_again(plan: Plan, what: Sequence[str], store: Store, commit: str | None) -> Plan:

@@ -20,6 +20,7 @@ from gridrun.tables.build import build_table
 from gridrun.tables.judge import Pools, no_pools
 from gridrun.tables.model import Cell, Line, Table
 from gridrun.tables.notes import hardware_name, line_labels
+from gridrun.trial import SHORTEST_ID
 from trainer.registry import did_you_mean
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 ELSEWHERE = Path("results/again")
 """Store that the printed commands use to repeat done trials: a store never trains a done trial again."""
-SHORTEST_ID = 4
-"""Shortest prefix of a config id; anything shorter is more likely a number or a name."""
 MAX_CHOICES = 30
 """Up to this many row names, a message suggests the closest."""
 
