@@ -176,6 +176,10 @@ def test_a_trial_that_diverges_is_no_failure(grid: Path) -> None:
         (["launch"], "Missing argument 'GRID...'"),
         (["launch", "small.yaml", "--executor", "slurm"], "'slurm' is not one of"),
         (["launch", "small.yaml", "--checkpoints", ""], "'--checkpoints': names no place"),
+        (
+            ["launch", "small.yaml", "--address", "head:6379", "--budget-hours", "1"],
+            "--budget-hours with --address: the estimate would be for this machine",
+        ),
         (["launch", "small.yaml", "--address", ""], "'--address': names no place"),
         (["launch", "small.yaml", "--data", ""], "'--data': names no place"),
         (["status", "--results", ""], "'--results': names no place"),
@@ -346,6 +350,10 @@ def test_readme_tables_are_rewritten_between_their_markers(grid: Path, tmp_path:
             "README.md:1: a quotation mark is not closed in",
         ),
         (b"<!-- gridrun table small.yaml --results no -->\n<!-- end -->\n", "no: no such results directory"),
+        (
+            b"<!-- gridrun table small.yaml --results . --wide -->\n<!-- end -->\n",
+            "a marker must read GRID...",
+        ),
     ],
 )
 def test_a_readme_that_cannot_be_rewritten_is_left_alone(
@@ -355,6 +363,14 @@ def test_a_readme_that_cannot_be_rewritten_is_left_alone(
     readme.write_bytes(text)
     assert message in refused("table", "--readme", readme)
     assert readme.read_bytes() == text
+
+
+@pytest.mark.parametrize("option", ["--results=results", "--format=latex", "--wide"])
+def test_options_that_have_no_effect_on_a_readme_are_refused(grid: Path, tmp_path: Path, option: str) -> None:
+    (tmp_path / "README.md").write_text("<!-- gridrun table small.yaml --results . -->\n<!-- end -->\n")
+    assert "--readme takes grids and options from the markers" in refused(
+        "table", "--readme", tmp_path / "README.md", option
+    )
 
 
 def test_a_marker_takes_one_table_and_a_spread(grid: Path, tmp_path: Path) -> None:

@@ -404,6 +404,11 @@ def test_kept_predictions_of_the_same_seeds_are_compared(filled: SimpleNamespace
     output = run(first[0].config_id, second[0].config_id, "--results", filled.store.root)
     assert "mean difference over 1 seed and 4 images of both: +25.00 ± 79.56" in output  # t 3.182 x 0.5 / 2
     assert "wrong in A alone: 1; in B alone: 0" in output
+    ids = [row[0].config_id for row in (first, second)]
+    arguments = ["compare", *ids, "--results", str(filled.store.root), "--predictions", "prediction"]
+    mistyped = CliRunner().invoke(main, arguments)
+    assert mistyped.exit_code == 2
+    assert "--predictions prediction: there is no such directory" in mistyped.output
 
 
 def test_files_that_are_no_predictions_are_left_out_and_damaged_ones_refused(tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ def ok(*arguments: object) -> str:
 def test_a_note_on_a_trial_and_on_its_row_is_shown_everywhere(row: Row) -> None:
     trial_id = row.trial_ids[0]
     ok("note", trial_id[:6], "the fan \x1b[31mwas broken")
+    assert run("note", trial_id[:6], "the fan", "--json").exit_code == 2
     ok("note", row.config_id[:6], row.trial_ids[1], "see page 3")
     status = ok("status", "g.yaml")
     assert f"note on {trial_id} (" in status

@@ -28,7 +28,7 @@ _USAGE = {
     "plot": "GRID... --results DIR --out DIR [OPTIONS]",
 }
 _NEEDED = {"table": ("paths", "results"), "plot": ("paths", "results", "out")}
-_NOT_HERE = {"table": ("readme", "check", "output_format"), "plot": ("check",)}
+_NOT_HERE = {"table": ("readme", "check", "output_format", "wide"), "plot": ("check",)}
 """Parameters that have no meaning in a marker."""
 
 

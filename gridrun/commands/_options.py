@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
+from click.core import ParameterSource
 
 from gridrun.commands._help import complete_profile, complete_setting
 from gridrun.errors import GridError, GridrunError
@@ -224,6 +225,12 @@ def find_grids() -> dict[Path, Grid]:
 
 ROW_OPTIONS = (profile_option, scale_option, set_option, seeds_option, where_option)
 """Which rows of the grids a command is about. Every command that reads rows takes all of them."""
+
+
+def was_given(*names: str) -> bool:
+    """Return whether any of these parameters stands on the command line, even with its default."""
+    source = click.get_current_context().get_parameter_source
+    return any(source(name) is ParameterSource.COMMANDLINE for name in names)
 
 
 def grid_options(*options: Decorator, required: bool = False, metavar: str = "") -> Decorator:

@@ -88,12 +88,18 @@ class SweepOptions:
 
         Raises:
             GridrunError: the grids are for `one_launch` and contradict each other.
+            LaunchError: there is a budget for a cluster, whose machines nobody knows yet.
         """
         from gridrun import resources
         from gridrun.sweep import options
         from gridrun.sweep.retries import RetryPolicy
         from trainer import Runtime
 
+        if self.address and self.budget_hours is not None:
+            raise LaunchError(
+                "--budget-hours with --address: the estimate would be for this machine, not for the cluster; "
+                "run `gridrun plan --budget-hours` on one of its machines, and launch without"
+            )
         agreed = functools.partial(options.agreed, grids, one_launch=one_launch)
         gpus_per_trial = agreed("gpus_per_trial", self.gpus_per_trial)
         if self.gpus_per_trial is None and not self.address and not resources.capacity(gpus=self.gpus).gpus:
@@ -178,7 +184,11 @@ def _read_cpus_per_trial(_: click.Context, __: click.Parameter, text: str) -> Cp
 
 
 threads_option = click.option(
-    "--cpus", "cpus_per_trial", type=click.IntRange(min=1), default=1, help="CPU threads."
+    "--cpus",
+    "cpus_per_trial",
+    type=click.IntRange(min=1),
+    default=1,
+    help="CPU threads; `launch` calls them --cpus-per-trial.",
 )
 checkpoint_seconds_option = click.option(
     "--checkpoint-seconds",
@@ -234,7 +244,7 @@ PLAN_OPTIONS = (
         type=click.FloatRange(min=0),
         callback=not_nan,
         help="Refuse to start if the estimate, or the upper end of a guess, is more GPU-hours than this "
-        "(core-hours without a GPU).",
+        "(core-hours without a GPU). Not with --address.",
     ),
 )
 RUN_OPTIONS = (

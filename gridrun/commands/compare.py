@@ -72,6 +72,8 @@ def command(
     a, b = ([row.config for row in side.rows] for side in sides)
     if a == b and sides[0].kind == sides[1].kind == "row":
         raise GridrunError(f"{first} and {second} are of the same row; compare two rows")
+    if predictions and not predictions.is_dir():
+        raise GridrunError(f"--predictions {predictions}: there is no such directory")
     kept = read_predictions(predictions or results / "predictions")
     found = compare(*sides, metric, tolerance / 100, kept)
     if as_json:

@@ -17,9 +17,6 @@ from gridrun.text import number_of
 if TYPE_CHECKING:
     from gridrun.store import Store
 
-SHORTEST_ID = 4
-"""Shortest beginning of an id."""
-
 
 @click.command("note", cls=GroupedCommand, example="gridrun note 0c39ed 'the fan was broken'")
 @click.argument("words", metavar="[ID]... [TEXT]", nargs=-1, shell_complete=complete_id)
@@ -44,6 +41,8 @@ def command(words: tuple[str, ...], results: Path, clear: bool, as_json: bool) -
         for note in () if as_json else notes:
             click.echo(note_line(note))
         return
+    if as_json:
+        raise click.UsageError("--json goes with reading notes: give one ID, or nothing")
     *starts, text = (*words, "") if clear else words
     ids = list(dict.fromkeys(find(store, start) for start in starts))
     if not ids:
@@ -77,6 +76,7 @@ def add(store: Store, ids: Sequence[str], text: str) -> None:
 def find(store: Store, start: str) -> str:
     """Return the id of a trial or a row that begins so. Raises GridrunError: none does, or several do."""
     from gridrun.store.records import is_trial_id
+    from gridrun.trial import SHORTEST_ID
 
     if is_trial_id(start):
         return start  # perhaps of a trial that has not ended yet

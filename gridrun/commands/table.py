@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from gridrun.commands._help import GroupedCommand
-from gridrun.commands._options import GridOptions, grid_options, results_option
+from gridrun.commands._options import GridOptions, grid_options, results_option, was_given
 from gridrun.commands._show import show_tables, warn_if_missing
 from gridrun.commands._table import TableOptions, table_options
 
@@ -45,7 +45,7 @@ def command(
     from gridrun.store import Store
 
     if readme:
-        if grids or options:
+        if grids or options or was_given("results", "output_format", "wide"):
             raise click.UsageError("--readme takes grids and options from the markers of the file")
         from gridrun.commands import plot
         from gridrun.commands._markers import update_readme
