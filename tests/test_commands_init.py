@@ -67,6 +67,20 @@ def test_a_grid_file_needs_its_suffix() -> None:
     assert (result.exit_code, result.output) == (2, "Error: grids/new.yml: the name must end in .yaml\n")
 
 
+@pytest.mark.parametrize("name", ["2024", "null", "true", "1e3", "a.b"])
+def test_whatever_the_grid_is_called_plan_reads_it(name: str) -> None:
+    assert run("init", f"{name}.yaml").exit_code == 0
+    assert load_grid(f"{name}.yaml").title == name.capitalize()
+
+
+@pytest.mark.parametrize("name", ["my study", "lr: sweep", ".hidden", "ä"])
+def test_a_name_that_plan_refuses_is_refused(name: str) -> None:
+    result = run("init", f"{name}.yaml")
+    assert result.exit_code == 2
+    assert "may hold letters, digits" in result.output
+    assert not list(Path().iterdir())
+
+
 def test_the_schema_is_printed_or_written() -> None:
     printed = run("schema")
     assert json.loads(printed.stdout)["$schema"] == "http://json-schema.org/draft-07/schema#"

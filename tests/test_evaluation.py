@@ -410,6 +410,7 @@ def test_classes_are_shown_by_name(kept: Path, tmp_path: Path, monkeypatch: pyte
         (["--dataset", "{name: digits, extra: true}"], "--dataset: extra: unknown option."),
         (["--tta", "rotate"], "'rotate' is not one of"),
         (["--save", "nowhere/predictions.parquet"], "nowhere/predictions.parquet: cannot be written"),
+        (["--save", "plot.png"], "--save plot.png: is a figure only with --by-age"),
     ],
 )
 def test_errors_name_the_option_and_the_problem(arguments: list[str], message: str, kept: Path) -> None:

@@ -374,6 +374,9 @@ def test_the_best_schedule_is_exported_and_read_by_a_grid(file: Path, done: Stor
     said = search(file, "--export", path).stdout
     best = progress(file, store).best
     assert best
+    refused = search(file, "--export", "/proc/best.yaml", exit_code=2).stderr  # root may write all others
+    assert "--export /proc/best.yaml: " in refused
+    assert "cannot be written" in refused
     last = [row for row in store.lineage(progress(file, store).search.search_id) if row.round == 4]
     assert (store.rows()[best.trial.trial_id]["test_error"]) == min(row.val_error or 0 for row in last)
     assert f"best: member {best.member}" in said

@@ -83,10 +83,10 @@ def test_a_signal_ends_the_process_without_an_exception(number: str) -> None:
 
 def test_a_stream_that_cannot_encode_a_table_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     written = io.BytesIO()
-    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding="ascii"))
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding="latin-1"))
     _process.open_streams()
-    click.echo("4.85 ± 0.10")
-    assert written.getvalue() == b"4.85 ? 0.10\n"
+    click.echo("λ: 4.85 ± 0.10")
+    assert written.getvalue() == b"?: 4.85 \xb1 0.10\n"
 
 
 STREAMS = """

@@ -23,7 +23,7 @@ def open_streams() -> None:
     """Send standard streams that are closed to /dev/null, and let stdout print `?` for what it cannot encode.
 
     Otherwise the next file that is opened takes their place: Ray does not start with a closed stderr. And a
-    launch in a locale without UTF-8 would end at the first `±` of its tables.
+    launch in a locale without UTF-8 would end at the first `λ` of its tables.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:

@@ -74,6 +74,8 @@ def command(
     from gridrun.store import Store
     from trainer import Runtime
 
+    if save and not by_age and save.suffix.lower() in FIGURE_SUFFIXES:
+        raise click.UsageError(f"--save {save}: is a figure only with --by-age; choose a name with .parquet")
     path = evaluation.checkpoint_path(Store(results), checkpoint)
     other = evaluation.read_dataset(dataset) if dataset else None
     device = evaluation.choose_device(gpus)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,8 @@ import click
 from gridrun.commands._help import GroupedCommand
 from gridrun.commands._options import data_option
 from gridrun.commands.schema import schema_text, write_schema
-from gridrun.errors import GridrunError
+from gridrun.errors import GridError, GridrunError
+from gridrun.grid.node import Node, locate
 from gridrun.text import one_line
 
 SCHEMA = "schema.json"
@@ -80,6 +82,11 @@ def command(path: Path, images: Path | None, image_size: int | None, data: Path)
     """
     if path.suffix != ".yaml":
         raise GridrunError(f"{path}: the name must end in .yaml")
+    try:
+        Node(path, "", locate(path.stem)).name()
+    except GridError:
+        problem = "its name, without .yaml, may hold letters, digits, `_`, `-` and `.` only"
+        raise GridrunError(f"{path}: {problem}; it is part of the names of files") from None
     if path.exists():
         raise GridrunError(f"{path}: is there already; choose another name")
     if image_size and not images:
@@ -88,7 +95,9 @@ def command(path: Path, images: Path | None, image_size: int | None, data: Path)
     sizes = [size for size in (32, 128) if size <= num_train] or [1]
     write_schema(path.parent / SCHEMA, schema_text())
     title = path.stem.replace("_", " ").capitalize()
-    text = STARTER.format(schema=SCHEMA, path=path, title=title, dataset=dataset, batch_sizes=sizes)
+    text = STARTER.format(
+        schema=SCHEMA, path=path, title=json.dumps(title), dataset=dataset, batch_sizes=sizes
+    )
     _write(path, text)
     click.echo(f"{path}: written. Now: gridrun plan {path}")
     home = data / "image_folder"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,6 +78,8 @@ def command(
         raise GridrunError(f"{grid.path}: has no `search`; run it with `gridrun launch`")
     if export and not export.absolute().parent.is_dir():  # better now than after hours of training
         raise GridrunError(f"--export {export}: there is no directory {export.parent}")
+    if export and not os.access(export.absolute().parent, os.W_OK | os.X_OK):
+        raise GridrunError(f"--export {export}: its directory cannot be written")
     if export and export.exists() and any(export.samefile(path) for path in grid.files.values()):
         raise GridrunError(f"--export {export}: is the grid itself, or a file that it reads")
     resolved = options.resolve([grid])
@@ -100,7 +103,11 @@ def command(
         from trainer import files
 
         source = f"{describe_round(progress)}, trial {best.trial.trial_id}"
-        files.write_text(export, write_schedule(best.schedule, source))
+        try:
+            files.write_text(export, write_schedule(best.schedule, source))
+        except OSError as error:
+            again = "run the same command again with another --export"
+            raise GridrunError(f"--export {export}: cannot be written ({error.strerror}); {again}") from None
         click.echo(f"{export}: the schedule of member {best.member}", err=True)
 
 
