@@ -63,6 +63,14 @@ def utc_now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="microseconds")
 
 
+def seconds_of(moment: str | None) -> float | None:
+    """Return a moment of a record in seconds since 1970, None if it is none."""
+    try:
+        return datetime.fromisoformat(moment or "").timestamp()
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None
+
+
 def format_option(value: Any) -> str:
     """Write an option's value: `0.1`, `5e-4`, `yes`, `none`, `100, 150`."""
     if value is None:

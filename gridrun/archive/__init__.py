@@ -2,7 +2,7 @@
 
 The file is a zip archive of JSON and of the grid files as they are:
 
-    gridrun.json        what it is, and the SHA-256 of every other file
+    gridrun.json        what it is, seed counts of `seeds: auto`, and the SHA-256 of every other file
     grids/...           the grid files, and all files that they include or name
     records.jsonl       one line for each ended trial: its record with its epochs, as in `.work/ended/`
     notes.jsonl         users' notes on these trials

@@ -18,18 +18,16 @@ torch, which only the first trial of each worker waits for.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import operator
 import statistics
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 from gridrun.resources import ANOTHER_GPU, HARDWARE_KEYS, Hardware, hardware_of
-from gridrun.text import number_of
+from gridrun.text import number_of, seconds_of
 from gridrun.trial import Trial, config_of
 from trainer import TrainConfig
 
@@ -197,10 +195,9 @@ def _overhead(timed: Iterable[tuple[Mapping[str, Any], float]]) -> float:
     """Return the median ratio of a trial's whole time to the time of its training steps."""
     shares = []
     for row, trained in timed:
-        if row["started_at"] and not row["resumes"]:
-            with contextlib.suppress(TypeError, ValueError):  # not a time
-                took = datetime.fromisoformat(row["ended_at"]) - datetime.fromisoformat(row["started_at"])
-                shares.append(max(took.total_seconds() / trained, 1.0))  # below 1 if the clock was put back
+        start, end = seconds_of(row["started_at"]), seconds_of(row["ended_at"])
+        if start is not None and end is not None and not row["resumes"]:
+            shares.append(max((end - start) / trained, 1.0))  # below 1 if the clock was put back
     return statistics.median(shares) if shares else 1.0
 
 

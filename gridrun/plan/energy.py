@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from gridrun.resources import HARDWARE_KEYS, Hardware, hardware_of
+from gridrun.text import seconds_of
 from gridrun.trial import Trial
 
 
@@ -43,10 +42,7 @@ def expected_kwh(
 def _kw(row: Mapping[str, Any]) -> float | None:
     """Return the mean power of a trial in kW, None if it was not measured, or not from start to end."""
     kwh = row.get("energy_kwh")
-    if not isinstance(kwh, (int, float)) or kwh <= 0 or row["resumes"] or not row["started_at"]:
+    if not isinstance(kwh, (int, float)) or kwh <= 0 or row["resumes"]:
         return None
-    with contextlib.suppress(TypeError, ValueError):  # not a time
-        took = datetime.fromisoformat(row["ended_at"]) - datetime.fromisoformat(row["started_at"])
-        hours = took.total_seconds() / 3600
-        return kwh / hours if hours > 0 else None
-    return None
+    start, end = seconds_of(row["started_at"]), seconds_of(row["ended_at"])
+    return kwh / ((end - start) / 3600) if start is not None and end is not None and end > start else None

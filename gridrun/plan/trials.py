@@ -27,13 +27,13 @@ class Plan:
 
     trials: tuple[Trial, ...]
     num_requested: int
-    """Number of trials if each grid counts its own; larger than `len(trials)` where grids share some."""
+    """Number of trials if each row counts its own; larger than `len(trials)` where rows share some."""
     status: Mapping[str, str]
     """Status of each trial that has ended, by trial id."""
     rounds: Mapping[str, int] = field(default_factory=dict)
     """By trial id. Round 0 has the first seed of every row, round 1 the second ..."""
     shared: Mapping[str, int] = field(default_factory=dict)
-    """How many more grids request a trial, by trial id; trials of one grid are left out."""
+    """How many more rows request a trial, by trial id; trials of one row are left out."""
     to_retry: frozenset[str] = frozenset()
     """Ids of the failed and diverged trials that will run again."""
     last: frozenset[str] = frozenset()

@@ -6,7 +6,7 @@ from typing import Any
 
 from gridrun.figures.colors import COLORS
 from gridrun.figures.labels import METRIC_AXES, METRIC_LABELS
-from gridrun.report.curves import METRICS
+from gridrun.report.curves import AXIS_SCALES
 
 MAX_CURVES = 20
 """Rows whose curves are drawn at once."""
@@ -65,7 +65,9 @@ def _choices(measured: list[str]) -> list[dict[str, Any]]:
     """Return what the curves may show, one metric or two of one unit."""
     names = METRIC_AXES | {"lr": "Learning rate"}
     singles = [
-        {"metrics": [name], "label": names[name], "axis": names[name]} for name in METRICS if name in measured
+        {"metrics": [name], "label": names[name], "axis": names[name]}
+        for name in AXIS_SCALES
+        if name in measured
     ]
     pairs = [
         {

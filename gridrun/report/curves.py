@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gridrun.store.columns import texts
 from gridrun.store.records import MAX_MEASUREMENT
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ LOG_SPAN = 1e-30
 """What is smaller than this part of the highest value is drawn as that."""
 MAX_GAPS = 10
 """An epoch later than so many times its trial's rows was not measured; the page would grow with it."""
-METRICS = {
+AXIS_SCALES = {
     "test_error": 100.0,
     "train_error": 100.0,
     "test_loss": 1.0,
@@ -41,7 +42,7 @@ METRICS = {
 
 
 def curves_of(
-    epochs: pa.Table, trial_ids: Sequence[str], scales: Mapping[str, float] = METRICS
+    epochs: pa.Table, trial_ids: Sequence[str], scales: Mapping[str, float] = AXIS_SCALES
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Return what the page must know to read curves, and a blob for each metric that was measured.
 
@@ -50,9 +51,7 @@ def curves_of(
         trial_ids: the page's trials, in order.
         scales: the metrics to take, with the factor of each.
     """
-    builder = pa.lib.StringBuilder()  # pa.array would import pandas
-    builder.append_values(list(trial_ids))
-    places = pc.index_in(epochs["trial_id"], value_set=builder.finish())
+    places = pc.index_in(epochs["trial_id"], value_set=texts(trial_ids))
     trial = pc.fill_null(places, -1).to_numpy().astype(np.int64)
     epoch = pc.fill_null(epochs["epoch"].cast(pa.float64(), safe=False), -1).to_numpy()
     rows = np.bincount(trial[trial >= 0], minlength=1)[trial]  # of trial -1, that of the last one

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from gridrun.tables.model import Cell, Table
     from gridrun.tables.why import Run, Why
 
-RUN_HEADERS = ("seed", "trial", "status", "result", "commit", "machine", "ended (UTC)", "note")
-
 
 def details_of(
     grid: Grid,

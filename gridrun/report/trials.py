@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gridrun.tables.notes import hardware_name
-from gridrun.text import one_line
+from gridrun.text import one_line, seconds_of
 
 if TYPE_CHECKING:
     from gridrun.grid import Row
@@ -50,22 +50,14 @@ def spans_of(trial_ids: Sequence[str], records: Mapping[str, Record]) -> list[Sp
     spans = []
     for number, trial_id in enumerate(trial_ids):
         record = records.get(trial_id)
-        start = _seconds(record.started_at) if record else None
-        end = _seconds(record.ended_at) if record else None
+        start = seconds_of(record.started_at) if record else None
+        end = seconds_of(record.ended_at) if record else None
         if record is None or start is None or end is None or end < start:
             continue
         trained = min(record.train_seconds or 0.0, end - start)
         place = f"{record.provenance.host or 'unknown host'}, {hardware_name(record.provenance)}"
         spans.append(Span(number, start, end, trained, record.status, one_line(place)))
     return sorted(spans, key=lambda span: (span.start, span.end))
-
-
-def _seconds(moment: str | None) -> float | None:
-    """Return a moment of a record in seconds since 1970, None if it is none."""
-    try:
-        return datetime.fromisoformat(moment or "").timestamp()
-    except (ValueError, OverflowError, OSError):
-        return None
 
 
 def timeline(spans: Sequence[Span]) -> dict[str, Any]:

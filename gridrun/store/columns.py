@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -52,6 +52,11 @@ def stacked(old: pa.Table, new: pa.Table) -> pa.Table:
 
 def named(table: pa.Table, trial_ids: Collection[str]) -> pa.Array:
     """Return which rows are of the trials that are named, a mask."""
-    wanted = pa.lib.StringBuilder()  # pa.array would import pandas
-    wanted.append_values(list(trial_ids))
-    return pc.is_in(table["trial_id"], value_set=wanted.finish())
+    return pc.is_in(table["trial_id"], value_set=texts(trial_ids))
+
+
+def texts(values: Iterable[str]) -> pa.Array:
+    """Return texts as a column. `pa.array` would import pandas."""
+    builder = pa.lib.StringBuilder()
+    builder.append_values(list(values))
+    return builder.finish()
