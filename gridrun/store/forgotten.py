@@ -1,6 +1,7 @@
 """Records that were taken out of a store: one JSON file each, kept for readers.
 
-Only `gridrun compare` reads them, to compare two commits; `gridrun merge` does not bring them back.
+Only `gridrun compare` reads them, to compare two commits; `gridrun merge` does not bring them back,
+and `--again` goes by whose they are.
 """
 
 from __future__ import annotations
