@@ -170,15 +170,22 @@ def test_grids_with_and_without_fixed_seeds_are_settled_side_by_side(tmp_path: P
 def test_a_launch_looks_when_all_seeds_of_a_row_have_ended(tmp_path: Path) -> None:
     store, grid = Store(tmp_path / "results"), grid_of(tmp_path)
     store.create()
-    plan = make_plan([grid], {})
-    more = with_later_seeds([grid], store, plan, lambda trial: ())
-    train(store, grid, 0.101, 0.15, 0.2)  # row 0 is open
-    found = [[each.trial for each in more(trial)] for trial in grid.trials]
-    assert [len(later) for later in found] == [0, 0, 2, 0, 0, 0, 0, 0, 0]
+    errors = {row.config_id: error for row, error in zip(grid.rows, (0.101, 0.15, 0.2), strict=True)}
+
+    def end(trial: Trial) -> None:
+        spread = (-0.0015, 0.0, 0.0015)[trial.seed % 3]
+        store.add(record(trial, errors[trial.config_id] + spread))
+
+    more = with_later_seeds([grid], store, make_plan([grid], {}), lambda trial: ())
+    found = []
+    for trial in grid.trials:
+        end(trial)
+        found.append([each.trial for each in more(trial)])
+    assert [len(later) for later in found] == [0, 0, 2, 0, 0, 0, 0, 0, 0]  # row 0 is open
     assert found[2] == [Trial(grid.rows[0].config, seed) for seed in (3, 4)]
-    for trial in found[2]:
-        store.add(record(trial, 0.101))
-    assert [len(list(more(trial))) for trial in found[2]] == [0, 3]
+    end(found[2][1])  # by another launch, which does not tell
+    end(found[2][0])
+    assert len(list(more(found[2][0]))) == 3
 
 
 def test_a_comparison_gives_seeds_to_both_rows(tmp_path: Path) -> None:

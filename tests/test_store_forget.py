@@ -174,7 +174,9 @@ def test_launch_again_trains_what_was_done_and_keeps_the_old_record(store: Store
     assert found[row.trial_ids[1]].provenance.sources is None
 
 
-def test_the_same_command_resumes_a_launch_again_that_was_stopped(store: Store) -> None:
+def test_the_same_command_resumes_a_launch_again_that_was_stopped(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It took all trials out, and trained three of four anew."""
     every = [(row, seed) for row in rows() for seed in (0, 1)]
     for row, seed in every:
@@ -183,10 +185,15 @@ def test_the_same_command_resumes_a_launch_again_that_was_stopped(store: Store) 
     assert planned("--again", "all") == set(ids)
     store.forget(ids)
     assert planned("--again", "all") == set(ids)
-    today = Provenance(commit=provenance.of_code().commit, sources=json.dumps(sources(every[0][0].config)))
+    code = replace(provenance.of_code(), commit="a" * 40, dirty=False)
+    monkeypatch.setattr(provenance, "of_code", lambda: code)
+    today = replace(code, sources=json.dumps(sources(every[0][0].config)))
     for (row, seed), commit in zip(every[:3], (today.commit, today.commit, "0" * 40), strict=True):
         store.add(replace(done(row, seed), provenance=replace(today, commit=commit)))
     assert planned("--again", "all") == set(ids[2:]), "the third was trained by other code"
+    monkeypatch.setattr(provenance, "of_code", lambda: replace(code, dirty=True))
+    assert planned("--again", "all") == set(ids), "nothing tells this code from that of the records"
+    monkeypatch.setattr(provenance, "of_code", lambda: code)
     assert "had trained 2 trials anew" in run("launch", "g.yaml", "--dry-run", "--again", "all").stderr
     assert planned("--again", ids[0]) == {ids[0], ids[3]}, "nothing of this trial is left to be trained"
     store.add(replace(done(*every[3]), provenance=today))

@@ -156,10 +156,6 @@ STREAMED: dict[str, Any] = {"model": {"name": "torchvision", "arch": "resnet18"}
             "parameter_groups.bn_bias.epochs: is less than a step, got 1e-09",
         ),
         (
-            {"average": {"name": "lookahead", "every": 10**6}},
-            "average.every: must be at most the 110 steps of the run, got 1000000",
-        ),
-        (
             {"bn_momentum": "dynamic", "subdivision": 2},
             "bn_momentum: dynamic needs subdivision 1, got 2",
         ),

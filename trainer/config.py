@@ -253,15 +253,12 @@ class TrainConfig:
         )
 
     def _check_steps(self) -> None:
-        """Check that what is given in epochs or steps is not too short for this training set."""
+        """Check that what is given in epochs is not shorter than a step."""
         check(self.total_steps > 0, "epochs", "is less than a step, got {:g}", self.epochs)
         for group in self.parameter_groups:
             trained = not group.anneal or group.epochs is None or self.steps_in(group.epochs) > 0
             key = f"parameter_groups.{group.name}.epochs"
             check(trained, key, "is less than a step, got {}", group.epochs)
-        every = self.average.every if self.average else 1
-        problem = "must be at most the {} steps of the run, got {}"
-        check(every <= self.total_steps, "average.every", problem, self.total_steps, every)
 
     def _check_training_set(self) -> None:
         """Check the split, and that the training set has enough images for one step."""

@@ -28,7 +28,7 @@ def with_again(plan: Plan, what: Sequence[str], store: Store, commit: str | None
     Args:
         what: `all`; the beginning of a trial's or a config's id; or the path of a part's source, such as
             `trainer/models/wrn`, for its trials that do not say that they were trained with today's.
-        commit: that of today's code; None if it is not known.
+        commit: that of today's code; None if it is not known, or if there are uncommitted changes.
 
     Raises:
         LaunchError: no trial of the plan has such an id or source.
@@ -52,20 +52,23 @@ def _trained_anew(named: Sequence[Trial], plan: Plan, store: Store, commit: str 
     """Return the ids of those trials that a launch with --again, which was stopped, has trained anew.
 
     It took all of them out before the first began. So it is not over while one of those is missing, and its
-    records are those of trials that were taken out, with today's commit and sources.
+    records are those of trials that were taken out, with today's commit and sources. Uncommitted changes have
+    no name: with them, it starts over.
     """
+    if commit is None:
+        return frozenset()
     out = store.forgotten_ids()
     taken = [trial for trial in named if trial.trial_id in out]
     ended = [trial for trial in taken if trial.trial_id in plan.status]
     if not ended or len(ended) == len(taken):
         return frozenset()
-    rows = store.rows([trial.trial_id for trial in ended], ("commit", "sources"))
+    rows = store.rows([trial.trial_id for trial in ended], ("commit", "dirty", "sources"))
     digest_of = functools.cache(digest_of_source)
     return frozenset(
         trial.trial_id
         for trial in ended
         if (row := rows.get(trial.trial_id))
-        and row.get("commit") == commit
+        and (row.get("commit"), row.get("dirty")) == (commit, False)
         and recorded_sources(row.get("sources")) == sources(trial.config, digest_of)
     )
 

@@ -128,11 +128,10 @@ class Leases:
     def hold_all(self, names: Collection[str]) -> Iterator[set[str]]:
         """Hold those leases within a `with` that are free; yield their names. Raises OSError."""
         claims = self.claim_all(names)
-        try:
-            yield set(claims)
-        finally:
+        with contextlib.ExitStack() as stack:
             for claim in claims.values():
-                claim.release()
+                stack.callback(claim.release)
+            yield set(claims)
 
     def claim(self, name: str) -> Claim | None:
         """Take a lease; None if another process holds it. Raises OSError."""

@@ -149,7 +149,8 @@ def plan_launch(
     """Return the plan of a launch, with the failed trials that it would retry."""
     plan = replace(make_plan(grids, store.statuses()), last=hopeless(grids, store))
     if options.again:
-        plan = with_again(plan, options.again, store, provenance.of_code().commit)
+        code = provenance.of_code()
+        plan = with_again(plan, options.again, store, code.commit if code.dirty is False else None)
     retry_state = retry_state or RetryState(store, options.retry_policy)
     unsuccessful = plan.ended("failed", "diverged")
     if options.retry:

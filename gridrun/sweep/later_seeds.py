@@ -28,8 +28,13 @@ def with_later_seeds(grids: Sequence[Grid], store: Store, plan: Plan, more: More
 
     def found(trial: Trial) -> Iterator[QueuedTrial]:
         yield from more(trial)
-        left[trial.config_id].discard(trial.trial_id)
-        if trial.config_id in rows and not left[trial.config_id]:  # a look: it reads much of the store
+        if trial.config_id not in rows:
+            return
+        of_row = left[trial.config_id]
+        of_row.discard(trial.trial_id)
+        # another launch tells this one nothing of its trials; the one that hears of the last looks
+        of_row -= {each for each in of_row if store.ended(each) in ("done", "diverged")}
+        if not of_row:  # a look: it reads much of the store
             asked = (one for grid in settle(grids, store) for one in grid.trials)
             wanted = {one.trial_id: one for one in asked if one.trial_id not in planned}
             planned.update(wanted)
