@@ -14,7 +14,6 @@ from gridrun.commands._help import GroupedCommand
 from gridrun.commands._options import data_option
 from gridrun.commands.schema import schema_text, write_schema
 from gridrun.errors import GridError, GridrunError
-from gridrun.grid.node import Node, locate
 from gridrun.text import one_line
 
 SCHEMA = "schema.json"
@@ -80,6 +79,8 @@ def command(path: Path, images: Path | None, image_size: int | None, data: Path)
     The file has comments and is small enough to run in a minute. The schema lies beside it: see `gridrun
     schema --help`. Nothing is overwritten but an older schema.
     """
+    from gridrun.grid.node import Node, locate
+
     if path.suffix != ".yaml":
         raise GridrunError(f"{path}: the name must end in .yaml")
     try:
