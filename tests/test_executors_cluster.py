@@ -134,6 +134,7 @@ def test_directories_that_may_not_be_looked_into_count_as_missing(
 
 def test_an_error_while_data_is_looked_for_is_reported(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the worker would wait for its trial for ever."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")  # Ray keeps what it finds when Tune is imported
     from gridrun.executors.ray import worker
 
     def fail(*_: object) -> None:
