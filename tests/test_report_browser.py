@@ -350,7 +350,7 @@ def test_timeline_failures_and_provenance(page: Page) -> None:
     assert page.locator("#lanes tbody tr").count() == 1
     page.click("#tab-failures")
     page.locator("#failure-table .opener").first.click()
-    page.locator("#dialog pre").wait_for()
+    page.get_by_text("Open its row").wait_for()  # the closed dialog has what it showed last
     assert made.HOSTILE in page.locator("#dialog pre").inner_text()
     page.get_by_text("Open its row").click()
     page.locator("#dialog tbody tr").first.wait_for()
