@@ -16,7 +16,7 @@ from trainer.datasets import DataSpec
 from trainer.loss import Batch
 from trainer.models._layers import initialise, set_bn_momentum
 from trainer.models.count import count_params
-from trainer.optimizers._groups import clip_gradients, for_optimizer, parameter_groups
+from trainer.optimizers._groups import clip_gradients, for_optimizer, frozen, parameter_groups
 from trainer.precision import autocast, grad_scaler, like_weights, weight_dtype
 from trainer.selections import Selection
 
@@ -123,10 +123,7 @@ class Learner:
 
     def _freeze(self) -> None:
         """Drop the gradients of the groups whose epochs are over, and compute no more of them."""
-        for own in self.groups:
-            epochs = own.options.epochs if own.options else None
-            if epochs is None or self.step < self.config.steps_in(epochs):
-                continue
+        for own in frozen(self.groups, self.config, self.step):
             for parameter in own.params:
                 parameter.grad = None
                 if self.group.size == 1:  # several GPUs wait for the gradient of every parameter

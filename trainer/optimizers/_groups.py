@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,14 @@ class Group:
     weight_decay: float
     options: ParameterGroupOptions | None = None
     """None: the parameters that no group of the config selects."""
+
+
+def frozen(groups: Iterable[Group], config: TrainConfig, step: int) -> Iterator[Group]:
+    """Yield the groups whose epochs are over after `step` steps."""
+    for group in groups:
+        epochs = group.options.epochs if group.options else None
+        if epochs is not None and step >= config.steps_in(epochs):
+            yield group
 
 
 def parameter_groups(model: nn.Module, config: TrainConfig) -> list[Group]:

@@ -12,7 +12,7 @@ from trainer import loss as loss_of
 from trainer import seeds
 from trainer.loss import Batch
 from trainer.models._layers import initialise
-from trainer.optimizers._groups import clip_gradients, for_optimizer, parameter_groups
+from trainer.optimizers._groups import clip_gradients, for_optimizer, frozen, parameter_groups
 from trainer.precision import autocast, grad_scaler, like_weights, weight_dtype
 
 if TYPE_CHECKING:
@@ -84,11 +84,9 @@ class Selector:
         self.optimizer.zero_grad(set_to_none=True)
         loss = loss_of.training_loss(logits, batch, self.config.label_smoothing)
         self.scaler.scale(loss).backward()
-        for own in self.groups:
-            epochs = own.options.epochs if own.options else None
-            if epochs is not None and self.step >= self.config.steps_in(epochs):
-                for parameter in own.params:
-                    parameter.grad = None
+        for own in frozen(self.groups, self.config, self.step):
+            for parameter in own.params:
+                parameter.grad = None
         if self.config.gradient_clip is not None:
             self.scaler.unscale_(self.optimizer)
             clip_gradients(self.model, self.groups, self.config)
