@@ -171,6 +171,18 @@ def test_the_proxy_is_trained_as_by_hand():
             torch.testing.assert_close(value, model.state_dict()[name], rtol=1e-5, atol=1e-6)
 
 
+def test_a_frozen_group_stands_still_though_its_velocity_holds_the_rate():
+    options = ProxyOptions(model=tiny.TinyNet(channels=4), update_every=1)
+    groups = (BNBias(epochs=1),)  # 3 of 9 steps
+    proxy = begin(options, optimizer=SGD(lr_in_velocity=True), parameter_groups=groups)
+    bias, seen = proxy.model.get_parameter("1.bias"), []
+    for batch in batches(5):
+        proxy.select(batch)
+        seen.append(bias.tolist())
+    assert seen[1] != seen[0]
+    assert seen[2] == seen[3] == seen[4]
+
+
 def test_it_learns_at_every_fourth_batch_and_looks_at_all():
     proxy = begin()
     learnt, looked = [], []
