@@ -49,7 +49,7 @@ def examine(results: Path) -> list[Finding]:
         Finding("gridrun", f"{code.gridrun_version}, {commit}"),
         Finding("python", f"{platform.python_version()} on {platform.platform()}"),
         *map(_package, _PACKAGES),
-        Finding("cpus", f"{resources.num_cpus()}"),
+        Finding("cpus", f"{resources.num_cpus()}{', slow in bf16' if resources.is_slow_in_bf16() else ''}"),
         _gpus(),
         _directory("cache", resources.default_cache_dir()),
         *_data_sets(),

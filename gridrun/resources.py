@@ -106,14 +106,31 @@ def num_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+_CPUINFO = Path("/proc/cpuinfo")
+
+
 @functools.cache
 def cpu_name() -> str | None:
     """Return the name of this machine's CPU."""
+    return _cpuinfo("model name") or platform.processor() or None
+
+
+@functools.cache
+def is_slow_in_bf16() -> bool:
+    """Return whether this machine's CPU is known to have no instructions for bfloat16.
+
+    Such a CPU multiplies it up to ten times as slowly as float32 (docs/log.md).
+    """
+    flags = (_cpuinfo("flags") or "").split()  # of x86; other CPUs call theirs otherwise
+    return bool(flags) and not {"avx512_bf16", "amx_bf16"} & set(flags)
+
+
+def _cpuinfo(key: str) -> str | None:
     try:
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        found = re.search(rf"^{key}\s*:\s*(.+)$", _CPUINFO.read_text(), re.MULTILINE)
     except OSError:
-        found = None
-    return found[1] if found else platform.processor() or None
+        return None
+    return found[1] if found else None
 
 
 class _Gpu(NamedTuple):

@@ -79,6 +79,24 @@ def test_without_a_driver_there_is_no_gpu(
     assert seen(None) == seen("0,1") == []
 
 
+@pytest.mark.parametrize(
+    ("cpuinfo", "is_slow"),
+    [
+        ("flags\t\t: fpu avx2 avx512f avx512_bf16 vaes\n", False),
+        ("flags\t\t: fpu avx2 amx_bf16 amx_tile\n", False),
+        ("model name\t: EPYC\nflags\t\t: fpu avx2 avx512f\n", True),
+        ("Features\t: fp asimd bf16\n", False),
+        ("", False),
+    ],
+)
+def test_a_cpu_is_slow_in_bf16_if_its_flags_say_so(
+    cpuinfo: str, is_slow: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpuinfo").write_text(cpuinfo)
+    monkeypatch.setattr(resources, "_CPUINFO", tmp_path / "cpuinfo")
+    assert resources.is_slow_in_bf16.__wrapped__() == is_slow
+
+
 def test_places_are_short() -> None:
     uuid = "MIG-7089d0f3-293f-58c9-8f8c-5ea666eedbde"
     assert [resources.gpu_label(name) for name in ("0", uuid)] == ["GPU 0", "MIG-7089d0f3"]

@@ -21,6 +21,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import cli
+from gridrun import resources
 from gridrun.store import Store
 
 pytestmark = pytest.mark.long
@@ -162,6 +163,27 @@ def test_a_finished_grid_starts_nothing_and_more_seeds_add_only_new_trials(
     more = in_process(*sweep, "--seeds", "3")
     trained = re.findall(r"^started .* seed (\d+)$", more.stderr, re.MULTILINE)
     assert trained == ["2"] * 4
+
+
+@pytest.mark.parametrize(
+    ("is_slow", "precision"), [(True, "mixed_bf16"), (True, "fp32"), (False, "mixed_bf16")]
+)
+def test_a_launch_warns_of_a_cpu_that_is_slow_in_bf16(
+    is_slow: bool,
+    precision: str,
+    tmp_path: Path,
+    in_process: Callable[..., Result],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resources, "is_slow_in_bf16", lambda: is_slow)
+    (tmp_path / "grid.yaml").write_text(
+        "base: {dataset: digits, model: {name: resnet_preact, depth: 8}, epochs: 1, train_size: 128}"
+    )
+    sweep = ("launch", tmp_path / "grid.yaml", "--results", tmp_path / "results", "--executor", "serial")
+    launched = in_process(*sweep, "--set", f"precision={precision}")
+    assert launched.exit_code == 0, launched.stderr
+    warning = "1 trial trains in bfloat16, for which this CPU has no instructions"
+    assert (warning in launched.stderr) == (is_slow and precision == "mixed_bf16")
 
 
 @pytest.fixture

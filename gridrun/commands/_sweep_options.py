@@ -117,6 +117,7 @@ class SweepOptions:
                 compile=agreed("compile", self.compile) or "off",
             ),
             capacity=capacity,
+            on_cluster=self.address is not None,
             gpus_per_trial=gpus_per_trial,
             retry_policy=RetryPolicy(
                 retries=agreed("retries", self.retries),

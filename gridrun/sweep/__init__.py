@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from gridrun import resources
 from gridrun.errors import LaunchError
 from gridrun.grid import Grid
 from gridrun.looks import hopeless, possible_ids, settle
@@ -91,6 +92,8 @@ def launch(
     if plan.trained_anew:
         on_event(Warned(describe_resumed(plan)))
     on_event(Planned(forecast.trials, forecast))
+    if warning := _slow_precision(trials, options):
+        on_event(Warned(warning))
     store.create()
     copies = CheckpointCopies(options.checkpoints) if options.checkpoints else None
     if copies:
@@ -162,6 +165,18 @@ def describe_resumed(plan: Plan) -> str:
     """Say which trials --again leaves out."""
     trials = number_of(len(plan.trained_anew), "trial")
     return f"--again: resumes a launch that was stopped after it had trained {trials} anew; these stay"
+
+
+def _slow_precision(trials: Sequence[Trial], options: LaunchOptions) -> str | None:
+    if options.capacity.gpus or options.on_cluster or not resources.is_slow_in_bf16():
+        return None
+    if not (slow := sum(trial.config.precision == "mixed_bf16" for trial in trials)):
+        return None
+    train = "trial trains" if slow == 1 else "trials train"
+    return (
+        f"{slow} {train} in bfloat16, for which this CPU has no instructions: up to ten times as slowly as in "
+        "float32 (--set precision=fp32)"
+    )
 
 
 def over_budget(forecast: Forecast, budget_hours: float | None) -> str | None:

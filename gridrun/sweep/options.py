@@ -21,6 +21,8 @@ class LaunchOptions:
     runtime: Runtime
     """Directories, threads, checkpoint interval, which weights to keep. The executor sets the device."""
     capacity: Capacity = field(default_factory=resources.capacity)
+    on_cluster: bool = False
+    """Whether a cluster's machines run the trials, which may differ from this one."""
     gpus_per_trial: GpusPerTrial | None = None
     """Share of a GPU that each trial gets, for the executor; None: a whole GPU if there is any."""
     retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
