@@ -11,6 +11,7 @@ import pytest
 
 from gridrun.grid import Row, load_grid
 from trainer import TrainConfig
+from trainer.models.count import on_meta
 
 ROOT = Path(__file__).parent.parent
 SPEED_RUNS = ("airbench", "airbench_ablations", "resnet9_ladder")
@@ -107,6 +108,121 @@ def test_the_record_s_recipe():
     assert (run.label_smoothing, run.tta, run.tta_least_confident) == (0.09, "six_views_equal", 0.25)
 
 
+SIZES = {  # parameters, and those that are never trained: the whitening's filters and the scales of BN
+    "airbench93": (569_656, 288 + 2 * 320),
+    "airbench94": (1_972_792, 288 + 2 * 576),
+    "airbench94, Muon": (1_972_792, 288 + 2 * 576),
+    "airbench95": (4_606_520, 288 + 2 * 896),
+    "airbench96": (9_918_776, 288 + 3 * 1024),
+    "airbench96, faster": (9_918_776, 288 + 3 * 1024),
+    RECORD: (1_972_792, 288 + 2 * 576),
+}
+COMMON = {
+    "model.dirac": True,
+    "model.whitening": True,
+    "model.whitening_eps": 5e-4,
+    "model.whitening_images": 5000,
+    "model.bn_eps": 1e-12,
+    "model.bn_momentum": 0.4,
+    "augmentation.horizontal_flip.alternating": True,
+    "augmentation.random_crop.padding": 2,
+    "augmentation.random_crop.padding_mode": "reflect",
+    "label_smoothing": 0.2,
+    "tta": "six_views",
+}
+SGD = {
+    "model.activation": "gelu",
+    "model.whitening_bias": "zero",
+    "model.head_std": None,
+    "model.output_scale": 1 / 9,
+    "optimizer": "sgd",
+    "optimizer.momentum": 0.85,
+    "optimizer.nesterov": True,
+    "average": "lookahead",
+    "average.decay": 0.95,
+    "average.every": 5,
+    "average.ramp": 3.0,
+    "parameter_groups.whitening_bias.epochs": 3.0,
+}
+MUON = {
+    "model.whitening_bias": "uniform",
+    "model.head_std": 1.0,
+    "model.output_scale": 1 / 256,
+    "optimizer": "muon",
+    "optimizer.steps": 3,
+    "average": None,
+}
+LARGE = {
+    "model.bn_momentum": 0.1,
+    "augmentation.random_crop.padding": 4,
+    "augmentation.cutout.size": 12,
+    "augmentation.cutout.inside": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("airbench93", SGD),
+        ("airbench94", SGD),
+        ("airbench95", SGD),
+        ("airbench96", SGD | LARGE),
+        (
+            "airbench96, faster",
+            SGD
+            | LARGE
+            | {
+                "parameter_groups.whitening_bias.epochs": None,
+                "select_examples.keep": 0.5,
+                "select_examples.update_every": 4,
+                "select_examples.model.widths": [32, 64, 64],
+                "select_examples.model.bn_momentum": 0.1,
+            },
+        ),
+        (
+            "airbench94, Muon",
+            MUON
+            | {
+                "model.activation": "gelu",
+                "optimizer.momentum": 0.6,
+                "optimizer.sgd_momentum": 0.85,
+                "optimizer.coefficients": [3.4445, -4.775, 2.0315],
+                "optimizer.rescale_every": 1,
+                "optimizer.rescale_growth": 0,
+            },
+        ),
+        (
+            RECORD,
+            MUON
+            | {
+                "model.activation": "silu",
+                "model.bn_momentum": 0.4434,
+                "model.whitening_images": 960,
+                "optimizer.momentum": 0.655,
+                "optimizer.sgd_momentum": 0.825,
+                "optimizer.coefficients": [3.4576, -4.7391, 2.0843],
+                "optimizer.rescale_every": 2,
+                "optimizer.rescale_growth": 15,
+                "augmentation.brightness.amount": 0.1399,
+                "augmentation.contrast.amount": 0.1308,
+                "label_smoothing": 0.09,
+                "tta": "six_views_equal",
+            },
+        ),
+    ],
+)
+def test_what_the_sources_print_of_network_and_recipe(name: str, values: dict[str, Any]) -> None:
+    run = config("airbench", name)
+    expected, found = COMMON | values, run.flat()
+    assert {key: found.get(key) for key in expected} == expected
+    used = {options.name for options in run.augmentation}
+    assert used == {key.split(".")[1] for key in expected if key.startswith("augmentation.")}
+    network = on_meta(run.model, run.dataset.spec)
+    sizes = [p.numel() for p in network.parameters()]
+    frozen = [p.numel() for p in network.parameters() if not p.requires_grad]
+    assert (sum(sizes), sum(frozen)) == SIZES[name]
+
+
 def test_only_the_record_looks_at_the_test_set_as_a_whole():
     for grid in SPEED_RUNS:
         for name, row in rows(grid).items():
@@ -169,6 +285,15 @@ def test_each_step_of_the_ladder_keeps_the_one_before():
     ]
     assert changed[6] == {"model.whitening"}
     assert changed[7] == {"lr", "augmentation.cutout.size", "parameter_groups.bn_bias.lr"}
+    assert changed[8] == {
+        *("average", "average.decay", "average.every"),
+        *("schedule", "schedule.knots", "warmup"),
+    }
+    assert changed[9] == {
+        *("augmentation.cutout", "augmentation.cutout.size"),
+        *("augmentation.cutout.inside", "augmentation.cutout.probability"),
+        *("schedule.knots", "tta"),
+    }
 
 
 def test_ablations_differ_from_airbench94_in_one_part():
@@ -178,11 +303,26 @@ def test_ablations_differ_from_airbench94_in_one_part():
         "random flip": {"augmentation.horizontal_flip.alternating"},
         "no test-time augmentation": {"tta"},
         "no label smoothing": {"label_smoothing"},
+        "no Lookahead": {"average", "average.decay", "average.every", "average.ramp"},
+        "whitening bias never frozen": {
+            f"parameter_groups.whitening_bias{option}" for option in ("", ".epochs", ".anneal")
+        },
         "no whitening": {"model.whitening"},
         "random initial weights": {"model.dirac"},
     }.items():
         one, other = whole.flat(), config("airbench_ablations", name).flat()
         assert {key for key in one | other if one.get(key) != other.get(key)} == keys
+
+
+def test_the_simple_form_of_airbench94():
+    """10 epochs of 50 steps; learning rate 10 and decay 0.015 are per 1,024 images, as in airbench94."""
+    run = config("airbench_ablations", "simple form")
+    assert (run.batch_size, run.epochs, run.total_steps, run.average) == (1000, 10, 500, None)
+    scale = 1024 * (1 + 1 / 0.15)  # momentum 0.85
+    assert summed(run.lr, 1000) == pytest.approx(10 / scale)
+    assert run.lr * run.weight_decay == pytest.approx(0.015 * 1000 / scale)
+    assert [run.lr_at(step) / run.lr for step in (0, 100, 500)] == pytest.approx([0.2, 1, 0])
+    assert set(groups(run)) == {"bn_bias"}
 
 
 def test_enough_runs():
@@ -200,6 +340,7 @@ def test_the_profiles_for_cpus_are_cheap(grid, profile):
         run, spec = row.config, row.config.dataset.spec
         macs = run.model.macs(spec)
         assert macs
+        assert run.select_examples is None, "or count its proxy"
         passes = (
             3 * run.num_images
             + {"none": 1, "flip": 2, "six_views": 6, "six_views_equal": 6}[run.tta] * spec.num_test

@@ -43,11 +43,11 @@ class Result:
     epochs: tuple[Epoch, ...]
     num_params: int
     num_images: int
-    """Images trained on, repeats included."""
+    """Images in the batches of all steps, repeats included, and with `select_examples` those it leaves out."""
     time_to_train_seconds: float | None
     """Time until the network is ready and tested, as speed runs count it: preparation such as whitening,
-    all training steps, and the last test with its views. Reading the data, building the network, earlier
-    tests and checkpoints are not in it. None: the trial diverged."""
+    all training steps, and the last test with its views. Reading the data, building and compiling the
+    network, earlier tests and checkpoints are not in it. None: the trial diverged."""
     peak_memory_mib: float | None
     """On a GPU its memory (the first one's), on a CPU that of the process."""
     resumes: int

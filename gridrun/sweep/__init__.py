@@ -174,8 +174,8 @@ def _slow_precision(trials: Sequence[Trial], options: LaunchOptions) -> str | No
         return None
     train = "trial trains" if slow == 1 else "trials train"
     return (
-        f"{slow} {train} in bfloat16, for which this CPU has no instructions: up to ten times as slowly as in "
-        "float32 (--set precision=fp32)"
+        f"{slow} {train} in bfloat16, for which this CPU has no instructions: up to ten times as slowly "
+        "as in float32 (--set precision=fp32)"
     )
 
 
