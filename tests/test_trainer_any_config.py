@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import hashlib
 import io
+import itertools
 import math
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import any_config
 import numpy as np
 import pytest
+import tiny
 from any_config import NARROW, configs, options
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from gridrun.grid import load_grid
 from trainer import ConfigError, Runtime, TrainConfig, train
 from trainer.augmentations import augmentations
-from trainer.datasets import DataSpec, published
+from trainer.averages import averages
+from trainer.datasets import DatasetOptions, DataSpec, datasets, published
 from trainer.datasets.image_folder import digest_of
+from trainer.loop import Interrupted
 from trainer.models import models
 from trainer.models.count import count_macs, on_meta
 from trainer.optimizers import optimizers
+from trainer.parameter_groups import parameter_groups
 from trainer.schedules import schedules
-from trainer.schema import read_options
+from trainer.schedules.piecewise_linear import PiecewiseLinear
+from trainer.schema import field_types, mapped_registry, read_options, registry_of, without_none
+from trainer.selections import selections
 from trainer.warmups import warmups
 
+ROOT = Path(__file__).parent.parent
 MAX_MACS = 4e8  # for the images of a batch: some tenths of a second
 NUM_TRAIN, NUM_TEST = 12, 4
 MAX_IMAGE_SIZE = 64  # the smallest that ImageNet's networks take
@@ -50,9 +62,9 @@ def runtime(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Runtime
 
 
 @pytest.fixture(scope="module")
-def toys(data_dir: Path) -> st.SearchStrategy[Any]:
-    """Return data sets of noise: arrays of every kind, and a folder of images, decoded or streamed."""
-    made: list[Any] = ["digits"]
+def arrays(data_dir: Path) -> dict[tuple[int, int, int], dict[str, Any]]:
+    """Return data sets of noise by size, channels and classes."""
+    made: dict[tuple[int, int, int], dict[str, Any]] = {}
     for size, channels, num_classes in kinds():
         rng = np.random.default_rng(0)
         x = rng.integers(0, 256, (NUM_TRAIN + NUM_TEST, channels, size, size), np.uint8)
@@ -64,7 +76,14 @@ def toys(data_dir: Path) -> st.SearchStrategy[Any]:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(file.getvalue())
         digest = {"name": "npz", "sha256": hashlib.sha256(file.getvalue()).hexdigest()}
-        made.append(digest | about(size, channels, num_classes))
+        made[size, channels, num_classes] = digest | about(size, channels, num_classes)
+    return made
+
+
+@pytest.fixture(scope="module")
+def toys(arrays: dict[tuple[int, int, int], dict[str, Any]], data_dir: Path) -> st.SearchStrategy[Any]:
+    """Return data sets of noise: arrays of every kind, and a folder of images, decoded or streamed."""
+    made: list[Any] = ["digits", *arrays.values()]
     root = data_dir / "image_folder" / "own"
     for split, number in (("train", NUM_TRAIN), ("test", NUM_TEST)):
         for i in range(number):
@@ -118,9 +137,9 @@ def drawn(toys: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
     return configs(toys, max_batch=6, fits=is_small, fixed=FIXED)
 
 
-def few_steps(values: dict[str, Any]) -> dict[str, Any]:
-    """Leave one step an epoch: digits has many images."""
-    cut = values | {"train_size": values["batch_size"], "val_ratio": 0.0, "val_size": None}
+def few_steps(values: dict[str, Any], number: int = 1) -> dict[str, Any]:
+    """Leave one step an epoch, or so many: digits has many images."""
+    cut = values | {"train_size": number * values["batch_size"], "val_ratio": 0.0, "val_size": None}
     return cut if any_config.accepted(cut) else values
 
 
@@ -140,6 +159,20 @@ def test_what_validation_lets_through_trains_long(data, toys, runtime):
     trains(few_steps(data.draw(drawn(toys))), runtime)
 
 
+def ends_the_same_when_interrupted(config: TrainConfig, runtime: Runtime, step: int) -> None:
+    """Train once whole, and once with a stop before `step`."""
+    whole = train(config, seed=0, runtime=runtime)
+    with tempfile.TemporaryDirectory() as directory:
+        saved = dataclasses.replace(runtime, checkpoint=Path(directory) / "checkpoint")
+        asked = itertools.count()
+        stopped = dataclasses.replace(saved, should_stop=lambda: next(asked) >= step)
+        with contextlib.suppress(Interrupted):  # a run that diverges may be over before
+            train(config, seed=0, runtime=stopped)
+        resumed = train(config, seed=0, runtime=saved)
+    assert tiny.figures(resumed) == tiny.figures(whole)
+    assert whole.status == "diverged" or (resumed.resumes, resumed.notes) == (1, whole.notes)
+
+
 REGISTERED = [
     pytest.param(registry, field, name, id=f"{field}-{name}")
     for registry, field in (
@@ -148,21 +181,26 @@ REGISTERED = [
         (optimizers, "optimizer"),
         (schedules, "schedule"),
         (warmups, "warmup"),
+        (averages, "average"),
+        (parameter_groups, "parameter_groups"),
+        (selections, "select_examples"),
     )
     for name in registry.names()
 ]
+STEPS = 3
 
 
 @pytest.mark.parametrize(("registry", "field", "name"), REGISTERED)
 @settings(relaxed, max_examples=2)
 @given(data=st.data())
-def test_every_registered_thing_trains(registry, field, name, data, toys, runtime):
+def test_every_registered_thing_trains_and_resumes(registry, field, name, data, toys, runtime):
     """None is left to chance."""
     thing = data.draw(options(registry, name))
-    if registry is augmentations:
+    if mapped_registry(field_types(TrainConfig)[field]):
         thing = {name: {key: value for key, value in thing.items() if key != "name"}}
     dataset = data.draw(toys)
-    values = {"model": any_config.BASE, "dataset": dataset, "batch_size": 4, **FIXED, field: thing}
+    model = any_config.narrow("airbench") if name == "whitening_bias" else any_config.BASE
+    values = {"model": model, "dataset": dataset, "batch_size": 4, **FIXED, field: thing}
     if registry is models and any_config.accepted(values):
         config = TrainConfig.from_dict(values)
         if not is_small(thing, config.dataset.spec):
@@ -171,7 +209,73 @@ def test_every_registered_thing_trains(registry, field, name, data, toys, runtim
         TrainConfig.from_dict(values)
     except ConfigError:
         return  # a network for larger images, or a warm-up as long as the run
-    trains(few_steps(values), runtime)
+    values = few_steps(values, STEPS)
+    ends_the_same_when_interrupted(
+        TrainConfig.from_dict(values), runtime, data.draw(st.integers(1, STEPS - 1))
+    )
+
+
+PLAIN = [
+    name
+    for name, hint in field_types(TrainConfig).items()
+    if not registry_of(without_none(hint)) and not mapped_registry(hint)
+]
+
+
+@pytest.mark.parametrize("field", [name for name in PLAIN if name not in {"batch_size", "num_gpus"}])
+@settings(relaxed, max_examples=4)
+@given(data=st.data())
+def test_a_run_with_any_value_of_an_option_resumes(field, data, toys, runtime):
+    base = {"model": any_config.BASE, "dataset": data.draw(toys), "batch_size": 4, **FIXED}
+    values = few_steps(base, STEPS) | {
+        field: data.draw(any_config.values_of(field_types(TrainConfig)[field]))
+    }
+    assume(any_config.accepted(values))
+    config = TrainConfig.from_dict(values)
+    assume(config.total_steps > 1)
+    ends_the_same_when_interrupted(config, runtime, data.draw(st.integers(1, config.total_steps - 1)))
+
+
+SPEED_RUNS = {
+    "airbench94": ("airbench", "airbench94"),
+    "Muon": ("airbench", "airbench94, Muon"),
+    "96": ("airbench", "airbench96"),
+    "96 faster": ("airbench", "airbench96, faster"),
+    "record": ("airbench", "record of 2025 (six views of the 25 % least confident)"),
+    "ResNet-9": ("resnet9_ladder", "10. mirrored test images, no Cutout"),
+}
+
+
+def in_small(config: TrainConfig, dataset: DatasetOptions) -> TrainConfig:
+    """Return a speed run of 12 steps with a narrow network; all that is counted in epochs shrinks alike."""
+    share, replace = 4 / config.epochs, dataclasses.replace
+    options = {key: value for key, value in any_config.narrow(config.model.name).items() if key != "name"}
+    schedule = config.schedule
+    if isinstance(schedule, PiecewiseLinear):
+        schedule = replace(schedule, knots=tuple((share * at, factor) for at, factor in schedule.knots))
+    return replace(
+        config,
+        model=replace(config.model, **{**options, "widths": tuple(options["widths"])}),
+        dataset=dataset,
+        epochs=4,
+        batch_size=4,
+        precision="fp32",
+        warmup=config.warmup and replace(config.warmup, epochs=share * config.warmup.epochs),
+        schedule=schedule,
+        parameter_groups=tuple(
+            replace(group, epochs=group.epochs and share * group.epochs) for group in config.parameter_groups
+        ),
+    )
+
+
+@pytest.mark.parametrize("step", [1, 4, 7, 11])
+@pytest.mark.parametrize(("grid", "name"), SPEED_RUNS.values(), ids=SPEED_RUNS)
+def test_speed_runs_resume(grid, name, step, arrays, runtime):
+    """The bias of the whitening, where it freezes, does so before the third stop."""
+    (row,) = load_grid(ROOT / f"grids/{grid}.yaml", where={"name": name}).rows
+    config = in_small(row.config, read_options(datasets, arrays[32, 3, 10], "dataset"))
+    assert all(config.steps_in(group.epochs) < 7 for group in config.parameter_groups if group.epochs)
+    ends_the_same_when_interrupted(config, runtime, step)
 
 
 def test_families_are_narrowed_by_their_names():
