@@ -4,9 +4,9 @@
     python benchmarks/packing.py --cpu [--at-once 1 2] [--threads 1 2]
 
 Each number is a launch through Ray of twice as many trials: ResNet-preact-20, random grey images, batch 128.
-An hour's trials are what their own training rates add up to, so that imports do not count. `--mps` starts
-CUDA's Multi-Process Service first and ends it afterwards. `--cpu` measures the machine's CPUs, with so many
-threads for each trial.
+An hour's trials are what their own training rates add up to after the first epoch, so that imports and what
+warms up do not count. `--mps` starts CUDA's Multi-Process Service first and ends it afterwards. `--cpu`
+measures the machine's CPUs, with so many threads for each trial.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import itertools
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,8 +26,11 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).parent.parent
+BATCH_SIZE = 128
 EPOCHS = 200
-"""Of the trials that are counted; those that are measured have two."""
+"""Of the trials that are counted."""
+MEASURED_EPOCHS = 4
+"""Of the trials that are measured; the first one warms up."""
 GRID = """
 title: Trials that share a GPU
 base:
@@ -35,7 +39,8 @@ base:
   model: {{name: resnet_preact, depth: 20}}
   augmentation: {{random_crop: true, horizontal_flip: true}}
   precision: {precision}
-  epochs: 2
+  batch_size: {batch_size}
+  epochs: {epochs}
 seeds: {seeds}
 tables: [{{columns: [test_error]}}]
 """
@@ -71,11 +76,12 @@ def images_per_second(
     place: Path, number: int, threads: int, arguments: argparse.Namespace, sha256: str
 ) -> float:
     """Launch twice `number` trials, `number` at a time; return the images per second of all together."""
+    from gridrun import load_epochs
     from gridrun.store import Store
 
     grid, results = place / f"{number}.yaml", place / f"results{number}x{threads}"
     settings = {"sha256": sha256, "num_train": arguments.images, "precision": arguments.precision}
-    grid.write_text(GRID.format(seeds=2 * number, **settings))
+    grid.write_text(GRID.format(seeds=2 * number, epochs=MEASURED_EPOCHS, batch_size=BATCH_SIZE, **settings))
     share = ["--gpus-per-trial", str(1 / number)]
     if arguments.cpu:
         share = ["--cpus", str(number * threads), "--gpus", "0"]
@@ -94,7 +100,10 @@ def images_per_second(
     if done.returncode or len(rows) < 2 * number:
         print(done.stderr[-500:], flush=True)
         return 0.0
-    return number * sum(row["images_per_second"] for row in rows) / len(rows)
+    epochs = load_epochs(results)
+    warm = epochs[epochs["epoch"] > 1]
+    images = arguments.images // BATCH_SIZE * BATCH_SIZE  # an incomplete last batch is dropped
+    return float(number * images / warm["train_seconds"].mean())
 
 
 def main() -> None:
@@ -108,6 +117,7 @@ def main() -> None:
     parser.add_argument("--mps", action="store_true")
     parser.add_argument("--cpu", action="store_true")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `mps` ends its daemon
     with tempfile.TemporaryDirectory() as directory, mps(arguments.mps):
         place = Path(directory)
         sha256, alone = make_data(place, arguments.images), None

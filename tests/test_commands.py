@@ -106,6 +106,28 @@ def test_a_tag_and_the_user_are_kept_with_a_trial(grid: Path, monkeypatch: pytes
     assert "first try" in shown
 
 
+@pytest.mark.parametrize(
+    ("given", "noted"),
+    [
+        ("0123abc", ("0123abc", False)),
+        (f"{'a' * 40}-dirty", ("a" * 40, True)),
+        ("main", (None, None)),
+        ("", (None, None)),
+    ],
+)
+def test_code_without_git_has_the_commit_that_the_environment_names(
+    given: str, noted: tuple[str | None, bool | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gridrun.sweep import provenance
+
+    monkeypatch.setenv("GRIDRUN_COMMIT", given)
+    assert provenance._commit(tmp_path) == noted
+    monkeypatch.setattr(
+        provenance, "_git", lambda root, command, *rest: "f" * 40 if command == "rev-parse" else ""
+    )
+    assert provenance._commit(tmp_path) == ("f" * 40, False), "git knows better"
+
+
 def test_dry_run_and_plan_write_nothing(grid: Path, tmp_path: Path) -> None:
     assert "4 trials: 4 missing" in ok("launch", grid, "--dry-run")
     assert "4 trials: 4 missing" in ok("plan", grid)

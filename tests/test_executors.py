@@ -526,3 +526,16 @@ def test_when_tune_gives_up_one_trial_is_lost_and_the_others_are_put_back() -> N
     assert events[0] == Ended(first, "interrupted")
     assert (events[1].trial, events[1].failure) == (second, "host_memory")
     assert len(events) == 2, "the third had ended"
+
+
+@pytest.mark.gpu
+def test_gpu_trials_share_a_card(tmp_path: Path, cache_dir: Path) -> None:
+    setup = make_setup(tmp_path, cache_dir)
+    trials = [Trial(tiny.config(), seed) for seed in range(4)]
+    with RayTuneExecutor(cpus=4, gpus=1, gpus_per_trial=0.5) as executor:
+        events = run(executor, trials, setup)
+    assert [event.outcome for event in events if isinstance(event, Ended)] == ["done"] * 4
+    store = Store(setup.results)
+    store.compact(now=True)
+    rows = store.rows().values()
+    assert {(row["gpu_share"], bool(row["gpu"])) for row in rows} == {(0.5, True)}

@@ -180,3 +180,17 @@ def test_inductor_gives_the_gradients_of_the_plain_network(
         plain, compiled = trained(config, runtime, "off"), trained(config, runtime, "on")
         assert compiled.compiled
         assert losses(compiled) == pytest.approx(losses(plain), rel=compiling.TOLERANCE)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-3), ("tf32", 1e-2), ("mixed_bf16", 5e-2)])
+def test_gpu_a_compiled_network_trains_as_the_plain_one(
+    precision: Any, tolerance: float, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By inductor, which reads TF32's switches on a GPU."""
+    monkeypatch.setattr(compiling, "BACKEND", "inductor")
+    config = tiny.config(precision=precision)
+    on_gpu = dataclasses.replace(runtime, device="cuda")
+    compiled, plain = trained(config, on_gpu, "on"), trained(config, on_gpu, "off")
+    assert (compiled.compiled, plain.compiled) == (True, False)
+    assert losses(compiled) == pytest.approx(losses(plain), rel=tolerance)

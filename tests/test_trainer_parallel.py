@@ -20,11 +20,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 import tiny
 import torch
+import torch.distributed as dist
 from forks import SpawnContext
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny import TinyNet, figures
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from gridrun.errors import LaunchError
 from gridrun.executors.ray.tune import RayTuneExecutor
@@ -279,6 +281,31 @@ def test_two_gpus_are_one_with_synchronised_batch_norm(runtime: Runtime) -> None
     two = train(tiny.config(batch_size=4, num_gpus=2, sync_bn=True), seed=0, runtime=runtime)
     one = train(tiny.config(batch_size=8), seed=0, runtime=runtime)
     assert losses(two) == pytest.approx(losses(one), rel=1e-3)
+
+
+@pytest.mark.gpu
+def test_gpu_gradients_go_through_nccl(tmp_path: Path) -> None:
+    """With one rank, for machines with one GPU."""
+    config = tiny.config()
+    device, kind = torch.device("cuda", 0), config.dataset.spec
+    torch.cuda.set_device(device)
+    alone = config.model.build(kind).to(device)
+    images = torch.randn(4, kind.channels, kind.image_size, kind.image_size, device=device)
+    dist.init_process_group(
+        "nccl", init_method=f"file://{tmp_path}/store", rank=0, world_size=1, device_id=device
+    )
+    try:
+        network = DistributedDataParallel(alone, device_ids=[0], gradient_as_bucket_view=True)
+        network(images).square().mean().backward()
+        torch.cuda.synchronize()
+        found = [parameter.grad.clone() for parameter in alone.parameters() if parameter.grad is not None]
+    finally:
+        dist.destroy_process_group()
+    alone.zero_grad(set_to_none=True)
+    alone(images).square().mean().backward()
+    expected = [parameter.grad for parameter in alone.parameters()]
+    assert len(found) == len(expected)
+    torch.testing.assert_close(found, expected)
 
 
 # --- failures ----------------------------------------------------------------------------------

@@ -13,10 +13,14 @@ CUDA = torch.device("cuda")
 
 
 def test_tf32_is_on_where_the_config_says_so_and_nowhere_else() -> None:
-    for precision, mode in (("tf32", "tf32"), ("fp32", "ieee"), ("tf32", "tf32"), ("mixed_bf16", "ieee")):
+    for precision, is_on in (("tf32", True), ("fp32", False), ("tf32", True), ("mixed_bf16", False)):
         set_matmul_precision(precision)
-        found = {torch._C._get_fp32_precision_getter("cuda", kind) for kind in ("matmul", "conv")}
-        assert found == {mode}, "what CUDA's own code looks at"
+        found = [torch._C._get_fp32_precision_getter("cuda", kind) for kind in ("matmul", "conv")]
+        assert [mode == "tf32" for mode in found] == [is_on, is_on], "what CUDA's own code looks at"
+        # what torch.compile looks at: this raises where torch's two ways to set it are mixed
+        assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == (is_on, is_on)
+        with torch.backends.cudnn.flags(enabled=True):
+            pass
 
 
 @pytest.mark.parametrize(("major", "refused"), [(7, True), (8, False), (9, False)])

@@ -149,7 +149,13 @@ def _shape_of(model: nn.Module, images: torch.Tensor, config: TrainConfig, runti
 
 def _compile(model: nn.Module) -> nn.Module:
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(user_cache_dir() / "compiled"))  # else in /tmp
-    options = {**_OPTIONS, "compile_threads": torch.get_num_threads()} if BACKEND == "inductor" else None
+    on_gpu = next(model.parameters()).device.type == "cuda"  # its kernels compile side by side
+    threads = (
+        len(os.sched_getaffinity(0))
+        if on_gpu and hasattr(os, "sched_getaffinity")
+        else torch.get_num_threads()
+    )
+    options = {**_OPTIONS, "compile_threads": threads} if BACKEND == "inductor" else None
     compiled: Any = torch.compile(model, dynamic=False, backend=BACKEND, options=options)
     network: nn.Module = compiled
     return network

@@ -43,7 +43,7 @@ class Result:
     epochs: tuple[Epoch, ...]
     num_params: int
     num_images: int
-    """Images in the batches of all steps, repeats included, and with `select_examples` those it leaves out."""
+    """Images in the batches of all steps: repeats count, and what `select_examples` leaves out counts too."""
     time_to_train_seconds: float | None
     """Time until the network is ready and tested, as speed runs count it: preparation such as whitening,
     all training steps, and the last test with its views. Reading the data, building and compiling the

@@ -287,7 +287,10 @@ def _error_file(directory: str, rank: int) -> Path:
 
 
 def synchronise_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
-    """Make batch normalisation use the batches of all ranks, and return the network."""
+    """Make batch normalisation use the batches of all ranks, and return the network.
+
+    On GPUs by torch's own layers, which wait for the device once in each layer and step.
+    """
     if device.type == "cuda":
         synchronised: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         return synchronised

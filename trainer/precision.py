@@ -46,7 +46,9 @@ def grad_scaler(precision: Precision, device: torch.device) -> torch.amp.GradSca
 
 
 def set_matmul_precision(precision: Precision) -> None:
-    """Let a GPU round float32 products to TF32 only if the config says so."""
-    mode = "tf32" if precision == "tf32" else "ieee"
-    torch.backends.cuda.matmul.fp32_precision = mode
-    torch.backends.cudnn.conv.fp32_precision = mode  # type: ignore[attr-defined]
+    """Let a GPU round float32 products to TF32 only if the config says so.
+
+    By the older of torch's two ways: torch.compile reads it, and raises where the newer one was used.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"

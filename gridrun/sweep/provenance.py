@@ -26,11 +26,10 @@ def of_code() -> Provenance:
     """Return the commit and versions of the code in use, this machine's name and CPU, and the user."""
     import gridrun
 
-    root = Path(gridrun.__file__).parent.parent
-    changes = _git(root, "status", "--porcelain", "--", *_CODE)
+    commit, dirty = _commit(Path(gridrun.__file__).parent.parent)
     return Provenance(
-        commit=_git(root, "rev-parse", "HEAD"),
-        dirty=changes != "" if changes is not None else None,
+        commit=commit,
+        dirty=dirty,
         gridrun_version=gridrun.__version__,
         trainer_version=trainer.VERSION,
         python_version=platform.python_version(),
@@ -65,6 +64,15 @@ def user() -> str | None:
         return getpass.getuser()
     except (OSError, KeyError):  # KeyError before Python 3.13
         return None
+
+
+def _commit(root: Path) -> tuple[str | None, bool | None]:
+    """Return the commit of the code and whether it has changes, from git, else from GRIDRUN_COMMIT."""
+    if (commit := _git(root, "rev-parse", "HEAD")) is not None:
+        changes = _git(root, "status", "--porcelain", "--", *_CODE)
+        return commit, changes != "" if changes is not None else None
+    given = re.fullmatch("([0-9a-f]{7,40})(-dirty)?", os.environ.get("GRIDRUN_COMMIT", ""))
+    return (given[1], given[2] is not None) if given else (None, None)
 
 
 def _git(root: Path, *arguments: str) -> str | None:

@@ -50,6 +50,9 @@ class TrialWorker(tune.Trainable):
         self._setup, self._progress_seconds = setup, progress_seconds
         self._store_address = store_address
         self._files: set[tuple[object, object]] = set()  # on this machine
+        # One thread trains all trials: cuDNN measures its convolutions anew in each thread.
+        self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        threading.Thread(target=self._work, daemon=True).start()
         self._node = ray.get_runtime_context().get_node_id()
         gpus = [resources.gpu_label(str(name)) for name in sorted(ray.get_gpu_ids())]
         self._place = ", ".join([platform.node(), *gpus] if store_address else gpus)
@@ -67,7 +70,7 @@ class TrialWorker(tune.Trainable):
     def step(self) -> dict[str, Any]:
         if self._reports is None:
             self._reports = queue.SimpleQueue()
-            threading.Thread(target=self._train, args=(self._queued, self._reports.put), daemon=True).start()
+            self._jobs.put(partial(self._train, self._queued, self._reports.put))
             if self._store_address:  # so that the driver knows the node, should it die
                 return self._report()
         report = self._reports.get()
@@ -76,6 +79,10 @@ class TrialWorker(tune.Trainable):
         if isinstance(report, BaseException):
             raise report
         return report
+
+    def _work(self) -> None:
+        while True:
+            self._jobs.get()()
 
     def _report(self, epoch: dict[str, Any] | None = None, **about: Any) -> dict[str, Any]:
         return {"epoch": epoch, "node": self._node, "place": self._place, **about}
