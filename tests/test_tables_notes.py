@@ -186,6 +186,23 @@ def test_times_on_different_hardware_carry_a_note() -> None:
     )
 
 
+def test_times_of_compiled_networks_are_told_apart() -> None:
+    one = row()
+
+    def table(*compiled: bool) -> Table:
+        found = [
+            record(one, seed, train_seconds=2.0, provenance=CPU, compiled=value)
+            for seed, value in enumerate(compiled)
+        ]
+        return build(Spec((one,), ("train_time",)), range(2), *found)
+
+    assert table(True, True).notes == ("Training Time: on Xeon, 1 thread, compiled",)
+    assert table(True, False).notes == (
+        "* Training Time: not comparable between rows, trained on different hardware: "
+        "Xeon, 1 thread, compiled (1 trial), Xeon, 1 thread (1 trial)",
+    )
+
+
 def test_hardware_of_a_trial_on_the_cpu_is_the_cpu_and_its_threads() -> None:
     assert two_rows(("train_time",), CPU, CPU).notes == ("Training Time: on Xeon, 1 thread",)
     beside_a_gpu = changed(CPU, gpu="NVIDIA H200")

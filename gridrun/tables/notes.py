@@ -104,6 +104,7 @@ class Origin(NamedTuple):
     """Where a trial comes from, each part as a note writes it."""
 
     hardware: str
+    """And whether its network was compiled: what its speed depends on."""
     commit: str
     dirty: bool
     torch_version: str
@@ -115,10 +116,13 @@ class Origin(NamedTuple):
 
 def origins_of(records: Iterable[Record]) -> Counter[Origin]:
     """Count trials by where they come from."""
-    counts = Counter((record.provenance, tuple(map(record.config.get, OPTIONS_NOTED))) for record in records)
+    counts = Counter(
+        (record.provenance, record.compiled is True, tuple(map(record.config.get, OPTIONS_NOTED)))
+        for record in records
+    )
     origins = Counter[Origin]()
-    for (provenance, options), count in counts.items():
-        origins[_origin(provenance, options)] += count
+    for (provenance, compiled, options), count in counts.items():
+        origins[_origin(provenance, compiled, options)] += count
     return origins
 
 
@@ -127,9 +131,9 @@ def hardware_name(provenance: Provenance) -> str:
     return hardware_of(*(getattr(provenance, key) for key in HARDWARE_KEYS)).name
 
 
-def _origin(provenance: Provenance, options: Iterable[object]) -> Origin:
+def _origin(provenance: Provenance, compiled: bool, options: Iterable[object]) -> Origin:
     return Origin(
-        hardware_name(provenance),
+        hardware_name(provenance) + (", compiled" if compiled else ""),
         (provenance.commit or UNKNOWN)[:10],
         provenance.dirty is True,
         provenance.torch_version or UNKNOWN,
