@@ -69,7 +69,7 @@ def mps(wanted: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        subprocess.run(["nvidia-cuda-mps-control"], input="quit\n", text=True, check=False)
+        subprocess.run(["nvidia-cuda-mps-control"], input="quit\n", text=True, check=False, timeout=10)
 
 
 def images_per_second(
@@ -106,6 +106,12 @@ def images_per_second(
     return float(number * images / warm["train_seconds"].mean())
 
 
+def end(*_: object) -> None:
+    """Leave `mps`, so that it ends its daemon."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(143)
+
+
 def main() -> None:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
@@ -117,7 +123,7 @@ def main() -> None:
     parser.add_argument("--mps", action="store_true")
     parser.add_argument("--cpu", action="store_true")
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `mps` ends its daemon
+    signal.signal(signal.SIGTERM, end)
     with tempfile.TemporaryDirectory() as directory, mps(arguments.mps):
         place = Path(directory)
         sha256, alone = make_data(place, arguments.images), None

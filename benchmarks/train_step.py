@@ -7,7 +7,8 @@ ResNet-preact-20 on random grey images of 28x28 pixels. In turn, within one proc
 
     bare        forward, backward and the optimiser's step on one prepared batch, channels_last
     compiled    the same after torch.compile (--compile)
-    ours        the trainer's whole step: batch, crop, flip, normalisation, loss, optimiser, totals
+    ours        the trainer's whole step: batch, crop, flip, normalisation, loss, optimiser, totals; with
+                --compile a second time, compiled
     plain       `baseline.py`: torchvision's transforms on PIL images, a DataLoader with two workers
     forward     a forward pass of an evaluation batch, in inference mode
     evaluation  the trainer's test, whole, for each of its images
@@ -48,8 +49,8 @@ PROFILED = 200
 """Steps."""
 PREFETCHED = 4
 """Batches that the plain loop's two processes load ahead."""
-SETTLE_SECONDS = 0.5
-"""How long they may take for that."""
+IMAGES_LOADED = 4000.0
+"""Images a second that they load at least."""
 _DTYPES = {"mixed_bf16": torch.bfloat16, "mixed_fp16": torch.float16}
 Step = Callable[[], Any]
 
@@ -212,8 +213,8 @@ def measure(precision: str, batch_size: int, arguments: argparse.Namespace, cach
             if name == "plain":  # what its processes loaded while others were timed does not count
                 seconds_of(step, PREFETCHED, device)
             found[name].append(seconds_of(step, number, device, clock) / (number * batch_size))
-            if name == "plain":
-                time.sleep(SETTLE_SECONDS)
+            if name == "plain":  # its processes load ahead again before others are timed
+                time.sleep(PREFETCHED * batch_size / IMAGES_LOADED)
         for name, step in tests.items():
             found[name].append(seconds_of(step, 1, device, clock) / EVAL_BATCH_SIZE)
     rates = {name: 1 / statistics.median(values) for name, values in found.items()}

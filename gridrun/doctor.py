@@ -49,7 +49,7 @@ def examine(results: Path) -> list[Finding]:
         Finding("gridrun", f"{code.gridrun_version}, {commit}"),
         Finding("python", f"{platform.python_version()} on {platform.platform()}"),
         *map(_package, _PACKAGES),
-        Finding("cpus", f"{resources.num_cpus()}{', slow in bf16' if resources.is_slow_in_bf16() else ''}"),
+        _cpus(),
         _gpus(),
         _directory("cache", resources.default_cache_dir()),
         *_data_sets(),
@@ -62,6 +62,11 @@ def _package(name: str) -> Finding:
         return Finding(name, importlib.metadata.version(name))
     except importlib.metadata.PackageNotFoundError:
         return Finding(name, "is not installed: pip install -r requirements.txt", ok=False)
+
+
+def _cpus() -> Finding:
+    slow = ", ".join(sorted(resources.slow_precisions()))
+    return Finding("cpus", f"{resources.num_cpus()}{f', slow in {slow}' if slow else ''}")
 
 
 def _gpus() -> Finding:

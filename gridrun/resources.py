@@ -116,18 +116,20 @@ def cpu_name() -> str | None:
 
 
 @functools.cache
-def is_slow_in_bf16() -> bool:
-    """Return whether this machine's CPU is known to have no instructions for bfloat16.
+def slow_precisions() -> frozenset[str]:
+    """Return the precisions in which this machine's CPU is known to train many times slower than in fp32.
 
-    Such a CPU multiplies it up to ten times as slowly as float32 (docs/log.md).
+    Their products need instructions that few CPUs have (docs/log.md says how slow others are).
     """
-    flags = (_cpuinfo("flags") or "").split()  # of x86; other CPUs call theirs otherwise
-    return bool(flags) and not {"avx512_bf16", "amx_bf16"} & set(flags)
+    flags = set((_cpuinfo("flags") or "").split())  # of x86; other CPUs call theirs otherwise
+    bf16 = frozenset[str]() if flags & {"avx512_bf16", "amx_bf16"} else frozenset({"mixed_bf16"})
+    fp16 = frozenset[str]() if "amx_fp16" in flags else frozenset({"mixed_fp16", "pure_fp16"})
+    return bf16 | fp16 if flags else frozenset()
 
 
 def _cpuinfo(key: str) -> str | None:
     try:
-        found = re.search(rf"^{key}\s*:\s*(.+)$", _CPUINFO.read_text(), re.MULTILINE)
+        found = re.search(rf"^{key}[ \t]*:[ \t]*(\S.*)$", _CPUINFO.read_text(), re.MULTILINE)
     except OSError:
         return None
     return found[1] if found else None

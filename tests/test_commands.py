@@ -13,6 +13,7 @@ import test_layering
 from click.testing import CliRunner, Result
 
 import cli
+from gridrun.errors import GridrunError
 from gridrun.store import Store
 
 GRID = """
@@ -108,12 +109,7 @@ def test_a_tag_and_the_user_are_kept_with_a_trial(grid: Path, monkeypatch: pytes
 
 @pytest.mark.parametrize(
     ("given", "noted"),
-    [
-        ("0123abc", ("0123abc", False)),
-        (f"{'a' * 40}-dirty", ("a" * 40, True)),
-        ("main", (None, None)),
-        ("", (None, None)),
-    ],
+    [("a" * 40, ("a" * 40, False)), (f"{'a' * 40}-dirty", ("a" * 40, True)), ("", (None, None))],
 )
 def test_code_without_git_has_the_commit_that_the_environment_names(
     given: str, noted: tuple[str | None, bool | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -122,9 +118,10 @@ def test_code_without_git_has_the_commit_that_the_environment_names(
 
     monkeypatch.setenv("GRIDRUN_COMMIT", given)
     assert provenance._commit(tmp_path) == noted
-    monkeypatch.setattr(
-        provenance, "_git", lambda root, command, *rest: "f" * 40 if command == "rev-parse" else ""
-    )
+    monkeypatch.setenv("GRIDRUN_COMMIT", "main")
+    with pytest.raises(GridrunError, match=r"^GRIDRUN_COMMIT: must be the 40 digits .* got 'main'$"):
+        provenance._commit(tmp_path)
+    monkeypatch.setattr(provenance, "_git", lambda root, name, *_: "f" * 40 if name == "rev-parse" else "")
     assert provenance._commit(tmp_path) == ("f" * 40, False), "git knows better"
 
 

@@ -132,24 +132,66 @@ def test_directories_that_may_not_be_looked_into_count_as_missing(
     assert Store(setup.results).statuses() == {trial.trial_id: "done"}
 
 
-def test_an_error_while_data_is_looked_for_is_reported(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else the worker would wait for its trial for ever."""
+QUEUED = {"trial": Trial(tiny.config(), 0), "retry": None, "parent": None}
+
+
+@pytest.fixture
+def worker(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return the module of Ray's workers, outside Ray."""
     monkeypatch.setenv("RAY_AUTH_MODE", "token")  # Ray keeps what it finds when Tune is imported
     from gridrun.executors.ray import worker
+
+    monkeypatch.setattr(worker.ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=str))
+    monkeypatch.setattr(worker.ray, "get_gpu_ids", list)
+    return worker
+
+
+def test_an_error_while_data_is_looked_for_is_reported(
+    setup: Setup, worker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the worker would wait for its trial for ever."""
 
     def fail(*_: object) -> None:
         raise PermissionError("not for you")
 
     monkeypatch.setattr(worker, "missing_data", fail)
-    monkeypatch.setattr(worker.ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=str))
-    monkeypatch.setattr(worker.ray, "get_gpu_ids", list)
     trial_worker = worker.TrialWorker.__new__(worker.TrialWorker)
-    queued = {"trial": Trial(tiny.config(), 0), "retry": None, "parent": None}
     address = StoreAddress("home-none", None)
-    trial_worker.setup(queued, setup=setup, progress_seconds=1.0, store_address=address)
+    trial_worker.setup(QUEUED, setup=setup, progress_seconds=1.0, store_address=address)
     assert trial_worker.step()["node"] == ""
     with pytest.raises(PermissionError, match="not for you"):
         trial_worker.step()
+
+
+def test_one_thread_trains_all_trials_of_a_worker(
+    setup: Setup, worker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also after a trial that failed, and after an error beside the trial."""
+    threads: list[int] = []
+
+    def run(trial: Trial, *_: object, **__: object) -> Outcome:
+        threads.append(threading.get_ident())
+        if len(threads) == 2:
+            raise MemoryError("too large")
+        return "failed" if len(threads) == 3 else "done"
+
+    def cannot_tell(device: str) -> bool:
+        raise ArithmeticError("cannot tell")
+
+    monkeypatch.setattr(worker, "run_trial", run)
+    monkeypatch.setattr("trainer.health.can_go_on", cannot_tell)
+    trial_worker = worker.TrialWorker.__new__(worker.TrialWorker)
+    trial_worker.setup(QUEUED, setup=setup, progress_seconds=1.0, store_address=None)
+    assert trial_worker.step()["done"]
+    for error in (MemoryError, ArithmeticError):
+        assert trial_worker.reset_config(QUEUED)
+        with pytest.raises(error):
+            trial_worker.step()
+    assert trial_worker.reset_config(QUEUED)
+    assert trial_worker.step()["outcome"] == "done"
+    assert len(threads) == 4
+    assert set(threads) != {threading.get_ident()}
+    assert len(set(threads)) == 1
 
 
 def test_a_record_is_kept_even_where_the_weights_find_no_place(setup: Setup, store_actor: StoreActor) -> None:

@@ -88,17 +88,6 @@ def test_a_packer_measures_configs_that_take_the_same_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("trials", "gpus", "asked"), [(1, 1, []), (3, 1, [1, 2, 4]), (4, 2, [1, 2]), (5, 1, [1, 2, 4, 8])]
-)
-def test_no_more_trials_are_tried_side_by_side_than_there_are(
-    trials: int, gpus: int, asked: list[int]
-) -> None:
-    measure, numbers = device(1, {1: 10, 2: 20, 4: 40, 8: 80, 16: 160})
-    Packer("auto", 1).share(tiny.config(), 64, gpus, measure, trials=trials)
-    assert numbers == asked
-
-
-@pytest.mark.parametrize(
     ("cpus_per_trial", "cpus", "gpus", "most"),
     [(1, 4, 2, 2), (1, 8, 2, 4), (4, 8, 1, 2), (3, 8, 1, 2), ("auto", 2, 1, 2), ("auto", 8, 2, 4)],
 )

@@ -79,22 +79,27 @@ def test_without_a_driver_there_is_no_gpu(
     assert seen(None) == seen("0,1") == []
 
 
+BF16, FP16 = {"mixed_bf16"}, {"mixed_fp16", "pure_fp16"}
+
+
 @pytest.mark.parametrize(
-    ("cpuinfo", "is_slow"),
+    ("cpuinfo", "slow"),
     [
-        ("flags\t\t: fpu avx2 avx512f avx512_bf16 vaes\n", False),
-        ("flags\t\t: fpu avx2 amx_bf16 amx_tile\n", False),
-        ("model name\t: EPYC\nflags\t\t: fpu avx2 avx512f\n", True),
-        ("Features\t: fp asimd bf16\n", False),
-        ("", False),
+        ("model name\t: EPYC\nflags\t\t: fpu avx2 avx512f\n", BF16 | FP16),
+        ("flags\t\t: fpu avx2 avx512f avx512_bf16 avx512_fp16\n", FP16),
+        ("flags\t\t: fpu avx2 amx_bf16 amx_tile\n", FP16),
+        ("flags\t\t: fpu avx2 amx_bf16 amx_fp16\n", set()),
+        ("flags\t\t: \nbogomips\t: 4000\n", set()),
+        ("Features\t: fp asimd bf16\n", set()),
+        ("", set()),
     ],
 )
-def test_a_cpu_is_slow_in_bf16_if_its_flags_say_so(
-    cpuinfo: str, is_slow: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_flags_of_a_cpu_say_which_precisions_are_slow(
+    cpuinfo: str, slow: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "cpuinfo").write_text(cpuinfo)
     monkeypatch.setattr(resources, "_CPUINFO", tmp_path / "cpuinfo")
-    assert resources.is_slow_in_bf16.__wrapped__() == is_slow
+    assert resources.slow_precisions.__wrapped__() == slow
 
 
 def test_places_are_short() -> None:

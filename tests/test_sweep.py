@@ -18,11 +18,16 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import tiny
 from click.testing import CliRunner, Result
 
 import cli
 from gridrun import resources
+from gridrun import sweep as launches
 from gridrun.store import Store
+from gridrun.sweep.options import LaunchOptions
+from gridrun.trial import Trial
+from trainer import Runtime
 
 pytestmark = pytest.mark.long
 ROOT = Path(__file__).parent.parent
@@ -166,24 +171,46 @@ def test_a_finished_grid_starts_nothing_and_more_seeds_add_only_new_trials(
 
 
 @pytest.mark.parametrize(
-    ("is_slow", "precision"), [(True, "mixed_bf16"), (True, "fp32"), (False, "mixed_bf16")]
+    ("slow", "precision", "warns"),
+    [("mixed_bf16", "mixed_bf16", True), ("mixed_bf16", "fp32", False), ("mixed_fp16", "mixed_bf16", False)],
 )
-def test_a_launch_warns_of_a_cpu_that_is_slow_in_bf16(
-    is_slow: bool,
+def test_a_launch_warns_of_a_precision_that_the_cpu_is_slow_in(
+    slow: str,
     precision: str,
+    warns: bool,
     tmp_path: Path,
     in_process: Callable[..., Result],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(resources, "is_slow_in_bf16", lambda: is_slow)
+    monkeypatch.setattr(resources, "slow_precisions", lambda: frozenset({slow}))
     (tmp_path / "grid.yaml").write_text(
         "base: {dataset: digits, model: {name: resnet_preact, depth: 8}, epochs: 1, train_size: 128}"
     )
-    sweep = ("launch", tmp_path / "grid.yaml", "--results", tmp_path / "results", "--executor", "serial")
-    launched = in_process(*sweep, "--set", f"precision={precision}")
+    where = ("--results", tmp_path / "results", "--executor", "serial", "--gpus", "0")
+    launched = in_process("launch", tmp_path / "grid.yaml", *where, "--set", f"precision={precision}")
     assert launched.exit_code == 0, launched.stderr
-    warning = "1 trial trains in bfloat16, for which this CPU has no instructions"
-    assert (warning in launched.stderr) == (is_slow and precision == "mixed_bf16")
+    warning = "1 trial trains in mixed_bf16: this CPU is many times faster in fp32\n"
+    assert (warning in launched.stderr) == warns
+
+
+@pytest.mark.parametrize(
+    ("capacity", "on_cluster", "warns"),
+    [
+        ({"gpus": 0}, False, True),
+        ({"gpus": 0}, True, False),
+        ({"gpus": 1}, False, False),
+        ({"gpus": 1, "gpus_per_trial": 0}, False, True),
+    ],
+)
+def test_only_trials_on_this_machine_s_cpus_are_warned_of(
+    capacity: dict[str, int], on_cluster: bool, warns: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resources, "slow_precisions", lambda: frozenset({"mixed_bf16"}))
+    options = LaunchOptions(
+        runtime=Runtime(), capacity=resources.Capacity(cpus=2, **capacity), on_cluster=on_cluster
+    )
+    trial = Trial(tiny.config(precision="mixed_bf16"), 0)
+    assert (launches._slow_precision([trial], options) is not None) == warns
 
 
 @pytest.fixture

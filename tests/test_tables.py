@@ -99,7 +99,7 @@ def test_a_table_of_a_store_reads_all_that_it_shows_and_notes(tmp_path: Path) ->
     ]
     measured = {metric.record: 1 for metric in METRICS.values() if not metric.reads}
     found = [
-        record(one, seed, provenance=provenance, notes="moved", **measured)
+        record(one, seed, provenance=provenance, notes="moved", compiled=seed == 0, **measured)
         for seed, provenance in enumerate(provenances)
     ]
     found += [record(other, 0, test_error=0.1), record(other, 1, "failed", error="disk full")]

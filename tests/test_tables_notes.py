@@ -198,9 +198,10 @@ def test_times_of_compiled_networks_are_told_apart() -> None:
 
     assert table(True, True).notes == ("Training Time: on Xeon, 1 thread, compiled",)
     assert table(True, False).notes == (
-        "* Training Time: not comparable between rows, trained on different hardware: "
+        "* Training Time: not comparable between rows, some compiled: "
         "Xeon, 1 thread, compiled (1 trial), Xeon, 1 thread (1 trial)",
     )
+    assert table(True, False).mixed_hardware
 
 
 def test_hardware_of_a_trial_on_the_cpu_is_the_cpu_and_its_threads() -> None:

@@ -149,13 +149,9 @@ def _shape_of(model: nn.Module, images: torch.Tensor, config: TrainConfig, runti
 
 def _compile(model: nn.Module) -> nn.Module:
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(user_cache_dir() / "compiled"))  # else in /tmp
-    on_gpu = next(model.parameters()).device.type == "cuda"  # its kernels compile side by side
-    threads = (
-        len(os.sched_getaffinity(0))
-        if on_gpu and hasattr(os, "sched_getaffinity")
-        else torch.get_num_threads()
-    )
-    options = {**_OPTIONS, "compile_threads": threads} if BACKEND == "inductor" else None
+    options = dict(_OPTIONS) if BACKEND == "inductor" else None
+    if options and next(model.parameters()).device.type == "cpu":
+        options["compile_threads"] = torch.get_num_threads()  # on a GPU, torch's own choice
     compiled: Any = torch.compile(model, dynamic=False, backend=BACKEND, options=options)
     network: nn.Module = compiled
     return network

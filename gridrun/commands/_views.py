@@ -86,7 +86,13 @@ def run_search(
 
 
 def _show_in(views: Sequence[Log | LiveScreen | Listener]) -> Callable[[SearchEvent], None]:
+    warnings = set[str]()
+
     def show(event: SearchEvent) -> None:
+        if isinstance(event, Warned):
+            if event.text in warnings:
+                return  # each round of a search is a launch, and finds the same
+            warnings.add(event.text)
         for view in views:
             view.show(event)
 

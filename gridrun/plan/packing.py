@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -108,13 +107,12 @@ class Packer:
         measure: Callable[[int], Load | None],
         given: float | None = None,
         choose_threads: Callable[[], int] = lambda: 1,
-        trials: int = 2**10,
     ) -> Share:
         """Return what a trial takes on a machine or cluster with `cpus` and `gpus`.
 
         `measure` is that of `trials_per_gpu`. `given` is the part of a GPU that the trial needs, if its last
         attempt ran out of memory. `choose_threads` measures the threads of a trial on CPUs
-        (`threads_per_trial`). No more trials than `trials` are tried side by side, or the next power of two.
+        (`threads_per_trial`).
         """
         number = config.num_gpus
         gpu = float(number) if gpus else 0.0
@@ -125,8 +123,7 @@ class Packer:
                 alike = footprint(config)
                 if not given and alike not in self.fitted:
                     least = 1 if self._cpus_per_trial == "auto" else self._cpus_per_trial
-                    wanted = 1 << (math.ceil(trials / gpus) - 1).bit_length()
-                    self.fitted[alike] = trials_per_gpu(measure, min(int(cpus / gpus) // least, wanted))
+                    self.fitted[alike] = trials_per_gpu(measure, int(cpus / gpus) // least)
                 gpu = given or 1 / self.fitted[alike]
         threads = self._threads(config, cpus * gpu / gpus / number if gpus else None, choose_threads)
         return Share(gpu, threads * number, threads)

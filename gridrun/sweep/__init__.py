@@ -168,15 +168,15 @@ def describe_resumed(plan: Plan) -> str:
 
 
 def _slow_precision(trials: Sequence[Trial], options: LaunchOptions) -> str | None:
-    if options.capacity.gpus or options.on_cluster or not resources.is_slow_in_bf16():
+    """Say which trials train in a precision that this machine's CPU is slow in."""
+    if options.on_cluster:
         return None
-    if not (slow := sum(trial.config.precision == "mixed_bf16" for trial in trials)):
+    configs = [trial.config for trial in trials if not options.capacity.share(trial.config.num_gpus)[1]]
+    slow = [config.precision for config in configs if config.precision in resources.slow_precisions()]
+    if not slow:
         return None
-    train = "trial trains" if slow == 1 else "trials train"
-    return (
-        f"{slow} {train} in bfloat16, for which this CPU has no instructions: up to ten times as slowly "
-        "as in float32 (--set precision=fp32)"
-    )
+    train = f"{number_of(len(slow), 'trial')} {'trains' if len(slow) == 1 else 'train'}"
+    return f"{train} in {', '.join(sorted(set(slow)))}: this CPU is many times faster in fp32"
 
 
 def over_budget(forecast: Forecast, budget_hours: float | None) -> str | None:

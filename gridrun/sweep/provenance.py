@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import trainer
+from gridrun.errors import GridrunError
 from gridrun.resources import cpu_name
 from gridrun.store.records import Provenance
 
@@ -67,12 +68,19 @@ def user() -> str | None:
 
 
 def _commit(root: Path) -> tuple[str | None, bool | None]:
-    """Return the commit of the code and whether it has changes, from git, else from GRIDRUN_COMMIT."""
+    """Return the commit of the code and whether it has changes, from git, else from GRIDRUN_COMMIT.
+
+    Raises:
+        GridrunError: GRIDRUN_COMMIT is no commit.
+    """
     if (commit := _git(root, "rev-parse", "HEAD")) is not None:
         changes = _git(root, "status", "--porcelain", "--", *_CODE)
         return commit, changes != "" if changes is not None else None
-    given = re.fullmatch("([0-9a-f]{7,40})(-dirty)?", os.environ.get("GRIDRUN_COMMIT", ""))
-    return (given[1], given[2] is not None) if given else (None, None)
+    if not (given := os.environ.get("GRIDRUN_COMMIT")):
+        return None, None
+    if not (found := re.fullmatch("([0-9a-f]{40})(-dirty)?", given)):
+        raise GridrunError(f"GRIDRUN_COMMIT: must be the 40 digits that git names a commit by, got {given!r}")
+    return found[1], found[2] is not None
 
 
 def _git(root: Path, *arguments: str) -> str | None:

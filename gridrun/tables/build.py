@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from gridrun.metrics import ACCURACIES, METRICS, complement, parse_runs
 from gridrun.tables.judge import Pools, judge, no_pools, pools_of
 from gridrun.tables.model import Cell, Line, Table
-from gridrun.tables.notes import NOTED_COLUMNS, hardware_mixture, notes_of, origins_of, published_notes
+from gridrun.tables.notes import NOTED_COLUMNS, notes_of, origins_of, published_notes, speed_mixture
 
 if TYPE_CHECKING:
     from gridrun.grid import Grid, Published, Row, TableSpec
@@ -43,7 +43,7 @@ def build_table(spec: TableSpec, records: Mapping[str, Record], pools: Pools = n
         title=spec.title,
         columns=tuple(spec.columns),
         lines=(*lines, *(_reported_line(spec.columns, row) for row in spec.reported)),
-        mixed_hardware=hardware_mixture(origins) is not None,
+        mixed_hardware=speed_mixture(origins) is not None,
         notes=(*notes_of(spec, lines, records, origins), *told),
         published_notes=told,
         headers=spec.headers,

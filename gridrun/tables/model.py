@@ -105,7 +105,7 @@ class Table:
     """Names of config options and of `METRICS`, in order."""
     lines: tuple[Line, ...]
     mixed_hardware: bool
-    """Whether the trials ran on different hardware, so that times do not compare."""
+    """Whether the trials ran on different hardware, or some compiled, so that times do not compare."""
     notes: tuple[str, ...]
     """What a reader must know beyond the numbers."""
     published_notes: tuple[str, ...]

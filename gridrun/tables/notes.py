@@ -26,7 +26,7 @@ OPTIONS_NOTED = {
 }
 """Options that are noted where trials differ in them and no column shows it, with their plurals."""
 _PROVENANCE = {*HARDWARE_KEYS, "commit", "dirty", "torch_version", "trainer_version", "sources"}
-NOTED_COLUMNS = frozenset({"status", "error", "notes", *OPTIONS_NOTED, *_PROVENANCE})
+NOTED_COLUMNS = frozenset({"status", "error", "notes", "compiled", *OPTIONS_NOTED, *_PROVENANCE})
 """Columns of the store that notes are made from."""
 MAX_REASON = 160
 """Longest error that a note shows, in characters."""
@@ -104,7 +104,7 @@ class Origin(NamedTuple):
     """Where a trial comes from, each part as a note writes it."""
 
     hardware: str
-    """And whether its network was compiled: what its speed depends on."""
+    compiled: bool
     commit: str
     dirty: bool
     torch_version: str
@@ -112,6 +112,11 @@ class Origin(NamedTuple):
     precision: str
     epochs: str
     num_gpus: str
+
+    @property
+    def speed(self) -> str:
+        """What the trial's speed depends on."""
+        return f"{self.hardware}, compiled" if self.compiled else self.hardware
 
 
 def origins_of(records: Iterable[Record]) -> Counter[Origin]:
@@ -133,7 +138,8 @@ def hardware_name(provenance: Provenance) -> str:
 
 def _origin(provenance: Provenance, compiled: bool, options: Iterable[object]) -> Origin:
     return Origin(
-        hardware_name(provenance) + (", compiled" if compiled else ""),
+        hardware_name(provenance),
+        compiled,
         (provenance.commit or UNKNOWN)[:10],
         provenance.dirty is True,
         provenance.torch_version or UNKNOWN,
@@ -158,22 +164,23 @@ def provenance_notes(columns: Sequence[str], origins: Counter[Origin]) -> Iterat
         yield f"different trainer versions: {mixture}"
 
 
-def hardware_mixture(origins: Counter[Origin]) -> str | None:
+def speed_mixture(origins: Counter[Origin]) -> str | None:
     """Count trials by what their speed depends on; None where it is the same for all."""
-    return _mixture(origins, "hardware")
+    return _mixture(origins, "speed")
 
 
 def _hardware_notes(columns: Sequence[str], origins: Counter[Origin]) -> Iterable[str]:
-    mixture = hardware_mixture(origins)
+    mixture, speeds = _mixture(origins, "hardware"), speed_mixture(origins)
     bound = [
         METRICS[column].label for column in columns if column in METRICS and not METRICS[column].portable
     ]
-    if mixture and bound:
-        yield f"* {', '.join(bound)}: not comparable between rows, trained on different hardware: {mixture}"
+    if speeds and bound:
+        why = "trained on different hardware" if mixture else "some compiled"
+        yield f"* {', '.join(bound)}: not comparable between rows, {why}: {speeds}"
     elif mixture:
         yield f"trained on different hardware: {mixture}"
     elif bound and origins:
-        yield f"{', '.join(bound)}: on {next(iter(origins)).hardware}"
+        yield f"{', '.join(bound)}: on {next(iter(origins)).speed}"
 
 
 def _mixture(origins: Counter[Origin], field: str) -> str | None:

@@ -142,7 +142,7 @@ class RayTuneExecutor(Executor):
 
         if key not in self._known_shares:
             self._known_shares[key] = self._packer.share(
-                config, *self._found(), measure, given, choose_threads, trials
+                config, *self._found(), measure, given, choose_threads
             )
         return self._known_shares[key]
 

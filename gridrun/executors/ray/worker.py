@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import ray
 from ray import tune
@@ -30,6 +30,8 @@ _MISSING_DATA_SECONDS = 60.0
 """How long a machine that cannot get a trial's data takes no other trial."""
 _EXIT: dict[str, Any] = {}
 """In place of a report: this process can run no further trial."""
+Put: TypeAlias = Callable[[dict[str, Any] | BaseException], None]
+"""Takes a report, or the error with which Tune is to report the trial as failed."""
 
 
 class TrialWorker(tune.Trainable):
@@ -51,7 +53,7 @@ class TrialWorker(tune.Trainable):
         self._store_address = store_address
         self._files: set[tuple[object, object]] = set()  # on this machine
         # One thread trains all trials: cuDNN measures its convolutions anew in each thread.
-        self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[Mapping[str, Any], Put]] = queue.SimpleQueue()
         threading.Thread(target=self._work, daemon=True).start()
         self._node = ray.get_runtime_context().get_node_id()
         gpus = [resources.gpu_label(str(name)) for name in sorted(ray.get_gpu_ids())]
@@ -70,7 +72,7 @@ class TrialWorker(tune.Trainable):
     def step(self) -> dict[str, Any]:
         if self._reports is None:
             self._reports = queue.SimpleQueue()
-            self._jobs.put(partial(self._train, self._queued, self._reports.put))
+            self._jobs.put((self._queued, self._reports.put))
             if self._store_address:  # so that the driver knows the node, should it die
                 return self._report()
         report = self._reports.get()
@@ -82,14 +84,16 @@ class TrialWorker(tune.Trainable):
 
     def _work(self) -> None:
         while True:
-            self._jobs.get()()
+            queued, put = self._jobs.get()
+            try:
+                self._train(queued, put)
+            except BaseException as error:  # else the thread would end, and `step` wait for ever
+                put(error)
 
     def _report(self, epoch: dict[str, Any] | None = None, **about: Any) -> dict[str, Any]:
         return {"epoch": epoch, "node": self._node, "place": self._place, **about}
 
-    def _train(
-        self, queued: Mapping[str, Any], put: Callable[[dict[str, Any] | BaseException], None]
-    ) -> None:
+    def _train(self, queued: Mapping[str, Any], put: Put) -> None:
         """Run a trial and put reports of it."""
         from trainer import health
 
@@ -129,13 +133,11 @@ class TrialWorker(tune.Trainable):
             cause = getattr(error, "cause", error)  # of an error that comes from `StoreActor`
             text = f"on {platform.node()}: {cause}" if self._store_address else str(cause)
             put(self._report(last, problem=text, done=True))
-        except BaseException as error:  # Tune reports the trial as failed
-            put(error)
+            return
+        if outcome == "failed":
+            self._files.clear()  # missing data may have been the reason
+        if outcome == "failed" and not health.can_go_on(self._setup.runtime.device):
+            put(self._report(last, outcome=outcome))  # Tune asks once more when it has that
+            put(_EXIT)
         else:
-            if outcome == "failed":
-                self._files.clear()  # missing data may have been the reason
-            if outcome == "failed" and not health.can_go_on(self._setup.runtime.device):
-                put(self._report(last, outcome=outcome))  # Tune asks once more when it has that
-                put(_EXIT)
-            else:
-                put(self._report(last, outcome=outcome, done=True))
+            put(self._report(last, outcome=outcome, done=True))
