@@ -77,11 +77,11 @@ out_of_memory() { # activations that no card holds (some 280 GB): the trial must
   grep -q gpu_memory "$WORK/status.txt"
 }
 
-device=cuda sizes=(128 512 4096) rounds=3 images=32768
+device=cuda sizes=(128 512 4096) precisions=(fp32 tf32 mixed_bf16 mixed_fp16) rounds=3 images=32768 kill_after=25
 share=(--gpus 1 --gpus-per-trial 0.33 --cpus-per-trial 4) small=() scale=()
 pack=(--images 50000) numbers=(1 4 8 16)
 if [ "${SMOKE:-}" ]; then
-  device=cpu sizes=(128) rounds=1 images=128
+  device=cpu sizes=(128) precisions=(fp32 tf32 mixed_bf16) rounds=1 images=128 kill_after=6 # fp16 takes minutes
   share=(--gpus 0) scale=(--scale epochs=0.01,train=256)
   small=(--gpus 0 --seeds 1 --scale epochs=0.2 --where schedule=multistep --where batch_size=32)
   pack=(--cpu --images 1280 --precision fp32 --limit 300) numbers=(1 2)
@@ -105,12 +105,12 @@ step tests 150 "$PYTHON" -m pytest -m gpu -q -o filterwarnings=default -p no:cac
 train_step step_128 100 --batch-sizes 128 --precisions fp32 mixed_bf16 --profile
 step packing 150 "$PYTHON" benchmarks/packing.py --at-once "${numbers[@]}" "${pack[@]}"
 step mnist 500 bash -c "$(run rows grids/mnist.yaml "${scale[@]}")"
-step kill 120 bash -c "$(run killed 25 grids/quickstart.yaml)"
+step kill 120 bash -c "$(run killed $kill_after grids/quickstart.yaml)"
 if ! [ "${SMOKE:-}" ]; then
   step memory 90 bash -c "$(run out_of_memory)"
   train_step compiled 200 --batch-sizes 128 --precisions mixed_bf16 --compile
 fi
-train_step step 200 --batch-sizes "${sizes[@]}" --precisions fp32 tf32 mixed_bf16 mixed_fp16
+train_step step 200 --batch-sizes "${sizes[@]}" --precisions "${precisions[@]}"
 if ! [ "${SMOKE:-}" ] && command -v nvidia-cuda-mps-control >/dev/null && wanted packing_mps; then
   mkdir -p "$WORK/mps"
   export CUDA_MPS_PIPE_DIRECTORY=$WORK/mps CUDA_MPS_LOG_DIRECTORY=$WORK/mps
