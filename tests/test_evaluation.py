@@ -43,8 +43,9 @@ def config(**options: Any) -> TrainConfig:
 
 
 def restless() -> TrainConfig:
-    """Return a trial whose best epoch is not its last: with seed 0, the fifth of six."""
-    return config(epochs=6, lr=0.6, schedule={"name": "cosine", "min_factor": 0.9})
+    """Return a trial whose best epoch is not its last: in the last two its learning rate is far too high."""
+    knots = [[0, 0.01], [4, 0.01], [4.1, 1], [6, 1]]
+    return config(epochs=6, lr=10, schedule={"name": "piecewise_linear", "knots": knots})
 
 
 @pytest.fixture
