@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
@@ -240,6 +241,20 @@ def test_no_state_is_kept_that_nobody_needs(
     assert [len(ids) for ids in kept] == [0, 3, 3, 3]
     assert not list(store.checkpoint("0" * 16).parent.iterdir())
     assert not (store.root / "checkpoints").exists(), "weights are kept only if asked for"
+
+
+def test_a_search_that_was_killed_after_its_last_record_gets_it_into_the_parquet_files(
+    file: Path, done: Store
+) -> None:
+    last = progress(file, done).current[-1].trial.trial_id
+    (record,) = done.whole_records([last])
+    wanted = pq.read_table(done.trials_path).num_rows
+    done.forget([last])
+    shutil.rmtree(done.root / "forgotten")
+    done.add(record)
+    assert pq.read_table(done.trials_path).num_rows == wanted - 1
+    search(file)
+    assert pq.read_table(done.trials_path).num_rows == wanted
 
 
 def test_the_weights_of_the_last_round_are_kept_if_asked_for(file: Path, done: Store) -> None:

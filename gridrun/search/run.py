@@ -58,8 +58,24 @@ def search(
         LaunchError: a launch cannot start, or every member has diverged.
     """
     if isinstance(progress, Asynchronous):
-        return _asynchronously(progress, store, executor, options, on_event, on_state)
-    assert isinstance(progress, Rounds)
+        summary = _asynchronously(progress, store, executor, options, on_event, on_state)
+    else:
+        assert isinstance(progress, Rounds)
+        summary = _in_rounds(progress, store, executor, options, on_event, on_state)
+    if summary is None:  # else the launch has done it
+        store.compact_leftovers()
+    return summary
+
+
+def _in_rounds(
+    progress: Rounds,
+    store: Store,
+    executor: Executor,
+    options: LaunchOptions,
+    on_event: Callable[[SearchEvent], None],
+    on_state: Callable[[LaunchState], None],
+) -> Summary | None:
+    """Train what a search in rounds lacks, a launch for each round."""
     summary = None
     _tidy(progress, store, options.checkpoints)
     while not progress.is_over:
