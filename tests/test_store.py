@@ -178,6 +178,36 @@ def test_no_id_names_a_file_elsewhere(store: Store, name: str) -> None:
         store.checkpoint(name)
 
 
+def test_a_checkpoint_is_there_until_all_that_belongs_to_it_is_gone(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = store.checkpoint("0" * 16)
+    names = {path.name, f"{path.name}.epoch", f".{path.name}-x.partial"}
+    for removals in range(len(names)):
+        for name in names:
+            (path.parent / name).touch()
+        with monkeypatch.context() as patched:
+            _end_after(removals, patched)
+            with pytest.raises(KeyboardInterrupt):
+                store.drop_checkpoint("0" * 16)
+        assert path.exists(), f"after {removals} removals nobody sees that others are to come"
+    store.drop_checkpoint("0" * 16)
+    assert not list(path.parent.iterdir())
+
+
+def _end_after(removals: int, patched: pytest.MonkeyPatch) -> None:
+    """End the process, as it were, when it removes a file after so many others."""
+    unlink, left = Path.unlink, [None] * removals
+
+    def counted(path: Path, missing_ok: bool = False) -> None:
+        if not left:
+            raise KeyboardInterrupt
+        left.pop()
+        unlink(path, missing_ok=missing_ok)
+
+    patched.setattr(Path, "unlink", counted)
+
+
 def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot be written to"):

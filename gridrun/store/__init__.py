@@ -445,11 +445,15 @@ class Store:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file, and all files beside it that belong to it by name."""
+    """Remove a file, and all files beside it that belong to it by name.
+
+    The file itself goes last: while it is there, a removal that was killed is still to be done.
+    """
     with contextlib.suppress(FileNotFoundError):
         for file in list(path.parent.iterdir()):
-            if file.name.removeprefix(".").startswith(path.name):
+            if file.name != path.name and file.name.removeprefix(".").startswith(path.name):
                 file.unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
 
 
 def unwritable(root: Path, error: OSError) -> StoreError:
