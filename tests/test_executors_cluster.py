@@ -429,7 +429,7 @@ def test_a_machine_without_the_data_fails_no_trial(cluster: Any, setup: Setup, t
         cluster.remove_node(node)
     assert sum(isinstance(event, Ended) and event.outcome == "busy" for event in events) >= 1
     (warning,) = [event.text for event in events if isinstance(event, Warned)]
-    assert "'elsewhere_images' is not here. Its trials go to other machines" in warning
+    assert "'elsewhere_images' is not here. Other machines take its trials" in warning
     rows = Store(setup.results).rows()
     assert {row["status"] for row in rows.values()} == {"done"}
     assert {row["attempts"] for row in rows.values()} == {1}

@@ -17,14 +17,16 @@ _END_SECONDS = 5.0
 _SIGTERM = 1 << (signal.SIGTERM - 1)  # in the masks of /proc/PID/status
 
 
-def essential_processes() -> dict[int, str]:
-    """Return the child processes that Ray cannot do without, by process id.
+def essential_processes(directory: Path) -> dict[int, str]:
+    """Return the child processes that the Ray of `directory` cannot do without, by process id.
 
     Ray's public interface does not tell when they die: it ends this process some seconds later, without an
     exception. Without /proc the list is empty, and if one of them dies, Ray ends this process that way.
     """
     return {
-        pid: name for pid in _children("self") if (name := _read(pid, "comm")) in ("gcs_server", "raylet")
+        pid: name
+        for pid in _children_in(directory)
+        if (name := _read(pid, "comm")) in ("gcs_server", "raylet")
     }
 
 
@@ -79,10 +81,14 @@ def ended_at_once(directory: Path, essential: Collection[int]) -> Iterator[None]
 
 def _family(directory: Path) -> list[int]:
     """Return our children that work in Ray's `directory`, and all processes below them."""
-    family = [pid for pid in _children("self") if str(directory) in _read(pid, "cmdline")]
+    family = _children_in(directory)
     for pid in family:  # it grows meanwhile
         family += _children(pid)
     return family
+
+
+def _children_in(directory: Path) -> list[int]:
+    return [pid for pid in _children("self") if str(directory) in _read(pid, "cmdline")]
 
 
 def _children(pid: int | str) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import logging
 import os
 import re
@@ -70,6 +71,7 @@ class RaySession:
         self._watcher = watcher.start(directory)
         with _inherited_by_ray(directory.parent), _importing_tune():
             self._init(
+                directory,
                 "Ray does not start here",
                 address="local",
                 num_cpus=cpus,
@@ -88,15 +90,14 @@ class RaySession:
         mode = os.environ.get("RAY_AUTH_MODE", "token")
         _check_ray_answers(address)
         _check_token(address, mode)
-        self._open(RAY_AUTH_MODE=mode)
+        directory = self._open(RAY_AUTH_MODE=mode)
         runtime_env = {
             "py_modules": [str(Path(__file__).parents[3] / package) for package in ("gridrun", "trainer")],
             "excludes": ["__pycache__"],
             "env_vars": _ENVIRONMENT,
         }
-        self._init(
-            f"--address {address}: cannot join the Ray there", address=address, runtime_env=runtime_env
-        )
+        problem = f"--address {address}: cannot join the Ray there"
+        self._init(directory, problem, address=address, runtime_env=runtime_env)
 
     def _open(self, **variables: str) -> Path:
         """Make the directory and set environment variables, before ray is imported and reads them."""
@@ -104,7 +105,7 @@ class RaySession:
         self.set_variables(**_ENVIRONMENT, **variables)
         return self.directory
 
-    def _init(self, problem: str, **options: Any) -> None:
+    def _init(self, directory: Path, problem: str, **options: Any) -> None:
         """Call `ray.init`; if it fails, say that this is the problem."""
         import ray
 
@@ -117,7 +118,7 @@ class RaySession:
         logging.getLogger("ray").setLevel(logging.CRITICAL)
         self._stdout = _OneThreadOnly(sys.stdout)
         sys.stdout = self._stdout
-        self._processes = essential_processes()
+        self._processes = essential_processes(directory)
 
     def set_variables(self, **values: str) -> None:
         """Set environment variables, such as Ray's and Tune's settings, until `close`."""
@@ -136,7 +137,11 @@ class RaySession:
         import ray
 
         died = self.dead_process()
-        with contextlib.suppress(Exception), ended_at_once(self.directory, self._processes):
+        with (
+            contextlib.suppress(Exception),
+            contextlib.redirect_stdout(io.StringIO()),  # Ray prints what it held back, as of dead nodes
+            ended_at_once(self.directory, self._processes),
+        ):
             ray.shutdown()
         if self._stdout and sys.stdout is self._stdout and not died:  # else Ray may yet print about that
             sys.stdout = self._stdout.stream
