@@ -143,7 +143,7 @@ def test_learns(values, tmp_path):
         dataset=dataset,
         epochs=3 if large else 10,
         batch_size=32,
-        lr=0.02,
+        lr=0.05,
     )
     result = train(config, seed=0, runtime=Runtime(cache_dir=tmp_path))
     assert result.status == "done"
