@@ -450,10 +450,9 @@ def _remove(path: Path) -> None:
     The file itself goes last: while it is there, a removal that was killed is still to be done.
     """
     with contextlib.suppress(FileNotFoundError):
-        for file in list(path.parent.iterdir()):
-            if file.name != path.name and file.name.removeprefix(".").startswith(path.name):
-                file.unlink(missing_ok=True)
-    path.unlink(missing_ok=True)
+        found = [file for file in path.parent.iterdir() if file.name.removeprefix(".").startswith(path.name)]
+        for file in sorted(found, key=lambda file: file.name == path.name):
+            file.unlink(missing_ok=True)
 
 
 def unwritable(root: Path, error: OSError) -> StoreError:
