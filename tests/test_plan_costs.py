@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
+from collections import Counter
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -189,12 +190,17 @@ def on_a_busy_machine(row: dict[str, Any]) -> bool:
 
 
 def test_nine_of_ten_guesses_hold_for_the_recorded_trials() -> None:
-    """Each network of results/readme is guessed from the others, and from any single one of them."""
+    """Each network of results/readme is guessed from the others of its machine, and from any single one.
+
+    The machine is the one of most records. Others have a few, of one recipe in two precisions.
+    """
     rows = Store(ROOT / "results" / "readme").rows(columns=PAST_COLUMNS).values()
     rows = [
         row for row in rows if row["status"] == "done" and not row["resumes"] and not on_a_busy_machine(row)
     ]
-    hardware = hardware_of(*map(rows[0].get, HARDWARE_KEYS))
+    machines = Counter(hardware_of(*map(row.get, HARDWARE_KEYS)) for row in rows)
+    ((hardware, _),) = machines.most_common(1)
+    rows = [row for row in rows if hardware_of(*map(row.get, HARDWARE_KEYS)) == hardware]
     of_network: dict[Any, list[dict[str, Any]]] = {}
     for row in rows:
         of_network.setdefault(speed_key(config_of(row["config_json"])), []).append(row)
